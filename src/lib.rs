@@ -1,1 +1,6 @@
-//! wukongim-gateway
+//! The gateway in front of WuKongIM.
+
+pub mod config;
+pub mod domain;
+pub mod telemetry;
+pub mod wukongim;

@@ -1,0 +1,228 @@
+//! Uids, channel ids and client message numbers: the one place that knows which texts are allowed.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::caps;
+
+/// Why a text is no uid, channel id or client message number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IdProblem {
+    /// No character at all.
+    #[error("must not be empty")]
+    Empty,
+    /// More bytes of UTF-8 than this deployment allows.
+    #[error("must be at most {max_bytes} bytes")]
+    TooLong {
+        /// The limit in force, in bytes.
+        max_bytes: usize,
+    },
+    /// A control character, white space, or one of `@ # & / \ ? %`.
+    #[error("contains a character that is not allowed")]
+    Character,
+    /// A name that WuKongIM keeps for itself (`____…`, `…____cmd`, `…___vstr`) or that breaks its paths (`.`, `..`).
+    #[error("is a reserved name")]
+    Reserved,
+}
+
+/// A user's id, as the application assigned it: 1–255 bytes, none of the characters WuKongIM trips over.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Uid(Arc<str>);
+
+/// A group's id; the same rule as for a [`Uid`], since a person channel's id *is* a uid.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId(Arc<str>);
+
+/// The client's own number of a message: 1–255 bytes without control characters.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct ClientMsgNo(Arc<str>);
+
+impl Uid {
+    /// Parses a uid of at most `max_bytes` bytes (and never more than [`caps::ID_BYTES`]).
+    pub fn parse(text: &str, max_bytes: usize) -> Result<Self, IdProblem> {
+        check_id(text, max_bytes)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text, as it goes to WuKongIM and to clients.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl ChannelId {
+    /// Parses a channel id of at most `max_bytes` bytes (and never more than [`caps::ID_BYTES`]).
+    pub fn parse(text: &str, max_bytes: usize) -> Result<Self, IdProblem> {
+        check_id(text, max_bytes)?;
+        Ok(Self(text.into()))
+    }
+
+    /// The text, as it goes to WuKongIM and to clients.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The same text as a uid: what the id of a person channel is.
+    pub fn into_uid(self) -> Uid {
+        Uid(self.0)
+    }
+}
+
+impl ClientMsgNo {
+    /// Parses a client's number of at most `max_bytes` bytes (and never more than [`caps::CLIENT_MSG_NO_BYTES`]).
+    pub fn parse(text: &str, max_bytes: usize) -> Result<Self, IdProblem> {
+        let max_bytes = max_bytes.min(caps::CLIENT_MSG_NO_BYTES);
+        if text.is_empty() {
+            return Err(IdProblem::Empty);
+        }
+        if text.len() > max_bytes {
+            return Err(IdProblem::TooLong { max_bytes });
+        }
+        if text.chars().any(char::is_control) {
+            return Err(IdProblem::Character);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A new number for a client that gave none: 32 hex digits.
+    pub fn generate() -> Self {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        Self((&*uuid::Uuid::new_v4().simple().encode_lower(&mut buffer)).into())
+    }
+
+    /// The text, byte for byte as the client gave it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn check_id(text: &str, max_bytes: usize) -> Result<(), IdProblem> {
+    let max_bytes = max_bytes.min(caps::ID_BYTES);
+    if text.is_empty() {
+        return Err(IdProblem::Empty);
+    }
+    if text.len() > max_bytes {
+        return Err(IdProblem::TooLong { max_bytes });
+    }
+    if text.chars().any(is_refused) {
+        return Err(IdProblem::Character);
+    }
+    // `..` breaks path look-ups on both generations, `____system` and `____manager` are WuKongIM's own users, `____cmd` marks
+    // its command channels and a uid ending in `___vstr` skips v2's connect token.
+    let reserved = text == "."
+        || text == ".."
+        || text.starts_with("____")
+        || text.ends_with("____cmd")
+        || text.ends_with("___vstr");
+    if reserved {
+        Err(IdProblem::Reserved)
+    } else {
+        Ok(())
+    }
+}
+
+fn is_refused(c: char) -> bool {
+    matches!(c, '@' | '#' | '&' | '/' | '\\' | '?' | '%') || c.is_control() || c.is_whitespace()
+}
+
+macro_rules! text_traits {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!(stringify!($name), "({:?})"), &*self.0)
+            }
+        }
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+    )*};
+}
+text_traits!(Uid, ChannelId, ClientMsgNo);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn ids_of_any_script_are_allowed() {
+        for text in [
+            "a",
+            "用户-1",
+            "Ünïcødé",
+            "ユーザー",
+            "a.b",
+            "...",
+            "___x",
+            "user:1",
+            "a+b=c",
+        ] {
+            assert!(Uid::parse(text, 128).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_upstream_is_refused() {
+        for text in [
+            "a@b",
+            "a#b",
+            "a&b",
+            "a/b",
+            "a\\b",
+            "a?b",
+            "a%b",
+            "a b",
+            "a\nb",
+            "a\0",
+            "\u{a0}x",
+            "a\u{2028}",
+        ] {
+            assert_eq!(Uid::parse(text, 128), Err(IdProblem::Character), "{text:?}");
+        }
+        for text in [".", "..", "____system", "____x", "g____cmd", "u___vstr"] {
+            assert_eq!(
+                ChannelId::parse(text, 128),
+                Err(IdProblem::Reserved),
+                "{text}"
+            );
+        }
+        assert_eq!(Uid::parse("", 128), Err(IdProblem::Empty));
+    }
+
+    #[test]
+    fn length_is_counted_in_bytes_and_capped() {
+        assert!(Uid::parse(&"é".repeat(64), 128).is_ok());
+        assert_eq!(
+            Uid::parse(&"é".repeat(65), 128),
+            Err(IdProblem::TooLong { max_bytes: 128 })
+        );
+        assert_eq!(
+            Uid::parse(&"a".repeat(256), 100_000),
+            Err(IdProblem::TooLong { max_bytes: 255 })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn an_accepted_id_never_holds_a_refused_character(text in "\\PC{0,300}") {
+            if let Ok(uid) = Uid::parse(&text, 128) {
+                prop_assert!(uid.as_str().len() <= 128);
+                prop_assert!(!uid.as_str().chars().any(is_refused));
+            }
+        }
+
+        #[test]
+        fn client_msg_nos_have_no_control_characters(text in any::<String>()) {
+            let parsed = ClientMsgNo::parse(&text, 128);
+            let fine = !text.is_empty() && text.len() <= 128 && !text.chars().any(char::is_control);
+            prop_assert_eq!(parsed.is_ok(), fine);
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What the gateway talks about: ids, channels, payloads, message numbers. Parsed once at the door and valid for ever after;
+//! knows neither HTTP nor WuKongIM's wire format.
+
+mod channel;
+mod id;
+mod message;
+
+pub use channel::{Channel, ChannelType, ConversationKey};
+pub use id::{ChannelId, ClientMsgNo, IdProblem, Uid};
+pub use message::{Message, MessageId, Payload, PayloadProblem, SYSTEM_UID};
+
+/// The hard caps: no configuration may go above them, because beyond them lies what kills a WuKongIM node
+/// (a 32 KiB id or a 1 MiB payload on v2, a 64 KiB client_msg_no on v3; seen on running servers).
+pub mod caps {
+    /// Longest uid or channel id, in bytes of UTF-8.
+    pub const ID_BYTES: usize = 255;
+    /// Longest client_msg_no, in bytes of UTF-8.
+    pub const CLIENT_MSG_NO_BYTES: usize = 255;
+    /// Largest payload, in bytes after base64 decoding.
+    pub const PAYLOAD_BYTES: usize = 512 * 1024;
+}

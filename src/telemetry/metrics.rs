@@ -1,0 +1,206 @@
+//! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path.
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Labels of an answered request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct HttpLabels {
+    /// The method, one of the nine standard ones or `other`.
+    pub method: &'static str,
+    /// The route as in the router, or `unknown`.
+    pub route: &'static str,
+    /// The HTTP status.
+    pub status: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    method: &'static str,
+    route: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UpstreamLabels {
+    node: String,
+    call: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    cache: &'static str,
+    outcome: &'static str,
+}
+
+/// Seconds; from a cached answer to a call that ran into its deadline.
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+fn seconds() -> Histogram {
+    Histogram::new(BUCKETS)
+}
+
+/// Every metric of the gateway. Cheap to share; all methods take `&self`.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<HttpLabels, Counter>,
+    durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    /// `gateway_http_requests_in_flight`.
+    pub in_flight: Gauge,
+    upstream: Family<UpstreamLabels, Counter>,
+    upstream_durations: Family<CallLabels, Histogram, fn() -> Histogram>,
+    /// `gateway_message_confirm_seconds`: from WuKongIM's answer until the message was seen stored.
+    pub confirm_seconds: Histogram,
+    /// `gateway_message_confirm_looks_total`: pages read to see messages stored.
+    pub confirm_looks: Counter,
+    caches: Family<CacheLabels, Counter>,
+    /// `gateway_foreign_messages_dropped_total`: messages of another channel in an upstream page (equal hashes on v2).
+    pub foreign_messages: Counter,
+    /// `gateway_idempotency_forgotten_total`: entries dropped before their window ended, since the table was full.
+    pub idempotency_forgotten: Counter,
+}
+
+impl Metrics {
+    /// An empty registry with every metric registered.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("gateway");
+        let requests = Family::<HttpLabels, Counter>::default();
+        registry.register("http_requests", "requests answered", requests.clone());
+        let durations =
+            Family::<RouteLabels, Histogram, fn() -> Histogram>::new_with_constructor(seconds);
+        registry.register_with_unit(
+            "http_request_duration",
+            "time from a request's head to its answer",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        let in_flight = Gauge::default();
+        registry.register(
+            "http_requests_in_flight",
+            "requests being worked on",
+            in_flight.clone(),
+        );
+        let upstream = Family::<UpstreamLabels, Counter>::default();
+        registry.register(
+            "upstream_requests",
+            "calls made to WuKongIM",
+            upstream.clone(),
+        );
+        let upstream_durations =
+            Family::<CallLabels, Histogram, fn() -> Histogram>::new_with_constructor(seconds);
+        registry.register_with_unit(
+            "upstream_request_duration",
+            "time of a call to WuKongIM",
+            Unit::Seconds,
+            upstream_durations.clone(),
+        );
+        let confirm_seconds = seconds();
+        registry.register_with_unit(
+            "message_confirm",
+            "time until a sent message was seen stored",
+            Unit::Seconds,
+            confirm_seconds.clone(),
+        );
+        let confirm_looks = Counter::default();
+        registry.register(
+            "message_confirm_looks",
+            "pages read to see messages stored",
+            confirm_looks.clone(),
+        );
+        let caches = Family::<CacheLabels, Counter>::default();
+        registry.register("cache_lookups", "look-ups in caches", caches.clone());
+        let foreign_messages = Counter::default();
+        registry.register(
+            "foreign_messages_dropped",
+            "messages of another channel found in an upstream page",
+            foreign_messages.clone(),
+        );
+        let idempotency_forgotten = Counter::default();
+        registry.register(
+            "idempotency_forgotten",
+            "remembered sends dropped before their window ended",
+            idempotency_forgotten.clone(),
+        );
+        registry.register(
+            "build",
+            "this build",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        Self {
+            registry,
+            requests,
+            durations,
+            in_flight,
+            upstream,
+            upstream_durations,
+            confirm_seconds,
+            confirm_looks,
+            caches,
+            foreign_messages,
+            idempotency_forgotten,
+        }
+    }
+
+    /// Counts one answered request that took `duration_s` seconds.
+    pub fn request_answered(&self, labels: &HttpLabels, duration_s: f64) {
+        let route = RouteLabels {
+            method: labels.method,
+            route: labels.route,
+        };
+        self.durations.get_or_create(&route).observe(duration_s);
+        self.requests.get_or_create(labels).inc();
+    }
+
+    /// Counts one finished upstream call of the node called `node` that took `duration_s` seconds.
+    pub fn upstream_called(
+        &self,
+        node: &str,
+        call: &'static str,
+        outcome: &'static str,
+        duration_s: f64,
+    ) {
+        let labels = UpstreamLabels {
+            node: node.to_owned(),
+            call,
+            outcome,
+        };
+        self.upstream.get_or_create(&labels).inc();
+        self.upstream_durations
+            .get_or_create(&CallLabels { call })
+            .observe(duration_s);
+    }
+
+    /// Counts one look-up in `cache`.
+    pub fn cache_looked_up(&self, cache: &'static str, hit: bool) {
+        let outcome = if hit { "hit" } else { "miss" };
+        self.caches
+            .get_or_create(&CacheLabels { cache, outcome })
+            .inc();
+    }
+
+    /// The Prometheus text exposition of everything.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

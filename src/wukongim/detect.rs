@@ -1,0 +1,108 @@
+//! Which generation a node is, found by probing and found again whenever the node gives reason to doubt it.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::nodes::Node;
+use super::transport::{Call, Transport};
+use super::{Error, Generation};
+
+/// For how long a failed detection is believed: while WuKongIM is down, a flood of requests costs four probes a second.
+const FAILURE_HOLDS: Duration = Duration::from_millis(250);
+
+#[derive(Deserialize)]
+struct Health {
+    status: String,
+}
+
+/// The node's generation; probes it where that is not known, one probe at a time.
+pub(super) async fn generation_of(transport: &Transport, node: &Node) -> Result<Generation, Error> {
+    if let Some(generation) = node.generation() {
+        return Ok(generation);
+    }
+    let mut last_failure = node.detecting.lock().await;
+    if let Some(generation) = node.generation() {
+        return Ok(generation);
+    }
+    if let Some((at, error)) = &*last_failure
+        && at.elapsed() < FAILURE_HOLDS
+    {
+        return Err(error.clone());
+    }
+    match probe(transport, node).await {
+        Ok(generation) => {
+            *last_failure = None;
+            node.set_generation(generation);
+            tracing::info!(node = %node.name, ?generation, "wukongim found");
+            if generation == Generation::V3 {
+                tracing::warn!(
+                    node = %node.name,
+                    "wukongim v3 checks no connect token: anybody who reaches its ports 5100 and 5200 connects as anybody"
+                );
+            }
+            Ok(generation)
+        }
+        Err(error) => {
+            *last_failure = Some((Instant::now(), error.clone()));
+            Err(error)
+        }
+    }
+}
+
+/// v2 alone answers `/health` (500 when its cluster is unwell), v3 alone `/healthz`; seen on running servers.
+async fn probe(transport: &Transport, node: &Node) -> Result<Generation, Error> {
+    let answer = transport.call(node, Call::get("detect", "/health")).await?;
+    match answer.status {
+        StatusCode::OK | StatusCode::INTERNAL_SERVER_ERROR if answer.json::<Health>().is_ok() => {
+            return Ok(Generation::V2);
+        }
+        StatusCode::NOT_FOUND => {}
+        status => return Err(Error::Status(status.as_u16())),
+    }
+    let answer = transport
+        .call(node, Call::get("detect", "/healthz"))
+        .await?;
+    match answer.status {
+        StatusCode::OK if answer.json::<Health>().is_ok() => Ok(Generation::V3),
+        status => Err(Error::Status(status.as_u16())),
+    }
+}
+
+/// Whether the node says it is well, by its own generation's probe.
+pub(super) async fn health(transport: &Transport, node: &Node) -> Result<(), Error> {
+    match generation_of(transport, node).await? {
+        Generation::V2 => {
+            let answer = transport.call(node, Call::get("health", "/health")).await?;
+            if answer.status == StatusCode::OK
+                && answer
+                    .json::<Health>()
+                    .is_ok_and(|health| health.status == "ok")
+            {
+                return Ok(());
+            }
+            doubt(node, answer.status)
+        }
+        Generation::V3 => {
+            #[derive(Deserialize)]
+            struct Ready {
+                ready: bool,
+            }
+            let answer = transport.call(node, Call::get("health", "/readyz")).await?;
+            if answer.status == StatusCode::OK
+                && answer.json::<Ready>().is_ok_and(|ready| ready.ready)
+            {
+                return Ok(());
+            }
+            doubt(node, answer.status)
+        }
+    }
+}
+
+fn doubt(node: &Node, status: StatusCode) -> Result<(), Error> {
+    if status == StatusCode::NOT_FOUND {
+        node.forget_generation();
+    }
+    Err(Error::Status(status.as_u16()))
+}

@@ -1,0 +1,118 @@
+//! What can go wrong between the gateway and WuKongIM. Knows nothing of the gateway's own answers.
+
+/// Why a call to WuKongIM did not succeed.
+///
+/// The texts go to the log, never to a client; none holds an address, a body or a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// No connection could be made: nothing was sent.
+    #[error("no connection to wukongim")]
+    Connect,
+    /// No whole answer in time: the call may have been carried out.
+    #[error("no answer from wukongim in time")]
+    Timeout,
+    /// The connection broke before the whole answer had come: the call may have been carried out.
+    #[error("connection to wukongim lost before its answer")]
+    Lost,
+    /// An HTTP status that the call's contract does not know.
+    #[error("unexpected http status {0} from wukongim")]
+    Status(u16),
+    /// WuKongIM said no, with one of its reason codes (in v2's `status` or v3's `reason`).
+    #[error("refused by wukongim with reason {}", .0.0)]
+    Refused(Reason),
+    /// WuKongIM said no in words; only the words the gateway knows are told apart.
+    #[error("refused by wukongim: {0:?}")]
+    Rejected(Rejection),
+    /// The answer is not what this call answers: cut, no JSON, or of another generation.
+    #[error("undecodable answer from wukongim to {0}")]
+    Decode(&'static str),
+    /// The answer is larger than the gateway is willing to hold.
+    #[error("answer from wukongim larger than {max_bytes} bytes")]
+    TooLarge {
+        /// The most bytes this call takes.
+        max_bytes: usize,
+    },
+    /// v3 is restoring a backup.
+    #[error("wukongim is in maintenance")]
+    Maintenance,
+    /// The gateway's own credentials (manager token or manager login) are refused.
+    #[error("wukongim refused the gateway's credentials")]
+    Credentials,
+}
+
+/// A reason code of WuKongIM, as both generations number them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reason(pub i64);
+
+impl Reason {
+    /// The sender is no subscriber.
+    pub const NOT_SUBSCRIBED: Self = Self(3);
+    /// The sender is on the channel's or the peer's denylist.
+    pub const IN_DENYLIST: Self = Self(4);
+    /// No such channel.
+    pub const NO_CHANNEL: Self = Self(5);
+    /// The sender may not send.
+    pub const NOT_ALLOWED: Self = Self(11);
+    /// There is an allowlist and the sender is not on it.
+    pub const NOT_IN_ALLOWLIST: Self = Self(13);
+    /// The channel, or at `/user/token` the user, is banned.
+    pub const BANNED: Self = Self(19);
+    /// Too many messages.
+    pub const RATE_LIMITED: Self = Self(22);
+    /// The channel was deleted.
+    pub const DISBANDED: Self = Self(24);
+    /// Sending is banned.
+    pub const SEND_BANNED: Self = Self(25);
+}
+
+/// The refusals in words that mean something to the gateway (v3; seen on a running server).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    /// `valid channel membership required`: not a member, or no such channel.
+    MembershipRequired,
+    /// `channel disbanded`.
+    Disbanded,
+    /// `channel not found`: known group without any message.
+    ChannelNotFound,
+    /// `db: not found`: no such channel to delete or empty.
+    NotFound,
+    /// `… log conflict`: this client_msg_no was used for another payload.
+    Conflict,
+    /// `retry required`: stale route, nothing was done.
+    RetryRequired,
+    /// Anything else with status 400.
+    Other,
+}
+
+impl Error {
+    /// Whether the same call may be made again without any risk of doing it twice.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            Self::Connect | Self::Maintenance | Self::Rejected(Rejection::RetryRequired)
+        )
+    }
+
+    /// Whether the call may have been carried out although it failed.
+    pub fn may_have_arrived(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout | Self::Lost | Self::Decode(_) | Self::Status(_) | Self::TooLarge { .. }
+        )
+    }
+
+    /// The short label of this outcome in metrics.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Lost => "lost",
+            Self::Status(_) => "status",
+            Self::Refused(_) | Self::Rejected(_) => "refused",
+            Self::Decode(_) => "decode",
+            Self::TooLarge { .. } => "too_large",
+            Self::Maintenance => "maintenance",
+            Self::Credentials => "credentials",
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! v3's manager port: the only place where v3 tells members, counts and flags. Used where it is configured.
+
+use std::time::{Duration, Instant};
+
+use http::header::HeaderValue;
+use http::{Method, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::nodes::Node;
+use super::transport::{Answer, Call, Transport};
+use super::v2::encode;
+use super::{ChannelState, Error, MemberList};
+use crate::domain::{ChannelId, ChannelType};
+
+/// Uids asked for at a time; v3's default is smaller and its maximum larger.
+const PAGE: usize = 200;
+
+/// The manager port's address and the gateway's account there.
+pub(super) struct Manager {
+    base: Url,
+    username: String,
+    password: SecretString,
+    session: tokio::sync::Mutex<Option<(HeaderValue, Instant)>>,
+}
+
+impl Manager {
+    pub(super) fn new(mut base: Url, username: String, password: SecretString) -> Self {
+        if !base.path().ends_with('/') {
+            let path = format!("{}/", base.path());
+            base.set_path(&path);
+        }
+        Self {
+            base,
+            username,
+            password,
+            session: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Error> {
+        self.base
+            .join(path.trim_start_matches('/'))
+            .map_err(|_| Error::Decode("url"))
+    }
+
+    /// A bearer token, from the last login where that still holds.
+    async fn bearer(&self, transport: &Transport, node: &Node) -> Result<HeaderValue, Error> {
+        #[derive(Serialize)]
+        struct Login<'a> {
+            username: &'a str,
+            password: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct Session {
+            access_token: String,
+            #[serde(default)]
+            expires_in: u64,
+        }
+        let mut session = self.session.lock().await;
+        if let Some((bearer, until)) = &*session
+            && *until > Instant::now()
+        {
+            return Ok(bearer.clone());
+        }
+        let login = Login {
+            username: &self.username,
+            password: self.password.expose_secret(),
+        };
+        let call = Call::post("manager_login", "", &login);
+        let answer = transport
+            .call_manager(node, self.url("manager/login")?, call, None)
+            .await?;
+        if answer.status != StatusCode::OK {
+            return Err(Error::Credentials);
+        }
+        let Session {
+            access_token,
+            expires_in,
+        } = answer.json()?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {access_token}"))
+            .map_err(|_| Error::Decode(answer.call))?;
+        bearer.set_sensitive(true);
+        let lifetime = Duration::from_secs((expires_in / 2).clamp(1, 3600));
+        *session = Some((bearer.clone(), Instant::now() + lifetime));
+        Ok(bearer)
+    }
+
+    /// One call, logged in; once more with a new login where the old one is refused.
+    async fn call(
+        &self,
+        transport: &Transport,
+        node: &Node,
+        call: impl Fn() -> Call,
+    ) -> Result<Answer, Error> {
+        for again in [false, true] {
+            let bearer = self.bearer(transport, node).await?;
+            let call = call();
+            let url = self.url(&call.path)?;
+            match transport.call_manager(node, url, call, Some(&bearer)).await {
+                Err(Error::Credentials) if !again => *self.session.lock().await = None,
+                other => return other,
+            }
+        }
+        Err(Error::Credentials)
+    }
+
+    /// `GET /manager/channels/2/{id}`.
+    pub(super) async fn group_state(
+        &self,
+        transport: &Transport,
+        node: &Node,
+        group: &ChannelId,
+    ) -> Result<ChannelState, Error> {
+        #[derive(Deserialize)]
+        struct Flags {
+            ban: bool,
+            disband: bool,
+        }
+        let path = format!("manager/channels/2/{}", encode(group.as_str()));
+        let answer = self
+            .call(transport, node, || {
+                Call::get("manager_channel", path.as_str())
+            })
+            .await?;
+        match answer.status {
+            StatusCode::OK => {
+                let Flags { ban, disband } = answer.json()?;
+                Ok(ChannelState {
+                    exists: true,
+                    occupied: true,
+                    banned: ban,
+                    disbanded: disband,
+                })
+            }
+            StatusCode::NOT_FOUND if answer.is_json => Ok(ChannelState::default()),
+            status => Err(Error::Status(status.as_u16())),
+        }
+    }
+
+    /// `GET /manager/channels/{type}/{id}/…`: the whole list, page by page; empty for an unknown channel.
+    pub(super) async fn list(
+        &self,
+        transport: &Transport,
+        node: &Node,
+        list: MemberList,
+        channel_type: ChannelType,
+        id: &str,
+    ) -> Result<Vec<String>, Error> {
+        #[derive(Deserialize)]
+        struct Item {
+            uid: String,
+        }
+        #[derive(Deserialize)]
+        struct Members {
+            items: Option<Vec<Item>>,
+            #[serde(default)]
+            has_more: bool,
+            #[serde(default)]
+            next_cursor: Option<String>,
+        }
+        let tail = match list {
+            MemberList::Subscribers => "subscribers",
+            MemberList::Denylist => "denylist",
+            MemberList::Allowlist => "allowlist",
+        };
+        let base = format!(
+            "manager/channels/{}/{}/{tail}?limit={PAGE}",
+            channel_type.number(),
+            encode(id)
+        );
+        let mut uids = Vec::new();
+        let mut cursor = None::<String>;
+        loop {
+            let path = match &cursor {
+                None => base.clone(),
+                Some(cursor) => format!("{base}&cursor={}", encode(cursor)),
+            };
+            let answer = self
+                .call(transport, node, || {
+                    Call::get("manager_members", path.as_str())
+                })
+                .await?;
+            match answer.status {
+                StatusCode::OK => {}
+                StatusCode::NOT_FOUND if answer.is_json => return Ok(uids),
+                status => return Err(Error::Status(status.as_u16())),
+            }
+            let page: Members = answer.json()?;
+            uids.extend(
+                page.items
+                    .unwrap_or_default()
+                    .into_iter()
+                    .map(|item| item.uid),
+            );
+            match page
+                .next_cursor
+                .filter(|next| page.has_more && !next.is_empty() && Some(next) != cursor.as_ref())
+            {
+                Some(next) => cursor = Some(next),
+                None if page.has_more => return Err(Error::Decode(answer.call)),
+                None => return Ok(uids),
+            }
+        }
+    }
+
+    /// `POST /manager/channels/2/{id}/subscribers/add|remove`: how many of `uids` changed.
+    pub(super) async fn change_subscribers(
+        &self,
+        transport: &Transport,
+        node: &Node,
+        group: &ChannelId,
+        uids: &[&str],
+        add: bool,
+    ) -> Result<u64, Error> {
+        #[derive(Serialize)]
+        struct Uids<'a> {
+            uids: &'a [&'a str],
+        }
+        #[derive(Deserialize)]
+        struct Changed {
+            changed_count: u64,
+        }
+        let verb = if add { "add" } else { "remove" };
+        let path = format!(
+            "manager/channels/2/{}/subscribers/{verb}",
+            encode(group.as_str())
+        );
+        let body = serde_json::to_vec(&Uids { uids }).unwrap_or_default();
+        let answer = self
+            .call(transport, node, || Call {
+                name: "manager_change_members",
+                method: Method::POST,
+                path: path.clone(),
+                body: Some(body.clone()),
+                max_bytes: 64 * 1024,
+            })
+            .await?;
+        match answer.status {
+            StatusCode::OK => Ok(answer.json::<Changed>()?.changed_count),
+            StatusCode::NOT_FOUND if answer.is_json => {
+                Err(Error::Rejected(super::Rejection::NotFound))
+            }
+            status => Err(Error::Status(status.as_u16())),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! The upstream: one client for both generations of WuKongIM. Everything the gateway asks of WuKongIM goes through here, built
+//! from parsed types; nothing above this room knows an upstream path, field or status. Knows no axum.
+
+mod client;
+mod detect;
+mod error;
+mod manager;
+mod nodes;
+mod page;
+mod transport;
+mod v2;
+mod v3;
+
+pub use client::{Client, MemberChange};
+pub use error::{Error, Reason, Rejection};
+pub use page::{Page, Window};
+pub use transport::{current_request_id, with_request_id};
+
+use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};
+
+/// The two generations of WuKongIM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Generation {
+    /// Stable (v2.2.5): sends are asynchronous and unchecked.
+    V2,
+    /// Beta (v3): sends answer with the seq and check permissions.
+    V3,
+}
+
+/// A message on its way to WuKongIM.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The sender.
+    pub from: &'a Uid,
+    /// Where to, as the sender names it.
+    pub channel: &'a Channel,
+    /// The content.
+    pub payload: &'a Payload,
+    /// The sender's number.
+    pub client_msg_no: &'a ClientMsgNo,
+}
+
+/// WuKongIM's answer to a send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// The message's id.
+    pub id: MessageId,
+    /// Its number in the channel on v3, where it is stored by now; `None` on v2, where it may yet be dropped.
+    pub seq: Option<u64>,
+}
+
+/// The addresses WuKongIM gives a client that wants to connect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// Such as `127.0.0.1:5100`; may be empty.
+    pub tcp_addr: String,
+    /// Such as `ws://127.0.0.1:5200`; may be empty.
+    pub ws_addr: String,
+    /// Such as `wss://im.example.com`; may be empty.
+    pub wss_addr: String,
+}
+
+/// What WuKongIM tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemInfo {
+    /// `None` where it tells none (v3, and v2 built without version flags).
+    pub version: Option<String>,
+    /// Whole seconds the (oldest) node has been running.
+    pub uptime_s: u64,
+    /// Client connections, summed over the nodes that answered.
+    pub connections: u64,
+}
+
+/// What WuKongIM knows about a channel's (v2: or under type 1 a user's) state.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four flags that WuKongIM keeps independently"
+)]
+pub struct ChannelState {
+    /// Whether the channel has a record of its own under exactly this id.
+    pub exists: bool,
+    /// Whether *any* record lies under this id, be it of another channel with an equal hash (v2).
+    pub occupied: bool,
+    /// Nothing sent to it is stored.
+    pub banned: bool,
+    /// Deleted.
+    pub disbanded: bool,
+}
+
+/// The lists WuKongIM keeps for a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberList {
+    /// A group's subscribers.
+    Subscribers,
+    /// Who may not send (to a group, or to a person).
+    Denylist,
+    /// Who alone may send, where it is not empty.
+    Allowlist,
+}

@@ -1,0 +1,119 @@
+//! The configured WuKongIM nodes: which one a call goes to, and which generation each is. One node is the usual case; with
+//! several, calls stay on the first that can be reached.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use url::Url;
+
+use super::{Error, Generation};
+
+/// How long a node that could not be reached is passed over while others can be.
+const REST: Duration = Duration::from_secs(1);
+
+/// One WuKongIM node.
+pub(super) struct Node {
+    /// `n1`, `n2`, … by its place in `wukongim.api_urls`: the only name of it that leaves the process.
+    pub(super) name: String,
+    base: Url,
+    /// 0 unknown, 2 or 3.
+    generation: AtomicU8,
+    /// Set where the configuration names the generation: it is never forgotten.
+    fixed: bool,
+    rests_until: Mutex<Option<Instant>>,
+    /// One detection at a time.
+    pub(super) detecting: tokio::sync::Mutex<Option<(Instant, Error)>>,
+}
+
+impl Node {
+    fn new(place: usize, base: Url, fixed: Option<Generation>) -> Self {
+        let generation = match fixed {
+            None => 0,
+            Some(Generation::V2) => 2,
+            Some(Generation::V3) => 3,
+        };
+        Self {
+            name: format!("n{}", place + 1),
+            base,
+            generation: AtomicU8::new(generation),
+            fixed: fixed.is_some(),
+            rests_until: Mutex::new(None),
+            detecting: tokio::sync::Mutex::new(None),
+        }
+    }
+
+    /// The address of `path_and_query` on this node.
+    pub(super) fn url(&self, path_and_query: &str) -> Result<Url, Error> {
+        // Ids are percent-encoded before they come here and `.`/`..` are no ids, so joining cannot leave the base.
+        self.base
+            .join(path_and_query.trim_start_matches('/'))
+            .map_err(|_| Error::Decode("url"))
+    }
+
+    /// The generation, once known.
+    pub(super) fn generation(&self) -> Option<Generation> {
+        match self.generation.load(Ordering::Relaxed) {
+            2 => Some(Generation::V2),
+            3 => Some(Generation::V3),
+            _ => None,
+        }
+    }
+
+    pub(super) fn set_generation(&self, generation: Generation) -> bool {
+        let number = if generation == Generation::V2 { 2 } else { 3 };
+        self.generation.swap(number, Ordering::Relaxed) != number
+    }
+
+    /// Another WuKongIM may answer at this address from now on: ask it again before the next call.
+    pub(super) fn forget_generation(&self) {
+        if !self.fixed {
+            self.generation.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn rest(&self) {
+        *self.rests_until.lock() = Some(Instant::now() + REST);
+    }
+
+    fn is_resting(&self) -> bool {
+        self.rests_until
+            .lock()
+            .is_some_and(|until| until > Instant::now())
+    }
+}
+
+/// All configured nodes, at least one.
+pub(super) struct Nodes(Vec<Node>);
+
+impl Nodes {
+    pub(super) fn new(urls: &[Url], fixed: Option<Generation>) -> Self {
+        let nodes = urls.iter().enumerate().map(|(place, url)| {
+            let mut base = url.clone();
+            if !base.path().ends_with('/') {
+                let path = format!("{}/", base.path());
+                base.set_path(&path);
+            }
+            Node::new(place, base, fixed)
+        });
+        Self(nodes.collect())
+    }
+
+    pub(super) fn all(&self) -> &[Node] {
+        &self.0
+    }
+
+    /// The nodes in the order in which a call tries them: those that rest come last.
+    pub(super) fn in_order(&self) -> impl Iterator<Item = &Node> {
+        let awake = self.0.iter().filter(|node| !node.is_resting());
+        let resting = self.0.iter().filter(|node| node.is_resting());
+        awake.chain(resting)
+    }
+
+    /// Passes over `node` for a moment: it could not be reached.
+    pub(super) fn rest(&self, node: &Node) {
+        if self.0.len() > 1 {
+            node.rest();
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Pages of stored messages, as both generations answer them at `/channel/messagesync`.
+//!
+//! v2 keys its storage by FNV-1a-64 of `id-type` and never compares the id, so a page may hold another conversation's messages
+//! (found in minutes by anybody; `upstream-api.md`). No message leaves this file unchecked: what does not belong is dropped.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Error;
+use super::transport::Answer;
+use crate::domain::{Channel, Message, MessageId, SYSTEM_UID, Uid};
+
+/// Which part of a channel's history to read. Seqs count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// The newest messages.
+    Newest,
+    /// From `from` (included) upwards, up to `until` (excluded) where given.
+    Up {
+        /// The first seq wanted.
+        from: u64,
+        /// The seq before which the page ends.
+        until: Option<u64>,
+    },
+}
+
+/// One page, oldest first, holding only messages of the channel that was asked.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// The messages, in ascending order of `seq`.
+    pub messages: Vec<Message>,
+    /// How many messages WuKongIM put into the page, those dropped included.
+    pub received: usize,
+    /// The lowest and the highest seq WuKongIM put into the page, dropped messages included; `None` where it was empty.
+    pub span: Option<(u64, u64)>,
+}
+
+/// The body of `/channel/messagesync`. Pull mode 0 with both seqs 0 is "newest" on both generations; mode 1 is upward on both.
+#[derive(Serialize)]
+pub(super) struct PageRequest<'a> {
+    login_uid: &'a str,
+    channel_id: &'a str,
+    channel_type: u8,
+    start_message_seq: u64,
+    end_message_seq: u64,
+    limit: usize,
+    pull_mode: u8,
+}
+
+impl<'a> PageRequest<'a> {
+    pub(super) fn new(reader: &'a Uid, channel: &'a Channel, window: Window, limit: usize) -> Self {
+        let (start, end, pull_mode) = match window {
+            Window::Newest => (0, 0, 0),
+            // A start of 0 would mean "newest" to v2.
+            Window::Up { from, until } => (from.max(1), until.unwrap_or(0), 1),
+        };
+        Self {
+            login_uid: reader.as_str(),
+            channel_id: channel.id(),
+            channel_type: channel.channel_type().number(),
+            start_message_seq: start,
+            end_message_seq: end,
+            // v2 answers nothing, v3 everything to 0.
+            limit: limit.max(1),
+            pull_mode,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct WirePage<'a> {
+    #[serde(borrow, default)]
+    messages: Option<Vec<WireMessage<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct WireMessage<'a> {
+    message_id: u64,
+    #[serde(borrow, default)]
+    client_msg_no: Cow<'a, str>,
+    message_seq: u64,
+    #[serde(borrow, default)]
+    from_uid: Cow<'a, str>,
+    #[serde(borrow)]
+    channel_id: Cow<'a, str>,
+    channel_type: u8,
+    #[serde(default)]
+    timestamp: u64,
+    #[serde(borrow, default)]
+    payload: Option<&'a RawValue>,
+}
+
+/// Reads a page and keeps what belongs to `channel` as `reader` sees it.
+pub(super) fn read(answer: &Answer, reader: &Uid, channel: &Channel) -> Result<Page, Error> {
+    // An answer without the list of messages is no page, whatever else it says.
+    let wire: WirePage<'_> = answer.json()?;
+    let wire = wire.messages.ok_or(Error::Decode(answer.call))?;
+    let received = wire.len();
+    let span = match (wire.first(), wire.last()) {
+        (Some(first), Some(last)) => Some((first.message_seq, last.message_seq)),
+        _ => None,
+    };
+    let mut messages = Vec::with_capacity(received);
+    for message in wire {
+        if belongs(&message, reader, channel) {
+            let payload =
+                payload_of(&answer.body, message.payload).ok_or(Error::Decode(answer.call))?;
+            messages.push(keep(message, payload));
+        }
+    }
+    Ok(Page {
+        messages,
+        received,
+        span,
+    })
+}
+
+/// Whether a message is one of `channel`: for a group its id and type, for a pair that both ends are the pair.
+///
+/// v2 gives "the id that is not the sender" as a person message's channel, which for a received message is the reader's own
+/// uid; v3 gives the peer. So only the pair as a whole can be compared.
+fn belongs(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
+    if message.channel_type != channel.channel_type().number() || message.message_seq == 0 {
+        return false;
+    }
+    match channel {
+        Channel::Group(id) => message.channel_id == id.as_str(),
+        Channel::Person(peer) => {
+            let (reader, peer) = (reader.as_str(), peer.as_str());
+            let (from, other) = (&*message.from_uid, &*message.channel_id);
+            if reader == peer {
+                // v2 finds no "other" id in `me@me` and gives the stored id as it is (seen in its source).
+                let both = other
+                    .split_once('@')
+                    .is_some_and(|(a, b)| a == reader && b == reader);
+                return from == reader && (other == reader || both);
+            }
+            (from == reader && other == peer)
+                || (from == peer && (other == reader || other == peer))
+        }
+    }
+}
+
+fn keep(message: WireMessage<'_>, payload: Bytes) -> Message {
+    let id = MessageId(message.message_id);
+    Message {
+        id,
+        seq: message.message_seq,
+        from_uid: match &*message.from_uid {
+            "" => SYSTEM_UID.into(),
+            uid => uid.into(),
+        },
+        client_msg_no: message.client_msg_no.into(),
+        // v3 stores no time for messages sent over HTTP.
+        timestamp_ms: match message.timestamp {
+            0 => id.unix_ms(),
+            seconds => seconds.saturating_mul(1000),
+        },
+        payload,
+    }
+}
+
+/// The payload's base64 text as a slice of the answer: pages are passed on without copying what is large in them.
+fn payload_of(body: &Bytes, raw: Option<&RawValue>) -> Option<Bytes> {
+    let text = match raw.map(RawValue::get) {
+        None | Some("null") => return Some(Bytes::new()),
+        Some(text) => text,
+    };
+    let inner = text.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        // Base64 needs no escapes, but `\/` is a legal way to write `/`.
+        let unescaped: String = serde_json::from_str(text).ok()?;
+        return Some(Bytes::from(unescaped));
+    }
+    Some(body.slice_ref(inner.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+    use crate::domain::ChannelId;
+
+    fn uid(text: &str) -> Uid {
+        Uid::parse(text, 128).unwrap()
+    }
+
+    fn answer(body: &str) -> Answer {
+        Answer {
+            call: "messagesync",
+            status: StatusCode::OK,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            is_json: true,
+        }
+    }
+
+    fn message(from: &str, channel: &str, channel_type: u8) -> String {
+        format!(
+            r#"{{"message_id":2124846632913506304,"client_msg_no":"n","message_seq":3,"from_uid":"{from}","channel_id":"{channel}",
+            "channel_type":{channel_type},"timestamp":0,"payload":"YQ=="}}"#
+        )
+    }
+
+    fn kept(from: &str, id: &str, channel_type: u8, asked: &Channel) -> usize {
+        let body = format!(
+            r#"{{"more":0,"messages":[{}]}}"#,
+            message(from, id, channel_type)
+        );
+        let page = read(&answer(&body), &uid("me"), asked).unwrap();
+        assert_eq!((page.received, page.span), (1, Some((3, 3))));
+        page.messages.len()
+    }
+
+    #[test]
+    fn a_pair_keeps_only_its_own_messages() {
+        let asked = Channel::Person(uid("peer"));
+        assert_eq!(kept("me", "peer", 1, &asked), 1);
+        assert_eq!(kept("peer", "me", 1, &asked), 1, "v2 names the reader");
+        assert_eq!(kept("peer", "peer", 1, &asked), 1, "v3 names the peer");
+        assert_eq!(kept("me", "other", 1, &asked), 0);
+        assert_eq!(kept("other", "peer", 1, &asked), 0);
+        assert_eq!(kept("other", "me", 1, &asked), 0);
+        assert_eq!(kept("me", "peer", 2, &asked), 0);
+        assert_eq!(
+            kept("me", "me", 1, &asked),
+            0,
+            "a note to oneself is another conversation"
+        );
+        assert_eq!(
+            kept("me", "me@me", 1, &Channel::Person(uid("me"))),
+            1,
+            "v2's note to oneself"
+        );
+        assert_eq!(kept("me", "peer", 1, &Channel::Person(uid("me"))), 0);
+    }
+
+    #[test]
+    fn a_group_keeps_only_its_own_messages() {
+        let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        assert_eq!(kept("anybody", "g", 2, &asked), 1);
+        assert_eq!(kept("hc-alice", "hc-bob", 1, &asked), 0);
+        assert_eq!(kept("anybody", "g", 1, &asked), 0);
+        assert_eq!(kept("anybody", "h", 2, &asked), 0);
+    }
+
+    #[test]
+    fn the_payload_is_a_slice_and_the_time_comes_from_the_id() {
+        let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        let body = format!(r#"{{"messages":[{}]}}"#, message("", "g", 2));
+        let answer = answer(&body);
+        let page = read(&answer, &uid("me"), &asked).unwrap();
+        let message = &page.messages[0];
+        assert_eq!(&*message.payload, b"YQ==");
+        assert!(
+            answer
+                .body
+                .as_ptr_range()
+                .contains(&message.payload.as_ptr())
+        );
+        assert_eq!(message.timestamp_ms / 1000, 1_795_437_889);
+        assert_eq!(&*message.from_uid, SYSTEM_UID);
+    }
+
+    #[test]
+    fn an_answer_without_messages_is_no_page() {
+        let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        for body in [
+            r#"{"status":200}"#,
+            r#"{"messages":null}"#,
+            "[]",
+            "<html>",
+            r#"{"messages":[{}]}"#,
+        ] {
+            assert!(read(&answer(body), &uid("me"), &asked).is_err(), "{body}");
+        }
+        assert_eq!(
+            read(&answer(r#"{"messages":[]}"#), &uid("me"), &asked)
+                .unwrap()
+                .received,
+            0
+        );
+    }
+}

@@ -1,0 +1,247 @@
+//! The v3 dialect (beta of 2026-08): what its answers mean. It checks permissions itself and tells the outcome in `reason`.
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use super::nodes::Node;
+use super::transport::{Answer, Call, Transport};
+use super::v2::SendBody;
+use super::{Accepted, ChannelState, Error, Outgoing, Reason, Rejection, SystemInfo};
+use crate::domain::{ChannelId, MessageId};
+
+/// Turns an answer that is not 200 into the error it means; the texts were seen on a running server.
+pub(super) fn refusal(answer: &Answer) -> Error {
+    #[derive(Deserialize, Default)]
+    struct Words {
+        #[serde(default)]
+        error: String,
+        #[serde(default)]
+        msg: String,
+    }
+    if !answer.is_json {
+        return Error::Status(answer.status.as_u16());
+    }
+    let words: Words = answer.json().unwrap_or_default();
+    let text = if words.error.is_empty() {
+        words.msg
+    } else {
+        words.error
+    };
+    let rejection = match answer.status {
+        StatusCode::SERVICE_UNAVAILABLE if text == "maintenance" => return Error::Maintenance,
+        StatusCode::SERVICE_UNAVAILABLE if text.contains("retry required") => {
+            Rejection::RetryRequired
+        }
+        StatusCode::REQUEST_TIMEOUT => return Error::Timeout,
+        StatusCode::INTERNAL_SERVER_ERROR if text.contains("log conflict") => Rejection::Conflict,
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("membership required") => {
+            Rejection::MembershipRequired
+        }
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("channel disbanded") => {
+            Rejection::Disbanded
+        }
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("channel not found") => {
+            Rejection::ChannelNotFound
+        }
+        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("not found") => {
+            Rejection::NotFound
+        }
+        StatusCode::BAD_REQUEST => Rejection::Other,
+        status => return Error::Status(status.as_u16()),
+    };
+    Error::Rejected(rejection)
+}
+
+/// `{"status":200}`, or the refusal.
+pub(super) fn done(answer: &Answer) -> Result<(), Error> {
+    if answer.status == StatusCode::OK {
+        super::v2::done(answer)
+    } else {
+        Err(refusal(answer))
+    }
+}
+
+/// `/message/send`: id and seq of a stored message, or the reason why it was not stored.
+pub(super) async fn send(
+    transport: &Transport,
+    node: &Node,
+    message: &Outgoing<'_>,
+) -> Result<Accepted, Error> {
+    let answer = transport
+        .call(
+            node,
+            Call::post("message_send", "/message/send", &SendBody::from(message)),
+        )
+        .await?;
+    sent(&answer)
+}
+
+fn sent(answer: &Answer) -> Result<Accepted, Error> {
+    #[derive(Deserialize)]
+    struct Sent {
+        message_id: u64,
+        message_seq: u64,
+        reason: i64,
+    }
+    if answer.status != StatusCode::OK {
+        return Err(refusal(answer));
+    }
+    let Sent {
+        message_id,
+        message_seq,
+        reason,
+    } = answer.json()?;
+    match reason {
+        1 if message_id != 0 && message_seq != 0 => Ok(Accepted {
+            id: MessageId(message_id),
+            seq: Some(message_seq),
+        }),
+        1 => Err(Error::Decode(answer.call)),
+        reason => Err(Error::Refused(Reason(reason))),
+    }
+}
+
+/// Whether a group exists, told without the manager port: a send by a uid that can be no member is always refused, with
+/// reason 5 where there is no group (v3 asks for the channel first; its groups know no strangers). Nothing is ever stored.
+pub(super) async fn probe_group(
+    transport: &Transport,
+    node: &Node,
+    group: &ChannelId,
+) -> Result<ChannelState, Error> {
+    // No user can have this uid: the gateway refuses ids that begin with `____`, and it is none of WuKongIM's own.
+    let body = serde_json::json!({
+        "header": {"no_persist": 1},
+        "from_uid": "____gateway",
+        "channel_id": group.as_str(),
+        "channel_type": 2,
+        "payload": "e30=",
+    });
+    let answer = transport
+        .call(node, Call::post("channel_probe", "/message/send", &body))
+        .await?;
+    match sent(&answer) {
+        Err(Error::Refused(Reason::NO_CHANNEL)) => Ok(ChannelState::default()),
+        Err(Error::Refused(reason)) => Ok(ChannelState {
+            exists: true,
+            occupied: true,
+            banned: reason == Reason::BANNED,
+            disbanded: reason == Reason::DISBANDED,
+        }),
+        Ok(_) => Ok(ChannelState {
+            exists: true,
+            occupied: true,
+            ..ChannelState::default()
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// `/metrics` for the start time, `/top/v1/snapshot` for connections (0 while that has no figures or is switched off).
+pub(super) async fn system_info(transport: &Transport, node: &Node) -> Result<SystemInfo, Error> {
+    #[derive(Deserialize, Default)]
+    struct Clients {
+        #[serde(default)]
+        connections: u64,
+    }
+    #[derive(Deserialize)]
+    struct Snapshot {
+        #[serde(default)]
+        clients: Clients,
+    }
+    let (metrics, snapshot) = tokio::join!(
+        transport.call(
+            node,
+            Call::get("metrics", "/metrics").max_bytes(4 * 1024 * 1024)
+        ),
+        transport.call(node, Call::get("snapshot", "/top/v1/snapshot")),
+    );
+    let metrics = metrics?;
+    if metrics.status != StatusCode::OK {
+        return Err(refusal(&metrics));
+    }
+    let started_s = std::str::from_utf8(&metrics.body)
+        .ok()
+        .and_then(process_start);
+    let started_s = started_s.ok_or(Error::Decode(metrics.call))?;
+    let now_s = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |now| now.as_secs());
+    let connections = match snapshot?.json::<Snapshot>() {
+        Ok(snapshot) => snapshot.clients.connections,
+        Err(_) => 0,
+    };
+    Ok(SystemInfo {
+        version: None,
+        uptime_s: now_s.saturating_sub(started_s),
+        connections,
+    })
+}
+
+/// `process_start_time_seconds 1.79546258425e+09` in whole seconds.
+fn process_start(metrics: &str) -> Option<u64> {
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("process_start_time_seconds "))?;
+    let seconds: f64 = line.trim().parse().ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "checked just before"
+    )]
+    (0.0..1e12).contains(&seconds).then_some(seconds as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn refused(status: u16, body: &'static str) -> Error {
+        refusal(&Answer {
+            call: "x",
+            status: StatusCode::from_u16(status).unwrap(),
+            body: Bytes::from_static(body.as_bytes()),
+            is_json: true,
+        })
+    }
+
+    #[test]
+    fn words_are_told_apart() {
+        use Rejection as R;
+        let membership =
+            r#"{"msg":"internal/message: valid channel membership required","status":400}"#;
+        assert_eq!(
+            refused(400, membership),
+            Error::Rejected(R::MembershipRequired)
+        );
+        assert_eq!(
+            refused(400, r#"{"msg":"internal/message: channel disbanded"}"#),
+            Error::Rejected(R::Disbanded)
+        );
+        assert_eq!(
+            refused(400, r#"{"msg":"db: not found","status":400}"#),
+            Error::Rejected(R::NotFound)
+        );
+        assert_eq!(
+            refused(500, r#"{"error":"x: append log conflict"}"#),
+            Error::Rejected(R::Conflict)
+        );
+        assert_eq!(
+            refused(503, r#"{"error":"retry required"}"#),
+            Error::Rejected(R::RetryRequired)
+        );
+        assert_eq!(
+            refused(503, r#"{"error":"maintenance","message":"…"}"#),
+            Error::Maintenance
+        );
+        assert_eq!(refused(500, r#"{"error":"boom"}"#), Error::Status(500));
+    }
+
+    #[test]
+    fn the_start_time_is_read_from_the_metrics() {
+        let text = "# TYPE process_start_time_seconds gauge\nprocess_start_time_seconds 1.79546258425e+09\n";
+        assert_eq!(process_start(text), Some(1_795_462_584));
+        assert_eq!(process_start("nothing"), None);
+    }
+}

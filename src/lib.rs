@@ -1,1 +1,3 @@
-//! wukongim-gateway
+//! wukongim-gateway: the HTTP gateway in front of WuKongIM.
+
+pub mod config;

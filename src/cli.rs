@@ -171,14 +171,18 @@ pub fn run(
             load(embedded.is_some()).map(|loaded| serve(loaded, embedded))
         }
         Command::CheckConfig => load(false).map(|loaded| print(&config::describe(&loaded))),
-        Command::Token { uid, admin, ttl } => {
-            load(false).map(
-                |loaded| match token(&loaded.settings.auth, &uid, admin, ttl) {
-                    Ok(token) => print(&format!("{token}\n")),
-                    Err(error) => fail(EXIT_INTERNAL, &format!("cannot sign: {error}")),
-                },
-            )
-        }
+        Command::Token { uid, admin, ttl } => load(false).map(|loaded| {
+            let auth = &loaded.settings.auth;
+            if admin && auth.admin_roles.is_empty() && auth.admin_permissions.is_empty() {
+                let why =
+                    "auth.admin_roles and auth.admin_permissions are empty: nobody is an admin";
+                return fail(EXIT_USAGE, why);
+            }
+            match token(auth, &uid, admin, ttl) {
+                Ok(token) => print(&format!("{token}\n")),
+                Err(error) => fail(EXIT_INTERNAL, &format!("cannot sign: {error}")),
+            }
+        }),
         Command::Healthcheck { url: Some(url) } => Ok(healthcheck(&url)),
         // As if embedded: the address is asked for, and whether there is a secret is the server's business.
         Command::Healthcheck { url: None } => load(true).map(|loaded| {

@@ -89,8 +89,11 @@ impl Sources {
             Some(PathBuf::from(path))
         };
         let by_default = || {
+            use std::io::ErrorKind::{NotADirectory, NotFound};
             let path = PathBuf::from(FILE_DEFAULT);
-            self.cwd.join(&path).exists().then_some(path)
+            // One that is there but may not be read is a problem, not a reason to go on without it.
+            let kind = std::fs::metadata(self.cwd.join(&path)).map_err(|error| error.kind());
+            (!matches!(kind, Err(NotFound | NotADirectory))).then_some(path)
         };
         self.config_file
             .clone()
@@ -142,7 +145,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     ];
     let mut reader = Reader::new(&layers, &sources.cwd, problems);
     let settings = Settings::read(&mut reader);
-    reader.reject_unknown();
+    reader.reject_unknown(file_is_whole);
     if let Some(settings) = &settings {
         checks::problems(settings, sources.embedded_mode, file_is_whole, &mut reader);
     }

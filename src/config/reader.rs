@@ -141,34 +141,40 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    /// Notes every name of the sources that no key was asked by.
-    pub(super) fn reject_unknown(&mut self) {
+    /// Notes every name of the sources that no key was asked by. Names of a broken file may be anything, a piece of a
+    /// secret too, so they are left out.
+    pub(super) fn reject_unknown(&mut self, file_is_whole: bool) {
         let layers = self.layers;
         for (name, entry) in layers.iter().flatten() {
-            if self.known.contains_key(name) || self.is_empty_section(name, &entry.value) {
+            let broken = !file_is_whole && matches!(entry.origin, Origin::File { .. });
+            if broken || self.known.contains_key(name) {
                 continue;
             }
             let near = nearest(name, self.known.keys().map(String::as_str)).unwrap_or_default();
-            self.problems.push(match &entry.origin {
+            let problem = match &entry.origin {
                 Origin::Variable(variable) => {
                     let near = variable_for(near);
-                    Problem::with(
-                        variable,
-                        format_args!("unknown variable, the nearest known one is {near}"),
-                    )
+                    let what = format_args!("unknown variable, the nearest known one is {near}");
+                    Problem::with(variable, what)
+                }
+                // `[server]` with nothing under it sets nothing.
+                _ if self.is_section(name) && matches!(entry.value, Value::EmptyTable) => continue,
+                origin if self.is_section(name) => {
+                    let what = format_args!("is a section: must be [{name}] with keys under it");
+                    Problem::at(origin, name, what)
                 }
                 origin => {
                     let what = format_args!("unknown key, the nearest known one is {near}");
                     Problem::at(origin, name, what)
                 }
-            });
+            };
+            self.problems.push(problem);
         }
     }
 
-    /// `[server]` with nothing under it.
-    fn is_empty_section(&self, name: &str, value: &Value) -> bool {
+    fn is_section(&self, name: &str) -> bool {
         let prefix = format!("{name}.");
-        matches!(value, Value::EmptyTable) && self.known.keys().any(|key| key.starts_with(&prefix))
+        self.known.keys().any(|key| key.starts_with(&prefix))
     }
 
     /// Notes a problem of `key` with others, unless one of them could not be read in the first place.

@@ -170,6 +170,10 @@ fn a_token_carries_the_uid_and_lives_as_long_as_asked() {
     let admin = claims(&run_bare(&args, &env).1, None);
     assert_eq!(admin["permissions"][0], "im:admin");
     assert!(admin.get("roles").is_none(), "{admin}");
+
+    let none = ("GATEWAY__AUTH__ADMIN_PERMISSIONS", "[]");
+    let (code, stdout, stderr) = run_bare(&args, &[env[0], env[1], none]);
+    assert_eq!((code, stdout.as_str()), (64, ""), "{stderr}");
 }
 
 #[test]

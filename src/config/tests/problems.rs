@@ -126,6 +126,38 @@ fn broken_toml_is_told_by_line_without_its_text() {
 }
 
 #[test]
+fn no_piece_of_a_broken_file_is_quoted() {
+    for file in [
+        "[auth]\njwt_secret = hunter2",
+        "[auth]\njwt_secret = 'a'\nhunter2\n",
+        "[auth]\njwt_secret = \"\"\"\nx\"\"\"\"\"\"\nhunter2 = 1\"\n",
+        "[auth]\njwt_secret = 'x'hunter2 = 'y'",
+        "hunter2\n=hunter2",
+        "[auth]\njwt_secret = \"\\hunter2\"",
+    ] {
+        let (_dir, sources) = directory(&[("config/gateway.toml", file)], &[]);
+        let said = bad(&sources).join("\n");
+        assert!(said.contains("not valid TOML"), "{file}\n{said}");
+        assert!(!said.contains("hunter2"), "{file}\n{said}");
+    }
+}
+
+#[test]
+fn a_section_is_no_key() {
+    let file = "server = 3\n[[auth]]\nissuer = 'x'";
+    let (_dir, sources) = directory(&[("config/gateway.toml", file)], &[]);
+    let said = bad(&sources).join("\n");
+    assert!(
+        said.contains("config/gateway.toml:1: server: is a section: must be [server]"),
+        "{said}"
+    );
+    assert!(
+        said.contains("config/gateway.toml:2: auth: is a section"),
+        "{said}"
+    );
+}
+
+#[test]
 fn keys_that_do_not_go_together_are_refused() {
     let said = bad(&sources(&[
         ("GATEWAY__LIMITS__SYNC_DEFAULT", "300"),

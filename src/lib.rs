@@ -1,1 +1,3 @@
 //! wukongim-gateway
+
+pub mod embedded;

@@ -5,6 +5,9 @@ use std::process::ExitCode;
 use wukongim_gateway::config::{Generation, Loaded};
 use wukongim_gateway::{cli, server};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(invocation) => cli::run(invocation, serve),

@@ -207,4 +207,13 @@ impl Settings {
         })
         .map(|loaded| loaded.settings)
     }
+
+    /// [`Settings::builtin`] with some secret, for tests.
+    ///
+    /// # Panics
+    /// When the built-in defaults do not pass their own checks.
+    #[cfg(test)]
+    pub fn for_tests() -> Self {
+        Self::builtin(&"an-unguessable-secret-for-unit-tests".to_owned().into()).expect("the defaults are good")
+    }
 }

@@ -29,9 +29,9 @@ impl Problems {
         self.0.is_empty()
     }
 
-    /// Whether this field was reported.
-    pub fn names(&self, field: &str) -> bool {
-        self.0.iter().any(|problem| problem.field == field)
+    /// Whether this field was reported as missing.
+    pub fn lacks(&self, field: &str) -> bool {
+        self.0.iter().any(|problem| problem.field == field && problem.problem == Problem::Required)
     }
 
     /// The reports, in the order in which they were made.
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn escaped_names_and_duplicates_are_seen() {
-        let limits = Limits::for_tests();
+        let limits = crate::config::Settings::for_tests().limits;
         let mut problems = Problems::default();
         let body = br#"{"channel\u0049d":"g","channelType":2,"channelType":2,"other":[1,2],"other":3}"#;
         let mut fields = Fields::of_body(Some(body), &limits, &mut problems).unwrap();

@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod domain;
+pub mod store;
 pub mod telemetry;
 pub mod wukongim;

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod domain;
+pub mod embedded;
 pub mod store;
 pub mod telemetry;
 pub mod wukongim;

@@ -1,5 +1,6 @@
 //! The gateway in front of WuKongIM.
 
+pub mod authorization;
 pub mod config;
 pub mod domain;
 pub mod embedded;

@@ -71,9 +71,18 @@ impl App {
             crate::authorization::Rules::from(&settings.authorization),
             metrics.clone(),
         ));
-        let messages =
-            Arc::new(Messages::new(client.clone(), authorization.clone(), &settings.wukongim, &metrics));
-        let history = History::new(client.clone(), authorization.clone(), messages.clone(), &settings.limits);
+        let messages = Arc::new(Messages::new(
+            client.clone(),
+            authorization.clone(),
+            &settings.wukongim,
+            &metrics,
+        ));
+        let history = History::new(
+            client.clone(),
+            authorization.clone(),
+            messages.clone(),
+            &settings.limits,
+        );
         let rules = crate::channels::Rules::from(&settings);
         let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
@@ -137,7 +146,9 @@ impl App {
 
     /// The public API with all its layers.
     pub fn router(&self) -> Router {
-        routes::router(self).layer(from_fn_with_state(self.clone(), frame)).with_state(self.clone())
+        routes::router(self)
+            .layer(from_fn_with_state(self.clone(), frame))
+            .with_state(self.clone())
     }
 }
 
@@ -149,20 +160,34 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let metrics = app.metrics();
     let _in_flight = InFlight::new(metrics);
     let method = method_label(request.method());
-    let endpoint = Endpoint::of(request.extensions().get::<MatchedPath>().map(MatchedPath::as_str));
+    let endpoint = Endpoint::of(
+        request
+            .extensions()
+            .get::<MatchedPath>()
+            .map(MatchedPath::as_str),
+    );
     let request_id = request_id(request.headers());
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
-    let scope = Arc::new(Scope { deadline: started + timeout, reading_body: AtomicBool::new(false) });
+    let scope = Arc::new(Scope {
+        deadline: started + timeout,
+        reading_body: AtomicBool::new(false),
+    });
     request.extensions_mut().insert(scope.clone());
 
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
     let work = with_request_id(request_id.clone(), work);
     let mut response = match tokio::time::timeout_at(scope.deadline.into(), work).await {
         Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => Failure::from(ApiError::Internal).because("a handler panicked").into_response(),
-        Err(_) if scope.reading_body.load(Ordering::Relaxed) => ApiError::RequestTimeout.into_response(),
-        Err(_) => Failure::from(ApiError::UpstreamTimeout).because("request_timeout passed").into_response(),
+        Ok(Err(_panic)) => Failure::from(ApiError::Internal)
+            .because("a handler panicked")
+            .into_response(),
+        Err(_) if scope.reading_body.load(Ordering::Relaxed) => {
+            ApiError::RequestTimeout.into_response()
+        }
+        Err(_) => Failure::from(ApiError::UpstreamTimeout)
+            .because("request_timeout passed")
+            .into_response(),
     };
 
     let failure = response.extensions_mut().remove::<Failure>();
@@ -171,28 +196,53 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
         let headers = std::mem::take(response.headers_mut());
         response = render(failure, lang, endpoint.failure, id);
         if let Some(allow) = headers.get(http::header::ALLOW) {
-            response.headers_mut().insert(http::header::ALLOW, allow.clone());
+            response
+                .headers_mut()
+                .insert(http::header::ALLOW, allow.clone());
         }
     }
-    response.headers_mut().insert(X_REQUEST_ID, request_id.clone());
+    response
+        .headers_mut()
+        .insert(X_REQUEST_ID, request_id.clone());
     let status = response.status();
     let duration = started.elapsed();
-    let labels = HttpLabels { method, route: endpoint.route, status: status.as_u16() };
+    let labels = HttpLabels {
+        method,
+        route: endpoint.route,
+        status: status.as_u16(),
+    };
     metrics.request_answered(&labels, duration.as_secs_f64());
     log(&labels, status, duration, &request_id, failure.as_ref());
     response
 }
 
 /// One line a request, the error in it once.
-fn log(labels: &HttpLabels, status: StatusCode, duration: Duration, id: &HeaderValue, failure: Option<&Failure>) {
+fn log(
+    labels: &HttpLabels,
+    status: StatusCode,
+    duration: Duration,
+    id: &HeaderValue,
+    failure: Option<&Failure>,
+) {
     let code = failure.map(|failure| failure.error.code());
     let cause = failure.and_then(|failure| failure.cause.as_deref());
-    let fields: Vec<&str> =
-        failure.map(|failure| failure.details.iter().map(|detail| &*detail.field).collect()).unwrap_or_default();
+    let fields: Vec<&str> = failure
+        .map(|failure| {
+            failure
+                .details
+                .iter()
+                .map(|detail| &*detail.field)
+                .collect()
+        })
+        .unwrap_or_default();
     let fields = (!fields.is_empty()).then(|| fields.join(","));
     let id = id.to_str().unwrap_or_default();
     let duration_ms = duration.as_secs_f64() * 1000.0;
-    let HttpLabels { method, route, status: number } = labels;
+    let HttpLabels {
+        method,
+        route,
+        status: number,
+    } = labels;
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -221,7 +271,8 @@ fn log(labels: &HttpLabels, status: StatusCode, duration: Duration, id: &HeaderV
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(X_REQUEST_ID).filter(|value| {
         let bytes = value.as_bytes();
-        let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        let allowed =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         (1..=128).contains(&bytes.len()) && bytes.iter().all(allowed)
     });
     given.cloned().unwrap_or_else(|| {

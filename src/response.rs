@@ -2,8 +2,10 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::StatusCode;
+use http::header::{
+    ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -22,9 +24,14 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
             success: bool,
             data: &'a T,
         }
-        match serde_json::to_vec(&Success { success: true, data: &self.0 }) {
+        match serde_json::to_vec(&Success {
+            success: true,
+            data: &self.0,
+        }) {
             Ok(body) => json(StatusCode::OK, body),
-            Err(error) => Failure::from(ApiError::Internal).because(error.to_string()).into_response(),
+            Err(error) => Failure::from(ApiError::Internal)
+                .because(error.to_string())
+                .into_response(),
         }
     }
 }
@@ -51,33 +58,52 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
         details: Vec<Detail<'a>>,
     }
     let error = failure.error;
-    let message = failure.message.unwrap_or_else(|| message_of(error, endpoint));
+    let message = failure
+        .message
+        .unwrap_or_else(|| message_of(error, endpoint));
     let body = Rejected {
         success: false,
         data: failure.data.as_deref(),
         message: message.in_lang(lang),
         code: error.code(),
-        client_msg_no: failure.client_msg_no.as_ref().map(crate::domain::ClientMsgNo::as_str),
+        client_msg_no: failure
+            .client_msg_no
+            .as_ref()
+            .map(crate::domain::ClientMsgNo::as_str),
         request_id,
         details: failure
             .details
             .iter()
-            .map(|detail| Detail { field: &detail.field, message: detail.problem.message(lang) })
+            .map(|detail| Detail {
+                field: &detail.field,
+                message: detail.problem.message(lang),
+            })
             .collect(),
     };
-    let mut response = json(error.status(), serde_json::to_vec(&body).unwrap_or_default());
+    let mut response = json(
+        error.status(),
+        serde_json::to_vec(&body).unwrap_or_default(),
+    );
     if error.status() == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Some(seconds) = error.retry_after_s() {
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
 
 /// What an error says at this endpoint: every 5xx the endpoint's own text.
 pub fn message_of(error: ApiError, endpoint: Text) -> Text {
-    if error.status().is_server_error() { endpoint } else { error.message() }
+    if error.status().is_server_error() {
+        endpoint
+    } else {
+        error.message()
+    }
 }
 
 /// An answer with a JSON body.
@@ -96,7 +122,11 @@ pub fn language(headers: &HeaderMap) -> Lang {
             let mut parts = range.split(';');
             let tag = parts.next().unwrap_or_default().trim();
             let weight = parts
-                .find_map(|part| part.trim().strip_prefix("q=").map(|q| q.trim().parse().unwrap_or(0.0)))
+                .find_map(|part| {
+                    part.trim()
+                        .strip_prefix("q=")
+                        .map(|q| q.trim().parse().unwrap_or(0.0))
+                })
                 .unwrap_or(1.0_f32);
             let primary = tag.split('-').next().unwrap_or_default();
             if primary.eq_ignore_ascii_case("en") {

@@ -50,7 +50,9 @@ impl ImTokens {
     /// a connect token tells nothing about JWTs); `None` where neither is set.
     pub fn new(settings: &config::Settings) -> Option<Self> {
         let secret = match (&settings.im_token.secret, &settings.auth.jwt_secret) {
-            (Some(secret), _) => hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes()),
+            (Some(secret), _) => {
+                hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())
+            }
             (None, Some(secret)) => {
                 let jwt = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
                 let derived = hmac::sign(&jwt, b"wukongim-gateway im_token.secret v1");

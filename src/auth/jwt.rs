@@ -42,8 +42,13 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier for HS256 tokens signed with `jwt_secret` or one of `jwt_previous_secrets`.
     pub fn new(settings: &config::Auth, id_bytes: usize) -> Self {
-        let secrets = settings.jwt_secret.iter().chain(&settings.jwt_previous_secrets);
-        let keys = secrets.map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes())).collect();
+        let secrets = settings
+            .jwt_secret
+            .iter()
+            .chain(&settings.jwt_previous_secrets);
+        let keys = secrets
+            .map(|secret| DecodingKey::from_secret(secret.expose_secret().as_bytes()))
+            .collect();
         // Signature and algorithm only: an expired token of a wrong issuer is invalid, not expired, so the claims are ours.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.required_spec_claims.clear();
@@ -65,7 +70,9 @@ impl Verifier {
 
     /// Who `token` speaks for.
     pub fn verify(&self, token: &str) -> Result<Caller, TokenError> {
-        let now_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |now| now.as_secs_f64());
+        let now_s = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0.0, |now| now.as_secs_f64());
         self.judge(&self.signed_claims(token)?, now_s)
     }
 
@@ -91,7 +98,9 @@ impl Verifier {
             return Err(TokenError::Invalid("iss"));
         }
         if let Some(audience) = &self.audience
-            && !claims.get("aud").is_some_and(|aud| texts(aud).any(|text| text == audience))
+            && !claims
+                .get("aud")
+                .is_some_and(|aud| texts(aud).any(|text| text == audience))
         {
             return Err(TokenError::Invalid("aud"));
         }
@@ -100,17 +109,29 @@ impl Verifier {
             Some(nbf) if nbf.as_f64().is_some_and(|nbf| nbf <= now_s + self.leeway_s) => {}
             Some(_) => return Err(TokenError::Invalid("nbf")),
         }
-        let exp = claims.get("exp").and_then(Value::as_f64).ok_or(TokenError::Invalid("exp"))?;
-        let uid = self.uid_claims.iter().find_map(|claim| claims.get(claim)).and_then(Value::as_str);
-        let uid = uid.and_then(|text| Uid::parse(text, self.id_bytes).ok()).ok_or(TokenError::Invalid("uid"))?;
+        let exp = claims
+            .get("exp")
+            .and_then(Value::as_f64)
+            .ok_or(TokenError::Invalid("exp"))?;
+        let uid = self
+            .uid_claims
+            .iter()
+            .find_map(|claim| claims.get(claim))
+            .and_then(Value::as_str);
+        let uid = uid
+            .and_then(|text| Uid::parse(text, self.id_bytes).ok())
+            .ok_or(TokenError::Invalid("uid"))?;
         // Last of all: a client may take `token_expired` as "refresh and come back", which must then be enough.
         if exp <= now_s - self.leeway_s {
             return Err(TokenError::Expired);
         }
         let names = |claim: &str, wanted: &[String]| {
-            claims.get(claim).is_some_and(|list| texts(list).any(|text| wanted.iter().any(|name| name == text)))
+            claims
+                .get(claim)
+                .is_some_and(|list| texts(list).any(|text| wanted.iter().any(|name| name == text)))
         };
-        let is_admin = names("roles", &self.admin_roles) || names("permissions", &self.admin_permissions);
+        let is_admin =
+            names("roles", &self.admin_roles) || names("permissions", &self.admin_permissions);
         Ok(Caller { uid, is_admin })
     }
 }
@@ -141,7 +162,12 @@ mod tests {
     }
 
     fn signed(claims: &Value) -> String {
-        encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+        encode(
+            &Header::default(),
+            claims,
+            &EncodingKey::from_secret(SECRET.as_bytes()),
+        )
+        .unwrap()
     }
 
     const FAR: u64 = 4_000_000_000;
@@ -149,8 +175,15 @@ mod tests {
     #[test]
     fn the_uid_is_sub_or_else_user_id() {
         let verifier = verifier(|_| {});
-        let uid = |claims| verifier.verify(&signed(&claims)).map(|caller| caller.uid.to_string());
-        assert_eq!(uid(json!({"sub": "a", "userId": "b", "exp": FAR})), Ok("a".into()));
+        let uid = |claims| {
+            verifier
+                .verify(&signed(&claims))
+                .map(|caller| caller.uid.to_string())
+        };
+        assert_eq!(
+            uid(json!({"sub": "a", "userId": "b", "exp": FAR})),
+            Ok("a".into())
+        );
         assert_eq!(uid(json!({"userId": "b", "exp": FAR})), Ok("b".into()));
         for claims in [
             json!({"exp": FAR}),
@@ -159,7 +192,11 @@ mod tests {
             json!({"sub": "a@b", "exp": FAR}),
             json!({"sub": "____system", "exp": FAR}),
         ] {
-            assert_eq!(uid(claims.clone()), Err(TokenError::Invalid("uid")), "{claims}");
+            assert_eq!(
+                uid(claims.clone()),
+                Err(TokenError::Invalid("uid")),
+                "{claims}"
+            );
         }
     }
 
@@ -169,13 +206,28 @@ mod tests {
         let now = 1_000_000.0;
         let judge = |claims: Value| verifier.judge(claims.as_object().unwrap(), now).map(|_| ());
         assert_eq!(judge(json!({"sub": "a"})), Err(TokenError::Invalid("exp")));
-        assert_eq!(judge(json!({"sub": "a", "exp": "2000000"})), Err(TokenError::Invalid("exp")));
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": "2000000"})),
+            Err(TokenError::Invalid("exp"))
+        );
         assert_eq!(judge(json!({"sub": "a", "exp": 1_000_001})), Ok(()));
         assert_eq!(judge(json!({"sub": "a", "exp": 999_971})), Ok(()));
-        assert_eq!(judge(json!({"sub": "a", "exp": 999_970})), Err(TokenError::Expired));
-        assert_eq!(judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_030})), Ok(()));
-        assert_eq!(judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_031})), Err(TokenError::Invalid("nbf")));
-        assert_eq!(judge(json!({"sub": "a@b", "exp": 5})), Err(TokenError::Invalid("uid")));
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": 999_970})),
+            Err(TokenError::Expired)
+        );
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_030})),
+            Ok(())
+        );
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_031})),
+            Err(TokenError::Invalid("nbf"))
+        );
+        assert_eq!(
+            judge(json!({"sub": "a@b", "exp": 5})),
+            Err(TokenError::Invalid("uid"))
+        );
     }
 
     #[test]
@@ -185,24 +237,58 @@ mod tests {
             auth.audience = Some("im".into());
         });
         let check = |claims: Value| verifier.verify(&signed(&claims)).map(|_| ());
-        assert_eq!(check(json!({"sub": "a", "exp": FAR, "iss": "openchat", "aud": ["x", "im"]})), Ok(()));
-        assert_eq!(check(json!({"sub": "a", "exp": FAR, "iss": "openchat", "aud": "im"})), Ok(()));
-        assert_eq!(check(json!({"sub": "a", "exp": FAR, "aud": "im"})), Err(TokenError::Invalid("iss")));
-        assert_eq!(check(json!({"sub": "a", "exp": FAR, "iss": "openchat"})), Err(TokenError::Invalid("aud")));
+        assert_eq!(
+            check(json!({"sub": "a", "exp": FAR, "iss": "openchat", "aud": ["x", "im"]})),
+            Ok(())
+        );
+        assert_eq!(
+            check(json!({"sub": "a", "exp": FAR, "iss": "openchat", "aud": "im"})),
+            Ok(())
+        );
+        assert_eq!(
+            check(json!({"sub": "a", "exp": FAR, "aud": "im"})),
+            Err(TokenError::Invalid("iss"))
+        );
+        assert_eq!(
+            check(json!({"sub": "a", "exp": FAR, "iss": "openchat"})),
+            Err(TokenError::Invalid("aud"))
+        );
     }
 
     #[test]
     fn other_keys_and_algorithms_are_refused_and_previous_secrets_taken() {
         let claims = json!({"sub": "a", "exp": FAR});
         let old = "another-secret-of-thirty-two-bytes!!";
-        let by_old = encode(&Header::default(), &claims, &EncodingKey::from_secret(old.as_bytes())).unwrap();
-        assert_eq!(verifier(|_| {}).verify(&by_old), Err(TokenError::Invalid("signature")));
+        let by_old = encode(
+            &Header::default(),
+            &claims,
+            &EncodingKey::from_secret(old.as_bytes()),
+        )
+        .unwrap();
+        assert_eq!(
+            verifier(|_| {}).verify(&by_old),
+            Err(TokenError::Invalid("signature"))
+        );
         let rotated = verifier(|auth| auth.jwt_previous_secrets = vec![old.to_owned().into()]);
         assert!(rotated.verify(&by_old).is_ok());
-        let hs512 = encode(&Header::new(Algorithm::HS512), &claims, &EncodingKey::from_secret(SECRET.as_bytes()));
-        assert_eq!(rotated.verify(&hs512.unwrap()), Err(TokenError::Invalid("algorithm")));
-        for token in ["", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIiwiZXhwIjo0MDAwMDAwMDAwfQ."] {
-            assert!(matches!(rotated.verify(token), Err(TokenError::Invalid(_))), "{token}");
+        let hs512 = encode(
+            &Header::new(Algorithm::HS512),
+            &claims,
+            &EncodingKey::from_secret(SECRET.as_bytes()),
+        );
+        assert_eq!(
+            rotated.verify(&hs512.unwrap()),
+            Err(TokenError::Invalid("algorithm"))
+        );
+        for token in [
+            "",
+            "a.b.c",
+            "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIiwiZXhwIjo0MDAwMDAwMDAwfQ.",
+        ] {
+            assert!(
+                matches!(rotated.verify(token), Err(TokenError::Invalid(_))),
+                "{token}"
+            );
         }
     }
 
@@ -211,12 +297,17 @@ mod tests {
         let verifier = verifier(|_| {});
         let admin = |extra: Value| {
             let mut claims = json!({"sub": "a", "exp": FAR});
-            claims.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+            claims
+                .as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
             verifier.verify(&signed(&claims)).unwrap().is_admin
         };
         assert!(admin(json!({"roles": ["user", "admin"]})));
         assert!(admin(json!({"permissions": ["im:admin"]})));
-        assert!(!admin(json!({"roles": ["im:admin", 7, null], "scope": "admin im:admin"})));
+        assert!(!admin(
+            json!({"roles": ["im:admin", 7, null], "scope": "admin im:admin"})
+        ));
         assert!(!admin(json!({"roles": {"admin": true}, "permissions": 1})));
     }
 }

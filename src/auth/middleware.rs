@@ -68,6 +68,9 @@ mod tests {
         for missing in ["", "Bearer", "Bearer ", "Basic YTpi", "a.b.c"] {
             assert_eq!(with(&[missing]), Err(TokenError::Missing), "{missing}");
         }
-        assert!(matches!(with(&["Bearer a.b.c", "Bearer a.b.c"]), Err(TokenError::Invalid(_))));
+        assert!(matches!(
+            with(&["Bearer a.b.c", "Bearer a.b.c"]),
+            Err(TokenError::Invalid(_))
+        ));
     }
 }

@@ -30,7 +30,8 @@ impl FromRequestParts<App> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
         // Missing only where a handler asks for the caller on a route without the middleware: a bug, and never a pass.
         let caller = parts.extensions.get::<Self>().cloned();
-        caller.ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))
+        caller
+            .ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))
     }
 }
 
@@ -43,6 +44,10 @@ impl FromRequestParts<App> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let caller = Caller::from_request_parts(parts, app).await?;
-        if caller.is_admin { Ok(Self(caller)) } else { Err(ApiError::Forbidden.into()) }
+        if caller.is_admin {
+            Ok(Self(caller))
+        } else {
+            Err(ApiError::Forbidden.into())
+        }
     }
 }

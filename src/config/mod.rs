@@ -214,6 +214,7 @@ impl Settings {
     /// When the built-in defaults do not pass their own checks.
     #[cfg(test)]
     pub fn for_tests() -> Self {
-        Self::builtin(&"an-unguessable-secret-for-unit-tests".to_owned().into()).expect("the defaults are good")
+        Self::builtin(&"an-unguessable-secret-for-unit-tests".to_owned().into())
+            .expect("the defaults are good")
     }
 }

@@ -148,12 +148,15 @@ impl State {
             timestamp: message.timestamp.unwrap_or(own_timestamp),
             payload: STANDARD.encode(&message.payload).into(),
         };
-        let keep = inner.keep;
+        let (keep, dialect) = (inner.keep, inner.dialect);
         let log = &mut inner
             .channel_mut(&message.channel_id, message.channel_type)
             .log;
         log.admit(&channel_text(&message.channel_id, message.channel_type));
         let seq = log.store(Instant::now(), stored, keep);
+        if dialect == Dialect::V3 {
+            log.remember_number();
+        }
         (message_id, seq)
     }
 

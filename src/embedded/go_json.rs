@@ -88,7 +88,7 @@ fn fits(field: &str, value: &Value) -> bool {
     match go_type(field) {
         "string" | "[]uint8" => value.is_string(),
         "[]string" => value.is_array(),
-        "uint8" => value.as_u64().is_some_and(|n| n <= u64::from(u8::MAX)),
+        "uint8" => value.as_u64().is_some_and(|n| u8::try_from(n).is_ok()),
         "uint64" | "uint32" => value.is_u64(),
         "int" => value.is_i64(),
         _ => true,

@@ -78,15 +78,19 @@ impl Log {
         self.last_seq += 1;
         message.message_seq = self.last_seq;
         self.first_at.get_or_insert(now);
-        if !message.client_msg_no.is_empty() {
-            let number = (message.from_uid.clone(), message.client_msg_no.clone());
-            self.by_number.entry(number).or_insert(self.last_seq);
-        }
         self.messages.push_back(Arc::new(message));
         while keep.is_some_and(|keep| self.messages.len() > keep) {
             self.forget_oldest();
         }
         self.last_seq
+    }
+
+    /// Makes the newest message the answer to its number, unless an earlier one is: v3 only.
+    pub(super) fn remember_number(&mut self) {
+        if let Some(newest) = self.messages.back().filter(|m| !m.client_msg_no.is_empty()) {
+            let number = (newest.from_uid.clone(), newest.client_msg_no.clone());
+            self.by_number.entry(number).or_insert(newest.message_seq);
+        }
     }
 
     fn forget_oldest(&mut self) {

@@ -183,8 +183,10 @@ impl Embedded {
 
     /// The base URL of v3's manager port, if it has one.
     pub fn manager_url(&self) -> Option<String> {
-        let manager = self.running.lock().manager;
-        manager.map(|address| format!("http://{address}"))
+        let running = self.running.lock();
+        let spoken = running.dialect == Dialect::V3;
+        let address = running.manager.filter(|_| spoken)?;
+        Some(format!("http://{address}"))
     }
 
     /// The dialect spoken now.
@@ -264,7 +266,8 @@ impl Embedded {
         self.shared.up.send_replace(true);
         let mut running = self.running.lock();
         running.dialect = dialect;
-        running.manager = manager_address;
+        // Kept while v2 is spoken, so that the port is the same when v3 comes back.
+        running.manager = manager_address.or(running.manager);
         serve(&self.shared, &mut running, api, manager);
         Ok(())
     }

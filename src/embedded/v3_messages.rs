@@ -129,6 +129,7 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
         payload: payload.into(),
     };
     let seq = log.store(Instant::now(), message, keep);
+    log.remember_number();
     Sent::reply(message_id, seq, SUCCESS)
 }
 

@@ -87,7 +87,9 @@ impl Problem {
             Self::NotObject => "必须是对象".into(),
             Self::Twice => "重复出现".into(),
             Self::NotUtf8 => "必须是UTF-8文本".into(),
-            Self::Empty | Self::Id(IdProblem::Empty) | Self::Payload(PayloadProblem::Empty) => "不能为空".into(),
+            Self::Empty | Self::Id(IdProblem::Empty) | Self::Payload(PayloadProblem::Empty) => {
+                "不能为空".into()
+            }
             Self::OutOfRange { min, max } => format!("必须在{min}到{max}之间"),
             Self::ChannelType { person: true } => "必须是1（单聊）或2（群聊）".into(),
             Self::ChannelType { person: false } => "必须是2（群聊）".into(),
@@ -100,7 +102,9 @@ impl Problem {
             Self::Id(IdProblem::Character) => "含有不允许的字符".into(),
             Self::Id(IdProblem::Reserved) => "是保留名称".into(),
             Self::Payload(PayloadProblem::NotBase64) => "必须是带填充的标准Base64".into(),
-            Self::Payload(PayloadProblem::TooLarge { max_bytes }) => format!("解码后最多{max_bytes}字节"),
+            Self::Payload(PayloadProblem::TooLarge { max_bytes }) => {
+                format!("解码后最多{max_bytes}字节")
+            }
         }
     }
 

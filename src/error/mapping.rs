@@ -10,9 +10,10 @@ use crate::wukongim::{Error, Rejection};
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            Error::Connect | Error::Lost | Error::Maintenance | Error::Rejected(Rejection::RetryRequired) => {
-                ApiError::UpstreamUnavailable
-            }
+            Error::Connect
+            | Error::Lost
+            | Error::Maintenance
+            | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
             Error::Timeout => ApiError::UpstreamTimeout,
             Error::Status(_)
             | Error::Refused(_)
@@ -35,7 +36,9 @@ impl From<Denial> for Failure {
             Denial::SendBanned => ApiError::SendBanned,
             Denial::ChannelNotFound => ApiError::ChannelNotFound,
             // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does.
-            Denial::Unavailable(error @ Error::Credentials) | Denial::Upstream(error) => return error.into(),
+            Denial::Unavailable(error @ Error::Credentials) | Denial::Upstream(error) => {
+                return error.into();
+            }
             Denial::Unavailable(error) => {
                 return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
             }
@@ -59,10 +62,15 @@ impl From<SendError> for Failure {
             SendError::Denied(denial) => denial.into(),
             SendError::Upstream(error) => error.into(),
             SendError::Conflict => ApiError::MessageConflict.into(),
-            SendError::Unconfirmed { client_msg_no, cause } => {
-                let mut failure = Self::from(ApiError::MessageUnconfirmed).because(cause.to_string());
+            SendError::Unconfirmed {
+                client_msg_no,
+                cause,
+            } => {
+                let mut failure =
+                    Self::from(ApiError::MessageUnconfirmed).because(cause.to_string());
                 if let Cause::NoAnswer(Error::Timeout) = cause {
-                    failure.cause = Some("no answer to the send in time, and not seen stored".into());
+                    failure.cause =
+                        Some("no answer to the send in time, and not seen stored".into());
                 }
                 failure.client_msg_no = Some(client_msg_no);
                 failure

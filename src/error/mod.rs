@@ -141,7 +141,9 @@ impl ApiError {
     pub fn status(self) -> StatusCode {
         match self {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
-            Self::TokenMissing | Self::TokenInvalid | Self::TokenExpired => StatusCode::UNAUTHORIZED,
+            Self::TokenMissing | Self::TokenInvalid | Self::TokenExpired => {
+                StatusCode::UNAUTHORIZED
+            }
             Self::Forbidden
             | Self::NotAMember
             | Self::Blocked
@@ -265,7 +267,10 @@ pub struct Failure {
 impl Failure {
     /// A 400 that names these fields.
     pub fn invalid(details: Vec<FieldProblem>) -> Self {
-        Self { details, ..ApiError::InvalidRequest.into() }
+        Self {
+            details,
+            ..ApiError::InvalidRequest.into()
+        }
     }
 
     /// The same failure with a cause for the log.
@@ -277,7 +282,14 @@ impl Failure {
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { error, details: Vec::new(), message: None, data: None, client_msg_no: None, cause: None }
+        Self {
+            error,
+            details: Vec::new(),
+            message: None,
+            data: None,
+            client_msg_no: None,
+            cause: None,
+        }
     }
 }
 

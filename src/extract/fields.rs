@@ -21,7 +21,10 @@ pub struct Problems(Vec<FieldProblem>);
 impl Problems {
     /// Reports one bad field.
     pub fn add(&mut self, field: impl Into<String>, problem: Problem) {
-        self.0.push(FieldProblem { field: field.into(), problem });
+        self.0.push(FieldProblem {
+            field: field.into(),
+            problem,
+        });
     }
 
     /// Whether nothing was reported.
@@ -31,7 +34,9 @@ impl Problems {
 
     /// Whether this field was reported as missing.
     pub fn lacks(&self, field: &str) -> bool {
-        self.0.iter().any(|problem| problem.field == field && problem.problem == Problem::Required)
+        self.0
+            .iter()
+            .any(|problem| problem.field == field && problem.problem == Problem::Required)
     }
 
     /// The reports, in the order in which they were made.
@@ -79,25 +84,48 @@ pub struct Fields<'a, 'p> {
 
 impl<'a, 'p> Fields<'a, 'p> {
     /// Reads `body` as an object; none at all counts as an empty one.
-    pub fn of_body(body: Option<&'a [u8]>, limits: &'p Limits, problems: &'p mut Problems) -> Option<Self> {
+    pub fn of_body(
+        body: Option<&'a [u8]>,
+        limits: &'p Limits,
+        problems: &'p mut Problems,
+    ) -> Option<Self> {
         let members = match body {
             None => Members(Vec::new()),
             Some(body) => match serde_json::from_slice(body) {
                 Ok(members) => members,
                 Err(error) => {
-                    let problem = if error.is_data() { Problem::NotObject } else { Problem::NotJson };
+                    let problem = if error.is_data() {
+                        Problem::NotObject
+                    } else {
+                        Problem::NotJson
+                    };
                     problems.add("body", problem);
                     return None;
                 }
             },
         };
-        Some(Self { prefix: String::new(), members, limits, problems })
+        Some(Self {
+            prefix: String::new(),
+            members,
+            limits,
+            problems,
+        })
     }
 
     /// Reads one entry of an array as an object; its fields are named `[place].field`.
-    pub fn of_entry(place: usize, raw: &'a RawValue, limits: &'p Limits, problems: &'p mut Problems) -> Option<Self> {
+    pub fn of_entry(
+        place: usize,
+        raw: &'a RawValue,
+        limits: &'p Limits,
+        problems: &'p mut Problems,
+    ) -> Option<Self> {
         match serde_json::from_str(raw.get()) {
-            Ok(members) => Some(Self { prefix: format!("[{place}]."), members, limits, problems }),
+            Ok(members) => Some(Self {
+                prefix: format!("[{place}]."),
+                members,
+                limits,
+                problems,
+            }),
             Err(_) => {
                 problems.add(format!("[{place}]"), Problem::NotObject);
                 None
@@ -309,7 +337,9 @@ impl<'a, 'p> Fields<'a, 'p> {
             return Some(None);
         };
         match url::Url::parse(&text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Some(Some(text)),
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+                Some(Some(text))
+            }
             _ => {
                 self.report(name, Problem::NotUrl);
                 None
@@ -345,7 +375,14 @@ pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Ve
     match serde_json::from_slice(body) {
         Ok(entries) => Some(entries),
         Err(error) => {
-            problems.add("body", if error.is_data() { Problem::NotArray } else { Problem::NotJson });
+            problems.add(
+                "body",
+                if error.is_data() {
+                    Problem::NotArray
+                } else {
+                    Problem::NotJson
+                },
+            );
             None
         }
     }
@@ -353,11 +390,20 @@ pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Ve
 
 /// A JSON integer that is not negative: no text, no fraction, no exponent.
 fn whole_number(raw: &str) -> Result<u64, Problem> {
-    let out_of_range = Problem::OutOfRange { min: 0, max: MAX_NUMBER };
+    let out_of_range = Problem::OutOfRange {
+        min: 0,
+        max: MAX_NUMBER,
+    };
     match raw.strip_prefix('-').unwrap_or(raw) {
-        digits if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) => Err(Problem::NotNumber),
+        digits if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Problem::NotNumber)
+        }
         _ if raw == "-0" => Ok(0),
-        _ => raw.parse().ok().filter(|number| *number <= MAX_NUMBER).ok_or(out_of_range),
+        _ => raw
+            .parse()
+            .ok()
+            .filter(|number| *number <= MAX_NUMBER)
+            .ok_or(out_of_range),
     }
 }
 
@@ -373,12 +419,18 @@ impl QueryFields {
     pub fn parse(query: &str) -> Self {
         let decode = |text: &str| {
             let spaced = text.replace('+', " ");
-            percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
+            percent_decode_str(&spaced)
+                .decode_utf8()
+                .ok()
+                .map(Cow::into_owned)
         };
-        let pairs = query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode(name)?, decode(value)))
-        });
+        let pairs = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .filter_map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Some((decode(name)?, decode(value)))
+            });
         Self(pairs.collect())
     }
 
@@ -402,7 +454,13 @@ impl QueryFields {
     }
 
     /// A parameter of decimal digits between `min` and `max`. The outer `None` means that a problem was reported.
-    pub fn number(&mut self, name: &str, min: u64, max: u64, problems: &mut Problems) -> Option<Option<u64>> {
+    pub fn number(
+        &mut self,
+        name: &str,
+        min: u64,
+        max: u64,
+        problems: &mut Problems,
+    ) -> Option<Option<u64>> {
         let Some(text) = self.text(name, problems)? else {
             return Some(None);
         };
@@ -432,7 +490,14 @@ mod tests {
             assert_eq!(whole_number(raw), Err(Problem::NotNumber), "{raw}");
         }
         for raw in ["-1", "9223372036854775808", "99999999999999999999"] {
-            assert_eq!(whole_number(raw), Err(Problem::OutOfRange { min: 0, max: MAX_NUMBER }), "{raw}");
+            assert_eq!(
+                whole_number(raw),
+                Err(Problem::OutOfRange {
+                    min: 0,
+                    max: MAX_NUMBER
+                }),
+                "{raw}"
+            );
         }
     }
 
@@ -445,19 +510,33 @@ mod tests {
         assert_eq!(query.text("c", &mut problems), None);
         assert_eq!(query.text("d", &mut problems), Some(None));
         assert_eq!(query.text("e", &mut problems), Some(None));
-        let named: Vec<_> = problems.into_details().into_iter().map(|p| (p.field, p.problem)).collect();
-        assert_eq!(named, [("b".to_owned(), Problem::NotUtf8), ("c".to_owned(), Problem::Twice)]);
+        let named: Vec<_> = problems
+            .into_details()
+            .into_iter()
+            .map(|p| (p.field, p.problem))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                ("b".to_owned(), Problem::NotUtf8),
+                ("c".to_owned(), Problem::Twice)
+            ]
+        );
     }
 
     #[test]
     fn escaped_names_and_duplicates_are_seen() {
         let limits = crate::config::Settings::for_tests().limits;
         let mut problems = Problems::default();
-        let body = br#"{"channel\u0049d":"g","channelType":2,"channelType":2,"other":[1,2],"other":3}"#;
+        let body =
+            br#"{"channel\u0049d":"g","channelType":2,"channelType":2,"other":[1,2],"other":3}"#;
         let mut fields = Fields::of_body(Some(body), &limits, &mut problems).unwrap();
         assert_eq!(fields.channel(), None);
         let details = problems.into_details();
         assert_eq!(details.len(), 1);
-        assert_eq!((details[0].field.as_str(), details[0].problem), ("channelType", Problem::Twice));
+        assert_eq!(
+            (details[0].field.as_str(), details[0].problem),
+            ("channelType", Problem::Twice)
+        );
     }
 }

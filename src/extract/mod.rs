@@ -38,7 +38,11 @@ pub trait FromJson: Sized {
 /// A query string that reads itself, reporting every problem.
 pub trait FromQuery: Sized {
     /// Reads the query; `None` when problems were reported.
-    fn from_query(query: &mut QueryFields, limits: &Limits, problems: &mut Problems) -> Option<Self>;
+    fn from_query(
+        query: &mut QueryFields,
+        limits: &Limits,
+        problems: &mut Problems,
+    ) -> Option<Self>;
 
     /// The answer to bad fields, where it is another than [`Failure::invalid`].
     fn failure(problems: Problems) -> Failure {
@@ -54,9 +58,17 @@ impl<T: FromJson> FromRequest<App> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
-        let is_json = request.headers().get(CONTENT_TYPE).is_some_and(|value| is_json(value.as_bytes()));
+        let is_json = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| is_json(value.as_bytes()));
         let scope = request.extensions().get::<Arc<Scope>>().cloned();
-        let body = read_body(request.into_body(), app.settings().server.body_limit, scope.as_deref()).await?;
+        let body = read_body(
+            request.into_body(),
+            app.settings().server.body_limit,
+            scope.as_deref(),
+        )
+        .await?;
         if body.is_empty() {
             // An empty body is no body, whatever its content type.
             return parse(None, app);
@@ -103,7 +115,9 @@ async fn read_body(body: Body, limit: usize, scope: Option<&Scope>) -> Result<By
 /// `application/json` with any parameters, in any case.
 fn is_json(value: &[u8]) -> bool {
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
+    essence
+        .trim_ascii()
+        .eq_ignore_ascii_case(b"application/json")
 }
 
 /// A checked query string. Rejects with 400.
@@ -129,10 +143,20 @@ mod tests {
 
     #[test]
     fn any_spelling_of_the_json_content_type_is_taken() {
-        for good in ["application/json", "Application/JSON ; charset=\"utf-8\"", "application/json;charset=UTF8"] {
+        for good in [
+            "application/json",
+            "Application/JSON ; charset=\"utf-8\"",
+            "application/json;charset=UTF8",
+        ] {
             assert!(is_json(good.as_bytes()), "{good}");
         }
-        for bad in ["", "text/plain", "application/jsonp", "application/x-www-form-urlencoded", "text/json"] {
+        for bad in [
+            "",
+            "text/plain",
+            "application/jsonp",
+            "application/x-www-form-urlencoded",
+            "text/json",
+        ] {
             assert!(!is_json(bad.as_bytes()), "{bad}");
         }
     }

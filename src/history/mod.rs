@@ -71,7 +71,13 @@ impl History {
         limits: &config::Limits,
     ) -> Self {
         let payload_limit = limits.payload.min(caps::PAYLOAD_BYTES);
-        Self { client, authorization, messages, budget: limits.sync_bytes, payload_limit }
+        Self {
+            client,
+            authorization,
+            messages,
+            budget: limits.sync_bytes,
+            payload_limit,
+        }
     }
 
     /// At most `limit` (1 or more) messages of `channel` as `reader` sees it.
@@ -84,7 +90,13 @@ impl History {
     ) -> Result<Excerpt, ReadError> {
         self.authorization.may_read(reader, channel).await?;
         loop {
-            let mut walk = Walk { history: self, reader, channel, left: MOST_STEPS, step: self.first_step(limit) };
+            let mut walk = Walk {
+                history: self,
+                reader,
+                channel,
+                left: MOST_STEPS,
+                step: self.first_step(limit),
+            };
             let result = match position {
                 Position::Newest => walk.newest(limit).await,
                 Position::After(seq) => walk.upwards(seq, limit).await,
@@ -92,26 +104,29 @@ impl History {
             };
             match result {
                 Ok(excerpt) => return Ok(excerpt),
-                Err(Error::Rejected(Rejection::MembershipRequired)) if matches!(channel, Channel::Person(_)) => {
-                    if !self.is_fresh(reader, channel) {
-                        // A pair that never spoke.
-                        return Ok(Excerpt::default());
-                    }
+                Err(Error::Rejected(Rejection::MembershipRequired))
+                    if self.is_fresh(reader, channel) =>
+                {
                     tokio::time::sleep(FRESH_PAUSE).await;
                 }
-                // v3: a member's group without any message.
-                Err(Error::Rejected(Rejection::ChannelNotFound)) => return Ok(Excerpt::default()),
-                Err(error @ (Error::Rejected(_) | Error::Refused(_))) => {
-                    return Err(self.authorization.explain_read_refusal(reader, channel, &error).await.into());
-                }
-                Err(error) => return Err(ReadError::Upstream(error)),
+                Err(error) => match self
+                    .authorization
+                    .explain_read_refusal(channel, &error)
+                    .await
+                {
+                    None => return Ok(Excerpt::default()),
+                    Some(Denial::Upstream(error)) => return Err(ReadError::Upstream(error)),
+                    Some(denial) => return Err(denial.into()),
+                },
             }
         }
     }
 
     fn is_fresh(&self, reader: &Uid, channel: &Channel) -> bool {
         let conversation = ConversationKey::of(reader, channel);
-        self.messages.acknowledged_ago(&conversation).is_some_and(|ago| ago < FRESH)
+        self.messages
+            .acknowledged_ago(&conversation)
+            .is_some_and(|ago| ago < FRESH)
     }
 
     /// As many messages as are sure to fit if all of them are as large as the gateway allows.
@@ -142,7 +157,13 @@ struct Gathered {
 
 impl Gathered {
     fn new(limit: usize, budget: usize) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, limit, budget, has_more: false }
+        Self {
+            messages: VecDeque::new(),
+            bytes: 0,
+            limit,
+            budget,
+            has_more: false,
+        }
     }
 
     /// Takes one message at the far end; false when it does not fit any more.
@@ -154,12 +175,19 @@ impl Gathered {
             return false;
         }
         self.bytes += bytes;
-        if at_front { self.messages.push_front(message) } else { self.messages.push_back(message) }
+        if at_front {
+            self.messages.push_front(message)
+        } else {
+            self.messages.push_back(message)
+        }
         true
     }
 
     fn into_excerpt(self) -> Excerpt {
-        Excerpt { messages: self.messages.into(), has_more: self.has_more }
+        Excerpt {
+            messages: self.messages.into(),
+            has_more: self.has_more,
+        }
     }
 }
 
@@ -167,7 +195,9 @@ impl Walk<'_> {
     async fn newest(&mut self, limit: usize) -> Result<Excerpt, Error> {
         let mut gathered = Gathered::new(limit, self.history.budget);
         let page = self.newest_page(&gathered).await?;
-        let Some((low, _)) = page.span else { return Ok(Excerpt::default()) };
+        let Some((low, _)) = page.span else {
+            return Ok(Excerpt::default());
+        };
         if self.take_down(&mut gathered, page) {
             self.descend(&mut gathered, low).await?;
         }
@@ -179,7 +209,9 @@ impl Walk<'_> {
         if !self.descend(&mut gathered, before).await? {
             // Nothing just below: it lies beyond the newest message, or below all that this reader may see.
             let page = self.newest_page(&gathered).await?;
-            let Some((low, high)) = page.span else { return Ok(Excerpt::default()) };
+            let Some((low, high)) = page.span else {
+                return Ok(Excerpt::default());
+            };
             if high < before && self.take_down(&mut gathered, page) {
                 self.descend(&mut gathered, low).await?;
             }
@@ -194,7 +226,16 @@ impl Walk<'_> {
         let mut first = true;
         while low > 1 && self.left > 0 {
             let from = low.saturating_sub(self.step as u64).max(1);
-            let Some(page) = self.page(Window::Up { from, until: Some(low) }, gathered).await? else {
+            let Some(page) = self
+                .page(
+                    Window::Up {
+                        from,
+                        until: Some(low),
+                    },
+                    gathered,
+                )
+                .await?
+            else {
                 continue;
             };
             if page.received == 0 {
@@ -225,7 +266,10 @@ impl Walk<'_> {
         let mut from = after.saturating_add(1);
         while self.left > 0 {
             let asked = self.step;
-            let Some(page) = self.page(Window::Up { from, until: None }, &gathered).await? else {
+            let Some(page) = self
+                .page(Window::Up { from, until: None }, &gathered)
+                .await?
+            else {
                 continue;
             };
             let Some((_, high)) = page.span else { break };
@@ -249,7 +293,12 @@ impl Walk<'_> {
         self.left = self.left.saturating_sub(1);
         let rest = gathered.budget.saturating_sub(gathered.bytes);
         let max_bytes = (rest / 3 * 4 + self.step * MESSAGE_OVERHEAD).max(LEAST_BYTES);
-        match self.history.client.page(self.reader, self.channel, window, self.step, max_bytes).await {
+        match self
+            .history
+            .client
+            .page(self.reader, self.channel, window, self.step, max_bytes)
+            .await
+        {
             Err(Error::TooLarge { .. }) if self.step > 1 && self.left > 0 => {
                 self.step = (self.step / 4).max(1);
                 Ok(None)

@@ -34,8 +34,11 @@ impl Messages {
         }
         let mut results: Vec<Option<Result<Sent, SendError>>> = (0..count).map(|_| None).collect();
         let mut waiting = lanes.into_iter();
-        let mut running: FuturesUnordered<_> =
-            waiting.by_ref().take(SIDE_BY_SIDE).map(|lane| self.send_lane(lane)).collect();
+        let mut running: FuturesUnordered<_> = waiting
+            .by_ref()
+            .take(SIDE_BY_SIDE)
+            .map(|lane| self.send_lane(lane))
+            .collect();
         while let Some(done) = running.next().await {
             for (place, result) in done {
                 results[place] = Some(result);
@@ -45,7 +48,10 @@ impl Messages {
             }
         }
         let lost = || Err(SendError::Upstream(Error::Lost));
-        results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
+        results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(lost))
+            .collect()
     }
 
     /// All messages of one channel, one after the other; then all their confirmations together.
@@ -93,7 +99,9 @@ impl Messages {
     ) {
         let settling = handed_over
             .drain(..)
-            .map(|(place, sender, dispatched)| async move { (place, self.settle(&sender, dispatched).await) });
+            .map(|(place, sender, dispatched)| async move {
+                (place, self.settle(&sender, dispatched).await)
+            });
         results.extend(join_all(settling).await);
     }
 }

@@ -131,12 +131,22 @@ impl Pending {
     ) -> Option<(MessageId, u64)> {
         let since = Instant::now();
         let (found, receiver) = oneshot::channel();
-        let waiter =
-            Waiter { sought, sender: sender.clone(), number: number.clone(), channel: channel.clone(), since, found };
+        let waiter = Waiter {
+            sought,
+            sender: sender.clone(),
+            number: number.clone(),
+            channel: channel.clone(),
+            since,
+            found,
+        };
         let start = {
             let mut state = self.watch.state.lock();
             // Somebody else's look may have come by while the answer was on its way.
-            if let Some(seen) = state.seen.iter().find(|seen| waiter.is(seen.id, &seen.from, &seen.number)) {
+            if let Some(seen) = state
+                .seen
+                .iter()
+                .find(|seen| waiter.is(seen.id, &seen.from, &seen.number))
+            {
                 return Some((seen.id, seen.seq));
             }
             state.waiters.push(waiter);
@@ -145,8 +155,14 @@ impl Pending {
         if start {
             tokio::spawn(self.confirmer.clone().look(self.watch.clone()));
         }
-        let found = tokio::time::timeout(self.confirmer.timeout, receiver).await.ok()?.ok()?;
-        self.confirmer.metrics.confirm_seconds.observe(since.elapsed().as_secs_f64());
+        let found = tokio::time::timeout(self.confirmer.timeout, receiver)
+            .await
+            .ok()?
+            .ok()?;
+        self.confirmer
+            .metrics
+            .confirm_seconds
+            .observe(since.elapsed().as_secs_f64());
         Some(found)
     }
 }
@@ -189,7 +205,9 @@ impl Confirmer {
             Some(watch) => watch,
             None => self
                 .watches
-                .get_or_insert_with(conversation, || Ok::<_, std::convert::Infallible>(Arc::default()))
+                .get_or_insert_with(conversation, || {
+                    Ok::<_, std::convert::Infallible>(Arc::default())
+                })
                 .unwrap_or_default(),
         };
         let floor = {
@@ -198,7 +216,11 @@ impl Confirmer {
             *state.pending.entry(top.unwrap_or(0)).or_default() += 1;
             top
         };
-        Pending { confirmer: self.clone(), watch, floor }
+        Pending {
+            confirmer: self.clone(),
+            watch,
+            floor,
+        }
     }
 
     /// Looks until nobody waits any more. Everything it holds is dropped with the last waiter.
@@ -210,7 +232,10 @@ impl Confirmer {
             pace.pause(&next).await;
             let started = Instant::now();
             let window = match next.top {
-                Some(top) => Window::Up { from: top + 1, until: None },
+                Some(top) => Window::Up {
+                    from: top + 1,
+                    until: None,
+                },
                 None => Window::Newest,
             };
             let page = match self.page(&next, window, step).await {
@@ -232,7 +257,10 @@ impl Confirmer {
             if next.top.is_none() && full && oldest_ms.is_none_or(|ms| ms >= next.earliest_ms) {
                 // A busy channel, looked at for the first time: the message may lie below the newest page.
                 self.look_back(&watch, &next, lowest, step).await;
-            } else if next.top.is_some() && full && newest_ms.is_some_and(|ms| ms < next.earliest_ms) {
+            } else if next.top.is_some()
+                && full
+                && newest_ms.is_some_and(|ms| ms < next.earliest_ms)
+            {
                 // Much was written since this channel was last looked at: not worth reading, begin with the newest.
                 watch.state.lock().top = None;
             }
@@ -250,8 +278,23 @@ impl Confirmer {
                 return;
             }
             let from = low.saturating_sub(step as u64).max(1);
-            let Ok(page) = self.page(next, Window::Up { from, until: Some(low) }, step).await else { return };
-            let passed = page.messages.first().is_none_or(|message| message.id.unix_ms() < next.earliest_ms);
+            let Ok(page) = self
+                .page(
+                    next,
+                    Window::Up {
+                        from,
+                        until: Some(low),
+                    },
+                    step,
+                )
+                .await
+            else {
+                return;
+            };
+            let passed = page
+                .messages
+                .first()
+                .is_none_or(|message| message.id.unix_ms() < next.earliest_ms);
             self.note(watch, &page, Instant::now());
             if passed {
                 return;
@@ -263,8 +306,14 @@ impl Confirmer {
     async fn page(&self, next: &Next, window: Window, limit: usize) -> Result<Page, Error> {
         self.metrics.confirm_looks.inc();
         // A single message may be larger than the budget of a page of many.
-        let max_bytes = if limit == 1 { 2 * LOOK_BYTES } else { LOOK_BYTES };
-        self.client.page(&next.reader, &next.channel, window, limit, max_bytes).await
+        let max_bytes = if limit == 1 {
+            2 * LOOK_BYTES
+        } else {
+            LOOK_BYTES
+        };
+        self.client
+            .page(&next.reader, &next.channel, window, limit, max_bytes)
+            .await
     }
 
     /// Tells the waiters whose messages are in the page, and remembers what may be somebody's who does not wait yet.
@@ -272,16 +321,29 @@ impl Confirmer {
         let mut state = watch.state.lock();
         let mut found = false;
         for message in &page.messages {
-            let Message { id, seq, from_uid, client_msg_no, .. } = message;
-            let mine = state.waiters.iter().position(|waiter| waiter.is(*id, from_uid, client_msg_no));
+            let Message {
+                id,
+                seq,
+                from_uid,
+                client_msg_no,
+                ..
+            } = message;
+            let mine = state
+                .waiters
+                .iter()
+                .position(|waiter| waiter.is(*id, from_uid, client_msg_no));
             if let Some(place) = mine {
                 let waiter = state.waiters.swap_remove(place);
                 self.learn(started.saturating_duration_since(waiter.since));
                 let _ = waiter.found.send((*id, *seq));
                 found = true;
             } else if !state.pending.is_empty() {
-                let seen =
-                    Seen { id: *id, seq: *seq, from: from_uid.clone(), number: client_msg_no.clone() };
+                let seen = Seen {
+                    id: *id,
+                    seq: *seq,
+                    from: from_uid.clone(),
+                    number: client_msg_no.clone(),
+                };
                 state.seen.push_back(seen);
             }
         }
@@ -297,9 +359,12 @@ impl Confirmer {
 
     /// An average that forgets: a quarter of it is the newest sample. Lost updates between threads do no harm.
     fn learn(&self, sample: Duration) {
-        let sample = u64::try_from(sample.as_micros()).unwrap_or(u64::MAX).min(10_000_000);
+        let sample = u64::try_from(sample.as_micros())
+            .unwrap_or(u64::MAX)
+            .min(10_000_000);
         let known = self.delay_us.load(Ordering::Relaxed);
-        self.delay_us.store(known - known / 4 + sample / 4, Ordering::Relaxed);
+        self.delay_us
+            .store(known - known / 4 + sample / 4, Ordering::Relaxed);
     }
 }
 
@@ -327,8 +392,18 @@ impl Next {
             reader: first.sender.clone(),
             channel: first.channel.clone(),
             top: state.top,
-            newest: state.waiters.iter().map(|waiter| waiter.since).max().unwrap_or_else(Instant::now),
-            earliest_ms: state.waiters.iter().map(Waiter::sent_ms).min().unwrap_or_else(unix_ms),
+            newest: state
+                .waiters
+                .iter()
+                .map(|waiter| waiter.since)
+                .max()
+                .unwrap_or_else(Instant::now),
+            earliest_ms: state
+                .waiters
+                .iter()
+                .map(Waiter::sent_ms)
+                .min()
+                .unwrap_or_else(unix_ms),
         })
     }
 }
@@ -342,7 +417,11 @@ struct Pace {
 
 impl Pace {
     fn new(delay: Duration) -> Self {
-        Self { delay, misses: 0, last: None }
+        Self {
+            delay,
+            misses: 0,
+            last: None,
+        }
     }
 
     fn missed(&mut self) {
@@ -361,7 +440,9 @@ impl Pace {
             }
         } else {
             let patient = next.newest + self.delay * 3 / 4;
-            let gap = (self.delay / 4).mul_f64(1.5_f64.powi(self.misses.min(8).cast_signed())).min(LONGEST_PAUSE);
+            let gap = (self.delay / 4)
+                .mul_f64(1.5_f64.powi(self.misses.min(8).cast_signed()))
+                .min(LONGEST_PAUSE);
             match self.last {
                 None => patient,
                 Some(last) => (last + gap).max(now),

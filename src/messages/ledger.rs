@@ -29,7 +29,10 @@ type Key = u128;
 
 #[derive(Debug)]
 enum State {
-    InFlight { done: Arc<Notify>, attempt: Option<Attempt> },
+    InFlight {
+        done: Arc<Notify>,
+        attempt: Option<Attempt>,
+    },
     Unknown(Attempt),
     Done(Stored),
 }
@@ -118,7 +121,8 @@ impl Ledger {
         table.drop_expired(now, self.window);
         let mut unknown = None;
         if let Some(entry) = table.entries.get_mut(&key)
-            && (matches!(entry.state, State::InFlight { .. }) || now.duration_since(entry.since) < self.window)
+            && (matches!(entry.state, State::InFlight { .. })
+                || now.duration_since(entry.since) < self.window)
         {
             match &entry.state {
                 State::InFlight { done, .. } => return Begin::Busy(Busy(done.clone())),
@@ -128,7 +132,10 @@ impl Ledger {
             }
         }
         let done = Arc::new(Notify::new());
-        let state = State::InFlight { done, attempt: unknown };
+        let state = State::InFlight {
+            done,
+            attempt: unknown,
+        };
         if let (Some(_), Some(entry)) = (unknown, table.entries.get_mut(&key)) {
             entry.state = state;
         } else {
@@ -136,9 +143,22 @@ impl Ledger {
             while table.entries.len() >= self.capacity && table.forget_one() {
                 self.forgotten.inc();
             }
-            table.insert(key, Entry { state, payload, user, since: now, serial: 0 });
+            table.insert(
+                key,
+                Entry {
+                    state,
+                    payload,
+                    user,
+                    since: now,
+                    serial: 0,
+                },
+            );
         }
-        let ticket = Ticket { ledger: self.clone(), key, settled: false };
+        let ticket = Ticket {
+            ledger: self.clone(),
+            key,
+            settled: false,
+        };
         match unknown {
             Some(attempt) => Begin::Unknown(ticket, attempt),
             None => Begin::New(ticket),
@@ -147,8 +167,12 @@ impl Ledger {
 
     fn settle(&self, key: Key, outcome: Outcome) {
         let mut table = self.table.lock();
-        let Some(entry) = table.entries.get_mut(&key) else { return };
-        let State::InFlight { done, attempt } = &entry.state else { return };
+        let Some(entry) = table.entries.get_mut(&key) else {
+            return;
+        };
+        let State::InFlight { done, attempt } = &entry.state else {
+            return;
+        };
         let (done, attempt) = (done.clone(), *attempt);
         match (outcome, attempt) {
             (Outcome::Stored(stored), _) => entry.state = State::Done(stored),
@@ -186,7 +210,9 @@ impl Table {
             // Once every thousand sends of one user: gather what he has.
             let entries = &self.entries;
             let own = |(key, serial): &&(Key, u64)| {
-                entries.get(key).is_some_and(|entry| entry.serial == *serial && entry.user == user)
+                entries
+                    .get(key)
+                    .is_some_and(|entry| entry.serial == *serial && entry.user == user)
             };
             let own: VecDeque<_> = self.order.iter().filter(own).copied().collect();
             self.heavy.insert(user, own);
@@ -195,8 +221,12 @@ impl Table {
     }
 
     fn remove(&mut self, key: Key) {
-        let Some(entry) = self.entries.remove(&key) else { return };
-        let Some(count) = self.per_user.get_mut(&entry.user) else { return };
+        let Some(entry) = self.entries.remove(&key) else {
+            return;
+        };
+        let Some(count) = self.per_user.get_mut(&entry.user) else {
+            return;
+        };
         *count -= 1;
         let count = *count;
         if count == 0 {
@@ -208,7 +238,11 @@ impl Table {
         // The queues name it still; they are shortened as they are walked, and here before they outgrow the table.
         if self.order.len() > 2 * self.entries.len() + 64 {
             let entries = &self.entries;
-            self.order.retain(|(key, serial)| entries.get(key).is_some_and(|entry| entry.serial == *serial));
+            self.order.retain(|(key, serial)| {
+                entries
+                    .get(key)
+                    .is_some_and(|entry| entry.serial == *serial)
+            });
         }
     }
 
@@ -318,7 +352,10 @@ mod tests {
     }
 
     const LONG: Duration = Duration::from_secs(600);
-    const ATTEMPT: Attempt = Attempt { floor: Some(7), sent_ms: 1 };
+    const ATTEMPT: Attempt = Attempt {
+        floor: Some(7),
+        sent_ms: 1,
+    };
 
     fn begin(ledger: &Arc<Ledger>, user: &str, number: &str, payload: &str) -> Begin {
         let user = Uid::parse(user, 99).unwrap();
@@ -329,7 +366,10 @@ mod tests {
     }
 
     fn stored(seq: u64) -> Stored {
-        Stored { id: MessageId(seq), seq }
+        Stored {
+            id: MessageId(seq),
+            seq,
+        }
     }
 
     fn send(ledger: &Arc<Ledger>, user: &str, number: &str, seq: u64) {
@@ -343,24 +383,41 @@ mod tests {
     fn the_same_number_gets_the_first_answer_and_another_payload_a_conflict() {
         let ledger = ledger(LONG, 10);
         send(&ledger, "a", "n", 5);
-        assert!(matches!(begin(&ledger, "a", "n", "YQ=="), Begin::Done(answer) if answer == stored(5)));
+        assert!(
+            matches!(begin(&ledger, "a", "n", "YQ=="), Begin::Done(answer) if answer == stored(5))
+        );
         assert!(matches!(begin(&ledger, "a", "n", "Yg=="), Begin::Conflict));
-        assert!(matches!(begin(&ledger, "b", "n", "Yg=="), Begin::New(_)), "another sender's number is his own");
+        assert!(
+            matches!(begin(&ledger, "b", "n", "Yg=="), Begin::New(_)),
+            "another sender's number is his own"
+        );
     }
 
     #[test]
     fn a_dropped_ticket_leaves_what_is_known() {
         let ledger = ledger(LONG, 10);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else { panic!() };
+        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
+            panic!()
+        };
         drop(ticket);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else { panic!("never sent") };
+        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
+            panic!("never sent")
+        };
         ticket.sending(ATTEMPT);
         drop(ticket);
-        let Begin::Unknown(ticket, attempt) = begin(&ledger, "a", "n", "YQ==") else { panic!() };
+        let Begin::Unknown(ticket, attempt) = begin(&ledger, "a", "n", "YQ==") else {
+            panic!()
+        };
         assert_eq!(attempt, ATTEMPT);
-        ticket.sending(Attempt { floor: Some(99), sent_ms: 2 });
+        ticket.sending(Attempt {
+            floor: Some(99),
+            sent_ms: 2,
+        });
         drop(ticket);
-        assert!(matches!(begin(&ledger, "a", "n", "YQ=="), Begin::Unknown(_, ATTEMPT)), "the first floor holds");
+        assert!(
+            matches!(begin(&ledger, "a", "n", "YQ=="), Begin::Unknown(_, ATTEMPT)),
+            "the first floor holds"
+        );
         assert!(matches!(begin(&ledger, "a", "n", "Yg=="), Begin::Conflict));
     }
 
@@ -375,12 +432,17 @@ mod tests {
     #[test]
     fn a_full_table_forgets_the_oldest_finished() {
         let ledger = ledger(LONG, 3);
-        let Begin::New(held) = begin(&ledger, "a", "held", "YQ==") else { panic!() };
+        let Begin::New(held) = begin(&ledger, "a", "held", "YQ==") else {
+            panic!()
+        };
         send(&ledger, "a", "1", 1);
         send(&ledger, "a", "2", 2);
         send(&ledger, "a", "3", 3);
         assert_eq!((ledger.len(), ledger.forgotten.get()), (3, 1));
-        assert!(matches!(begin(&ledger, "a", "held", "YQ=="), Begin::Busy(_)));
+        assert!(matches!(
+            begin(&ledger, "a", "held", "YQ=="),
+            Begin::Busy(_)
+        ));
         assert!(matches!(begin(&ledger, "a", "3", "YQ=="), Begin::Done(_)));
         drop(held);
         send(&ledger, "a", "1", 4);
@@ -396,7 +458,13 @@ mod tests {
             send(&ledger, "loud", &n.to_string(), 1);
         }
         for n in 0..FAIR_SHARE / 2 {
-            assert!(matches!(begin(&ledger, "calm", &n.to_string(), "YQ=="), Begin::Done(_)), "{n}");
+            assert!(
+                matches!(
+                    begin(&ledger, "calm", &n.to_string(), "YQ=="),
+                    Begin::Done(_)
+                ),
+                "{n}"
+            );
         }
         assert_eq!(ledger.len(), 2 * FAIR_SHARE);
         let table = ledger.table.lock();
@@ -406,7 +474,9 @@ mod tests {
     #[tokio::test]
     async fn a_duplicate_waits_for_the_first() {
         let ledger = ledger(LONG, 10);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else { panic!() };
+        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
+            panic!()
+        };
         let waiting: Vec<_> = (0..3)
             .map(|_| match begin(&ledger, "a", "n", "YQ==") {
                 Begin::Busy(busy) => tokio::spawn(busy.wait()),

@@ -33,12 +33,16 @@ pub(super) struct Wanted<'a> {
 
 impl Wanted<'_> {
     fn is(&self, message: &Message) -> bool {
-        *message.from_uid == *self.sender.as_str() && *message.client_msg_no == *self.number.as_str()
+        *message.from_uid == *self.sender.as_str()
+            && *message.client_msg_no == *self.number.as_str()
     }
 
     fn found(&self, message: &Message) -> Found {
         if *message.payload == *self.payload.as_base64().as_bytes() {
-            Found::Same(Stored { id: message.id, seq: message.seq })
+            Found::Same(Stored {
+                id: message.id,
+                seq: message.seq,
+            })
         } else {
             Found::OtherPayload
         }
@@ -47,17 +51,28 @@ impl Wanted<'_> {
 
 impl Messages {
     /// Looks for an earlier attempt, upwards from what was known before it.
-    pub(super) async fn find_attempt(&self, wanted: Wanted<'_>, attempt: Attempt) -> Result<Option<Found>, Error> {
+    pub(super) async fn find_attempt(
+        &self,
+        wanted: Wanted<'_>,
+        attempt: Attempt,
+    ) -> Result<Option<Found>, Error> {
         let Some(floor) = attempt.floor else {
             let age_ms = unix_ms().saturating_sub(attempt.sent_ms);
-            tracing::debug!(age_ms, "looking for an attempt in a channel that was unknown before it");
+            tracing::debug!(
+                age_ms,
+                "looking for an attempt in a channel that was unknown before it"
+            );
             return self.find_newest(wanted).await;
         };
         let mut from = floor + 1;
         let mut step = STEP;
         loop {
             let window = Window::Up { from, until: None };
-            let page = match self.client.page(wanted.sender, wanted.channel, window, step, STEP_BYTES).await {
+            let page = match self
+                .client
+                .page(wanted.sender, wanted.channel, window, step, STEP_BYTES)
+                .await
+            {
                 Err(Error::TooLarge { .. }) if step > 1 => {
                     step = (step / 4).max(1);
                     continue;
@@ -80,26 +95,46 @@ impl Messages {
         let mut step = STEP;
         let mut lowest_wanted = None;
         loop {
-            let page = match self.client.page(wanted.sender, wanted.channel, window, step, STEP_BYTES).await {
+            let page = match self
+                .client
+                .page(wanted.sender, wanted.channel, window, step, STEP_BYTES)
+                .await
+            {
                 Err(Error::TooLarge { .. }) if step > 1 => {
                     step = (step / 4).max(1);
-                    if let Window::Up { until: Some(until), .. } = window {
-                        window = Window::Up { from: until.saturating_sub(step as u64).max(1), until: Some(until) };
+                    if let Window::Up {
+                        until: Some(until), ..
+                    } = window
+                    {
+                        window = Window::Up {
+                            from: until.saturating_sub(step as u64).max(1),
+                            until: Some(until),
+                        };
                     }
                     continue;
                 }
                 page => page?,
             };
-            if let Some(message) = page.messages.iter().rev().find(|message| wanted.is(message)) {
+            if let Some(message) = page
+                .messages
+                .iter()
+                .rev()
+                .find(|message| wanted.is(message))
+            {
                 return Ok(Some(wanted.found(message)));
             }
-            let Some((low, high)) = page.span else { return Ok(None) };
+            let Some((low, high)) = page.span else {
+                return Ok(None);
+            };
             let stop = *lowest_wanted.get_or_insert(high.saturating_sub(NEWEST) + 1);
             if low <= stop {
                 return Ok(None);
             }
             let from = low.saturating_sub(step as u64).max(stop);
-            window = Window::Up { from, until: Some(low) };
+            window = Window::Up {
+                from,
+                until: Some(low),
+            };
         }
     }
 }

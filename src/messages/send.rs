@@ -66,7 +66,11 @@ impl Messages {
         let forgotten = metrics.idempotency_forgotten.clone();
         Self {
             confirmer: Confirmer::new(client.clone(), settings.confirm_timeout, metrics.clone()),
-            ledger: Ledger::new(settings.idempotency_window, settings.idempotency_entries, forgotten),
+            ledger: Ledger::new(
+                settings.idempotency_window,
+                settings.idempotency_entries,
+                forgotten,
+            ),
             confirm: settings.confirm,
             duplicate_check: settings.duplicate_check,
             fresh_pairs: quick_cache::sync::Cache::new(FRESH_PAIRS),
@@ -103,7 +107,10 @@ impl Messages {
             Ok(generation) => generation,
             Err(error) => return settled(Err(SendError::Upstream(error))),
         };
-        let number = draft.client_msg_no.clone().unwrap_or_else(ClientMsgNo::generate);
+        let number = draft
+            .client_msg_no
+            .clone()
+            .unwrap_or_else(ClientMsgNo::generate);
         match generation {
             Generation::V3 => settled(self.send_v3(sender, draft, number).await),
             Generation::V2 => self.send_v2(sender, draft, number).await,
@@ -112,60 +119,90 @@ impl Messages {
 
     /// v3 checks, stores and de-duplicates by itself: (from_uid, channel, client_msg_no, payload), seen on a running server. So a
     /// lost answer is asked for once more.
-    async fn send_v3(&self, sender: &Uid, draft: &Draft, number: ClientMsgNo) -> Result<Sent, SendError> {
-        let message =
-            Outgoing { from: sender, channel: &draft.channel, payload: &draft.payload, client_msg_no: &number };
+    async fn send_v3(
+        &self,
+        sender: &Uid,
+        draft: &Draft,
+        number: ClientMsgNo,
+    ) -> Result<Sent, SendError> {
+        let message = Outgoing {
+            from: sender,
+            channel: &draft.channel,
+            payload: &draft.payload,
+            client_msg_no: &number,
+        };
         let mut answer = self.client.send(&message).await;
-        if matches!(answer, Err(Error::Lost | Error::Rejected(Rejection::RetryRequired))) {
+        if matches!(
+            answer,
+            Err(Error::Lost | Error::Rejected(Rejection::RetryRequired))
+        ) {
             answer = self.client.send(&message).await;
         }
         match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {
                 if let Channel::Person(_) = draft.channel {
-                    self.fresh_pairs.insert(ConversationKey::of(sender, &draft.channel), Instant::now());
+                    self.fresh_pairs
+                        .insert(ConversationKey::of(sender, &draft.channel), Instant::now());
                 }
-                Ok(Sent { stored: Stored { id, seq }, client_msg_no: number })
+                Ok(Sent {
+                    stored: Stored { id, seq },
+                    client_msg_no: number,
+                })
             }
             // Another generation answered: nothing is known of the message.
-            Ok(Accepted { seq: None, .. }) => {
-                Err(SendError::Unconfirmed { client_msg_no: number, cause: Cause::NeverSeen })
-            }
+            Ok(Accepted { seq: None, .. }) => Err(SendError::Unconfirmed {
+                client_msg_no: number,
+                cause: Cause::NeverSeen,
+            }),
             Err(Error::Rejected(Rejection::Conflict)) => Err(SendError::Conflict),
-            Err(error) if error.may_have_arrived() => {
-                Err(SendError::Unconfirmed { client_msg_no: number, cause: Cause::NoAnswer(error) })
-            }
-            Err(error) => Err(self.refused(sender, &draft.channel, error).await),
-        }
-    }
-
-    async fn refused(&self, sender: &Uid, channel: &Channel, error: Error) -> SendError {
-        match error {
-            Error::Refused(_) | Error::Rejected(_) => {
-                SendError::Denied(self.authorization.explain_send_refusal(sender, channel, &error).await)
-            }
-            error => SendError::Upstream(error),
+            Err(error) if error.may_have_arrived() => Err(SendError::Unconfirmed {
+                client_msg_no: number,
+                cause: Cause::NoAnswer(error),
+            }),
+            Err(error) => Err(refused(&draft.channel, error)),
         }
     }
 
     async fn send_v2(&self, sender: &Uid, draft: &Draft, number: ClientMsgNo) -> Claimed {
         let conversation = ConversationKey::of(sender, &draft.channel);
         let own_number = draft.client_msg_no.is_some();
-        let wanted = Wanted { sender, channel: &draft.channel, number: &number, payload: &draft.payload };
-        let (ticket, earlier) = match self.ledger.begin(sender, &conversation, &number, &draft.payload) {
-            Begin::Busy(busy) => return Claimed::Busy(busy),
-            Begin::Conflict => return settled(Err(SendError::Conflict)),
-            Begin::Done(stored) => return settled(Ok(Sent { stored, client_msg_no: number })),
-            Begin::Unknown(ticket, attempt) => (ticket, self.find_attempt(wanted, attempt).await),
-            Begin::New(ticket) if own_number && self.duplicate_check == DuplicateCheck::Upstream => {
-                (ticket, self.find_newest(wanted).await)
-            }
-            Begin::New(ticket) => (ticket, Ok(None)),
+        let wanted = Wanted {
+            sender,
+            channel: &draft.channel,
+            number: &number,
+            payload: &draft.payload,
         };
+        let (ticket, earlier) =
+            match self
+                .ledger
+                .begin(sender, &conversation, &number, &draft.payload)
+            {
+                Begin::Busy(busy) => return Claimed::Busy(busy),
+                Begin::Conflict => return settled(Err(SendError::Conflict)),
+                Begin::Done(stored) => {
+                    return settled(Ok(Sent {
+                        stored,
+                        client_msg_no: number,
+                    }));
+                }
+                Begin::Unknown(ticket, attempt) => {
+                    (ticket, self.find_attempt(wanted, attempt).await)
+                }
+                Begin::New(ticket)
+                    if own_number && self.duplicate_check == DuplicateCheck::Upstream =>
+                {
+                    (ticket, self.find_newest(wanted).await)
+                }
+                Begin::New(ticket) => (ticket, Ok(None)),
+            };
         match earlier {
             Ok(None) => {}
             Ok(Some(Found::Same(stored))) => {
                 ticket.stored(stored);
-                return settled(Ok(Sent { stored, client_msg_no: number }));
+                return settled(Ok(Sent {
+                    stored,
+                    client_msg_no: number,
+                }));
             }
             Ok(Some(Found::OtherPayload)) => {
                 ticket.forget();
@@ -176,56 +213,106 @@ impl Messages {
         }
         let pending = self.confirmer.expect(&conversation);
         let sent_ms = unix_ms();
-        ticket.sending(Attempt { floor: pending.floor(), sent_ms });
-        let message =
-            Outgoing { from: sender, channel: &draft.channel, payload: &draft.payload, client_msg_no: &number };
+        ticket.sending(Attempt {
+            floor: pending.floor(),
+            sent_ms,
+        });
+        let message = Outgoing {
+            from: sender,
+            channel: &draft.channel,
+            payload: &draft.payload,
+            client_msg_no: &number,
+        };
         let (sought, cause) = match self.client.send(&message).await {
             Ok(Accepted { id, seq: Some(seq) }) => {
                 let stored = Stored { id, seq };
                 ticket.stored(stored);
-                return settled(Ok(Sent { stored, client_msg_no: number }));
+                return settled(Ok(Sent {
+                    stored,
+                    client_msg_no: number,
+                }));
             }
             Ok(Accepted { id, seq: None }) if self.confirm == Confirm::Accepted => {
                 let stored = Stored { id, seq: 0 };
                 ticket.stored(stored);
-                return settled(Ok(Sent { stored, client_msg_no: number }));
+                return settled(Ok(Sent {
+                    stored,
+                    client_msg_no: number,
+                }));
             }
             Ok(Accepted { id, seq: None }) => (Sought::Id(id), Cause::NeverSeen),
-            Err(error) if error.may_have_arrived() => (Sought::Number { sent_ms }, Cause::NoAnswer(error)),
+            Err(error) if error.may_have_arrived() => {
+                (Sought::Number { sent_ms }, Cause::NoAnswer(error))
+            }
             Err(error) => {
                 ticket.forget();
-                return settled(Err(self.refused(sender, &draft.channel, error).await));
+                return settled(Err(refused(&draft.channel, error)));
             }
         };
         let draft = draft.clone();
-        let waiting = Waiting { draft, number, ticket, pending, sought, cause, own_number };
+        let waiting = Waiting {
+            draft,
+            number,
+            ticket,
+            pending,
+            sought,
+            cause,
+            own_number,
+        };
         Claimed::Ready(Dispatched::Waiting(Box::new(waiting)))
     }
 
     /// Sees a message stored that was handed over, or finds out why it was not.
-    pub(super) async fn settle(&self, sender: &Uid, dispatched: Dispatched) -> Result<Sent, SendError> {
+    pub(super) async fn settle(
+        &self,
+        sender: &Uid,
+        dispatched: Dispatched,
+    ) -> Result<Sent, SendError> {
         let waiting = match dispatched {
             Dispatched::Settled(result) => return result,
             Dispatched::Waiting(waiting) => *waiting,
         };
-        let Waiting { draft, number, ticket, pending, sought, cause, own_number } = waiting;
-        match pending.stored(sought, sender, &draft.channel, &number).await {
+        let Waiting {
+            draft,
+            number,
+            ticket,
+            pending,
+            sought,
+            cause,
+            own_number,
+        } = waiting;
+        match pending
+            .stored(sought, sender, &draft.channel, &number)
+            .await
+        {
             Some((id, seq)) => {
                 let stored = Stored { id, seq };
-                if own_number { ticket.stored(stored) } else { ticket.forget() }
-                Ok(Sent { stored, client_msg_no: number })
+                if own_number {
+                    ticket.stored(stored)
+                } else {
+                    ticket.forget()
+                }
+                Ok(Sent {
+                    stored,
+                    client_msg_no: number,
+                })
             }
             // The ticket is dropped: the next one with this number looks for the message before it sends.
             None => match self.explain_silence(&draft.channel).await {
                 Some(denial) => Err(SendError::Denied(denial)),
-                None => Err(SendError::Unconfirmed { client_msg_no: number, cause }),
+                None => Err(SendError::Unconfirmed {
+                    client_msg_no: number,
+                    cause,
+                }),
             },
         }
     }
 
     /// v2 drops what is sent to a banned or disbanded group after it answered 200 (seen on a running server).
     async fn explain_silence(&self, channel: &Channel) -> Option<Denial> {
-        let Channel::Group(group) = channel else { return None };
+        let Channel::Group(group) = channel else {
+            return None;
+        };
         let state = self.client.group_state(group).await.ok()?;
         let denial = match state {
             state if state.disbanded || !state.exists => Denial::ChannelNotFound,
@@ -235,6 +322,14 @@ impl Messages {
         // What was believed of this group let the message through: believe it no longer.
         self.authorization.group_changed(group);
         Some(denial)
+    }
+}
+
+/// What WuKongIM's "no" means.
+fn refused(channel: &Channel, error: Error) -> SendError {
+    match Denial::of_send_refusal(channel, &error) {
+        Denial::Upstream(error) => SendError::Upstream(error),
+        denial => SendError::Denied(denial),
     }
 }
 

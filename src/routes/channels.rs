@@ -19,7 +19,7 @@ const AVATAR_CHARS: usize = 1024;
 
 /// A channel to create.
 #[derive(Debug)]
-pub struct CreateChannelRequest {
+pub(super) struct CreateChannelRequest {
     channel: Channel,
     name: Option<String>,
     avatar: Option<String>,
@@ -31,14 +31,18 @@ impl FromJson for CreateChannelRequest {
         let channel = fields.channel();
         let name = fields.optional_short_text("name", NAME_CHARS);
         let avatar = fields.optional_http_url("avatar", AVATAR_CHARS);
-        Some(Self { channel: channel?, name: name?, avatar: avatar? })
+        Some(Self {
+            channel: channel?,
+            name: name?,
+            avatar: avatar?,
+        })
     }
 }
 
 /// The channel as it is stored.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CreateChannelResponse {
+pub(super) struct CreateChannelResponse {
     channel_id: String,
     channel_type: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,21 +57,33 @@ pub(super) async fn create_channel(
     State(app): State<App>,
     Json(request): Json<CreateChannelRequest>,
 ) -> Result<Envelope<CreateChannelResponse>, Failure> {
-    let CreateChannelRequest { channel, name, avatar } = request;
+    let CreateChannelRequest {
+        channel,
+        name,
+        avatar,
+    } = request;
     let channel_type = channel.channel_type().number();
     let (id, name, avatar) = match channel {
         Channel::Person(peer) => (peer.to_string(), name, avatar),
         Channel::Group(id) => {
-            let record = app.channels().create(actor(&caller), &id, name, avatar).await?;
+            let record = app
+                .channels()
+                .create(actor(&caller), &id, name, avatar)
+                .await?;
             (record.id.to_string(), record.name, record.avatar)
         }
     };
-    Ok(Envelope(CreateChannelResponse { channel_id: id, channel_type, name, avatar }))
+    Ok(Envelope(CreateChannelResponse {
+        channel_id: id,
+        channel_type,
+        name,
+        avatar,
+    }))
 }
 
 /// A group, named by the body.
 #[derive(Debug)]
-pub struct DeleteChannelRequest {
+pub(super) struct DeleteChannelRequest {
     group: ChannelId,
 }
 
@@ -81,7 +97,7 @@ impl FromJson for DeleteChannelRequest {
 /// The channel that is gone.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DeleteChannelResponse {
+pub(super) struct DeleteChannelResponse {
     channel_id: ChannelId,
 }
 
@@ -97,7 +113,7 @@ pub(super) async fn delete_channel(
 
 /// A group and distinct uids.
 #[derive(Debug)]
-pub struct SubscribersRequest {
+pub(super) struct SubscribersRequest {
     group: ChannelId,
     subscribers: Vec<Uid>,
 }
@@ -107,13 +123,16 @@ impl FromJson for SubscribersRequest {
         let mut fields = Fields::of_body(body, limits, problems)?;
         let group = fields.group();
         let subscribers = fields.uids("subscribers");
-        Some(Self { group: group?, subscribers: subscribers? })
+        Some(Self {
+            group: group?,
+            subscribers: subscribers?,
+        })
     }
 }
 
 /// How many were no subscribers before.
 #[derive(Debug, Serialize)]
-pub struct AddSubscribersResponse {
+pub(super) struct AddSubscribersResponse {
     added: u64,
 }
 
@@ -123,13 +142,16 @@ pub(super) async fn add_subscribers(
     State(app): State<App>,
     Json(SubscribersRequest { group, subscribers }): Json<SubscribersRequest>,
 ) -> Result<Envelope<AddSubscribersResponse>, Failure> {
-    let added = app.channels().add(actor(&caller), &group, &subscribers).await?;
+    let added = app
+        .channels()
+        .add(actor(&caller), &group, &subscribers)
+        .await?;
     Ok(Envelope(AddSubscribersResponse { added }))
 }
 
 /// How many were subscribers before.
 #[derive(Debug, Serialize)]
-pub struct RemoveSubscribersResponse {
+pub(super) struct RemoveSubscribersResponse {
     removed: u64,
 }
 
@@ -139,10 +161,16 @@ pub(super) async fn remove_subscribers(
     State(app): State<App>,
     Json(SubscribersRequest { group, subscribers }): Json<SubscribersRequest>,
 ) -> Result<Envelope<RemoveSubscribersResponse>, Failure> {
-    let removed = app.channels().remove(actor(&caller), &group, &subscribers).await?;
+    let removed = app
+        .channels()
+        .remove(actor(&caller), &group, &subscribers)
+        .await?;
     Ok(Envelope(RemoveSubscribersResponse { removed }))
 }
 
 fn actor(caller: &Caller) -> Actor<'_> {
-    Actor { uid: &caller.uid, is_admin: caller.is_admin }
+    Actor {
+        uid: &caller.uid,
+        is_admin: caller.is_admin,
+    }
 }

@@ -14,7 +14,7 @@ use crate::wukongim::RouteInfo;
 /// Addresses are always there and always text; empty where there is none.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ConfigResponse {
+pub(super) struct ConfigResponse {
     ws_url: String,
     wss_url: String,
     tcp_addr: String,
@@ -27,7 +27,7 @@ pub struct ConfigResponse {
 /// The limits in force, so that a client can check before it sends. Bytes are of UTF-8 or of the decoded payload.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LimitsResponse {
+pub(super) struct LimitsResponse {
     id_bytes: usize,
     client_msg_no_bytes: usize,
     payload_bytes: usize,
@@ -52,7 +52,10 @@ impl From<&Limits> for LimitsResponse {
 }
 
 /// The configured addresses; WuKongIM's own for the caller where `ws_url` or `tcp_addr` is not configured.
-pub(super) async fn get_config(caller: Caller, State(app): State<App>) -> Result<Envelope<ConfigResponse>, Failure> {
+pub(super) async fn get_config(
+    caller: Caller,
+    State(app): State<App>,
+) -> Result<Envelope<ConfigResponse>, Failure> {
     let public = &app.settings().public;
     let route = if public.ws_url.is_some() && public.tcp_addr.is_some() {
         RouteInfo::default()

@@ -12,7 +12,9 @@ use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Message, MessageId, Uid};
 use crate::error::{ApiError, Failure, Lang, Problem, Text};
-use crate::extract::{Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries};
+use crate::extract::{
+    Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
+};
 use crate::history::Position;
 use crate::messages::{Draft, SendError, Sent};
 use crate::response::{Envelope, language, message_of};
@@ -20,7 +22,7 @@ use crate::routes::Endpoint;
 
 /// A message to send, and who is to be its sender where an admin says so.
 #[derive(Debug)]
-pub struct SendMessageRequest {
+pub(super) struct SendMessageRequest {
     draft: Draft,
     from_uid: Option<Uid>,
 }
@@ -31,8 +33,15 @@ impl SendMessageRequest {
         let payload = fields.payload();
         let client_msg_no = fields.client_msg_no();
         let from_uid = fields.optional_uid("fromUid");
-        let draft = Draft { channel: channel?, payload: payload?, client_msg_no: client_msg_no? };
-        Some(Self { draft, from_uid: from_uid? })
+        let draft = Draft {
+            channel: channel?,
+            payload: payload?,
+            client_msg_no: client_msg_no?,
+        };
+        Some(Self {
+            draft,
+            from_uid: from_uid?,
+        })
     }
 
     /// Only an admin sends as somebody else, and under that user's rules.
@@ -56,7 +65,7 @@ impl FromJson for SendMessageRequest {
 /// Where the message is stored.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SendMessageResponse {
+pub(super) struct SendMessageResponse {
     message_id: MessageId,
     message_seq: u64,
     client_msg_no: ClientMsgNo,
@@ -65,8 +74,18 @@ pub struct SendMessageResponse {
 }
 
 impl From<Sent> for SendMessageResponse {
-    fn from(Sent { stored, client_msg_no }: Sent) -> Self {
-        Self { message_id: stored.id, message_seq: stored.seq, client_msg_no, timestamp: stored.id.unix_ms() }
+    fn from(
+        Sent {
+            stored,
+            client_msg_no,
+        }: Sent,
+    ) -> Self {
+        Self {
+            message_id: stored.id,
+            message_seq: stored.seq,
+            client_msg_no,
+            timestamp: stored.id.unix_ms(),
+        }
     }
 }
 
@@ -83,7 +102,7 @@ pub(super) async fn send_message(
 
 /// At least one message, at most `limits.batch`.
 #[derive(Debug)]
-pub struct SendMessageBatchRequest(Vec<SendMessageRequest>);
+pub(super) struct SendMessageBatchRequest(Vec<SendMessageRequest>);
 
 impl FromJson for SendMessageBatchRequest {
     fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
@@ -131,11 +150,19 @@ pub(super) async fn send_message_batch(
     headers: HeaderMap,
     Json(SendMessageBatchRequest(requests)): Json<SendMessageBatchRequest>,
 ) -> Result<Envelope<Vec<SendMessageResponse>>, Failure> {
-    let with_senders = requests.into_iter().map(|request| Ok((request.sender(&caller)?, request.draft)));
+    let with_senders = requests
+        .into_iter()
+        .map(|request| Ok((request.sender(&caller)?, request.draft)));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
     let results = app.messages().send_batch(drafts).await;
     if results.iter().all(Result::is_ok) {
-        return Ok(Envelope(results.into_iter().flatten().map(SendMessageResponse::from).collect()));
+        return Ok(Envelope(
+            results
+                .into_iter()
+                .flatten()
+                .map(SendMessageResponse::from)
+                .collect(),
+        ));
     }
     Err(partial_failure(results, language(&headers)))
 }
@@ -150,15 +177,26 @@ fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure
             Ok(sent) => BatchEntry::Sent(sent.into()),
             Err(error) => {
                 let failure = Failure::from(error);
-                let entry = BatchEntry::Failed { error: batch_error(&failure, text, lang) };
+                let entry = BatchEntry::Failed {
+                    error: batch_error(&failure, text, lang),
+                };
                 first.get_or_insert(failure);
                 entry
             }
         })
         .collect();
     let first = first.unwrap_or_else(|| ApiError::Internal.into());
-    let error = if any_sent { ApiError::PartialFailure } else { first.error };
-    Failure { data: to_raw_value(&entries).ok(), message: Some(text), cause: first.cause, ..error.into() }
+    let error = if any_sent {
+        ApiError::PartialFailure
+    } else {
+        first.error
+    };
+    Failure {
+        data: to_raw_value(&entries).ok(),
+        message: Some(text),
+        cause: first.cause,
+        ..error.into()
+    }
 }
 
 fn batch_error(failure: &Failure, text: Text, lang: Lang) -> BatchError {
@@ -171,27 +209,33 @@ fn batch_error(failure: &Failure, text: Text, lang: Lang) -> BatchError {
 
 /// Which part of which history.
 #[derive(Debug)]
-pub struct SyncMessagesRequest {
+pub(super) struct SyncMessagesRequest {
     channel: Channel,
     position: Position,
     limit: usize,
 }
 
 impl FromQuery for SyncMessagesRequest {
-    fn from_query(query: &mut QueryFields, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let id = query.text("channelId", problems).and_then(|text| match text {
-            None => {
-                problems.add("channelId", Problem::Required);
-                None
-            }
-            Some(text) => match ChannelId::parse(&text, limits.id_bytes) {
-                Ok(id) => Some(id),
-                Err(problem) => {
-                    problems.add("channelId", Problem::Id(problem));
+    fn from_query(
+        query: &mut QueryFields,
+        limits: &Limits,
+        problems: &mut Problems,
+    ) -> Option<Self> {
+        let id = query
+            .text("channelId", problems)
+            .and_then(|text| match text {
+                None => {
+                    problems.add("channelId", Problem::Required);
                     None
                 }
-            },
-        });
+                Some(text) => match ChannelId::parse(&text, limits.id_bytes) {
+                    Ok(id) => Some(id),
+                    Err(problem) => {
+                        problems.add("channelId", Problem::Id(problem));
+                        None
+                    }
+                },
+            });
         let number = query.number("channelType", 0, MAX_NUMBER, problems);
         let channel_type = number.and_then(|number| match number.map(ChannelType::from_number) {
             None => {
@@ -222,7 +266,11 @@ impl FromQuery for SyncMessagesRequest {
             Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
         };
         let channel = Channel::new(channel_type?, id?);
-        Some(Self { channel, position, limit: limit.min(limits.sync_max) })
+        Some(Self {
+            channel,
+            position,
+            limit: limit.min(limits.sync_max),
+        })
     }
 
     fn failure(problems: Problems) -> Failure {
@@ -230,14 +278,17 @@ impl FromQuery for SyncMessagesRequest {
         // The reference's own words, in every language.
         let text = "channelId and channelType are required";
         let message = missing.then_some(Text { zh: text, en: text });
-        Failure { message, ..Failure::invalid(problems.into_details()) }
+        Failure {
+            message,
+            ..Failure::invalid(problems.into_details())
+        }
     }
 }
 
 /// One message of a history. `channelId` is always as the caller would write it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SyncedMessage<'a> {
+pub(super) struct SyncedMessage<'a> {
     message_id: MessageId,
     message_seq: u64,
     channel_id: &'a str,
@@ -270,9 +321,20 @@ pub(super) async fn sync_messages(
     State(app): State<App>,
     Query(request): Query<SyncMessagesRequest>,
 ) -> Result<Response, Failure> {
-    let SyncMessagesRequest { channel, position, limit } = request;
-    let excerpt = app.history().read(&caller.uid, &channel, position, limit).await?;
-    let messages: Vec<_> = excerpt.messages.iter().map(|message| SyncedMessage::new(message, &channel)).collect();
+    let SyncMessagesRequest {
+        channel,
+        position,
+        limit,
+    } = request;
+    let excerpt = app
+        .history()
+        .read(&caller.uid, &channel, position, limit)
+        .await?;
+    let messages: Vec<_> = excerpt
+        .messages
+        .iter()
+        .map(|message| SyncedMessage::new(message, &channel))
+        .collect();
     let mut response = Envelope(messages).into_response();
     let has_more = HeaderValue::from_static(if excerpt.has_more { "true" } else { "false" });
     response.headers_mut().insert("x-has-more", has_more);

@@ -24,12 +24,21 @@ pub fn router(app: &App) -> Router<App> {
         ("/api/v1/im/config", get(config::get_config)),
         ("/api/v1/im/token", post(token::create_token)),
         ("/api/v1/im/message/send", post(messages::send_message)),
-        ("/api/v1/im/message/sendbatch", post(messages::send_message_batch)),
+        (
+            "/api/v1/im/message/sendbatch",
+            post(messages::send_message_batch),
+        ),
         ("/api/v1/im/message/sync", get(messages::sync_messages)),
         ("/api/v1/im/channel/create", post(channels::create_channel)),
         ("/api/v1/im/channel/delete", post(channels::delete_channel)),
-        ("/api/v1/im/channel/subscriber/add", post(channels::add_subscribers)),
-        ("/api/v1/im/channel/subscriber/remove", post(channels::remove_subscribers)),
+        (
+            "/api/v1/im/channel/subscriber/add",
+            post(channels::add_subscribers),
+        ),
+        (
+            "/api/v1/im/channel/subscriber/remove",
+            post(channels::remove_subscribers),
+        ),
         ("/api/v1/im/health", get(health::get_health)),
         ("/api/v1/im/system/info", get(system::get_system_info)),
     ];
@@ -58,28 +67,76 @@ pub struct Endpoint {
 }
 
 const ENDPOINTS: [Endpoint; 11] = [
-    Endpoint::new("/api/v1/im/config", "获取连接配置失败", "failed to get the connection configuration"),
-    Endpoint::new("/api/v1/im/token", "获取Token失败", "failed to get the token"),
-    Endpoint::new("/api/v1/im/message/send", "发送消息失败", "failed to send the message"),
-    Endpoint::new("/api/v1/im/message/sendbatch", "批量发送消息失败", "failed to send the batch"),
-    Endpoint::new("/api/v1/im/message/sync", "同步消息失败", "failed to sync messages"),
-    Endpoint::new("/api/v1/im/channel/create", "创建频道失败", "failed to create the channel"),
-    Endpoint::new("/api/v1/im/channel/delete", "删除频道失败", "failed to delete the channel"),
-    Endpoint::new("/api/v1/im/channel/subscriber/add", "添加订阅者失败", "failed to add subscribers"),
-    Endpoint::new("/api/v1/im/channel/subscriber/remove", "移除订阅者失败", "failed to remove subscribers"),
+    Endpoint::new(
+        "/api/v1/im/config",
+        "获取连接配置失败",
+        "failed to get the connection configuration",
+    ),
+    Endpoint::new(
+        "/api/v1/im/token",
+        "获取Token失败",
+        "failed to get the token",
+    ),
+    Endpoint::new(
+        "/api/v1/im/message/send",
+        "发送消息失败",
+        "failed to send the message",
+    ),
+    Endpoint::new(
+        "/api/v1/im/message/sendbatch",
+        "批量发送消息失败",
+        "failed to send the batch",
+    ),
+    Endpoint::new(
+        "/api/v1/im/message/sync",
+        "同步消息失败",
+        "failed to sync messages",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/create",
+        "创建频道失败",
+        "failed to create the channel",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/delete",
+        "删除频道失败",
+        "failed to delete the channel",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/subscriber/add",
+        "添加订阅者失败",
+        "failed to add subscribers",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/subscriber/remove",
+        "移除订阅者失败",
+        "failed to remove subscribers",
+    ),
     Endpoint::new("/api/v1/im/health", "服务不可用", "service unavailable"),
-    Endpoint::new("/api/v1/im/system/info", "获取系统信息失败", "failed to get the system information"),
+    Endpoint::new(
+        "/api/v1/im/system/info",
+        "获取系统信息失败",
+        "failed to get the system information",
+    ),
 ];
 
 impl Endpoint {
     const fn new(route: &'static str, zh: &'static str, en: &'static str) -> Self {
-        Self { route, failure: Text { zh, en } }
+        Self {
+            route,
+            failure: Text { zh, en },
+        }
     }
 
     /// The endpoint at this path of the router.
     pub fn of(path: Option<&str>) -> Self {
         let unknown = Self::new("unknown", "服务内部错误", "internal service error");
-        path.and_then(|path| ENDPOINTS.into_iter().find(|endpoint| endpoint.route == path)).unwrap_or(unknown)
+        path.and_then(|path| {
+            ENDPOINTS
+                .into_iter()
+                .find(|endpoint| endpoint.route == path)
+        })
+        .unwrap_or(unknown)
     }
 
     /// The endpoints with a text of their own.

@@ -11,7 +11,7 @@ use crate::response::Envelope;
 /// `uptime` in whole seconds, of the longest running node; `connections` summed over all.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SystemInfoResponse {
+pub(super) struct SystemInfoResponse {
     version: String,
     uptime: u64,
     connections: u64,

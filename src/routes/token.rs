@@ -14,14 +14,16 @@ use crate::wukongim::{Error, Reason};
 
 /// The optional body.
 #[derive(Debug)]
-pub struct CreateTokenRequest {
+pub(super) struct CreateTokenRequest {
     device: DeviceFlag,
 }
 
 impl FromJson for CreateTokenRequest {
     fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
         let flag = Fields::of_body(body, limits, problems)?.device_flag()?;
-        let device = flag.and_then(DeviceFlag::from_number).unwrap_or(DeviceFlag::Web);
+        let device = flag
+            .and_then(DeviceFlag::from_number)
+            .unwrap_or(DeviceFlag::Web);
         Some(Self { device })
     }
 }
@@ -29,7 +31,7 @@ impl FromJson for CreateTokenRequest {
 /// The token, and for whom and what it is.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct CreateTokenResponse {
+pub(super) struct CreateTokenResponse {
     token: String,
     uid: Uid,
     device_flag: u8,
@@ -50,8 +52,16 @@ pub(super) async fn create_token(
         DeviceFlag::Pc => levels.pc,
     };
     let master = level == DeviceLevel::Master;
-    match app.client().register_token(&caller.uid, &token, device.number(), master).await {
-        Ok(()) => Ok(Envelope(CreateTokenResponse { token, uid: caller.uid, device_flag: device.number() })),
+    match app
+        .client()
+        .register_token(&caller.uid, &token, device.number(), master)
+        .await
+    {
+        Ok(()) => Ok(Envelope(CreateTokenResponse {
+            token,
+            uid: caller.uid,
+            device_flag: device.number(),
+        })),
         // v2 tells a banned user in band, with HTTP 200.
         Err(Error::Refused(Reason::BANNED)) => Err(ApiError::Forbidden.into()),
         Err(error) => Err(error.into()),

@@ -22,7 +22,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub(super) async fn run(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(None).half_close(false);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .half_close(false);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -11,8 +11,12 @@ const TTL: Duration = Duration::from_hours(24);
 
 /// Prints a ready token and two `curl` lines that send a message and read it.
 pub(super) fn print(settings: &Settings, address: SocketAddr) {
-    let Some(base) = super::local(address) else { return };
-    let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else { return };
+    let Some(base) = super::local(address) else {
+        return;
+    };
+    let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else {
+        return;
+    };
     let base = base.as_str().trim_end_matches('/');
     println!(
         r#"

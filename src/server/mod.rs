@@ -29,7 +29,11 @@ pub use ops::{Readiness, router as ops_router};
 /// Exit codes: 0 after a graceful end; 69 when an address cannot be bound or the store cannot be opened; 70 for what should
 /// never happen.
 pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
-    let Loaded { mut settings, warnings, .. } = loaded;
+    let Loaded {
+        mut settings,
+        warnings,
+        ..
+    } = loaded;
     telemetry::init(&settings.log);
     for warning in warnings {
         tracing::warn!("{warning}");
@@ -60,7 +64,10 @@ struct Problem {
 
 impl Problem {
     fn unavailable(text: String) -> Self {
-        Self { text, code: EXIT_UNAVAILABLE }
+        Self {
+            text,
+            code: EXIT_UNAVAILABLE,
+        }
     }
 
     fn exit(self) -> ExitCode {
@@ -69,15 +76,22 @@ impl Problem {
     }
 }
 
-async fn start_embedded(generation: Option<Generation>, settings: &mut Settings) -> Result<Option<Embedded>, Problem> {
-    let Some(generation) = generation else { return Ok(None) };
+async fn start_embedded(
+    generation: Option<Generation>,
+    settings: &mut Settings,
+) -> Result<Option<Embedded>, Problem> {
+    let Some(generation) = generation else {
+        return Ok(None);
+    };
     let dialect = match generation {
         Generation::V2 => Dialect::V2,
         Generation::V3 => Dialect::V3,
     };
     let options = Options::development(dialect);
     let started = Embedded::start(options).await;
-    let upstream = started.map_err(|error| Problem::unavailable(format!("cannot start the built-in upstream: {error}")))?;
+    let upstream = started.map_err(|error| {
+        Problem::unavailable(format!("cannot start the built-in upstream: {error}"))
+    })?;
     let url: HttpUrl = upstream.url().parse().map_err(|_| Problem {
         text: "the built-in upstream has no usable address".to_owned(),
         code: EXIT_INTERNAL,
@@ -106,12 +120,23 @@ impl Running {
             StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
         };
         let store = Store::open(&url, settings.store.max_connections, settings.store.timeout).await;
-        let store = store.map_err(|error| Problem::unavailable(format!("cannot open the store: {error}")))?;
+        let store = store
+            .map_err(|error| Problem::unavailable(format!("cannot open the store: {error}")))?;
         let (listener, address) = bind("server.listen", settings.server.listen).await?;
-        let (ops_listener, ops_address) = bind("server.ops_listen", settings.server.ops_listen).await?;
-        let app = App::new(settings.clone(), Arc::new(store))
-            .map_err(|error| Problem { text: error.to_string(), code: EXIT_INTERNAL })?;
-        Ok(Self { settings, address, ops_address, listener, ops_listener, app })
+        let (ops_listener, ops_address) =
+            bind("server.ops_listen", settings.server.ops_listen).await?;
+        let app = App::new(settings.clone(), Arc::new(store)).map_err(|error| Problem {
+            text: error.to_string(),
+            code: EXIT_INTERNAL,
+        })?;
+        Ok(Self {
+            settings,
+            address,
+            ops_address,
+            listener,
+            ops_listener,
+            app,
+        })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
@@ -122,7 +147,11 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let ready = Readiness::new(self.app.clone(), draining.clone());
         let (ops_stop, ops_stopped) = watch::channel(false);
-        let ops = tokio::spawn(accept::run(self.ops_listener, ops::router(ready), ops_stopped));
+        let ops = tokio::spawn(accept::run(
+            self.ops_listener,
+            ops::router(ready),
+            ops_stopped,
+        ));
         let api = tokio::spawn(accept::run(self.listener, self.app.router(), stopped));
         find_upstream(self.app.clone());
 
@@ -131,11 +160,14 @@ impl Running {
         tracing::info!("told to stop, draining");
         let drain = async {
             tokio::time::sleep(server.shutdown_delay).await;
-            drop(stop.send(true));
-            if tokio::time::timeout(server.drain_timeout, api).await.is_err() {
+            let _ = stop.send(true);
+            if tokio::time::timeout(server.drain_timeout, api)
+                .await
+                .is_err()
+            {
                 tracing::warn!("drain_timeout passed, requests were cut off");
             }
-            drop(ops_stop.send(true));
+            let _ = ops_stop.send(true);
             let _ = tokio::time::timeout(Duration::from_millis(500), ops).await;
         };
         tokio::select! {
@@ -163,7 +195,15 @@ async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr
 
 /// The first address of a list that a browser or `curl` on this machine can reach.
 fn local(address: SocketAddr) -> Option<Url> {
-    let host = if address.ip().is_unspecified() { "127.0.0.1".to_owned() } else { address.ip().to_string() };
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let host = if address.ip().is_unspecified() {
+        "127.0.0.1".to_owned()
+    } else {
+        address.ip().to_string()
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
     Url::parse(&format!("http://{host}:{}", address.port())).ok()
 }

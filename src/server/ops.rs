@@ -49,7 +49,10 @@ pub fn router(readiness: Readiness) -> Router {
 
 /// 503 with the reasons while no WuKongIM node answers or the gateway drains. A store that is down only degrades: messages flow.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    let (upstream, store) = tokio::join!(readiness.app.client().health(), readiness.app.store().ping());
+    let (upstream, store) = tokio::join!(
+        readiness.app.client().health(),
+        readiness.app.store().ping()
+    );
     let mut reasons = Vec::new();
     if readiness.draining.load(Ordering::Relaxed) {
         reasons.push("draining");
@@ -57,14 +60,29 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     if upstream.is_err() {
         reasons.push("no wukongim node answers");
     }
-    let degraded = if store.is_err() { vec!["store"] } else { Vec::new() };
-    let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let report = Report { ready: reasons.is_empty(), reasons, degraded };
+    let degraded = if store.is_err() {
+        vec!["store"]
+    } else {
+        Vec::new()
+    };
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let report = Report {
+        ready: reasons.is_empty(),
+        reasons,
+        degraded,
+    };
     json(status, serde_json::to_vec(&report).unwrap_or_default())
 }
 
 async fn metrics(State(readiness): State<Readiness>) -> Response {
-    let headers = [(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")];
+    let headers = [(
+        CONTENT_TYPE,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    )];
     (headers, readiness.app.metrics().render()).into_response()
 }
 
@@ -74,6 +92,12 @@ async fn version() -> Response {
         name: &'static str,
         version: &'static str,
     }
-    let version = Version { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
-    json(StatusCode::OK, serde_json::to_vec(&version).unwrap_or_default())
+    let version = Version {
+        name: env!("CARGO_PKG_NAME"),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    json(
+        StatusCode::OK,
+        serde_json::to_vec(&version).unwrap_or_default(),
+    )
 }

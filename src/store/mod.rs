@@ -1,0 +1,180 @@
+//! What WuKongIM does not keep: who owns a group, its name and avatar, and which ids are spent. Knows no upstream and no HTTP.
+//!
+//! One code path for every database: sqlx's `Any` pool, `$1` placeholders, `TEXT` and `BIGINT` only, `RETURNING` and
+//! `ON CONFLICT DO NOTHING`, which SQLite and PostgreSQL read alike. What differs between databases is how one is opened: `open.rs`.
+//!
+//! Every decision is one statement that both checks and changes (`… WHERE stage IN (…) RETURNING …`), so two replicas on one
+//! database need no transaction and no lock to agree. A write that timed out may still have been made: callers repeat or read again.
+
+mod open;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use sqlx::AnyPool;
+use sqlx::any::{Any, AnyRow};
+use sqlx::query::Query;
+
+pub use record::{ChannelRecord, ChannelStage};
+
+use crate::domain::{ChannelId, Uid};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has this SQLite file: it serves one replica.
+    #[error("the store is locked by another process")]
+    Locked,
+    /// A newer binary has migrated this store.
+    #[error("the store's schema (migration {0}) is newer than this binary")]
+    Newer(i64),
+    /// It cannot be opened: bad URL, no right to the file, a broken or changed migration.
+    #[error("cannot open the store: {0}")]
+    Open(#[source] BoxError),
+    /// It did not answer in time or answered an error; a write may still have been made.
+    #[error("the store is unavailable: {0}")]
+    Unavailable(#[source] BoxError),
+}
+
+impl StoreError {
+    fn unavailable(error: impl Into<BoxError>) -> Self {
+        Self::Unavailable(error.into())
+    }
+}
+
+/// The gateway's own database.
+pub struct Store {
+    pool: AnyPool,
+    /// The most time one operation takes, waiting for a connection included.
+    timeout: Duration,
+    /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
+    _lock: Option<File>,
+}
+
+impl Store {
+    /// Opens the store, brings its schema up to date and holds it until the last use.
+    ///
+    /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing) or `sqlite::memory:`, which has one
+    /// connection whatever `max_connections` says. `timeout` bounds every later operation.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`], [`StoreError::Newer`] or [`StoreError::Open`].
+    pub async fn open(
+        url: &str,
+        max_connections: u32,
+        timeout: Duration,
+    ) -> Result<Self, StoreError> {
+        let (pool, lock) = open::open(url, max_connections, timeout).await?;
+        Ok(Self {
+            pool,
+            timeout,
+            _lock: lock,
+        })
+    }
+
+    /// What is kept under `id`, tombstones included.
+    pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
+        const SQL: &str =
+            "SELECT id, owner, name, avatar, stage, created_at_ms FROM channels WHERE id = $1";
+        self.one(sqlx::query(SQL).bind(id.as_str())).await
+    }
+
+    /// Claims a free id for `owner`, at stage [`ChannelStage::Creating`]. `false`: the id has a record already, whoever made it.
+    ///
+    /// The one place where an owner comes into being; of any number of concurrent claims exactly one is answered `true`.
+    pub async fn claim(
+        &self,
+        id: &ChannelId,
+        owner: &Uid,
+        name: Option<&str>,
+        avatar: Option<&str>,
+    ) -> Result<bool, StoreError> {
+        const SQL: &str = "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) \
+            VALUES ($1, $2, $3, $4, 'creating', $5) ON CONFLICT (id) DO NOTHING \
+            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        let query = sqlx::query(SQL)
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .bind(name)
+            .bind(avatar)
+            .bind(now_ms());
+        Ok(self.one(query).await?.is_some())
+    }
+
+    /// Makes `owner`'s claim live, or finds it live, and writes the fields that are given; absent ones stay. The record as it is
+    /// stored then; `None` where `owner` holds no such id any more: somebody else's, or deleted.
+    pub async fn make_live(
+        &self,
+        id: &ChannelId,
+        owner: &Uid,
+        name: Option<&str>,
+        avatar: Option<&str>,
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        const SQL: &str = "UPDATE channels SET stage = 'live', name = COALESCE($3, name), avatar = COALESCE($4, avatar) \
+            WHERE id = $1 AND owner = $2 AND stage IN ('creating', 'live') \
+            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        let query = sqlx::query(SQL)
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .bind(name)
+            .bind(avatar);
+        self.one(query).await
+    }
+
+    /// Marks `id` as deleted for every reader, at stage [`ChannelStage::Deleting`], with a record of nobody's where there is none.
+    /// Leaves a mark that is there already as it is, a finished one too.
+    pub async fn mark_deleted(&self, id: &ChannelId) -> Result<(), StoreError> {
+        const SQL: &str = "INSERT INTO channels (id, stage, created_at_ms, deleted_at_ms) VALUES ($1, 'deleting', $2, $2) \
+            ON CONFLICT (id) DO UPDATE SET stage = 'deleting', deleted_at_ms = excluded.deleted_at_ms \
+            WHERE channels.stage IN ('creating', 'live') \
+            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        self.one(sqlx::query(SQL).bind(id.as_str()).bind(now_ms()))
+            .await?;
+        Ok(())
+    }
+
+    /// Notes that nothing of a marked channel is left upstream: [`ChannelStage::Deleted`].
+    pub async fn finish_delete(&self, id: &ChannelId) -> Result<(), StoreError> {
+        const SQL: &str = "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' \
+            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        self.one(sqlx::query(SQL).bind(id.as_str())).await?;
+        Ok(())
+    }
+
+    /// Whether the store answers; reads the table and not just the connection.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        const SQL: &str =
+            "SELECT id, owner, name, avatar, stage, created_at_ms FROM channels WHERE id = ''";
+        self.one(sqlx::query(SQL)).await?;
+        Ok(())
+    }
+
+    /// Runs a statement that gives one record or none, within the deadline.
+    async fn one(
+        &self,
+        query: Query<'_, Any, sqlx::any::AnyArguments>,
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        // All rows, not the first one: with `fetch_optional` SQLite's statement is reset half-way, and an error of the commit that
+        // follows (disk full) would go unseen.
+        let rows: Vec<AnyRow> =
+            match tokio::time::timeout(self.timeout, query.fetch_all(&self.pool)).await {
+                Ok(result) => result.map_err(StoreError::unavailable)?,
+                Err(_) => return Err(StoreError::unavailable("no answer in time")),
+            };
+        rows.first()
+            .map(ChannelRecord::from_row)
+            .transpose()
+            .map_err(StoreError::unavailable)
+    }
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(i64::MAX))
+}

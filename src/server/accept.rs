@@ -19,7 +19,7 @@ use tower::Service as _;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves `router` on `listener` until `stop` turns true, then ends when the last running request has been answered.
-pub(super) async fn run(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

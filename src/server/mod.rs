@@ -22,6 +22,7 @@ use crate::embedded::{Dialect, Embedded, Options};
 use crate::store::Store;
 use crate::telemetry;
 
+pub use accept::run;
 pub use ops::{Readiness, router as ops_router};
 
 /// Serves until told to stop. `embedded` starts the development upstream of that generation and uses it.

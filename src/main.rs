@@ -1,1 +1,3 @@
+//! The gateway binary.
+
 fn main() {}

@@ -1,0 +1,299 @@
+//! An upstream for development and tests: a real HTTP server on loopback, in memory, that speaks the v2 or the v3
+//! dialect of every call the gateway makes, with each generation's own quirks.
+//!
+//! The gateway talks to it through the same client as to a real WuKongIM. What it imitates is held to the recordings of
+//! real servers by `tests/embedded`. It keeps nothing, guards nothing and is never for production.
+
+mod channels;
+mod doors;
+mod faults;
+mod go_json;
+mod http_v2;
+mod http_v3;
+mod ids;
+mod keys;
+mod log;
+mod pages;
+mod reply;
+mod requests;
+mod server;
+mod state;
+mod users;
+mod v2_messages;
+mod v3_manager;
+mod v3_messages;
+mod views;
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+
+use self::server::{Port, Shared};
+pub use self::{
+    doors::StoredMessage,
+    faults::{Fault, Faults, Rule},
+    ids::EPOCH_MS,
+    keys::{GROUP, PERSON, fnv1a64},
+    log::Message,
+    state::{Flags, State},
+};
+
+/// Which generation of WuKongIM is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// Stable, v2.2.5.
+    V2,
+    /// Beta, main of 2026-08-23.
+    V3,
+}
+
+/// How an embedded upstream behaves.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The generation it speaks at first.
+    pub dialect: Dialect,
+    /// Where it listens; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// v2: every call without this in its header `token` is refused with 401, `/health` included.
+    pub manager_token: Option<String>,
+    /// v2: how long after the send a message becomes visible to reads.
+    pub visible_after: Duration,
+    /// v3: how long after its first message a pair's members may read; a real server takes 0.3–0.5 s.
+    pub membership_after: Duration,
+    /// How many messages a channel keeps; all of them when `None`.
+    pub whole_history: Option<usize>,
+    /// v3: user name and password of the manager port, which exists only when this is given.
+    pub manager: Option<(String, String)>,
+    /// Whether calls are kept for [`Embedded::calls`]: memory without bound.
+    pub record_calls: bool,
+}
+
+impl Options {
+    /// For tests: everything recorded and kept, a free port, no tokens.
+    pub fn new(dialect: Dialect) -> Self {
+        Self {
+            dialect,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            manager_token: None,
+            visible_after: Duration::from_micros(500),
+            membership_after: Duration::ZERO,
+            whole_history: None,
+            manager: None,
+            record_calls: true,
+        }
+    }
+
+    /// For `--embedded`: nothing recorded and at most 10,000 messages a channel, so that memory stays bounded.
+    pub fn development(dialect: Dialect) -> Self {
+        Self {
+            whole_history: Some(10_000),
+            record_calls: false,
+            ..Self::new(dialect)
+        }
+    }
+}
+
+/// One call that arrived, whatever became of it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// `GET` or `POST`.
+    pub method: String,
+    /// The path as it was sent, with its query.
+    pub path: String,
+    /// The body; a text when it was no JSON, null when there was none.
+    pub body: Value,
+    /// The header `x-request-id`.
+    pub request_id: Option<String>,
+    /// The header `token`.
+    pub token: Option<String>,
+    /// Whether it came to v3's manager port.
+    pub manager_port: bool,
+}
+
+#[derive(Debug)]
+struct Running {
+    dialect: Dialect,
+    api: SocketAddr,
+    manager: Option<SocketAddr>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// A running embedded upstream; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    running: Mutex<Running>,
+}
+
+impl Embedded {
+    /// Starts listening.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let api = TcpListener::bind(options.listen).await?;
+        let manager = match options.manager {
+            Some(_) if options.dialect == Dialect::V3 => {
+                Some(TcpListener::bind((options.listen.ip(), 0)).await?)
+            }
+            _ => None,
+        };
+        let state = State::new(
+            options.dialect,
+            options.whole_history,
+            options.visible_after,
+            options.membership_after,
+        );
+        let shared = Arc::new(Shared {
+            state,
+            faults: Faults::default(),
+            manager_token: options.manager_token,
+            manager: options.manager,
+            record_calls: options.record_calls,
+            calls: Mutex::default(),
+            killed: AtomicBool::new(false),
+            api_port: AtomicU16::new(api.local_addr()?.port()),
+            started: Mutex::new(Instant::now()),
+            up: watch::Sender::new(true),
+        });
+        let mut running = Running {
+            dialect: options.dialect,
+            api: api.local_addr()?,
+            manager: manager.as_ref().map(TcpListener::local_addr).transpose()?,
+            tasks: Vec::new(),
+        };
+        serve(&shared, &mut running, api, manager);
+        Ok(Self {
+            shared,
+            running: Mutex::new(running),
+        })
+    }
+
+    /// The base URL of the API, `http://127.0.0.1:PORT`; the same after a restart.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.running.lock().api)
+    }
+
+    /// The base URL of v3's manager port, if it has one.
+    pub fn manager_url(&self) -> Option<String> {
+        let running = self.running.lock();
+        let spoken = running.dialect == Dialect::V3;
+        let address = running.manager.filter(|_| spoken)?;
+        Some(format!("http://{address}"))
+    }
+
+    /// The dialect spoken now.
+    pub fn dialect(&self) -> Dialect {
+        self.running.lock().dialect
+    }
+
+    /// Every call received since the start or [`clear_calls`](Self::clear_calls), in order.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().clone()
+    }
+
+    /// The calls whose path begins with `path_prefix`.
+    pub fn calls_to(&self, path_prefix: &str) -> Vec<Call> {
+        let calls = self.shared.calls.lock();
+        let to_path = calls
+            .iter()
+            .filter(|call| call.path.starts_with(path_prefix));
+        to_path.cloned().collect()
+    }
+
+    /// Forgets the recorded calls.
+    pub fn clear_calls(&self) {
+        self.shared.calls.lock().clear();
+    }
+
+    /// The scripted faults.
+    pub fn faults(&self) -> &Faults {
+        &self.shared.faults
+    }
+
+    /// What it knows: to be looked at and changed by tests.
+    pub fn state(&self) -> &State {
+        &self.shared.state
+    }
+
+    /// Whether some input has ever ended the process, as it would have ended a real node. A restart does not undo it.
+    pub fn killed(&self) -> bool {
+        self.shared.killed.load(Ordering::SeqCst)
+    }
+
+    /// Closes the listeners and all connections: from the return of this call on, connects are refused.
+    pub async fn stop(&self) {
+        self.shared.up.send_replace(false);
+        let tasks = std::mem::take(&mut self.running.lock().tasks);
+        for task in tasks {
+            // Only a panic of the task is an error, and there is nothing left to stop then.
+            let _ = task.await;
+        }
+    }
+
+    /// Listens on the same ports again with the same data, after [`stop`](Self::stop) or without it.
+    pub async fn restart(&self) -> io::Result<()> {
+        self.restart_as(self.dialect()).await
+    }
+
+    /// Listens on the same ports again and speaks `dialect`. Another dialect is another server: its data is empty.
+    pub async fn restart_as(&self, dialect: Dialect) -> io::Result<()> {
+        self.stop().await;
+        let (api, manager, changed) = {
+            let running = self.running.lock();
+            (running.api, running.manager, running.dialect != dialect)
+        };
+        if changed {
+            self.shared.state.replace(dialect);
+        }
+        let api = server::bind(api).await?;
+        let manager = match (dialect, manager, &self.shared.manager) {
+            (Dialect::V3, Some(address), _) => Some(server::bind(address).await?),
+            (Dialect::V3, None, Some(_)) => {
+                Some(TcpListener::bind((api.local_addr()?.ip(), 0)).await?)
+            }
+            _ => None,
+        };
+        let manager_address = manager.as_ref().map(TcpListener::local_addr).transpose()?;
+        *self.shared.started.lock() = Instant::now();
+        self.shared.up.send_replace(true);
+        let mut running = self.running.lock();
+        running.dialect = dialect;
+        // Kept while v2 is spoken, so that the port is the same when v3 comes back.
+        running.manager = manager_address.or(running.manager);
+        serve(&self.shared, &mut running, api, manager);
+        Ok(())
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        for task in &self.running.get_mut().tasks {
+            task.abort();
+        }
+    }
+}
+
+fn serve(
+    shared: &Arc<Shared>,
+    running: &mut Running,
+    api: TcpListener,
+    manager: Option<TcpListener>,
+) {
+    let dialect = running.dialect;
+    let start = |listener, port| {
+        let task = server::accept(listener, shared.clone(), dialect, port);
+        tokio::spawn(task)
+    };
+    running.tasks.push(start(api, Port::Api));
+    running
+        .tasks
+        .extend(manager.map(|listener| start(listener, Port::Manager)));
+}

@@ -1,0 +1,242 @@
+//! Everything the embedded upstream knows, behind one lock.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{Dialect, ids::Snowflake, keys::Key, log::Log};
+
+/// The flags of a channel, all written at once by `POST /channel` and `POST /channel/info`.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "upstream's own flags, each set on its own"
+)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// Nobody may send.
+    pub ban: bool,
+    /// The channel is closed.
+    pub disband: bool,
+    /// No member may send; API sends ignore it.
+    pub send_ban: bool,
+    /// A large group.
+    pub large: bool,
+    /// Strangers may write to this person.
+    pub allow_stranger: bool,
+}
+
+/// A channel's own record, apart from its members and messages.
+#[derive(Debug, Clone)]
+pub(super) struct Info {
+    /// The id of the last writer: on v2 that can be another one with an equal hash.
+    pub(super) channel_id: String,
+    pub(super) channel_type: u8,
+    pub(super) flags: Flags,
+    pub(super) created_at: SystemTime,
+    pub(super) updated_at: SystemTime,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) uid: Arc<str>,
+    /// v3 shows this member nothing older.
+    pub(super) join_seq: u64,
+}
+
+/// Which of a channel's three lists of uids is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum List {
+    Members,
+    Denied,
+    Allowed,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    pub(super) info: Option<Info>,
+    members: BTreeMap<Key, Member>,
+    denied: BTreeMap<Key, Member>,
+    allowed: BTreeMap<Key, Member>,
+    pub(super) log: Log,
+}
+
+impl Channel {
+    pub(super) fn list(&self, list: List) -> &BTreeMap<Key, Member> {
+        match list {
+            List::Members => &self.members,
+            List::Denied => &self.denied,
+            List::Allowed => &self.allowed,
+        }
+    }
+
+    pub(super) fn list_mut(&mut self, list: List) -> &mut BTreeMap<Key, Member> {
+        match list {
+            List::Members => &mut self.members,
+            List::Denied => &mut self.denied,
+            List::Allowed => &mut self.allowed,
+        }
+    }
+
+    pub(super) fn flags(&self) -> Flags {
+        self.info
+            .as_ref()
+            .map_or_else(Flags::default, |info| info.flags)
+    }
+
+    pub(super) fn write_info(&mut self, channel_id: &str, channel_type: u8, flags: Flags) {
+        let now = SystemTime::now();
+        let created_at = self.info.as_ref().map_or(now, |info| info.created_at);
+        self.info = Some(Info {
+            channel_id: channel_id.to_owned(),
+            channel_type,
+            flags,
+            created_at,
+            updated_at: now,
+        });
+    }
+
+    /// Adds `uids`, and tells how many were new. Who is on the list already keeps his joining.
+    pub(super) fn add(&mut self, dialect: Dialect, list: List, uids: &[String]) -> usize {
+        let join_seq = self.log.last_seq() + 1;
+        let entries = self.list_mut(list);
+        let before = entries.len();
+        for uid in uids {
+            // An equal hash takes the other's place on v2: a row is the hash's, not the uid's.
+            let member = entries
+                .entry(dialect.uid_key(uid))
+                .or_insert_with(|| Member {
+                    uid: uid.as_str().into(),
+                    join_seq,
+                });
+            if *member.uid != *uid.as_str() {
+                member.uid = uid.as_str().into();
+            }
+        }
+        entries.len() - before
+    }
+
+    /// Removes `uids`, and tells how many were there.
+    pub(super) fn remove(&mut self, dialect: Dialect, list: List, uids: &[String]) -> usize {
+        let entries = self.list_mut(list);
+        let before = entries.len();
+        for uid in uids {
+            entries.remove(&dialect.uid_key(uid));
+        }
+        before - entries.len()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) dialect: Dialect,
+    pub(super) channels: HashMap<Key, Channel>,
+    pub(super) tokens: HashMap<(Key, u8), String>,
+    pub(super) online: Vec<(String, u8)>,
+    pub(super) ids: Snowflake,
+    pub(super) manager_tokens: HashSet<String>,
+    pub(super) received: u64,
+    pub(super) received_bytes: u64,
+    pub(super) keep: Option<usize>,
+    pub(super) visible_after: Duration,
+    pub(super) membership_after: Duration,
+}
+
+impl Inner {
+    pub(super) fn channel(&self, channel_id: &str, channel_type: u8) -> Option<&Channel> {
+        self.channels
+            .get(&self.dialect.channel_key(channel_id, channel_type))
+    }
+
+    pub(super) fn channel_mut(&mut self, channel_id: &str, channel_type: u8) -> &mut Channel {
+        let key = self.dialect.channel_key(channel_id, channel_type);
+        self.channels.entry(key).or_default()
+    }
+
+    /// The channel with everything stored whose time has come.
+    pub(super) fn settled(&mut self, channel_id: &str, channel_type: u8) -> Option<&mut Channel> {
+        let key = self.dialect.channel_key(channel_id, channel_type);
+        let channel = self.channels.get_mut(&key)?;
+        channel.log.settle(Instant::now(), self.keep);
+        Some(channel)
+    }
+
+    pub(super) fn flags(&self, channel_id: &str, channel_type: u8) -> Flags {
+        self.channel(channel_id, channel_type)
+            .map_or_else(Flags::default, Channel::flags)
+    }
+
+    /// Whether `uid` is on the list: by the hash alone on v2.
+    pub(super) fn listed(&self, channel_id: &str, channel_type: u8, list: List, uid: &str) -> bool {
+        self.channel(channel_id, channel_type)
+            .is_some_and(|channel| channel.list(list).contains_key(&self.dialect.uid_key(uid)))
+    }
+
+    pub(super) fn set_token(&mut self, uid: &str, device_flag: u8, token: String) {
+        self.tokens
+            .insert((self.dialect.uid_key(uid), device_flag), token);
+    }
+
+    /// Empties the token of a device that has one, and cuts its connections.
+    pub(super) fn quit(&mut self, uid: &str, device_flag: u8) {
+        let key = (self.dialect.uid_key(uid), device_flag);
+        if let Some(token) = self.tokens.get_mut(&key) {
+            token.clear();
+            self.kick(uid, device_flag);
+        }
+    }
+
+    pub(super) fn kick(&mut self, uid: &str, device_flag: u8) {
+        self.online
+            .retain(|(other, flag)| other != uid || *flag != device_flag);
+    }
+}
+
+/// The state of an embedded upstream, as tests see it.
+#[derive(Debug)]
+pub struct State {
+    inner: Mutex<Inner>,
+}
+
+impl State {
+    pub(super) fn new(
+        dialect: Dialect,
+        keep: Option<usize>,
+        visible_after: Duration,
+        membership_after: Duration,
+    ) -> Self {
+        let inner = Inner {
+            dialect,
+            channels: HashMap::new(),
+            tokens: HashMap::new(),
+            online: Vec::new(),
+            ids: Snowflake::default(),
+            manager_tokens: HashSet::new(),
+            received: 0,
+            received_bytes: 0,
+            keep,
+            visible_after,
+            membership_after,
+        };
+        Self {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    /// Another server in the same place: nothing is left of the old one's data.
+    pub(super) fn replace(&self, dialect: Dialect) {
+        let mut inner = self.lock();
+        inner.dialect = dialect;
+        inner.channels.clear();
+        inner.tokens.clear();
+        inner.online.clear();
+        inner.manager_tokens.clear();
+    }
+}

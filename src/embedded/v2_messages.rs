@@ -1,0 +1,325 @@
+//! v2's messages: sends that are acknowledged before they are stored, and nobody's permission is asked.
+
+use std::{sync::Arc, time::Instant};
+
+use serde::Deserialize;
+
+use super::{
+    go_json,
+    ids::unix_seconds,
+    keys::{PERSON, SYSTEM_UID, channel_text},
+    log::Message,
+    pages::{self, Bounds},
+    reply::{Fate, Reply, Request},
+    requests::{self, Send, Sync},
+    state::{Inner, State},
+    views::{self, SyncView},
+};
+
+/// Longer texts than this end the process after the answer (33,000 bytes were seen to).
+const DEADLY_TEXT: usize = 32 * 1024;
+/// A decoded payload of this size ends the process after the answer (1,024,000 bytes still pass).
+const DEADLY_PAYLOAD: usize = 1 << 20;
+/// The suffix of the channel that keeps a channel's commands.
+const COMMANDS: &str = "____cmd";
+/// Customer service, information, visitors and agents: ban and disband mean nothing to them.
+const PUBLIC_TYPES: [u8; 4] = [3, 6, 10, 11];
+const UNSENDABLE: &str = "无法处理发送消息请求！";
+
+pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
+    let send: Send<'_> = match go_json::parse(request.body, "api.messageSendReq") {
+        Ok(send) => send,
+        Err(error) => return Reply::bad_binding(error),
+    };
+    let payload = match requests::payload(&send.payload) {
+        Ok(payload) => payload,
+        Err(at) => {
+            return Reply::bad_binding(format!("illegal base64 data at input byte {at}"));
+        }
+    };
+    if payload.decoded_len == 0 {
+        return Reply::bad("payload不能为空！");
+    }
+    // Messages to a list of uids are out of scope: the gateway sends to channels only.
+    if send.channel_id.trim().is_empty() || !send.subscribers.is_empty() {
+        return Reply::bad(UNSENDABLE);
+    }
+    if send.channel_id.contains(['@', '#', '&']) {
+        return Reply::bad("频道ID不合法！");
+    }
+    let deadly = [&send.client_msg_no, &send.channel_id, &send.from_uid]
+        .iter()
+        .any(|text| text.len() >= DEADLY_TEXT)
+        || payload.decoded_len >= DEADLY_PAYLOAD;
+
+    let from_uid = if send.from_uid.trim().is_empty() {
+        SYSTEM_UID
+    } else {
+        &send.from_uid
+    };
+    let number = if send.client_msg_no.trim().is_empty() {
+        format!("{}0", uuid::Uuid::new_v4().simple())
+    } else {
+        send.client_msg_no.to_string()
+    };
+    let mut message = Message {
+        message_id: 0,
+        message_seq: 0,
+        client_msg_no: number.as_str().into(),
+        from_uid: from_uid.into(),
+        channel_id: "".into(),
+        channel_type: send.channel_type,
+        red_dot: send.header.red_dot == 1,
+        sync_once: send.header.sync_once == 1,
+        expire: send.expire,
+        timestamp: unix_seconds(std::time::SystemTime::now()),
+        payload: Arc::from(&*payload.text),
+    };
+    let mut inner = state.lock();
+    inner.received += 1;
+    inner.received_bytes += payload.decoded_len as u64;
+    let message_id = inner.ids.next();
+    message.message_id = message_id;
+    let kept = !deadly && send.header.no_persist != 1 && !request.drop_message;
+    if kept {
+        queue(&mut inner, &send.channel_id, message, request);
+    }
+    drop(inner);
+    let reply = Reply::json(200, &Sent::new(&number, message_id));
+    if deadly {
+        return reply.with_fate(Fate::DiesAfter);
+    }
+    reply
+}
+
+/// Hands a message to the pipeline, which drops it without a word when the channel is banned or disbanded, or when
+/// another channel with an equal hash owns the log.
+fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_>) {
+    let channel_type = message.channel_type;
+    let mut stored_id = if channel_type == PERSON {
+        inner.dialect.person_channel_id(&message.from_uid, to)
+    } else {
+        to.to_owned()
+    };
+    let flags = inner.flags(&stored_id, channel_type);
+    if (flags.ban || flags.disband) && !PUBLIC_TYPES.contains(&channel_type) {
+        return;
+    }
+    if message.sync_once {
+        stored_id.push_str(COMMANDS);
+    }
+    let now = Instant::now();
+    let visible_at = now + request.store_late.unwrap_or(inner.visible_after);
+    let keep = inner.keep;
+    let log = &mut inner.channel_mut(&stored_id, channel_type).log;
+    if !log.admit(&channel_text(&stored_id, channel_type)) {
+        return;
+    }
+    message.channel_id = stored_id.into();
+    // What is due is stored first, so that the queue stays short in a channel that nobody reads.
+    log.settle(now, keep);
+    log.queue(visible_at, message);
+}
+
+#[derive(serde::Serialize)]
+struct Sent<'a> {
+    data: SentData<'a>,
+    status: u16,
+}
+
+#[derive(serde::Serialize)]
+struct SentData<'a> {
+    client_msg_no: &'a str,
+    message_id: i64,
+}
+
+impl<'a> Sent<'a> {
+    fn new(client_msg_no: &'a str, message_id: i64) -> Self {
+        Self {
+            data: SentData {
+                client_msg_no,
+                message_id,
+            },
+            status: 200,
+        }
+    }
+}
+
+/// Anybody may read anything.
+pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
+    let sync: Sync = match go_json::parse(request.body, "api.syncReq") {
+        Ok(sync) => sync,
+        Err(error) => return Reply::bad(error),
+    };
+    if sync.channel_id.trim().is_empty() {
+        return Reply::bad("channel_id不能为空！");
+    }
+    if sync.login_uid.trim().is_empty() {
+        return Reply::bad("login_uid不能为空！");
+    }
+    let bounds = Bounds {
+        start: sync.start_message_seq,
+        end: sync.end_message_seq,
+        limit: sync.limit,
+        up: sync.pull_mode == 1,
+    };
+    let mut inner = state.lock();
+    let stored_id = stored_id(&inner, &sync.login_uid, &sync.channel_id, sync.channel_type);
+    let page = inner
+        .settled(&stored_id, sync.channel_type)
+        .filter(|channel| channel.log.last_seq() > 0)
+        .map(|channel| pages::v2(&channel.log, bounds));
+    drop(inner);
+    match page {
+        Some(page) => Reply::json(200, &SyncView::of_v2(&page, bounds.start, bounds.end)),
+        // A channel nobody ever wrote to has no leader to ask, and the answer does not even repeat the bounds.
+        None => Reply::json(200, &empty()),
+    }
+}
+
+fn empty() -> SyncView<'static> {
+    SyncView {
+        start_message_seq: 0,
+        end_message_seq: 0,
+        more: 0,
+        messages: Vec::new(),
+    }
+}
+
+fn stored_id(inner: &Inner, login_uid: &str, channel_id: &str, channel_type: u8) -> String {
+    if channel_type == PERSON {
+        inner.dialect.person_channel_id(login_uid, channel_id)
+    } else {
+        channel_id.to_owned()
+    }
+}
+
+/// The first message with the number in exactly this channel; nobody asks who sent it.
+pub(super) fn by_client_msg_no(state: &State, request: &Request<'_>) -> Reply {
+    let channel_id = request.param("channel_id");
+    let channel_type = request.small_param("channel_type");
+    let number = request.param("client_msg_no");
+    for (wrong, message) in [
+        (channel_id.trim().is_empty(), "channel_id不能为空"),
+        (channel_type == 0, "channel_type不能为0"),
+        (number.trim().is_empty(), "client_msg_no不能为空"),
+    ] {
+        if wrong {
+            return Reply::bad(message);
+        }
+    }
+    let found = find(state, &channel_id, channel_type, |message| {
+        *message.client_msg_no == *number && *message.channel_id == *channel_id
+    });
+    one(found.as_deref())
+}
+
+fn find(
+    state: &State,
+    stored_id: &str,
+    channel_type: u8,
+    wanted: impl Fn(&Message) -> bool,
+) -> Option<Arc<Message>> {
+    let mut inner = state.lock();
+    let channel = inner.settled(stored_id, channel_type)?;
+    channel
+        .log
+        .iter()
+        .find(|message| message.channel_type == channel_type && wanted(message))
+        .cloned()
+}
+
+fn one(message: Option<&Message>) -> Reply {
+    message.map_or_else(
+        || Reply::soft(404),
+        |message| Reply::json(200, &views::v2(message, false)),
+    )
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Search {
+    login_uid: String,
+    channel_id: String,
+    channel_type: u8,
+    message_id: i64,
+    message_seqs: Vec<u64>,
+    message_ids: Vec<i64>,
+    client_msg_nos: Vec<String>,
+}
+
+fn search_request(request: &Request<'_>) -> Result<Search, Reply> {
+    let search: Search =
+        go_json::parse(request.body, "api.searchReq").map_err(|_| Reply::bad("数据格式有误！"))?;
+    if search.channel_id.trim().is_empty() {
+        return Err(Reply::bad("channel_id不能为空！"));
+    }
+    Ok(search)
+}
+
+/// `/message`: by id it works, by client_msg_no it was never seen to find anything.
+pub(super) fn search_one(state: &State, request: &Request<'_>) -> Reply {
+    let search = match search_request(request) {
+        Ok(search) => search,
+        Err(reply) => return reply,
+    };
+    if search.channel_type == 0 {
+        return Reply::bad("channel_type不能为0");
+    }
+    if search.channel_type == PERSON && search.login_uid.trim().is_empty() {
+        return Reply::bad("login_uid不能为空！");
+    }
+    let stored_id = stored_id(
+        &state.lock(),
+        &search.login_uid,
+        &search.channel_id,
+        search.channel_type,
+    );
+    let found = find(state, &stored_id, search.channel_type, |message| {
+        message.message_id == search.message_id
+    });
+    one(found.as_deref())
+}
+
+/// `/messages`: by seqs, ids and numbers, in this order.
+pub(super) fn search(state: &State, request: &Request<'_>) -> Reply {
+    let search = match search_request(request) {
+        Ok(search) => search,
+        Err(reply) => return reply,
+    };
+    let mut inner = state.lock();
+    let stored_id = stored_id(
+        &inner,
+        &search.login_uid,
+        &search.channel_id,
+        search.channel_type,
+    );
+    let found: Vec<Arc<Message>> = inner
+        .settled(&stored_id, search.channel_type)
+        .map(|channel| {
+            let log = &channel.log;
+            let by_seq = search.message_seqs.iter().filter_map(|seq| log.get(*seq));
+            let by_id = search
+                .message_ids
+                .iter()
+                .filter_map(|id| log.iter().find(|m| m.message_id == *id).cloned());
+            let by_number = search
+                .client_msg_nos
+                .iter()
+                .filter_map(|no| log.iter().find(|m| *m.client_msg_no == **no).cloned());
+            by_seq.chain(by_id).chain(by_number).collect()
+        })
+        .unwrap_or_default();
+    drop(inner);
+    let messages = found
+        .iter()
+        .map(|message| views::v2(message, false))
+        .collect();
+    Reply::json(
+        200,
+        &SyncView {
+            messages,
+            ..empty()
+        },
+    )
+}

@@ -1,0 +1,228 @@
+//! Each kind of fault does what it says, and as often as it says.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use wukongim_gateway::embedded::{Fault, GROUP, Rule};
+
+use crate::support::{Upstream, message};
+
+const SEND: &str = "/message/send";
+
+#[tokio::test]
+async fn a_status_answers_without_processing_and_only_as_often_as_told() {
+    let upstream = Upstream::v2().await;
+    let fault = Fault::Status(503, r#"{"error":"retry required"}"#.to_owned());
+    upstream
+        .embedded
+        .faults()
+        .add(Rule::new(SEND, fault).times(2).skip(1));
+    let mut statuses = Vec::new();
+    for text in ["passes", "fails", "fails too", "passes again"] {
+        statuses.push(upstream.send("a", "g", 2, text).await.status);
+    }
+    assert_eq!(statuses, [200, 503, 503, 200]);
+    assert_eq!(
+        upstream.texts("a", "g", 2).await,
+        ["passes", "passes again"]
+    );
+    assert_eq!(upstream.embedded.faults().remaining(), 0);
+}
+
+#[tokio::test]
+async fn a_reset_call_is_recorded_and_not_processed() {
+    let upstream = Upstream::v2().await;
+    upstream.embedded.faults().once(SEND, Fault::Reset);
+    let body = message("a", "g", 2, "lost");
+    upstream.try_post(SEND, &body).await.expect_err("no answer");
+    let calls = upstream.embedded.calls_to(SEND);
+    // The client may try once more on a fresh connection when a kept one is closed under it.
+    assert!(calls.iter().all(|call| call.body == body), "{calls:?}");
+    assert_eq!(
+        upstream.embedded.state().messages(GROUP, "g").len(),
+        calls.len() - 1
+    );
+}
+
+#[tokio::test]
+async fn a_lost_answer_belongs_to_a_message_that_is_stored() {
+    for fault in [Fault::ResetAfter, Fault::HalfAnswer] {
+        let upstream = Upstream::v2().await;
+        upstream.embedded.faults().always(SEND, fault.clone());
+        let body = message("a", "g", 2, "stored");
+        upstream
+            .try_post(SEND, &body)
+            .await
+            .expect_err("no whole answer");
+        assert!(!upstream.texts("a", "g", 2).await.is_empty(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn half_an_answer_has_its_status_and_not_its_end() {
+    let upstream = Upstream::v2().await;
+    upstream
+        .embedded
+        .faults()
+        .once("/health", Fault::HalfAnswer);
+    let url = format!("{}/health", upstream.embedded.url());
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .expect("client");
+    let response = client.get(url).send().await.expect("the head arrives");
+    assert_eq!(response.status(), 200);
+    response.text().await.expect_err("the body breaks off");
+}
+
+#[tokio::test]
+async fn garbage_is_no_json() {
+    let upstream = Upstream::v2().await;
+    upstream.embedded.faults().once(SEND, Fault::Garbage);
+    let answer = upstream.send("a", "g", 2, "x").await;
+    assert_eq!(answer.status, 200);
+    serde_json::from_str::<serde_json::Value>(&answer.body).expect_err("garbage");
+    assert!(upstream.embedded.state().messages(GROUP, "g").is_empty());
+}
+
+#[tokio::test]
+async fn a_delay_comes_before_the_answer() {
+    let upstream = Upstream::v2().await;
+    let delay = Duration::from_millis(40);
+    upstream
+        .embedded
+        .faults()
+        .once("/health", Fault::Delay(delay));
+    let before = Instant::now();
+    upstream.get("/health").await.ok();
+    assert!(before.elapsed() >= delay);
+}
+
+#[tokio::test]
+async fn a_hanging_call_never_ends_until_the_server_does() {
+    let upstream = Upstream::v2().await;
+    upstream.embedded.faults().once("/health", Fault::Hang);
+    let hanging = upstream.try_get("/health");
+    let stopped = async {
+        while upstream.embedded.calls().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        upstream.embedded.stop().await;
+    };
+    let (answer, ()) = tokio::join!(hanging, stopped);
+    answer.expect_err("no answer");
+}
+
+#[tokio::test]
+async fn a_dropped_message_gets_an_id_and_no_place() {
+    let upstream = Upstream::v2().await;
+    upstream.embedded.faults().once(SEND, Fault::DropMessage);
+    let sent = upstream.send("a", "g", 2, "dropped").await.ok();
+    assert!(sent["data"]["message_id"].as_i64().is_some_and(|id| id > 0));
+    upstream.send("a", "g", 2, "kept").await.ok();
+    assert_eq!(upstream.texts("a", "g", 2).await, ["kept"]);
+}
+
+#[tokio::test]
+async fn a_late_message_takes_its_place_when_it_comes() {
+    let upstream = Upstream::v2().await;
+    let late = Fault::StoreLate(Duration::from_millis(60));
+    upstream
+        .embedded
+        .faults()
+        .add(Rule::new(SEND, late).times(1));
+    let sent = Instant::now();
+    upstream.send("a", "g", 2, "late").await.ok();
+    upstream.send("a", "g", 2, "in time").await.ok();
+    let first = upstream.texts("a", "g", 2).await;
+    // A machine that stood still meanwhile proves nothing about the order.
+    if sent.elapsed() < Duration::from_millis(60) {
+        assert_eq!(first, ["in time"]);
+        tokio::time::sleep(Duration::from_millis(70)).await;
+        assert_eq!(upstream.texts("a", "g", 2).await, ["in time", "late"]);
+    }
+}
+
+#[tokio::test]
+async fn a_held_call_waits_unprocessed_for_its_release() {
+    let upstream = Upstream::v2().await;
+    let faults = upstream.embedded.faults();
+    faults.always(SEND, Fault::Hold("gate".to_owned()));
+    let sends = async {
+        tokio::join!(
+            upstream.send("a", "g", 2, "one"),
+            upstream.send("b", "g", 2, "two")
+        )
+    };
+    let gate = async {
+        faults.wait_held("gate", 2).await;
+        assert!(upstream.embedded.state().messages(GROUP, "g").is_empty());
+        faults.release("gate");
+    };
+    let ((one, two), ()) = tokio::join!(sends, gate);
+    one.ok();
+    two.ok();
+    upstream.send("c", "g", 2, "passes").await.ok();
+    assert_eq!(upstream.embedded.state().messages(GROUP, "g").len(), 3);
+}
+
+#[tokio::test]
+async fn a_held_answer_tells_what_was_true_when_the_call_came() {
+    let upstream = Upstream::v2().await;
+    upstream.create("g", &["a"]).await;
+    let faults = upstream.embedded.faults();
+    let members = "/cluster/channels/g/2/subscribers";
+    faults.once(members, Fault::HoldAnswer("look".to_owned()));
+    let change = async {
+        faults.wait_held("look", 1).await;
+        upstream.embedded.state().join("g", "b");
+        faults.release("look");
+    };
+    let (stale, ()) = tokio::join!(upstream.get(members), change);
+    assert_eq!(stale.ok(), json!(["a"]));
+    assert_eq!(
+        upstream.get(members).await.ok().as_array().map(Vec::len),
+        Some(2)
+    );
+}
+
+#[tokio::test]
+async fn rules_choose_by_method_path_and_text_and_work_together() {
+    let upstream = Upstream::v2().await;
+    let faults = upstream.embedded.faults();
+    let teapot = || Fault::Status(418, "{}".to_owned());
+    faults.add(
+        Rule::exact("/channel", teapot())
+            .method("POST")
+            .containing("\"g\""),
+    );
+    let body = |group: &str| json!({ "channel_id": group, "channel_type": 2, "uids": ["u"] });
+    assert_eq!(upstream.post("/channel", body("g")).await.status, 418);
+    assert_eq!(upstream.post("/channel", body("h")).await.status, 200);
+    assert_eq!(upstream.post("/channel/info", body("g")).await.status, 200);
+    assert_eq!(upstream.get("/channel").await.status, 404);
+
+    faults.clear();
+    faults.once(SEND, Fault::DropMessage);
+    faults.once(SEND, Fault::ResetAfter);
+    let body = message("a", "both", 2, "x");
+    // Nobody hears of it and it is not stored either; a client's own second try is another message.
+    let first = upstream.try_post(SEND, &body).await;
+    let stored = upstream.embedded.state().messages(GROUP, "both").len();
+    assert_eq!(stored, upstream.embedded.calls_to(SEND).len() - 1);
+    assert_eq!(first.is_err(), stored == 0);
+}
+
+#[tokio::test]
+async fn clearing_lets_everything_go() {
+    let upstream = Upstream::v2().await;
+    let faults = upstream.embedded.faults();
+    faults.always("/", Fault::Hold("all".to_owned()));
+    let clear = async {
+        faults.wait_held("all", 1).await;
+        faults.clear();
+    };
+    let (answer, ()) = tokio::join!(upstream.get("/health"), clear);
+    answer.ok();
+    assert_eq!(faults.remaining(), 0);
+}

@@ -17,9 +17,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::auth::{ImTokens, Verifier};
-use crate::authorization::Authorization;
-use crate::channels::Channels;
-use crate::config::Settings;
+use crate::authorization::{self, Authorization};
+use crate::channels::{self, Channels, Watch};
+use crate::config::{self, Settings};
+use crate::domain::ChannelId;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::history::History;
@@ -68,7 +69,7 @@ impl App {
         let authorization = Arc::new(Authorization::new(
             client.clone(),
             store.clone(),
-            crate::authorization::Rules::from(&settings.authorization),
+            authorization_rules(&settings),
             metrics.clone(),
         ));
         let messages = Arc::new(Messages::new(
@@ -83,7 +84,10 @@ impl App {
             messages.clone(),
             &settings.limits,
         );
-        let rules = crate::channels::Rules::from(&settings);
+        let rules = channels::Rules {
+            group_members: settings.limits.group_members,
+            open: settings.authorization.mode == config::Mode::Open,
+        };
         let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
         Ok(Self(Arc::new(Shared {
@@ -149,6 +153,34 @@ impl App {
         routes::router(self)
             .layer(from_fn_with_state(self.clone(), frame))
             .with_state(self.clone())
+    }
+}
+
+fn authorization_rules(settings: &Settings) -> authorization::Rules {
+    let config::Authorization {
+        mode,
+        cache_ttl,
+        cache_members,
+    } = settings.authorization;
+    let mode = match mode {
+        config::Mode::Members => authorization::Mode::Members,
+        config::Mode::Open => authorization::Mode::Open,
+    };
+    authorization::Rules {
+        mode,
+        cache_ttl,
+        cache_members,
+    }
+}
+
+/// The channels room tells the authorization room what it changes; neither knows the other.
+impl Watch for Authorization {
+    fn group_changed(&self, group: &ChannelId) {
+        Self::group_changed(self, group);
+    }
+
+    fn group_deleted(&self, group: &ChannelId) {
+        Self::group_deleted(self, group);
     }
 }
 

@@ -235,17 +235,3 @@ impl Authorization {
         Ok(banned)
     }
 }
-
-impl From<&crate::config::Authorization> for Rules {
-    fn from(settings: &crate::config::Authorization) -> Self {
-        let mode = match settings.mode {
-            crate::config::Mode::Members => Mode::Members,
-            crate::config::Mode::Open => Mode::Open,
-        };
-        Self {
-            mode,
-            cache_ttl: settings.cache_ttl,
-            cache_members: settings.cache_members,
-        }
-    }
-}

@@ -88,6 +88,7 @@ impl From<channels::Error> for Failure {
             channels::Error::NotOwner => ApiError::NotOwner,
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
+            channels::Error::Interrupted => ApiError::UpstreamUnavailable,
             channels::Error::Upstream(error) => return error.into(),
             channels::Error::Store(error) => {
                 return Self::from(ApiError::StoreUnavailable).because(error.to_string());

@@ -274,6 +274,7 @@ impl Failure {
     }
 
     /// The same failure with a cause for the log.
+    #[must_use]
     pub fn because(mut self, cause: impl Into<Cow<'static, str>>) -> Self {
         self.cause = Some(cause.into());
         self

@@ -176,9 +176,9 @@ impl Gathered {
         }
         self.bytes += bytes;
         if at_front {
-            self.messages.push_front(message)
+            self.messages.push_front(message);
         } else {
-            self.messages.push_back(message)
+            self.messages.push_back(message);
         }
         true
     }
@@ -319,8 +319,8 @@ impl Walk<'_> {
     fn adapt(&mut self, gathered: &Gathered) {
         let seen = gathered.messages.len();
         let wanted = (gathered.limit + 1).saturating_sub(seen).max(1);
-        if seen > 0 {
-            let average = (gathered.bytes / seen).max(64);
+        if let Some(average) = gathered.bytes.checked_div(seen) {
+            let average = average.max(64);
             let fitting = gathered.budget.saturating_sub(gathered.bytes) / average + 1;
             self.step = wanted.min(fitting).max(1);
         }

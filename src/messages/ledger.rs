@@ -351,7 +351,7 @@ mod tests {
         Ledger::new(window, capacity, Counter::default())
     }
 
-    const LONG: Duration = Duration::from_secs(600);
+    const LONG: Duration = Duration::from_mins(10);
     const ATTEMPT: Attempt = Attempt {
         floor: Some(7),
         sent_ms: 1,

@@ -159,7 +159,7 @@ impl Messages {
                 client_msg_no: number,
                 cause: Cause::NoAnswer(error),
             }),
-            Err(error) => Err(refused(&draft.channel, error)),
+            Err(error) => Err(refused(&draft.channel, &error)),
         }
     }
 
@@ -246,7 +246,7 @@ impl Messages {
             }
             Err(error) => {
                 ticket.forget();
-                return settled(Err(refused(&draft.channel, error)));
+                return settled(Err(refused(&draft.channel, &error)));
             }
         };
         let draft = draft.clone();
@@ -288,9 +288,9 @@ impl Messages {
             Some((id, seq)) => {
                 let stored = Stored { id, seq };
                 if own_number {
-                    ticket.stored(stored)
+                    ticket.stored(stored);
                 } else {
-                    ticket.forget()
+                    ticket.forget();
                 }
                 Ok(Sent {
                     stored,
@@ -326,8 +326,8 @@ impl Messages {
 }
 
 /// What WuKongIM's "no" means.
-fn refused(channel: &Channel, error: Error) -> SendError {
-    match Denial::of_send_refusal(channel, &error) {
+fn refused(channel: &Channel, error: &Error) -> SendError {
+    match Denial::of_send_refusal(channel, error) {
         Denial::Upstream(error) => SendError::Upstream(error),
         denial => SendError::Denied(denial),
     }

@@ -15,11 +15,23 @@ async fn a_sent_message_is_answered_with_its_real_seq_and_can_be_read() {
             body["clientMsgNo"] = json!(format!("n-{seq}"));
             let sent = alice.post("/message/send", &body).await.ok();
             assert_eq!(sent["messageSeq"], seq, "{sent}");
-            assert!(sent["messageId"].as_str().unwrap().bytes().all(|byte| byte.is_ascii_digit()), "{sent}");
+            assert!(
+                sent["messageId"]
+                    .as_str()
+                    .unwrap()
+                    .bytes()
+                    .all(|byte| byte.is_ascii_digit()),
+                "{sent}"
+            );
             assert_eq!(sent["clientMsgNo"], body["clientMsgNo"]);
         }
         let read = app.user("bob").sync(1, "alice", "").await.ok();
-        let seqs: Vec<_> = read.as_array().unwrap().iter().map(|message| message["messageSeq"].as_u64()).collect();
+        let seqs: Vec<_> = read
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|message| message["messageSeq"].as_u64())
+            .collect();
         assert_eq!(seqs, [Some(1), Some(2), Some(3)]);
         assert_eq!(read[0]["channelId"], "alice");
         assert_eq!(read[0]["fromUid"], "alice");

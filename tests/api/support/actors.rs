@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::app::{SECRET, TestApp};
 use super::answer::Answer;
+use super::app::{SECRET, TestApp};
 
 /// Somebody with a token, or without.
 pub struct Actor<'a> {
@@ -18,7 +18,8 @@ pub struct Actor<'a> {
 /// A JWT with these claims, signed with the tests' secret.
 pub fn sign(claims: &Value) -> String {
     let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).expect("claims can be signed")
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key)
+        .expect("claims can be signed")
 }
 
 /// A payload as clients send it.
@@ -30,7 +31,10 @@ const FAR: u64 = 4_000_000_000;
 
 impl<'a> Actor<'a> {
     pub fn anonymous(app: &'a TestApp) -> Self {
-        Self { base: &app.base, token: None }
+        Self {
+            base: &app.base,
+            token: None,
+        }
     }
 
     pub fn user(app: &'a TestApp, uid: &str) -> Self {
@@ -42,14 +46,21 @@ impl<'a> Actor<'a> {
     }
 
     pub fn with_claims(app: &'a TestApp, claims: &Value) -> Self {
-        Self { base: &app.base, token: Some(sign(claims)) }
+        Self {
+            base: &app.base,
+            token: Some(sign(claims)),
+        }
     }
 
     /// A request to a path below the prefix, with the token where there is one.
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         let url = format!("{}/api/v1/im{path}", self.base);
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .expect("a client");
         let request = client.request(method, url);
         match &self.token {
             Some(token) => request.bearer_auth(token),
@@ -63,7 +74,10 @@ impl<'a> Actor<'a> {
 
     /// Posts this text as JSON.
     pub async fn post_text(&self, path: &str, body: impl Into<String>) -> Answer {
-        let request = self.request("POST", path).header("content-type", "application/json").body(body.into());
+        let request = self
+            .request("POST", path)
+            .header("content-type", "application/json")
+            .body(body.into());
         Answer::of(request.send().await.expect("an answer")).await
     }
 
@@ -77,24 +91,43 @@ impl<'a> Actor<'a> {
     }
 
     pub async fn send_to_person(&self, peer: &str, text: &str) -> Answer {
-        self.post("/message/send", &json!({"channelId": peer, "channelType": 1, "payload": payload(text)})).await
+        self.post(
+            "/message/send",
+            &json!({"channelId": peer, "channelType": 1, "payload": payload(text)}),
+        )
+        .await
     }
 
     pub async fn send_to_group(&self, group: &str, text: &str) -> Answer {
-        self.post("/message/send", &json!({"channelId": group, "channelType": 2, "payload": payload(text)})).await
+        self.post(
+            "/message/send",
+            &json!({"channelId": group, "channelType": 2, "payload": payload(text)}),
+        )
+        .await
     }
 
     /// The newest messages of a channel; `more` is appended to the query.
     pub async fn sync(&self, channel_type: u8, id: &str, more: &str) -> Answer {
-        self.get(&format!("/message/sync?channelId={id}&channelType={channel_type}{more}")).await
+        self.get(&format!(
+            "/message/sync?channelId={id}&channelType={channel_type}{more}"
+        ))
+        .await
     }
 
     pub async fn create_group(&self, id: &str) -> Answer {
-        self.post("/channel/create", &json!({"channelId": id, "channelType": 2})).await
+        self.post(
+            "/channel/create",
+            &json!({"channelId": id, "channelType": 2}),
+        )
+        .await
     }
 
     pub async fn delete_group(&self, id: &str) -> Answer {
-        self.post("/channel/delete", &json!({"channelId": id, "channelType": 2})).await
+        self.post(
+            "/channel/delete",
+            &json!({"channelId": id, "channelType": 2}),
+        )
+        .await
     }
 
     pub async fn add(&self, group: &str, uids: &[&str]) -> Answer {

@@ -39,7 +39,12 @@ impl TestApp {
     pub fn builder() -> Builder {
         let mut options = Options::new(Dialect::V2);
         options.visible_after = Duration::ZERO;
-        Builder { options, change: Box::new(|_| {}), version_known: false, store: None }
+        Builder {
+            options,
+            change: Box::new(|_| {}),
+            version_known: false,
+            store: None,
+        }
     }
 
     /// The usual gateway in front of one dialect.
@@ -75,7 +80,9 @@ impl TestApp {
             .upstream
             .calls()
             .into_iter()
-            .filter(|call| call.method == "POST" && !reads.iter().any(|read| call.path.starts_with(read)))
+            .filter(|call| {
+                call.method == "POST" && !reads.iter().any(|read| call.path.starts_with(read))
+            })
             // v3's probe for a group: refused always, stored never.
             .filter(|call| call.body["from_uid"] != "____gateway")
             .collect();
@@ -128,13 +135,16 @@ impl Builder {
     }
 
     pub async fn start(self) -> TestApp {
-        let upstream = Embedded::start(self.options.clone()).await.expect("the embedded upstream starts");
+        let upstream = Embedded::start(self.options.clone())
+            .await
+            .expect("the embedded upstream starts");
         self.start_on(upstream).await
     }
 
     /// Starts the gateway in front of this upstream.
     pub async fn start_on(self, upstream: Embedded) -> TestApp {
-        let mut settings = Settings::builtin(&SECRET.to_owned().into()).expect("the defaults are good");
+        let mut settings =
+            Settings::builtin(&SECRET.to_owned().into()).expect("the defaults are good");
         settings.store.url = StoreUrl::SqliteMemory;
         settings.wukongim.api_urls = vec![upstream.url().parse().expect("an address")];
         settings.public.tcp_addr = None;
@@ -147,15 +157,30 @@ impl Builder {
         let store = match self.store {
             Some(store) => store,
             None => Arc::new(
-                Store::open("sqlite::memory:", 1, settings.store.timeout).await.expect("a store in memory opens"),
+                Store::open("sqlite::memory:", 1, settings.store.timeout)
+                    .await
+                    .expect("a store in memory opens"),
             ),
         };
-        let app = App::new(settings.clone(), store.clone()).expect("the application is put together");
+        let app =
+            App::new(settings.clone(), store.clone()).expect("the application is put together");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(wukongim_gateway::server::run(listener, app.router(), stopped));
+        tokio::spawn(wukongim_gateway::server::run(
+            listener,
+            app.router(),
+            stopped,
+        ));
         let dialect = self.options.dialect;
-        TestApp { upstream, app, settings, store, base, dialect, _stop: stop }
+        TestApp {
+            upstream,
+            app,
+            settings,
+            store,
+            base,
+            dialect,
+            _stop: stop,
+        }
     }
 }

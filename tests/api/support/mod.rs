@@ -4,6 +4,5 @@ pub mod actors;
 pub mod answer;
 pub mod app;
 
-pub use answer::Answer;
 pub use app::TestApp;
 pub use wukongim_gateway::embedded::Dialect::{V2, V3};

@@ -1,0 +1,385 @@
+//! What owning means: create, delete and the subscribers of groups, over the store (who owns, what is deleted) and the upstream
+//! (members, messages), which can fail one without the other. Knows no HTTP; tells [`Watch`] what memberships it changes.
+//!
+//! **One row an id, for ever.** The store's insert alone decides who owns an id; the row is never removed and its stage only moves on:
+//! `Creating` (claimed by an owner after a look found nothing upstream) → `Live` → `Deleting` (the mark) → `Deleted`.
+//! So a second person can never own it, and an id that was foreign when it was asked for never gets a row.
+//!
+//! | create fails or crashes | store | upstream | the owner's repeat | others |
+//! |---|---|---|---|---|
+//! | while looking, or before the claim | – | – | begins anew | may have it: nothing was promised |
+//! | while claiming (answer lost) | – or Creating | – | begins anew, or goes on | `Exists` once claimed |
+//! | before or while writing upstream | Creating | nothing, or the group | looks, writes what is missing, → Live | `Exists` |
+//! | before or while noting Live | Creating or Live | the group | looks: his own, → Live | `Exists` |
+//!
+//! What lies upstream under a claim is the claimer's own when it bears exactly this id, is not disbanded and he is its only member (v3
+//! without its manager port: he is a member, which it tells by what he may read). Anything else was put there by somebody who went
+//! past the gateway between the look and the write: `Exists`, nothing is written, and the claim gives no right to it.
+//!
+//! | delete fails or crashes | store | upstream | repeated by owner or admin | everybody else |
+//! |---|---|---|---|---|
+//! | while marking | Live or Deleting | the group | marks (again), goes on | as before, or deleted |
+//! | after the mark, any step upstream | Deleting | members and group, partly gone | empties and disbands, → Deleted | deleted |
+//! | before noting Deleted | Deleting | gone | empties and disbands again, → Deleted | deleted |
+//!
+//! Where WuKongIM says that another channel with an equal hash lies under an id (v2: occupied, but not by this id), nothing is ever
+//! written there, since it would change that other channel: create answers `Exists`, to the owner of a lost group too, member
+//! changes `NotFound`, and delete spends the id in the store alone.
+//!
+//! Operations on one channel run one after the other in this process, each in a task of its own: a client that hangs up cannot
+//! leave one half done. Another replica is held off by the store's statements alone; what a delete there can overtake (a
+//! create's or an add's upstream call) reads the mark again afterwards and takes its work back.
+
+mod create;
+mod delete;
+mod members;
+mod turns;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Instrument as _;
+
+use crate::domain::{ChannelId, ChannelType, Uid};
+use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
+use crate::wukongim::{self, Client, MemberList, Rejection};
+
+use turns::Turns;
+
+/// How often it is tried to take back what a delete on another replica overtook, and after what pauses.
+const TAKE_BACK_TRIES: usize = 3;
+const TAKE_BACK_PAUSE: Duration = Duration::from_millis(200);
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Actor<'a> {
+    /// The caller.
+    pub uid: &'a Uid,
+    /// Whether his token makes him an admin.
+    pub is_admin: bool,
+}
+
+/// Whoever remembers memberships, told when to forget them. Called from within the operation: must not block.
+pub trait Watch: Send + Sync {
+    /// The members of `group` are about to change, or have just changed: called before and after each such upstream call, whatever
+    /// comes of it, so that a look-up begun before the change is never kept.
+    fn group_changed(&self, group: &ChannelId);
+    /// `group` is marked as deleted, from now on and for ever.
+    fn group_deleted(&self, group: &ChannelId);
+}
+
+/// What this deployment allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// The most members a group may have, counting those added through the gateway.
+    pub group_members: usize,
+    /// `authorization.mode = "open"`: everybody manages every group. Owning stays what it is.
+    pub open: bool,
+}
+
+/// Why a channel was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The id belongs to somebody else, or lies upstream and belongs to nobody.
+    #[error("channel exists")]
+    Exists,
+    /// The id is spent: its channel was deleted.
+    #[error("channel was deleted")]
+    Deleted,
+    /// There is no such channel, or there is none any more.
+    #[error("channel not found")]
+    NotFound,
+    /// Neither its owner nor an admin.
+    #[error("not the channel's owner")]
+    NotOwner,
+    /// It would have more members than allowed. Nobody was added.
+    #[error("channel is full")]
+    Full,
+    /// The owner is among those to be removed. Nobody was removed.
+    #[error("the owner cannot leave")]
+    OwnerCannotLeave,
+    /// WuKongIM failed; the operation may be half done, repeating it finishes it.
+    #[error(transparent)]
+    Upstream(#[from] wukongim::Error),
+    /// The store failed; the operation may be half done, repeating it finishes it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process is ending; the operation may be half done, repeating it finishes it.
+    #[error("interrupted by shutdown")]
+    Interrupted,
+}
+
+/// The groups of this deployment.
+pub struct Channels {
+    groups: Arc<Groups>,
+    turns: Turns,
+}
+
+impl Channels {
+    /// The rules of owning over `client` and `store`; `watch` hears of every change.
+    pub fn new(
+        client: Arc<Client>,
+        store: Arc<Store>,
+        watch: Arc<dyn Watch>,
+        rules: Rules,
+    ) -> Self {
+        let groups = Groups {
+            client,
+            store,
+            watch,
+            rules,
+        };
+        Self {
+            groups: Arc::new(groups),
+            turns: Turns::default(),
+        }
+    }
+
+    /// Makes the group `id` with the actor as owner and first subscriber, or finishes or repeats that. Given fields are written,
+    /// absent ones stay; the record as it is stored then. Flags upstream stay; a group that WuKongIM lost is made again.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] for anybody but the owner and for ids that lie upstream already, [`Error::Deleted`] for spent ids.
+    pub async fn create(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+        name: Option<String>,
+        avatar: Option<String>,
+    ) -> Result<ChannelRecord, Error> {
+        self.run(actor, id, move |groups, who, id| async move {
+            let fields = create::Fields { name, avatar };
+            groups.create(&who.uid, &id, &fields).await
+        })
+        .await
+    }
+
+    /// Spends the id, removes all subscribers and disbands the group; for the owner or an admin. A group that the store does not
+    /// know is an admin's to delete.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for what is unknown or deleted already, [`Error::NotOwner`].
+    pub async fn delete(&self, actor: Actor<'_>, id: &ChannelId) -> Result<(), Error> {
+        self.run(actor, id, |groups, who, id| async move {
+            groups.delete(&who, &id).await
+        })
+        .await
+    }
+
+    /// Adds subscribers; `uids` are distinct. How many were none before, or, on v3 without its manager port, how many were asked for.
+    ///
+    /// There nobody tells how many members a group has either, so `group_members` bounds only the call. Elsewhere two replicas that
+    /// add at once may together pass it by what they add.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] (never made by accident), [`Error::NotOwner`], [`Error::Full`].
+    pub async fn add(&self, actor: Actor<'_>, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
+        let uids = uids.to_vec();
+        self.run(actor, id, move |groups, who, id| async move {
+            groups.add(&who, &id, &uids).await
+        })
+        .await
+    }
+
+    /// Removes subscribers; `uids` are distinct. For the owner, an admin, and everybody for exactly himself. How many were subscribers,
+    /// or, on v3 without its manager port, how many were asked for.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::OwnerCannotLeave`], whoever asks.
+    pub async fn remove(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+        uids: &[Uid],
+    ) -> Result<u64, Error> {
+        let uids = uids.to_vec();
+        self.run(actor, id, move |groups, who, id| async move {
+            groups.remove(&who, &id, &uids).await
+        })
+        .await
+    }
+
+    /// Runs `work` when it is this channel's turn, in a task that outlives the caller. Who hangs up while he waits for his turn has
+    /// asked for nothing, so the tasks that nobody waits for are at most one a channel.
+    async fn run<T, W, F>(&self, actor: Actor<'_>, id: &ChannelId, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: FnOnce(Arc<Groups>, Who, ChannelId) -> F,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let turn = self.turns.wait_for(id).await;
+        let who = Who {
+            uid: actor.uid.clone(),
+            is_admin: actor.is_admin,
+        };
+        let work = work(self.groups.clone(), who, id.clone());
+        let task = async move {
+            let result = work.await;
+            drop(turn);
+            result
+        };
+        let task = task.in_current_span();
+        let handle = match wukongim::current_request_id() {
+            Some(request_id) => tokio::spawn(wukongim::with_request_id(request_id, task)),
+            None => tokio::spawn(task),
+        };
+        match handle.await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                // One request's panic stays that request's: the layer around the router answers it.
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Interrupted),
+            },
+        }
+    }
+}
+
+/// An [`Actor`] in a task of its own.
+struct Who {
+    uid: Uid,
+    is_admin: bool,
+}
+
+/// What the operations share.
+struct Groups {
+    client: Arc<Client>,
+    store: Arc<Store>,
+    watch: Arc<dyn Watch>,
+    rules: Rules,
+}
+
+/// A group that there is, as far as the store and, where the store does not know it, the upstream tell.
+enum Known {
+    /// The store's: live.
+    Owned(ChannelRecord),
+    /// Upstream's alone: nobody's, so an admin's.
+    Unowned,
+}
+
+impl Known {
+    fn record(&self) -> Option<&ChannelRecord> {
+        match self {
+            Self::Owned(record) => Some(record),
+            Self::Unowned => None,
+        }
+    }
+}
+
+/// What lies upstream under a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claimed {
+    /// Nothing, or the beginning of the claimer's group: to be written.
+    Unwritten,
+    /// The claimer's group.
+    Written,
+    /// Somebody else's.
+    Foreign,
+}
+
+impl Groups {
+    /// Whether `who` manages the group with this record; without one it is nobody's.
+    fn manages(&self, who: &Who, record: Option<&ChannelRecord>) -> bool {
+        self.rules.open || who.is_admin || record.is_some_and(|record| record.is_owned_by(&who.uid))
+    }
+
+    /// Whether the group is upstream under exactly this id, and not disbanded.
+    async fn is_upstream(&self, id: &ChannelId) -> Result<bool, Error> {
+        let state = self.client.group_state(id).await?;
+        Ok(state.exists && !state.disbanded)
+    }
+
+    /// The group, if there is one. A live record is not looked for upstream yet.
+    ///
+    /// A claim whose create has not finished is no group for anybody, not for an admin either: a member he added would make the
+    /// claimer's own group look foreign to its create.
+    async fn known(&self, id: &ChannelId) -> Result<Known, Error> {
+        let is_nobodys = match self.store.channel(id).await? {
+            None => true,
+            Some(record) => match record.state {
+                ChannelStage::Live => return Ok(Known::Owned(record)),
+                ChannelStage::Creating => self.claimed(&record).await? == Claimed::Foreign,
+                ChannelStage::Deleting | ChannelStage::Deleted => false,
+            },
+        };
+        if is_nobodys && self.is_upstream(id).await? {
+            Ok(Known::Unowned)
+        } else {
+            Err(Error::NotFound)
+        }
+    }
+
+    /// Tells the claimer's own half-made group from somebody else's.
+    async fn claimed(&self, record: &ChannelRecord) -> Result<Claimed, Error> {
+        let id = &record.id;
+        let Some(owner) = &record.owner else {
+            return Ok(Claimed::Foreign);
+        };
+        let state = self.client.group_state(id).await?;
+        if state.disbanded || (state.occupied && !state.exists) {
+            return Ok(Claimed::Foreign);
+        }
+        if !state.exists && !self.client.group_is_occupied(id).await? {
+            return Ok(Claimed::Unwritten);
+        }
+        let members = self
+            .client
+            .list(MemberList::Subscribers, ChannelType::Group, id.as_str())
+            .await?;
+        let is_written = match members.as_deref() {
+            // v2 writes record and member one after the other: either may be missing after a crash of the node.
+            Some([only]) if only == owner.as_str() => state.exists,
+            Some([]) if state.exists => false,
+            None if self.reads(owner, id).await? => true,
+            Some(_) | None => return Ok(Claimed::Foreign),
+        };
+        Ok(if is_written {
+            Claimed::Written
+        } else {
+            Claimed::Unwritten
+        })
+    }
+
+    /// Whether v3 lets `uid` read the group: only members may.
+    async fn reads(&self, uid: &Uid, id: &ChannelId) -> Result<bool, Error> {
+        const ONE_MESSAGE: usize = 2 * 1024 * 1024;
+        let channel = crate::domain::Channel::Group(id.clone());
+        let page = self
+            .client
+            .page(uid, &channel, wukongim::Window::Newest, 1, ONE_MESSAGE)
+            .await;
+        match page {
+            // A member of an empty group is told that there is no channel (seen on a running server).
+            Ok(_)
+            | Err(
+                wukongim::Error::TooLarge { .. }
+                | wukongim::Error::Rejected(Rejection::ChannelNotFound),
+            ) => Ok(true),
+            Err(wukongim::Error::Rejected(
+                Rejection::MembershipRequired | Rejection::Disbanded,
+            )) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the watch before and, when the answer is dropped, after a change of members.
+    fn changing<'a>(&'a self, group: &'a ChannelId) -> Changing<'a> {
+        self.watch.group_changed(group);
+        Changing {
+            watch: &*self.watch,
+            group,
+        }
+    }
+}
+
+/// A change of members under way.
+struct Changing<'a> {
+    watch: &'a dyn Watch,
+    group: &'a ChannelId,
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        self.watch.group_changed(self.group);
+    }
+}

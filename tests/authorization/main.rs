@@ -1,0 +1,8 @@
+//! Who may read and send, on the embedded upstream in both dialects: the rules, what was not asked upstream, and the races.
+
+mod members;
+mod open;
+mod races;
+mod support;
+mod tombstones;
+mod v3;

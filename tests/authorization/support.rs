@@ -67,10 +67,10 @@ impl Plan {
 }
 
 fn settings(upstream: &Embedded) -> config::Wukongim {
-    let url = |text: String| config::HttpUrl(text.parse().unwrap());
+    let url = |text: String| text.parse::<config::HttpUrl>().unwrap();
     config::Wukongim {
         api_urls: vec![url(upstream.url())],
-        version: config::Version::Auto,
+        version: None,
         manager_token: None,
         manager_url: upstream.manager_url().map(url),
         manager_username: Some("manager".to_owned()),

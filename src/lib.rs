@@ -1,9 +1,23 @@
-//! The gateway in front of WuKongIM.
+//! wukongim-gateway: the HTTP gateway in front of WuKongIM.
+//!
+//! A request walks through `app` (layers) → `auth` (who) → `routes` (what) → `authorization` (may he) → `messages`, `history` or
+//! `channels` (what it means) → `wukongim` and `store`. Dependencies point that way only; see docs/ARCHITECTURE.md.
 
+pub mod app;
+pub mod auth;
+pub mod authorization;
 pub mod channels;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod embedded;
+pub mod error;
+pub mod extract;
+pub mod history;
+pub mod messages;
+pub mod response;
+pub mod routes;
+pub mod server;
 pub mod store;
 pub mod telemetry;
 pub mod wukongim;

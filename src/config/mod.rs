@@ -1,52 +1,220 @@
-//! stub until the config room lands
-#![allow(missing_docs)]
+//! Settings: what they are, where they come from, whether they are right, and how to show them without their secrets.
+//!
+//! The only room that reads the environment. `config/default.toml` is the manual; a key's name, type and bounds stand in
+//! `settings.rs`.
+
+mod checks;
+mod describe;
+mod kinds;
+mod layers;
+mod problems;
+mod reader;
+mod secrets;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod types;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
 use secrecy::SecretString;
-use std::time::Duration;
-pub struct HttpUrl(pub url::Url);
-impl HttpUrl {
-    pub fn as_url(&self) -> &url::Url {
-        &self.0
+
+pub use describe::describe;
+pub use kinds::Expected;
+pub use problems::{Origin, Problem, Problems};
+pub use settings::{
+    Auth, Authorization, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
+};
+pub use types::{
+    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,
+    StoreUrl,
+};
+
+use layers::{Entry, Layer, Value};
+use reader::Reader;
+
+/// The defaults and the manual: every key with its comment.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Names the configuration file where `--config` does not.
+const FILE_VARIABLE: &str = "GATEWAY_CONFIG";
+/// Read where nothing names another one, if it exists.
+const FILE_DEFAULT: &str = "config/gateway.toml";
+
+/// Everything a configuration is made of, so that tests need no process of their own.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// `--config`.
+    pub config_file: Option<PathBuf>,
+    /// The environment.
+    pub env: BTreeMap<String, String>,
+    /// Variables whose value is no UTF-8; those the gateway would read are problems.
+    pub undecodable: Vec<String>,
+    /// What relative paths begin from.
+    pub cwd: PathBuf,
+    /// `--embedded`: loopback, a random JWT secret and a store in memory where nothing else is set.
+    pub embedded_mode: bool,
+}
+
+impl Sources {
+    /// The environment and the working directory of this process.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    pub fn from_process(config_file: Option<PathBuf>, embedded_mode: bool) -> Self {
+        let mut sources = Self {
+            config_file,
+            embedded_mode,
+            ..Self::default()
+        };
+        for (name, value) in std::env::vars_os() {
+            let name = name.to_string_lossy().into_owned();
+            match value.into_string() {
+                Ok(value) => drop(sources.env.insert(name, value)),
+                Err(_) => sources.undecodable.push(name),
+            }
+        }
+        sources
+    }
+
+    /// The file to read, if any.
+    fn file(&self) -> Option<PathBuf> {
+        let by_variable = || {
+            let path = self
+                .env
+                .get(FILE_VARIABLE)
+                .filter(|path| !path.is_empty())?;
+            Some(PathBuf::from(path))
+        };
+        let by_default = || {
+            use std::io::ErrorKind::{NotADirectory, NotFound};
+            let path = PathBuf::from(FILE_DEFAULT);
+            // One that is there but may not be read is a problem, not a reason to go on without it.
+            let kind = std::fs::metadata(self.cwd.join(&path)).map_err(|error| error.kind());
+            (!matches!(kind, Err(NotFound | NotADirectory))).then_some(path)
+        };
+        self.config_file
+            .clone()
+            .or_else(by_variable)
+            .or_else(by_default)
     }
 }
-pub enum Version {
-    Auto,
-    Two,
-    Three,
+
+/// A configuration without problems.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What is in force.
+    pub settings: Settings,
+    /// Where each key's value came from.
+    pub origins: BTreeMap<&'static str, Origin>,
+    /// What is legal but dangerous, as `key: what`.
+    pub warnings: Vec<String>,
+    /// Each key as it may be shown.
+    shown: Vec<reader::Shown>,
 }
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Confirm {
-    Stored,
-    Accepted,
+
+/// Reads and checks all sources; every problem there is comes back at once.
+pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+    let mut problems = Vec::new();
+    for name in sources
+        .undecodable
+        .iter()
+        .filter(|name| layers::is_read(name))
+    {
+        problems.push(Problem::with(name, "must be UTF-8"));
+    }
+    let defaults = layers::from_toml(DEFAULTS, |_| Origin::Default, &mut problems);
+    let embedded = if sources.embedded_mode {
+        embedded(&mut problems)
+    } else {
+        Layer::new()
+    };
+    let before_file = problems.len();
+    let file = sources
+        .file()
+        .map(|path| layers::from_file(&sources.cwd, &path, &mut problems));
+    let file_is_whole = problems.len() == before_file;
+    let layers = [
+        defaults,
+        embedded,
+        file.unwrap_or_default(),
+        layers::from_openchat(&sources.env),
+        layers::from_environment(&sources.env),
+    ];
+    let mut reader = Reader::new(&layers, &sources.cwd, problems);
+    let settings = Settings::read(&mut reader);
+    reader.reject_unknown(file_is_whole);
+    if let Some(settings) = &settings {
+        checks::problems(settings, sources.embedded_mode, file_is_whole, &mut reader);
+    }
+    match settings {
+        Some(settings) if reader.problems.is_empty() => {
+            let warnings = checks::warnings(&settings, sources.embedded_mode);
+            let shown = reader.shown;
+            let origins = shown
+                .iter()
+                .map(|shown| (shown.key, shown.origin.clone()))
+                .collect();
+            Ok(Loaded {
+                settings,
+                origins,
+                warnings,
+                shown,
+            })
+        }
+        _ => Err(Problems(reader.problems)),
+    }
 }
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum DuplicateCheck {
-    Memory,
-    Upstream,
+
+/// What `--embedded` puts in place of some defaults.
+fn embedded(problems: &mut Vec<Problem>) -> Layer {
+    let secret = secrets::random().unwrap_or_else(|| {
+        problems.push(Problem::with(
+            "auth.jwt_secret",
+            "the system gives no random bytes for one",
+        ));
+        String::new()
+    });
+    let values = [
+        ("server.listen", "127.0.0.1:8080".to_owned()),
+        ("store.url", "sqlite::memory:".to_owned()),
+        ("auth.jwt_secret", secret),
+    ];
+    let entry = |value| Entry {
+        value: Value::Text(value),
+        origin: Origin::Embedded,
+    };
+    values
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), entry(value)))
+        .collect()
 }
-pub struct Wukongim {
-    pub api_urls: Vec<HttpUrl>,
-    pub version: Version,
-    pub manager_token: Option<SecretString>,
-    pub manager_url: Option<HttpUrl>,
-    pub manager_username: Option<String>,
-    pub manager_password: Option<SecretString>,
-    pub connect_timeout: Duration,
-    pub timeout: Duration,
-    pub confirm: Confirm,
-    pub confirm_timeout: Duration,
-    pub idempotency_window: Duration,
-    pub idempotency_entries: usize,
-    pub duplicate_check: DuplicateCheck,
-}
-#[derive(Clone, Copy)]
-pub struct Limits {
-    pub id_bytes: usize,
-    pub client_msg_no_bytes: usize,
-    pub payload: usize,
-    pub batch: usize,
-    pub subscribers: usize,
-    pub sync_default: usize,
-    pub sync_max: usize,
-    pub sync_bytes: usize,
-    pub group_members: usize,
+
+impl Settings {
+    /// The defaults with this JWT secret, for tests that change fields from there. Nothing outside the binary is read.
+    pub fn builtin(jwt_secret: &SecretString) -> Result<Self, Problems> {
+        use secrecy::ExposeSecret as _;
+        let name = layers::variable_for("auth.jwt_secret");
+        let env = BTreeMap::from([(name, jwt_secret.expose_secret().to_owned())]);
+        // A directory that cannot exist, so that no `config/gateway.toml` of the developer's is found.
+        let cwd = PathBuf::from("/dev/null");
+        load(&Sources {
+            env,
+            cwd,
+            ..Sources::default()
+        })
+        .map(|loaded| loaded.settings)
+    }
+
+    /// [`Settings::builtin`] with some secret, for tests.
+    ///
+    /// # Panics
+    /// When the built-in defaults do not pass their own checks.
+    #[cfg(test)]
+    pub fn for_tests() -> Self {
+        Self::builtin(&"an-unguessable-secret-for-unit-tests".to_owned().into())
+            .expect("the defaults are good")
+    }
 }

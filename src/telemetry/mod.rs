@@ -1,5 +1,7 @@
-//! What operators see: the log's format and the metrics registry.
+//! What operators see: the log and the metrics registry.
 
+mod log;
 mod metrics;
 
+pub use log::init;
 pub use metrics::{HttpLabels, Metrics};

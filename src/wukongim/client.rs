@@ -101,11 +101,6 @@ impl Client {
                 Some(value)
             }
         };
-        let fixed = match settings.version {
-            config::Version::Auto => None,
-            config::Version::Two => Some(Generation::V2),
-            config::Version::Three => Some(Generation::V3),
-        };
         let manager = match (
             &settings.manager_url,
             &settings.manager_username,
@@ -125,7 +120,7 @@ impl Client {
             .collect();
         Ok(Self {
             transport: Transport::new(settings.connect_timeout, settings.timeout, token, metrics)?,
-            nodes: Nodes::new(&urls, fixed),
+            nodes: Nodes::new(&urls, settings.version),
             manager,
             health: tokio::sync::Mutex::new(None),
         })

@@ -16,16 +16,8 @@ pub use error::{Error, Reason, Rejection};
 pub use page::{Page, Window};
 pub use transport::{current_request_id, with_request_id};
 
+pub use crate::config::Generation;
 use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};
-
-/// The two generations of WuKongIM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Generation {
-    /// Stable (v2.2.5): sends are asynchronous and unchecked.
-    V2,
-    /// Beta (v3): sends answer with the seq and check permissions.
-    V3,
-}
 
 /// A message on its way to WuKongIM.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,53 @@
+//! Who is calling: verified once in a middleware, read by extractors, so that every handler's signature says who may call it.
+
+mod im_token;
+mod jwt;
+mod middleware;
+
+use axum::extract::FromRequestParts;
+use http::request::Parts;
+
+use crate::app::App;
+use crate::domain::Uid;
+use crate::error::{ApiError, Failure};
+
+pub use im_token::{DeviceFlag, ImTokens};
+pub use jwt::{TokenError, Verifier};
+pub use middleware::authenticate;
+
+/// The user whose token came with the request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's uid.
+    pub uid: Uid,
+    /// Whether the token names an admin role or permission.
+    pub is_admin: bool,
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
+        // Missing only where a handler asks for the caller on a route without the middleware: a bug, and never a pass.
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller
+            .ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))
+    }
+}
+
+/// A caller who is an admin; anybody else is refused.
+#[derive(Debug, Clone)]
+pub struct Admin(pub Caller);
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+        let caller = Caller::from_request_parts(parts, app).await?;
+        if caller.is_admin {
+            Ok(Self(caller))
+        } else {
+            Err(ApiError::Forbidden.into())
+        }
+    }
+}

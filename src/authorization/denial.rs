@@ -1,0 +1,107 @@
+//! Why somebody may not do something, and what WuKongIM v3's own refusals mean. Knows no HTTP.
+
+use crate::domain::{Channel, ChannelType};
+use crate::wukongim::{Error, Reason};
+
+/// Why a send or a read does not happen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Denial {
+    /// The user is no subscriber of the group (403 `not_a_member`).
+    #[error("not a subscriber of the group")]
+    NotAMember,
+    /// The user is on the denylist of the group or of the peer (403 `blocked`).
+    #[error("on the denylist")]
+    Blocked,
+    /// The user is banned, or an allowlist leaves him out (403 `forbidden`).
+    #[error("not allowed")]
+    Forbidden,
+    /// Nobody may send to this group (403 `channel_banned`).
+    #[error("the channel is banned")]
+    ChannelBanned,
+    /// Sending is switched off in this channel (403 `send_banned`); only v3 tells.
+    #[error("sending is banned in the channel")]
+    SendBanned,
+    /// There is no such group, or it was deleted (404 `channel_not_found`).
+    #[error("no such channel")]
+    ChannelNotFound,
+    /// What must be known to decide could not be looked up (503 `upstream_unavailable`): nothing was sent, nothing is guessed.
+    #[error("permission could not be looked up: {0}")]
+    Unavailable(#[source] Error),
+    /// Not a matter of permission: the call failed, and this is how.
+    #[error(transparent)]
+    Upstream(Error),
+}
+
+impl Denial {
+    /// What WuKongIM's `error` as the answer to a send to `channel` means; [`Self::Upstream`] where it is no matter of
+    /// permission. v3 alone refuses sends; its reason codes were seen on a running server, and each says enough by itself.
+    pub fn of_send_refusal(channel: &Channel, error: &Error) -> Self {
+        let Error::Refused(reason) = *error else {
+            return Self::Upstream(error.clone());
+        };
+        let person = channel.channel_type() == ChannelType::Person;
+        match reason {
+            // A pair has neither subscribers nor a ban of its own that the contract could name.
+            Reason::NOT_SUBSCRIBED | Reason::BANNED if person => Self::Forbidden,
+            Reason::NOT_SUBSCRIBED => Self::NotAMember,
+            Reason::BANNED => Self::ChannelBanned,
+            Reason::IN_DENYLIST => Self::Blocked,
+            Reason::NO_CHANNEL | Reason::DISBANDED => Self::ChannelNotFound,
+            Reason::NOT_ALLOWED | Reason::NOT_IN_ALLOWLIST => Self::Forbidden,
+            Reason::SEND_BANNED => Self::SendBanned,
+            // Rate limit, system errors and whatever WuKongIM may come to say.
+            _ => Self::Upstream(error.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{ChannelId, Uid};
+    use crate::wukongim::Rejection;
+
+    #[test]
+    fn every_reason_of_v3_has_its_meaning() {
+        let group = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        let person = Channel::Person(Uid::parse("bob", 9).unwrap());
+        let table = [
+            (3, Denial::NotAMember, Denial::Forbidden),
+            (4, Denial::Blocked, Denial::Blocked),
+            (5, Denial::ChannelNotFound, Denial::ChannelNotFound),
+            (11, Denial::Forbidden, Denial::Forbidden),
+            (13, Denial::Forbidden, Denial::Forbidden),
+            (19, Denial::ChannelBanned, Denial::Forbidden),
+            (24, Denial::ChannelNotFound, Denial::ChannelNotFound),
+            (25, Denial::SendBanned, Denial::SendBanned),
+        ];
+        for (reason, in_group, with_person) in table {
+            let error = Error::Refused(Reason(reason));
+            assert_eq!(
+                Denial::of_send_refusal(&group, &error),
+                in_group,
+                "{reason}"
+            );
+            assert_eq!(
+                Denial::of_send_refusal(&person, &error),
+                with_person,
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_refusal_stays_the_error_it_is() {
+        let group = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        for error in [
+            Error::Refused(Reason::RATE_LIMITED),
+            Error::Refused(Reason(15)),
+            Error::Refused(Reason(999)),
+            Error::Rejected(Rejection::Conflict),
+            Error::Timeout,
+        ] {
+            let denial = Denial::of_send_refusal(&group, &error);
+            assert_eq!(denial, Denial::Upstream(error));
+        }
+    }
+}

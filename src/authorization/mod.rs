@@ -1,0 +1,237 @@
+//! Who may read and send: one policy, and the cache of what it goes by. Knows no HTTP and makes no change.
+//!
+//! WuKongIM v2 checks nothing of a call that comes over HTTP, so the gateway does; v3 checks by itself, so the gateway only
+//! keeps deleted ids closed and says what v3's refusals mean. Who owns a group and who may change it is not decided here.
+//!
+//! | asked first | `members`, v2 | `open`, v2 | v3, both modes |
+//! |---|---|---|---|
+//! | 1 the id was deleted (store) | `ChannelNotFound` | the same | the same |
+//! | 2 no such group, or disbanded | `ChannelNotFound` | the same | v3 says |
+//! | 3 the user is banned | `Forbidden` | – | – (v3 knows no such ban) |
+//! | 4 no subscriber | `NotAMember` | – | v3 says |
+//! | 5 the group is banned, sending | `ChannelBanned` | the same | v3 says |
+//! | 6 on the group's or peer's denylist, sending | `Blocked` | – | v3 says |
+//! | 7 an allowlist without him, sending | `Forbidden` | – | v3 says |
+//!
+//! `open` is the reference's literal reading: any valid token may do anything, so the lists and the user's ban are not even
+//! asked for. What is left there is no matter of permission: v2 would silently drop what is sent to a banned or disbanded
+//! group, and would store what is sent to a group that never was.
+
+mod denial;
+mod facts;
+mod fingerprints;
+mod lookups;
+mod tombstones;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use denial::Denial;
+
+use crate::domain::{Channel, ChannelId, Uid};
+use crate::store::Store;
+use crate::telemetry::Metrics;
+use crate::wukongim::{Client, Error, Generation, Rejection};
+use facts::{Action, Banned, Caller, Facts, Question};
+use fingerprints::Fingerprints;
+use lookups::Lookups;
+use tombstones::Tombstones;
+
+/// Whose word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// WuKongIM's lists: subscribers read and send, denylists and allowlists are kept to.
+    Members,
+    /// Any valid token may do anything in a group that exists.
+    Open,
+}
+
+/// The policy's settings.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Whose word counts.
+    pub mode: Mode,
+    /// For how long an answer is believed, counted from when it was asked for.
+    pub cache_ttl: Duration,
+    /// How many memberships are kept (8 bytes each; a channel by itself counts as sixteen). The banned users and the deleted
+    /// ids have tables of their own, each bounded in the same unit. A group that needs more than a quarter of it is looked up
+    /// for each question, once for all who ask at the same time.
+    pub cache_members: usize,
+}
+
+/// The policy and what it knows. Shared by everything that reads or sends.
+pub struct Authorization {
+    client: Arc<Client>,
+    mode: Mode,
+    fingerprints: Fingerprints,
+    facts: Arc<Lookups<Question, Arc<Facts>, Error>>,
+    bans: Arc<Lookups<Caller, Banned, Error>>,
+    tombstones: Tombstones,
+}
+
+impl Authorization {
+    /// The policy over this WuKongIM and this store. Nothing is asked yet.
+    pub fn new(
+        client: Arc<Client>,
+        store: Arc<Store>,
+        rules: Rules,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let Rules {
+            mode,
+            cache_ttl: ttl,
+            cache_members: size,
+        } = rules;
+        Self {
+            client,
+            mode,
+            fingerprints: Fingerprints::default(),
+            facts: Lookups::new("members", ttl, size, Error::Lost, Arc::clone(&metrics)),
+            bans: Lookups::new("bans", ttl, size, Error::Lost, Arc::clone(&metrics)),
+            tombstones: Tombstones::new(store, ttl, size, metrics),
+        }
+    }
+
+    /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
+    /// see [`Denial::of_send_refusal`].
+    pub async fn may_send(&self, sender: &Uid, channel: &Channel) -> Result<(), Denial> {
+        self.may(Action::Send, sender, channel).await
+    }
+
+    /// Whether `reader` may read `channel`; what v3 says to the reading itself, [`Self::explain_read_refusal`] explains.
+    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<(), Denial> {
+        self.may(Action::Read, reader, channel).await
+    }
+
+    /// The gateway has changed the group or its members, or begins to: from this moment nobody is answered from what was
+    /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included.
+    pub fn group_changed(&self, group: &ChannelId) {
+        self.facts.changed(&Question::Members(group.clone()));
+        self.facts.changed(&Question::State(group.clone()));
+    }
+
+    /// The gateway has marked the group as deleted in the store: this replica knows it from this moment on.
+    pub fn group_deleted(&self, group: &ChannelId) {
+        self.tombstones.add(group);
+        self.group_changed(group);
+    }
+
+    /// What WuKongIM's `error` as the answer to a user's reading of `channel` means; `None`: there is nothing to read, the page
+    /// is empty. [`Denial::Upstream`] where it is no refusal, with the error as it came.
+    ///
+    /// v3 says the same of a group the reader is not in and of one that is not there: which it is, is asked.
+    pub async fn explain_read_refusal(&self, channel: &Channel, error: &Error) -> Option<Denial> {
+        let group = match (error, channel) {
+            // A group without messages, told to its members alone; a pair that never spoke.
+            (Error::Rejected(Rejection::ChannelNotFound), _)
+            | (Error::Rejected(Rejection::MembershipRequired), Channel::Person(_)) => return None,
+            (Error::Rejected(Rejection::Disbanded), _) => return Some(Denial::ChannelNotFound),
+            (Error::Rejected(Rejection::MembershipRequired), Channel::Group(group)) => group,
+            _ => return Some(Denial::Upstream(error.clone())),
+        };
+        Some(match self.facts(Question::State(group.clone())).await {
+            Ok(facts) => facts.group_exists().err().unwrap_or(Denial::NotAMember),
+            Err(error) => Denial::Unavailable(error),
+        })
+    }
+
+    async fn may(&self, action: Action, user: &Uid, channel: &Channel) -> Result<(), Denial> {
+        let group = match channel {
+            Channel::Person(peer) => return self.may_with(action, user, peer).await,
+            Channel::Group(group) => group,
+        };
+        // Neither WuKongIM nor the store is troubled with what is known to be gone.
+        if self.tombstones.has(group) {
+            return Err(Denial::ChannelNotFound);
+        }
+        let (deleted, allowed) = tokio::join!(
+            self.tombstones.is_deleted(group),
+            self.may_in(action, user, group)
+        );
+        // The tombstone counts first: it holds whatever WuKongIM says, and while it says nothing.
+        if deleted {
+            return Err(Denial::ChannelNotFound);
+        }
+        allowed
+    }
+
+    async fn may_in(&self, action: Action, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        match (self.generation().await?, self.mode) {
+            (Generation::V3, _) => Ok(()),
+            (Generation::V2, Mode::Open) => {
+                let facts = self.facts(Question::State(group.clone())).await;
+                let facts = facts.map_err(Denial::Unavailable)?;
+                facts.group_exists()?;
+                facts.group_is_open(action)
+            }
+            (Generation::V2, Mode::Members) => {
+                let (facts, banned) = tokio::try_join!(
+                    self.facts(Question::Members(group.clone())),
+                    self.is_banned(user)
+                )
+                .map_err(Denial::Unavailable)?;
+                facts.group_exists()?;
+                if banned {
+                    return Err(Denial::Forbidden);
+                }
+                facts.is_subscriber(&self.fingerprints, user)?;
+                facts.group_is_open(action)?;
+                facts.is_let_through(&self.fingerprints, user, action)
+            }
+        }
+    }
+
+    async fn may_with(&self, action: Action, user: &Uid, peer: &Uid) -> Result<(), Denial> {
+        if self.mode == Mode::Open || self.generation().await? == Generation::V3 {
+            return Ok(());
+        }
+        let (banned, facts) = match action {
+            // The caller's own pair: nothing can stand against reading it but his own ban.
+            Action::Read => (self.is_banned(user).await, None),
+            Action::Send => {
+                let asked = tokio::try_join!(
+                    self.is_banned(user),
+                    self.facts(Question::BlockedBy(peer.clone()))
+                );
+                match asked {
+                    Ok((banned, facts)) => (Ok(banned), Some(facts)),
+                    Err(error) => (Err(error), None),
+                }
+            }
+        };
+        if banned.map_err(Denial::Unavailable)? {
+            return Err(Denial::Forbidden);
+        }
+        facts.map_or(Ok(()), |facts| {
+            facts.is_let_through(&self.fingerprints, user, action)
+        })
+    }
+
+    async fn generation(&self) -> Result<Generation, Denial> {
+        self.client.generation().await.map_err(Denial::Unavailable)
+    }
+
+    async fn facts(&self, question: Question) -> Result<Arc<Facts>, Error> {
+        let look_up = || {
+            let (client, fingerprints, question) = (
+                Arc::clone(&self.client),
+                self.fingerprints.clone(),
+                question.clone(),
+            );
+            async move {
+                let facts = Facts::ask(&client, &fingerprints, &question).await;
+                facts.map(Arc::new)
+            }
+        };
+        self.facts.get(&question, look_up).await
+    }
+
+    async fn is_banned(&self, user: &Uid) -> Result<bool, Error> {
+        let look_up = || {
+            let (client, user) = (Arc::clone(&self.client), user.clone());
+            async move { client.user_is_banned(&user).await.map(Banned) }
+        };
+        let Banned(banned) = self.bans.get(&Caller(user.clone()), look_up).await?;
+        Ok(banned)
+    }
+}

@@ -1,0 +1,179 @@
+//! What single keys cannot tell: relations between them, weak secrets, and what is legal but dangerous.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::reader::Reader;
+use super::secrets::weakness;
+use super::settings::Settings;
+use super::types::{Confirm, Mode, StoreUrl};
+
+/// Notes the problems in the reader.
+pub(super) fn problems(
+    settings: &Settings,
+    embedded: bool,
+    file_is_whole: bool,
+    reader: &mut Reader<'_>,
+) {
+    let Settings {
+        server,
+        auth,
+        wukongim,
+        limits,
+        ..
+    } = settings;
+    if auth.jwt_secret.is_none() && file_is_whole {
+        let what = "must be set: the key that clients' tokens are signed with, at least 32 bytes (GATEWAY__AUTH__JWT_SECRET or JWT_SECRET)";
+        reader.relation("auth.jwt_secret", &[], what);
+    }
+    if !embedded {
+        for (key, what) in weak_secrets(settings) {
+            reader.relation(key, &[], what);
+        }
+    }
+    if collide(server.listen, server.ops_listen) {
+        let what = "must be another port than server.listen";
+        reader.relation("server.ops_listen", &["server.listen"], what);
+    }
+    for (index, url) in wukongim.api_urls.iter().enumerate() {
+        if wukongim.api_urls[..index].contains(url) {
+            let what = format_args!("entry {} is listed twice", index + 1);
+            reader.relation("wukongim.api_urls", &[], what);
+        }
+    }
+    manager(settings, reader);
+    if limits.sync_default > limits.sync_max {
+        let what = format_args!(
+            "must be at most limits.sync_max, which is {}",
+            limits.sync_max
+        );
+        reader.relation("limits.sync_default", &["limits.sync_max"], what);
+    }
+}
+
+/// v3's manager port needs all three of its keys.
+fn manager(settings: &Settings, reader: &mut Reader<'_>) {
+    const URL: &str = "wukongim.manager_url";
+    const USERNAME: &str = "wukongim.manager_username";
+    const PASSWORD: &str = "wukongim.manager_password";
+    let wukongim = &settings.wukongim;
+    let keys = [
+        (URL, wukongim.manager_url.is_some()),
+        (USERNAME, wukongim.manager_username.is_some()),
+        (PASSWORD, wukongim.manager_password.is_some()),
+    ];
+    if keys.iter().any(|(_, set)| *set) {
+        for (key, _) in keys.iter().filter(|(_, set)| !set) {
+            let what = format_args!("must be set: {URL}, {USERNAME} and {PASSWORD} go together");
+            reader.relation(key, &[URL, USERNAME, PASSWORD], what);
+        }
+    }
+}
+
+fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    let mut look = |key, secret: Option<&_>, label: String| {
+        if let Some(what) = secret.and_then(weakness) {
+            found.push((key, format!("{label}{what}")));
+        }
+    };
+    look(
+        "auth.jwt_secret",
+        settings.auth.jwt_secret.as_ref(),
+        String::new(),
+    );
+    for (index, secret) in settings.auth.jwt_previous_secrets.iter().enumerate() {
+        look(
+            "auth.jwt_previous_secrets",
+            Some(secret),
+            format!("entry {} ", index + 1),
+        );
+    }
+    look(
+        "im_token.secret",
+        settings.im_token.secret.as_ref(),
+        String::new(),
+    );
+    found
+}
+
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && same_ip
+}
+
+/// What is legal but dangerous, as `key: what`.
+pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
+    let Settings {
+        server,
+        auth,
+        authorization,
+        wukongim,
+        public,
+        im_token,
+        limits,
+        store,
+        ..
+    } = settings;
+    let mut warnings = Vec::new();
+    let mut warn = |when: bool, text: String| {
+        if when {
+            warnings.push(text);
+        }
+    };
+    for (key, what) in weak_secrets(settings) {
+        warn(embedded, format!("{key}: {what}; only --embedded takes it"));
+    }
+    let encoded = limits.payload.div_ceil(3) * 4;
+    let cut = wukongim.timeout.max(wukongim.confirm_timeout) >= server.request_timeout;
+    let rules = [
+        (
+            !server.ops_listen.ip().is_loopback(),
+            "server.ops_listen: reachable from other machines: must not be published, nothing there asks for a token",
+        ),
+        (
+            encoded >= server.body_limit,
+            "server.body_limit: smaller than one message with the largest payload in base64 (limits.payload): large ones will get 413",
+        ),
+        (
+            cut,
+            "server.request_timeout: not longer than wukongim.timeout and wukongim.confirm_timeout: requests will be cut before they can tell what happened",
+        ),
+        (
+            wukongim.connect_timeout > wukongim.timeout,
+            "wukongim.connect_timeout: longer than wukongim.timeout, which ends the call first",
+        ),
+        (
+            authorization.mode == Mode::Open,
+            "authorization.mode: open: every valid token may read, send to and manage every channel",
+        ),
+        (
+            authorization.cache_ttl > Duration::from_mins(1),
+            "authorization.cache_ttl: on other replicas a removed member goes on reading for this long",
+        ),
+        (
+            wukongim.confirm == Confirm::Accepted,
+            "wukongim.confirm: accepted: messages that WuKongIM drops are answered as sent, and messageSeq is 0 on v2",
+        ),
+        (
+            im_token.secret.is_none() && !auth.jwt_previous_secrets.is_empty(),
+            "im_token.secret: derived from auth.jwt_secret while auth.jwt_previous_secrets is set: that rotation changes every IM token",
+        ),
+        (
+            public.manager_url.is_some(),
+            "public.manager_url: every user is shown the address of the management page",
+        ),
+        (
+            public.ws_url.is_none() && !embedded,
+            "public.ws_url: unset: clients get what WuKongIM answers, maybe a private address",
+        ),
+        (
+            store.url == StoreUrl::SqliteMemory && !embedded,
+            "store.url: in memory: owners and deleted ids of all groups are forgotten at every restart",
+        ),
+    ];
+    for (when, text) in rules {
+        warn(when, text.to_owned());
+    }
+    warnings
+}

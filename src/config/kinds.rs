@@ -1,0 +1,306 @@
+//! The kinds of values a key can have: how each is read, what is allowed, how it is shown. Knows no key.
+//!
+//! No message here quotes the value: it may be a secret, or a URL with a password in it.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::layers::Value;
+
+/// A value is not what its key takes; the text says what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Expected(pub String);
+
+/// How a value may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
+    /// As it is.
+    Plain,
+    /// Without user and password.
+    Url,
+    /// Not at all.
+    Secret,
+}
+
+type Read<T> = Box<dyn Fn(&Value) -> Result<T, Expected>>;
+
+/// How the values of a key are read.
+pub(super) struct Kind<T> {
+    /// Reads one.
+    pub(super) read: Read<T>,
+    /// How it may be shown; secrets also come from files.
+    pub(super) show: Show,
+    /// Comma separated in the environment.
+    pub(super) list: bool,
+}
+
+impl<T> Kind<T> {
+    pub(super) fn new(
+        allowed: impl Into<String>,
+        read: impl Fn(&Value) -> Option<T> + 'static,
+    ) -> Self {
+        let allowed = allowed.into();
+        let read = move |value: &Value| read(value).ok_or_else(|| Expected(allowed.clone()));
+        Self {
+            read: Box::new(read),
+            show: Show::Plain,
+            list: false,
+        }
+    }
+
+    fn shown(self, show: Show) -> Self {
+        Self { show, ..self }
+    }
+}
+
+fn trimmed(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text.trim()),
+        _ => None,
+    }
+}
+
+/// Any text but the empty one.
+pub(super) fn text() -> Kind<String> {
+    Kind::new("must be text and not empty", |value| {
+        trimmed(value)
+            .filter(|text| !text.is_empty())
+            .map(str::to_owned)
+    })
+}
+
+/// Text that is never shown, kept to the byte.
+pub(super) fn secret() -> Kind<SecretString> {
+    Kind::new("must be text and not empty", |value| match value {
+        Value::Text(text) if !text.is_empty() => Some(SecretString::from(text.as_str())),
+        _ => None,
+    })
+    .shown(Show::Secret)
+}
+
+/// Whatever reads itself from text and says in its error what is allowed.
+pub(super) fn parsed<T: FromStr<Err = Expected>>(show: Show) -> Kind<T> {
+    let read = |value: &Value| match value {
+        Value::Text(text) => text.trim().parse(),
+        // So that `version = 2` does as well as `version = "2"`.
+        Value::Whole(number) => number.to_string().parse(),
+        _ => Err(Expected("must be text".to_owned())),
+    };
+    Kind {
+        read: Box::new(read),
+        show,
+        list: false,
+    }
+}
+
+/// Text that `read` accepts; `allowed` says which.
+pub(super) fn checked(allowed: &str, accepts: impl Fn(&str) -> bool + 'static) -> Kind<String> {
+    Kind::new(allowed, move |value| {
+        trimmed(value)
+            .filter(|text| accepts(text))
+            .map(str::to_owned)
+    })
+}
+
+/// One of a few names.
+pub(super) fn one_of<T: Copy + 'static>(names: &'static [(&'static str, T)]) -> Kind<T> {
+    let quoted: Vec<_> = names
+        .iter()
+        .map(|(name, _)| format!("\"{name}\""))
+        .collect();
+    Kind::new(
+        format!("must be one of {}", quoted.join(", ")),
+        move |value| {
+            let text = match value {
+                Value::Whole(number) => number.to_string(),
+                other => trimmed(other)?.to_owned(),
+            };
+            names
+                .iter()
+                .find(|(name, _)| *name == text)
+                .map(|(_, is)| *is)
+        },
+    )
+}
+
+/// `""` means "not set".
+pub(super) fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
+    let read = move |value: &Value| match value {
+        Value::Text(text) if text.is_empty() => Ok(None),
+        other => (kind.read)(other).map(Some),
+    };
+    Kind {
+        read: Box::new(read),
+        show: kind.show,
+        list: kind.list,
+    }
+}
+
+/// A list of `at_least` or more.
+pub(super) fn list<T: 'static>(at_least: usize, kind: Kind<T>) -> Kind<Vec<T>> {
+    let read = move |value: &Value| {
+        let Value::List(items) = value else {
+            return Err(Expected("must be a list".to_owned()));
+        };
+        if items.len() < at_least {
+            return Err(Expected(format!("must have at least {at_least} entry")));
+        }
+        let mut values = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            let value = (kind.read)(item)
+                .map_err(|Expected(what)| Expected(format!("entry {} {what}", index + 1)))?;
+            values.push(value);
+        }
+        Ok(values)
+    };
+    Kind {
+        read: Box::new(read),
+        show: kind.show,
+        list: true,
+    }
+}
+
+/// An address and port to listen on.
+pub(super) fn address() -> Kind<SocketAddr> {
+    Kind::new(
+        "must be an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"",
+        |value| trimmed(value)?.parse().ok(),
+    )
+}
+
+/// A duration with a unit, within bounds.
+pub(super) fn duration(min: Duration, max: Duration) -> Kind<Duration> {
+    let shown = humantime::format_duration;
+    let allowed = format!(
+        "must be a duration with a unit, such as \"250ms\" or \"5s\", from {} to {}",
+        shown(min),
+        shown(max)
+    );
+    Kind::new(allowed, move |value| {
+        // humantime takes a bare "0".
+        let text = trimmed(value).filter(|text| text.ends_with(char::is_alphabetic))?;
+        let duration = humantime::parse_duration(text).ok()?;
+        (min..=max).contains(&duration).then_some(duration)
+    })
+}
+
+/// A whole number within bounds.
+pub(super) fn whole<T>(min: T, max: T) -> Kind<T>
+where
+    T: TryFrom<i64> + PartialOrd + Copy + Display + 'static,
+{
+    Kind::new(
+        format!("must be a whole number from {min} to {max}"),
+        move |value| {
+            let number = match value {
+                Value::Whole(number) => *number,
+                other => trimmed(other)?.parse().ok()?,
+            };
+            let number = T::try_from(number).ok()?;
+            (min..=max).contains(&number).then_some(number)
+        },
+    )
+}
+
+const KIB: usize = 1024;
+const UNITS: [(&str, usize); 4] = [
+    ("GiB", KIB * KIB * KIB),
+    ("MiB", KIB * KIB),
+    ("KiB", KIB),
+    ("B", 1),
+];
+
+/// A number of bytes from 1 to `max`, with or without a unit.
+pub(super) fn size(max: usize) -> Kind<usize> {
+    let (unit, factor) = UNITS
+        .into_iter()
+        .find(|(_, f)| max.is_multiple_of(*f))
+        .unwrap_or(("B", 1));
+    let allowed = format!(
+        "must be a size in bytes, KiB, MiB or GiB, such as \"64KiB\", from 1B to {}{unit}",
+        max / factor
+    );
+    Kind::new(allowed, move |value| {
+        let bytes = match value {
+            Value::Whole(number) => usize::try_from(*number).ok()?,
+            other => parse_size(trimmed(other)?)?,
+        };
+        (1..=max).contains(&bytes).then_some(bytes)
+    })
+}
+
+fn parse_size(text: &str) -> Option<usize> {
+    let (digits, factor) = UNITS
+        .into_iter()
+        .find_map(|(unit, factor)| Some((text.strip_suffix(unit)?, factor)))
+        .unwrap_or((text, 1));
+    let digits = digits.trim_end();
+    // `usize::from_str` would also take a sign.
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of<T>(kind: &Kind<T>, text: &str) -> Option<T> {
+        (kind.read)(&Value::Text(text.to_owned())).ok()
+    }
+
+    #[test]
+    fn a_duration_needs_a_unit_and_keeps_its_bounds() {
+        let kind = duration(Duration::from_millis(1), Duration::from_mins(1));
+        assert_eq!(text_of(&kind, "5s"), Some(Duration::from_secs(5)));
+        assert_eq!(text_of(&kind, "250ms"), Some(Duration::from_millis(250)));
+        for bad in ["5", "0", "", "s", "-5s", "0s", "2m", "5 bananas", "1.5"] {
+            assert_eq!(text_of(&kind, bad), None, "{bad}");
+        }
+        assert!((kind.read)(&Value::Whole(5)).is_err());
+        let zero = duration(Duration::ZERO, Duration::from_mins(1));
+        assert_eq!(text_of(&zero, "0s"), Some(Duration::ZERO));
+        assert_eq!(text_of(&zero, "0"), None);
+    }
+
+    #[test]
+    fn a_size_takes_binary_units_and_bare_bytes() {
+        let kind = size(1024 * 1024);
+        assert_eq!(text_of(&kind, "64KiB"), Some(65_536));
+        assert_eq!(text_of(&kind, "1MiB"), Some(1_048_576));
+        assert_eq!(text_of(&kind, "1 MiB"), Some(1_048_576));
+        assert_eq!(text_of(&kind, "512B"), Some(512));
+        assert_eq!(text_of(&kind, "512"), Some(512));
+        assert_eq!((kind.read)(&Value::Whole(512)).ok(), Some(512));
+        for bad in [
+            "0",
+            "",
+            "KiB",
+            "64KB",
+            "64k",
+            "+5",
+            "-1",
+            "1.5MiB",
+            "2MiB",
+            "99999999999GiB",
+        ] {
+            assert_eq!(text_of(&kind, bad), None, "{bad}");
+        }
+        let said = (kind.read)(&Value::Whole(-1)).unwrap_err().to_string();
+        assert!(said.ends_with("from 1B to 1MiB"), "{said}");
+    }
+
+    #[test]
+    fn a_bad_entry_of_a_list_is_named_by_its_place() {
+        let kind = list(1, whole(1_u32, 5));
+        let said = (kind.read)(&Value::List(vec![Value::Whole(1), Value::Whole(9)])).unwrap_err();
+        assert_eq!(said.0, "entry 2 must be a whole number from 1 to 5");
+        assert!((kind.read)(&Value::List(Vec::new())).is_err());
+    }
+}

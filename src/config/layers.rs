@@ -1,0 +1,163 @@
+//! The sources as layers of raw values by dotted key, each with where it stands. Knows no key's type.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::problems::{Origin, Problem};
+
+/// What the name of every variable of the gateway's own begins with.
+pub(super) const PREFIX: &str = "GATEWAY__";
+
+/// The names that existing OpenChat deployments use, and the keys they stand for.
+const OPENCHAT: [(&str, &str); 7] = [
+    ("JWT_ISSUER", "auth.issuer"),
+    ("JWT_SECRET", "auth.jwt_secret"),
+    ("JWT_SECRET_FILE", "auth.jwt_secret_file"),
+    ("WUKONGIM_API_URL", "wukongim.api_urls"),
+    ("WUKONGIM_MANAGER_URL", "public.manager_url"),
+    ("WUKONGIM_TCP_ADDR", "public.tcp_addr"),
+    ("WUKONGIM_WS_URL", "public.ws_url"),
+];
+
+/// A value before anybody knows its type.
+#[derive(Clone)]
+pub(super) enum Value {
+    Text(String),
+    Whole(i64),
+    List(Vec<Value>),
+    /// A section with nothing in it.
+    EmptyTable,
+    /// Something no key takes: a boolean, a fraction, a date.
+    Other,
+}
+
+/// A value and where it stands.
+#[derive(Clone)]
+pub(super) struct Entry {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// One source: dotted key → entry.
+pub(super) type Layer = BTreeMap<String, Entry>;
+
+/// The layer of a TOML text. Syntax errors are told by line; what can be read beside them is read.
+pub(super) fn from_toml(
+    text: &str,
+    origin: impl Fn(usize) -> Origin,
+    problems: &mut Vec<Problem>,
+) -> Layer {
+    let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
+    let (root, errors) = DeTable::parse_recoverable(text);
+    for error in errors {
+        // Not the error's Display: it quotes the line, which may hold a secret.
+        let place = origin(line(error.span().map_or(0, |span| span.start)));
+        problems.push(Problem::with(
+            place,
+            format_args!("not valid TOML: {}", error.message()),
+        ));
+    }
+    let mut layer = Layer::new();
+    flatten("", root.get_ref(), &|at| origin(line(at)), &mut layer);
+    layer
+}
+
+fn flatten(prefix: &str, table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin, layer: &mut Layer) {
+    for (key, value) in table {
+        let name = format!("{prefix}{}", key.get_ref());
+        match value.get_ref() {
+            DeValue::Table(inner) if !inner.is_empty() => {
+                flatten(&format!("{name}."), inner, origin, layer);
+            }
+            other => {
+                let value = plain(other);
+                layer.insert(
+                    name,
+                    Entry {
+                        value,
+                        origin: origin(key.span().start),
+                    },
+                );
+            }
+        }
+    }
+}
+
+fn plain(value: &DeValue<'_>) -> Value {
+    match value {
+        DeValue::String(text) => Value::Text(text.to_string()),
+        DeValue::Integer(digits) => {
+            i64::from_str_radix(digits.as_str(), digits.radix()).map_or(Value::Other, Value::Whole)
+        }
+        DeValue::Array(items) => {
+            Value::List(items.iter().map(Spanned::get_ref).map(plain).collect())
+        }
+        DeValue::Table(_) => Value::EmptyTable,
+        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => Value::Other,
+    }
+}
+
+/// The layer of a configuration file.
+pub(super) fn from_file(cwd: &Path, path: &Path, problems: &mut Vec<Problem>) -> Layer {
+    let name = path.display().to_string();
+    match std::fs::read_to_string(cwd.join(path)) {
+        Ok(text) => from_toml(
+            &text,
+            |line| Origin::File {
+                path: name.clone(),
+                line,
+            },
+            problems,
+        ),
+        Err(error) => {
+            problems.push(Problem::with(name, format_args!("cannot be read: {error}")));
+            Layer::new()
+        }
+    }
+}
+
+/// The layer of the names OpenChat uses.
+pub(super) fn from_openchat(env: &BTreeMap<String, String>) -> Layer {
+    let given = OPENCHAT.iter().filter_map(|(name, key)| {
+        let value = env.get(*name).filter(|value| !value.is_empty())?;
+        Some(((*key).to_owned(), variable(name, value)))
+    });
+    given.collect()
+}
+
+/// The layer of `GATEWAY__SECTION__KEY`. Names that are not upper case stay as they are, and so are unknown keys.
+pub(super) fn from_environment(env: &BTreeMap<String, String>) -> Layer {
+    let given = env.iter().filter_map(|(name, value)| {
+        let key = name.strip_prefix(PREFIX).filter(|_| !value.is_empty())?;
+        let upper = !key.contains(char::is_lowercase);
+        let key = if upper {
+            key.replace("__", ".").to_lowercase()
+        } else {
+            key.to_owned()
+        };
+        Some((key, variable(name, value)))
+    });
+    given.collect()
+}
+
+/// Whether a variable of this name is read at all.
+pub(super) fn is_read(name: &str) -> bool {
+    name.starts_with(PREFIX)
+        || name == super::FILE_VARIABLE
+        || OPENCHAT.iter().any(|(known, _)| *known == name)
+}
+
+/// The variable that sets `key`.
+pub(super) fn variable_for(key: &str) -> String {
+    format!("{PREFIX}{}", key.replace('.', "__").to_uppercase())
+}
+
+fn variable(name: &str, value: &str) -> Entry {
+    Entry {
+        value: Value::Text(value.to_owned()),
+        origin: Origin::Variable(name.to_owned()),
+    }
+}

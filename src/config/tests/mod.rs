@@ -1,0 +1,106 @@
+//! Loading as a whole.
+
+mod problems;
+mod sources;
+
+use super::*;
+
+const SECRET: &str = "q7Vw3nK0pXz8Lb5Rt2Yd9Hc6Mf1Js4Ga";
+const OTHER: &str = "Zt5Kd8Wq1Nv4Xb7Hp0Lc3Rf6Jy9Gm2Sa";
+
+fn sources(env: &[(&str, &str)]) -> Sources {
+    let secret = ("GATEWAY__AUTH__JWT_SECRET".to_owned(), SECRET.to_owned());
+    let mut all = BTreeMap::from([secret]);
+    all.extend(
+        env.iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+    );
+    Sources {
+        env: all,
+        cwd: PathBuf::from("/dev/null"),
+        ..Sources::default()
+    }
+}
+
+#[track_caller]
+fn good(env: &[(&str, &str)]) -> Loaded {
+    load(&sources(env)).unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+#[track_caller]
+fn bad(sources: &Sources) -> Vec<String> {
+    match load(sources) {
+        Ok(_) => panic!("accepted"),
+        Err(problems) => problems.0.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// A directory with files, and sources that begin there.
+fn directory(files: &[(&str, &str)], env: &[(&str, &str)]) -> (tempfile::TempDir, Sources) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("config")).unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let sources = Sources {
+        cwd: dir.path().to_owned(),
+        ..sources(env)
+    };
+    (dir, sources)
+}
+
+/// A legal value of every key that is not its default, as a variable would have it.
+const SAMPLES: &[(&str, &str)] = &[
+    ("server.listen", "127.0.0.1:1"),
+    ("server.ops_listen", "127.0.0.1:2"),
+    ("server.request_timeout", "11s"),
+    ("server.body_limit", "2MiB"),
+    ("server.shutdown_delay", "1s"),
+    ("server.drain_timeout", "1s"),
+    ("server.worker_threads", "3"),
+    ("auth.jwt_secret", OTHER),
+    ("auth.jwt_previous_secrets", OTHER),
+    ("auth.issuer", "me"),
+    ("auth.audience", "you"),
+    ("auth.uid_claims", "uid,id"),
+    ("auth.admin_roles", "[]"),
+    ("auth.admin_permissions", "root"),
+    ("auth.leeway", "0s"),
+    ("authorization.mode", "open"),
+    ("authorization.cache_ttl", "1s"),
+    ("authorization.cache_members", "5"),
+    ("wukongim.api_urls", "http://a:1,http://b:2"),
+    ("wukongim.version", "3"),
+    ("wukongim.manager_token", "t"),
+    ("wukongim.manager_url", "http://m:1"),
+    ("wukongim.manager_username", "u"),
+    ("wukongim.manager_password", "p"),
+    ("wukongim.connect_timeout", "2s"),
+    ("wukongim.timeout", "6s"),
+    ("wukongim.confirm", "accepted"),
+    ("wukongim.confirm_timeout", "3s"),
+    ("wukongim.idempotency_window", "1h"),
+    ("wukongim.idempotency_entries", "7"),
+    ("wukongim.duplicate_check", "upstream"),
+    ("public.ws_url", "ws://h:5200"),
+    ("public.wss_url", "wss://h/ws"),
+    ("public.tcp_addr", "h:5100"),
+    ("public.api_url", "https://h"),
+    ("public.manager_url", "http://h:5300"),
+    ("im_token.secret", OTHER),
+    ("im_token.level", "app=master,web=slave"),
+    ("limits.id_bytes", "255"),
+    ("limits.client_msg_no_bytes", "1"),
+    ("limits.payload", "512KiB"),
+    ("limits.batch", "1000"),
+    ("limits.subscribers", "5000"),
+    ("limits.sync_default", "51"),
+    ("limits.sync_max", "1000"),
+    ("limits.sync_bytes", "16MiB"),
+    ("limits.group_members", "100000"),
+    ("store.url", "sqlite:///tmp/x.db"),
+    ("store.max_connections", "1"),
+    ("store.timeout", "1s"),
+    ("log.format", "json"),
+    ("log.level", "debug"),
+];

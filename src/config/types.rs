@@ -1,0 +1,365 @@
+//! The types of settings that the standard library does not have.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use url::Url;
+
+use super::kinds::Expected;
+
+/// A generation of WuKongIM: they speak different dialects of its API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Generation {
+    /// v2.x.
+    V2,
+    /// v3.x.
+    V3,
+}
+
+/// Who may do what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// One's own conversations, and groups one belongs to.
+    Members,
+    /// Any valid token may do anything, though never as another user.
+    Open,
+}
+
+/// When a send is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirm {
+    /// When the message is seen stored, with its real sequence number.
+    Stored,
+    /// When WuKongIM took it.
+    Accepted,
+}
+
+/// Where a repeated clientMsgNo is looked for on v2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DuplicateCheck {
+    /// In this replica's memory.
+    Memory,
+    /// Also in the channel's newest messages.
+    Upstream,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Always text.
+    Text,
+    /// Always JSON.
+    Json,
+}
+
+/// What a new connection of a device does to the one before it of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceLevel {
+    /// Stays beside it (WuKongIM's 0).
+    Slave,
+    /// Ends it (WuKongIM's 1).
+    Master,
+}
+
+/// The level of each kind of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeviceLevels {
+    /// Device flag 0.
+    pub app: DeviceLevel,
+    /// Device flag 1.
+    pub web: DeviceLevel,
+    /// Device flag 2.
+    pub pc: DeviceLevel,
+}
+
+impl FromStr for DeviceLevels {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let expected = || {
+            Expected(
+                "must be \"slave\", \"master\", or levels by device (app, web, pc), such as \"app=master,web=slave\""
+                    .to_owned(),
+            )
+        };
+        let level = |name: &str| match name.trim() {
+            "slave" => Ok(DeviceLevel::Slave),
+            "master" => Ok(DeviceLevel::Master),
+            _ => Err(expected()),
+        };
+        if !text.contains('=') {
+            let all = level(text)?;
+            return Ok(Self {
+                app: all,
+                web: all,
+                pc: all,
+            });
+        }
+        let (mut app, mut web, mut pc) = (None, None, None);
+        for part in text.split(',') {
+            let (device, name) = part.split_once('=').ok_or_else(expected)?;
+            let slot = match device.trim() {
+                "app" => &mut app,
+                "web" => &mut web,
+                "pc" => &mut pc,
+                _ => return Err(expected()),
+            };
+            if slot.replace(level(name)?).is_some() {
+                return Err(expected());
+            }
+        }
+        let or_slave = |level: Option<_>| level.unwrap_or(DeviceLevel::Slave);
+        Ok(Self {
+            app: or_slave(app),
+            web: or_slave(web),
+            pc: or_slave(pc),
+        })
+    }
+}
+
+/// An http(s) address without path, query or fragment. User and password in it are not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HttpUrl(Url);
+
+impl HttpUrl {
+    /// The address, with user and password if it has any: not for logs.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for HttpUrl {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let bare = |url: &Url| {
+            let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+            plain && matches!(url.scheme(), "http" | "https") && url.has_host()
+        };
+        // `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
+        let rest = text.split_once("://").map(|(_, rest)| rest);
+        let usual = rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\');
+        let url = Url::parse(text).ok().filter(|url| usual && bare(url));
+        url.map(Self).ok_or_else(|| {
+            Expected(
+                "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\""
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for HttpUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", without_user_info(self.0.as_str()))
+    }
+}
+
+/// `http://user:password@host` → `http://[redacted]@host`; works on anything that looks like an address.
+pub(super) fn without_user_info(url: &str) -> String {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..]
+        .find(['/', '?', '#'])
+        .map_or(url.len(), |at| start + at);
+    match url[start..end].rfind('@') {
+        Some(at) => format!("{}[redacted]{}", &url[..start], &url[start + at..]),
+        None => url.to_owned(),
+    }
+}
+
+/// An address that clients are told, kept to the letter (`Url` would add a slash).
+pub(super) fn is_public_url(text: &str, schemes: &[&str]) -> bool {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let url = Url::parse(text).ok().filter(|url| {
+        // Everybody sees it, so a password has no place in it.
+        url.has_host() && url.username().is_empty() && url.password().is_none()
+    });
+    let printable = !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    url.is_some() && printable && scheme.is_some_and(|scheme| schemes.contains(&scheme))
+}
+
+/// `host:port` with a port from 1 to 65535.
+pub(super) fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
+    // The URL parser knows what a host is, brackets of IPv6 included.
+    let host = !host.is_empty()
+        && !host.contains(['/', '@', '?', '#', '\\'])
+        && Url::parse(&format!("tcp://{host}"))
+            .is_ok_and(|url| url.has_host() && url.port().is_none())
+        && !host.contains(char::is_whitespace);
+    host && port.bytes().all(|byte| byte.is_ascii_digit())
+        && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Where the gateway's own facts live. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `sqlite::memory:`: gone with the process.
+    SqliteMemory,
+    /// `sqlite://path`: a file, relative to the working directory unless it starts with `/`.
+    Sqlite(PathBuf),
+}
+
+impl FromStr for StoreUrl {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        if text == "sqlite::memory:" {
+            return Ok(Self::SqliteMemory);
+        }
+        let what = if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            "PostgreSQL is not supported by this version: must be sqlite://path or sqlite::memory:"
+        } else {
+            "must be sqlite://path, without parameters, or sqlite::memory:"
+        };
+        text.strip_prefix("sqlite://")
+            .filter(|path| !path.is_empty() && !path.ends_with('/'))
+            .filter(|path| !path.contains(['?', '#', '%', '\0']) && *path != ":memory:")
+            .map(|path| Self::Sqlite(PathBuf::from(path)))
+            .ok_or_else(|| Expected(what.to_owned()))
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_come_for_all_or_by_device() {
+        use DeviceLevel::{Master, Slave};
+        let levels = |text: &str| {
+            text.parse::<DeviceLevels>()
+                .ok()
+                .map(|l| (l.app, l.web, l.pc))
+        };
+        assert_eq!(levels("master"), Some((Master, Master, Master)));
+        assert_eq!(
+            levels("app=master, web=slave"),
+            Some((Master, Slave, Slave))
+        );
+        for bad in [
+            "",
+            "boss",
+            "app=boss",
+            "tv=slave",
+            "app=slave,app=master",
+            "app=slave,",
+        ] {
+            assert_eq!(levels(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_upstream_address_has_no_surprises() {
+        for good in [
+            "http://127.0.0.1:5001",
+            "https://im.internal/",
+            "http://u:p@h:1",
+            "http://[::1]:5001",
+        ] {
+            assert!(good.parse::<HttpUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "127.0.0.1:5001",
+            "localhost:5001",
+            "ftp://h",
+            "http://",
+            "http:///h",
+            "http:h",
+            "http://h/api",
+            "http://h/?a=1",
+            "http://h#x",
+            "http://h:99999",
+            "ws://h",
+            "http:\\\\h",
+        ] {
+            assert!(bad.parse::<HttpUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_user_and_password() {
+        let url: HttpUrl = "http://root:hunter2@h:1".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "\"http://[redacted]@h:1/\"");
+        assert_eq!(
+            without_user_info("http://a@b:c@h/x@y"),
+            "http://[redacted]@h/x@y"
+        );
+        let store: StoreUrl = "sqlite://data/hunter2.db".parse().unwrap();
+        assert_eq!(format!("{store:?}"), "[redacted]");
+    }
+
+    #[test]
+    fn a_store_is_sqlite() {
+        let store = |text: &str| text.parse::<StoreUrl>();
+        assert_eq!(store("sqlite::memory:"), Ok(StoreUrl::SqliteMemory));
+        assert_eq!(
+            store("sqlite://data/g.db"),
+            Ok(StoreUrl::Sqlite("data/g.db".into()))
+        );
+        assert_eq!(
+            store("sqlite:///var/g.db"),
+            Ok(StoreUrl::Sqlite("/var/g.db".into()))
+        );
+        for bad in [
+            "",
+            "data/g.db",
+            "sqlite://",
+            "sqlite://a/",
+            "sqlite://:memory:",
+            "sqlite://g.db?mode=ro",
+        ] {
+            assert!(store(bad).is_err(), "{bad}");
+        }
+        let said = store("postgres://u:hunter2@h/db").unwrap_err().to_string();
+        assert!(
+            said.starts_with("PostgreSQL is not supported") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn public_addresses_are_checked_and_kept() {
+        assert!(is_public_url("ws://h:5200", &["ws", "wss"]));
+        assert!(is_public_url("wss://im.example.com/ws", &["ws", "wss"]));
+        for bad in [
+            "",
+            "h:5200",
+            "http://h",
+            "wss://u:p@h",
+            "wss://",
+            "ws://h h",
+        ] {
+            assert!(!is_public_url(bad, &["ws", "wss"]), "{bad}");
+        }
+        for good in ["im.example.com:5100", "10.0.0.1:5100", "[::1]:5100"] {
+            assert!(is_host_and_port(good), "{good}");
+        }
+        for bad in [
+            "",
+            "h",
+            ":5100",
+            "h:",
+            "h:0",
+            "h:65536",
+            "tcp://h:5100",
+            "h:+5",
+            "a b:1",
+            "::1:5100",
+        ] {
+            assert!(!is_host_and_port(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What can be wrong with one field of a request, in both languages.
+
+use crate::domain::{IdProblem, PayloadProblem};
+
+use super::Lang;
+
+/// One bad field and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldProblem {
+    /// The field as a path: `channelId`, `subscribers[0]`, `[3].payload`; `body` for the whole.
+    pub field: String,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// What is wrong with a field. None of these repeats the client's text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// Not there, or `null`.
+    Required,
+    /// The text is no JSON at all.
+    NotJson,
+    /// Another JSON type; says which it must be.
+    NotText,
+    /// Not a whole number.
+    NotNumber,
+    /// Not a JSON array.
+    NotArray,
+    /// Not a JSON object.
+    NotObject,
+    /// Given more than once.
+    Twice,
+    /// Text in a query that is no UTF-8.
+    NotUtf8,
+    /// Empty where something must be.
+    Empty,
+    /// A number below or above what is allowed.
+    OutOfRange {
+        /// The least allowed.
+        min: u64,
+        /// The most allowed.
+        max: u64,
+    },
+    /// A channel type that this endpoint does not know; says which it knows.
+    ChannelType {
+        /// Whether 1 is allowed beside 2.
+        person: bool,
+    },
+    /// No device flag.
+    DeviceFlag,
+    /// Too many entries.
+    TooMany {
+        /// The most allowed.
+        max: usize,
+    },
+    /// Too many characters.
+    TooLong {
+        /// The most allowed.
+        max_chars: usize,
+    },
+    /// Not an http or https URL.
+    NotUrl,
+    /// Not usable together with this other field.
+    NotWith(&'static str),
+    /// No id.
+    Id(IdProblem),
+    /// No payload.
+    Payload(PayloadProblem),
+}
+
+impl Problem {
+    /// One sentence for the client.
+    pub fn message(self, lang: Lang) -> String {
+        match lang {
+            Lang::Zh => self.zh(),
+            Lang::En => self.en(),
+        }
+    }
+
+    fn zh(self) -> String {
+        match self {
+            Self::Required => "必填".into(),
+            Self::NotJson => "不是合法的JSON".into(),
+            Self::NotText => "必须是字符串".into(),
+            Self::NotNumber => "必须是整数".into(),
+            Self::NotArray => "必须是数组".into(),
+            Self::NotObject => "必须是对象".into(),
+            Self::Twice => "重复出现".into(),
+            Self::NotUtf8 => "必须是UTF-8文本".into(),
+            Self::Empty | Self::Id(IdProblem::Empty) | Self::Payload(PayloadProblem::Empty) => {
+                "不能为空".into()
+            }
+            Self::OutOfRange { min, max } => format!("必须在{min}到{max}之间"),
+            Self::ChannelType { person: true } => "必须是1（单聊）或2（群聊）".into(),
+            Self::ChannelType { person: false } => "必须是2（群聊）".into(),
+            Self::DeviceFlag => "必须是0（app）、1（web）或2（pc）".into(),
+            Self::TooMany { max } => format!("最多{max}个"),
+            Self::TooLong { max_chars } => format!("最多{max_chars}个字符"),
+            Self::NotUrl => "必须是http或https地址".into(),
+            Self::NotWith(other) => format!("不能与{other}同时使用"),
+            Self::Id(IdProblem::TooLong { max_bytes }) => format!("最多{max_bytes}字节"),
+            Self::Id(IdProblem::Character) => "含有不允许的字符".into(),
+            Self::Id(IdProblem::Reserved) => "是保留名称".into(),
+            Self::Payload(PayloadProblem::NotBase64) => "必须是带填充的标准Base64".into(),
+            Self::Payload(PayloadProblem::TooLarge { max_bytes }) => {
+                format!("解码后最多{max_bytes}字节")
+            }
+        }
+    }
+
+    fn en(self) -> String {
+        match self {
+            Self::Required => "is required".into(),
+            Self::NotJson => "is not valid JSON".into(),
+            Self::NotText => "must be a string".into(),
+            Self::NotNumber => "must be a whole number".into(),
+            Self::NotArray => "must be an array".into(),
+            Self::NotObject => "must be an object".into(),
+            Self::Twice => "is given more than once".into(),
+            Self::NotUtf8 => "must be UTF-8 text".into(),
+            Self::Empty => "must not be empty".into(),
+            Self::OutOfRange { min, max } => format!("must be between {min} and {max}"),
+            Self::ChannelType { person: true } => "must be 1 (person) or 2 (group)".into(),
+            Self::ChannelType { person: false } => "must be 2 (group)".into(),
+            Self::DeviceFlag => "must be 0 (app), 1 (web) or 2 (pc)".into(),
+            Self::TooMany { max } => format!("must have at most {max} entries"),
+            Self::TooLong { max_chars } => format!("must be at most {max_chars} characters"),
+            Self::NotUrl => "must be an http or https URL".into(),
+            Self::NotWith(other) => format!("cannot be used together with {other}"),
+            Self::Id(problem) => problem.to_string(),
+            Self::Payload(problem) => problem.to_string(),
+        }
+    }
+}

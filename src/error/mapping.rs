@@ -1,0 +1,99 @@
+//! What the inner rooms' errors mean to a client: the one place where they become codes.
+
+use super::{ApiError, Failure};
+use crate::authorization::Denial;
+use crate::channels;
+use crate::history::ReadError;
+use crate::messages::{Cause, SendError};
+use crate::wukongim::{Error, Rejection};
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match &error {
+            Error::Connect
+            | Error::Lost
+            | Error::Maintenance
+            | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
+            Error::Timeout => ApiError::UpstreamTimeout,
+            Error::Status(_)
+            | Error::Refused(_)
+            | Error::Rejected(_)
+            | Error::Decode(_)
+            | Error::TooLarge { .. }
+            | Error::Credentials => ApiError::UpstreamError,
+        };
+        Self::from(code).because(error.to_string())
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        let code = match denial {
+            Denial::NotAMember => ApiError::NotAMember,
+            Denial::Blocked => ApiError::Blocked,
+            Denial::Forbidden => ApiError::Forbidden,
+            Denial::ChannelBanned => ApiError::ChannelBanned,
+            Denial::SendBanned => ApiError::SendBanned,
+            Denial::ChannelNotFound => ApiError::ChannelNotFound,
+            // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does.
+            Denial::Unavailable(error @ Error::Credentials) | Denial::Upstream(error) => {
+                return error.into();
+            }
+            Denial::Unavailable(error) => {
+                return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
+            }
+        };
+        code.into()
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Denied(denial) => denial.into(),
+            ReadError::Upstream(error) => error.into(),
+        }
+    }
+}
+
+impl From<SendError> for Failure {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Denied(denial) => denial.into(),
+            SendError::Upstream(error) => error.into(),
+            SendError::Conflict => ApiError::MessageConflict.into(),
+            SendError::Unconfirmed {
+                client_msg_no,
+                cause,
+            } => {
+                let mut failure =
+                    Self::from(ApiError::MessageUnconfirmed).because(cause.to_string());
+                if let Cause::NoAnswer(Error::Timeout) = cause {
+                    failure.cause =
+                        Some("no answer to the send in time, and not seen stored".into());
+                }
+                failure.client_msg_no = Some(client_msg_no);
+                failure
+            }
+        }
+    }
+}
+
+impl From<channels::Error> for Failure {
+    fn from(error: channels::Error) -> Self {
+        let code = match error {
+            channels::Error::Exists => ApiError::ChannelExists,
+            channels::Error::Deleted => ApiError::ChannelDeleted,
+            channels::Error::NotFound => ApiError::ChannelNotFound,
+            channels::Error::NotOwner => ApiError::NotOwner,
+            channels::Error::Full => ApiError::ChannelFull,
+            channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
+            channels::Error::Interrupted => ApiError::UpstreamUnavailable,
+            channels::Error::Upstream(error) => return error.into(),
+            channels::Error::Store(error) => {
+                return Self::from(ApiError::StoreUnavailable).because(error.to_string());
+            }
+        };
+        code.into()
+    }
+}

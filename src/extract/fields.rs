@@ -1,0 +1,542 @@
+//! Reading fields one by one out of a JSON object or a query string, so that every problem is found and named.
+//!
+//! Not serde's derive, since that stops at the first bad field, takes `1.0` for an integer and cannot say which entry of which
+//! array was wrong.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use percent_encoding::percent_decode_str;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::config::Limits;
+use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
+use crate::error::{FieldProblem, Problem};
+
+/// Everything found wrong so far.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<FieldProblem>);
+
+impl Problems {
+    /// Reports one bad field.
+    pub fn add(&mut self, field: impl Into<String>, problem: Problem) {
+        self.0.push(FieldProblem {
+            field: field.into(),
+            problem,
+        });
+    }
+
+    /// Whether nothing was reported.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this field was reported as missing.
+    pub fn lacks(&self, field: &str) -> bool {
+        self.0
+            .iter()
+            .any(|problem| problem.field == field && problem.problem == Problem::Required)
+    }
+
+    /// The reports, in the order in which they were made.
+    pub fn into_details(self) -> Vec<FieldProblem> {
+        self.0
+    }
+}
+
+/// An object's members in order, duplicates included.
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(6);
+                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
+                    members.push((name.0, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// A member's name, borrowed where it holds no escapes (plain `Cow` keys are always copied).
+#[derive(serde::Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// The fields of one JSON object, taken one by one.
+pub struct Fields<'a, 'p> {
+    prefix: String,
+    members: Members<'a>,
+    limits: &'p Limits,
+    problems: &'p mut Problems,
+}
+
+impl<'a, 'p> Fields<'a, 'p> {
+    /// Reads `body` as an object; none at all counts as an empty one.
+    pub fn of_body(
+        body: Option<&'a [u8]>,
+        limits: &'p Limits,
+        problems: &'p mut Problems,
+    ) -> Option<Self> {
+        let members = match body {
+            None => Members(Vec::new()),
+            Some(body) => match serde_json::from_slice(body) {
+                Ok(members) => members,
+                Err(error) => {
+                    let problem = if error.is_data() {
+                        Problem::NotObject
+                    } else {
+                        Problem::NotJson
+                    };
+                    problems.add("body", problem);
+                    return None;
+                }
+            },
+        };
+        Some(Self {
+            prefix: String::new(),
+            members,
+            limits,
+            problems,
+        })
+    }
+
+    /// Reads one entry of an array as an object; its fields are named `[place].field`.
+    pub fn of_entry(
+        place: usize,
+        raw: &'a RawValue,
+        limits: &'p Limits,
+        problems: &'p mut Problems,
+    ) -> Option<Self> {
+        match serde_json::from_str(raw.get()) {
+            Ok(members) => Some(Self {
+                prefix: format!("[{place}]."),
+                members,
+                limits,
+                problems,
+            }),
+            Err(_) => {
+                problems.add(format!("[{place}]"), Problem::NotObject);
+                None
+            }
+        }
+    }
+
+    fn report(&mut self, name: &str, problem: Problem) {
+        let field = format!("{}{name}", self.prefix);
+        self.problems.add(field, problem);
+    }
+
+    /// The field's raw value; `None` where it is missing or `null`. Given twice, it is reported.
+    fn take(&mut self, name: &str) -> Taken<'a> {
+        let mut found = self.members.0.iter().filter(|(key, _)| key == name);
+        let first = found.next().map(|(_, value)| *value);
+        if found.next().is_some() {
+            self.report(name, Problem::Twice);
+            return Taken::Reported;
+        }
+        match first {
+            None => Taken::Absent,
+            Some(value) if value.get() == "null" => Taken::Absent,
+            Some(value) => Taken::Value(value),
+        }
+    }
+
+    /// An optional text. The outer `None` means that a problem was reported.
+    pub fn optional_text(&mut self, name: &str) -> Option<Option<Cow<'a, str>>> {
+        match self.take(name) {
+            Taken::Reported => None,
+            Taken::Absent => Some(None),
+            Taken::Value(raw) => match serde_json::from_str::<Name<'a>>(raw.get()) {
+                Ok(text) => Some(Some(text.0)),
+                Err(_) => {
+                    self.report(name, Problem::NotText);
+                    None
+                }
+            },
+        }
+    }
+
+    fn text(&mut self, name: &str) -> Option<Cow<'a, str>> {
+        let text = self.optional_text(name)?;
+        if text.is_none() {
+            self.report(name, Problem::Required);
+        }
+        text
+    }
+
+    /// An optional whole number. The outer `None` means that a problem was reported.
+    pub fn optional_number(&mut self, name: &str) -> Option<Option<u64>> {
+        match self.take(name) {
+            Taken::Reported => None,
+            Taken::Absent => Some(None),
+            Taken::Value(raw) => match whole_number(raw.get()) {
+                Ok(number) => Some(Some(number)),
+                Err(problem) => {
+                    self.report(name, problem);
+                    None
+                }
+            },
+        }
+    }
+
+    /// `channelId` and `channelType`, 1 or 2.
+    pub fn channel(&mut self) -> Option<Channel> {
+        let id = self.channel_id();
+        let channel_type = self.channel_type(true);
+        Some(Channel::new(channel_type?, id?))
+    }
+
+    /// `channelId` and a `channelType` that must be 2.
+    pub fn group(&mut self) -> Option<ChannelId> {
+        let id = self.channel_id();
+        self.channel_type(false)?;
+        id
+    }
+
+    fn channel_id(&mut self) -> Option<ChannelId> {
+        let text = self.text("channelId")?;
+        match ChannelId::parse(&text, self.limits.id_bytes) {
+            Ok(id) => Some(id),
+            Err(problem) => {
+                self.report("channelId", Problem::Id(problem));
+                None
+            }
+        }
+    }
+
+    fn channel_type(&mut self, person: bool) -> Option<ChannelType> {
+        let Some(number) = self.optional_number("channelType")? else {
+            self.report("channelType", Problem::Required);
+            return None;
+        };
+        match ChannelType::from_number(number) {
+            Some(ChannelType::Person) if !person => {}
+            Some(channel_type) => return Some(channel_type),
+            None => {}
+        }
+        self.report("channelType", Problem::ChannelType { person });
+        None
+    }
+
+    /// The `payload`.
+    pub fn payload(&mut self) -> Option<Payload> {
+        let text = self.text("payload")?;
+        match Payload::parse(&text, self.limits.payload) {
+            Ok(payload) => Some(payload),
+            Err(problem) => {
+                self.report("payload", Problem::Payload(problem));
+                None
+            }
+        }
+    }
+
+    /// The optional `clientMsgNo`.
+    pub fn client_msg_no(&mut self) -> Option<Option<ClientMsgNo>> {
+        let Some(text) = self.optional_text("clientMsgNo")? else {
+            return Some(None);
+        };
+        match ClientMsgNo::parse(&text, self.limits.client_msg_no_bytes) {
+            Ok(number) => Some(Some(number)),
+            Err(problem) => {
+                self.report("clientMsgNo", Problem::Id(problem));
+                None
+            }
+        }
+    }
+
+    /// An optional uid.
+    pub fn optional_uid(&mut self, name: &str) -> Option<Option<Uid>> {
+        let Some(text) = self.optional_text(name)? else {
+            return Some(None);
+        };
+        match Uid::parse(&text, self.limits.id_bytes) {
+            Ok(uid) => Some(Some(uid)),
+            Err(problem) => {
+                self.report(name, Problem::Id(problem));
+                None
+            }
+        }
+    }
+
+    /// A list of at least one uid, duplicates dropped; the limit counts what was sent.
+    pub fn uids(&mut self, name: &str) -> Option<Vec<Uid>> {
+        let raw = match self.take(name) {
+            Taken::Reported => return None,
+            Taken::Absent => {
+                self.report(name, Problem::Required);
+                return None;
+            }
+            Taken::Value(raw) => raw,
+        };
+        let Ok(entries) = serde_json::from_str::<Vec<&'a RawValue>>(raw.get()) else {
+            self.report(name, Problem::NotArray);
+            return None;
+        };
+        if entries.is_empty() {
+            self.report(name, Problem::Empty);
+            return None;
+        }
+        let max = self.limits.subscribers;
+        let mut uids = Vec::with_capacity(entries.len().min(max));
+        let mut seen = std::collections::HashSet::with_capacity(entries.len().min(max));
+        let mut fine = true;
+        if entries.len() > max {
+            self.report(name, Problem::TooMany { max });
+            return None;
+        }
+        for (place, raw) in entries.into_iter().enumerate() {
+            let problem = match serde_json::from_str::<Name<'_>>(raw.get()) {
+                Err(_) => Problem::NotText,
+                Ok(text) => match Uid::parse(&text.0, self.limits.id_bytes) {
+                    Err(problem) => Problem::Id(problem),
+                    Ok(uid) => {
+                        if seen.insert(uid.clone()) {
+                            uids.push(uid);
+                        }
+                        continue;
+                    }
+                },
+            };
+            fine = false;
+            self.report(&format!("{name}[{place}]"), problem);
+        }
+        fine.then_some(uids)
+    }
+
+    /// An optional text of at most `max_chars` characters and without control characters.
+    pub fn optional_short_text(&mut self, name: &str, max_chars: usize) -> Option<Option<String>> {
+        let Some(text) = self.optional_text(name)? else {
+            return Some(None);
+        };
+        if text.chars().count() > max_chars {
+            self.report(name, Problem::TooLong { max_chars });
+            return None;
+        }
+        if text.chars().any(char::is_control) {
+            self.report(name, Problem::Id(crate::domain::IdProblem::Character));
+            return None;
+        }
+        Some(Some(text.into_owned()))
+    }
+
+    /// An optional http(s) URL of at most `max_chars` characters.
+    pub fn optional_http_url(&mut self, name: &str, max_chars: usize) -> Option<Option<String>> {
+        let Some(text) = self.optional_short_text(name, max_chars)? else {
+            return Some(None);
+        };
+        match url::Url::parse(&text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+                Some(Some(text))
+            }
+            _ => {
+                self.report(name, Problem::NotUrl);
+                None
+            }
+        }
+    }
+
+    /// The optional `deviceFlag`: 0, 1 or 2.
+    pub fn device_flag(&mut self) -> Option<Option<u8>> {
+        match self.optional_number("deviceFlag")? {
+            None => Some(None),
+            Some(flag @ 0..=2) => Some(u8::try_from(flag).ok()),
+            Some(_) => {
+                self.report("deviceFlag", Problem::DeviceFlag);
+                None
+            }
+        }
+    }
+}
+
+enum Taken<'a> {
+    Absent,
+    Reported,
+    Value(&'a RawValue),
+}
+
+/// The entries of a JSON array.
+pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Vec<&'a RawValue>> {
+    let Some(body) = body else {
+        problems.add("body", Problem::Required);
+        return None;
+    };
+    match serde_json::from_slice(body) {
+        Ok(entries) => Some(entries),
+        Err(error) => {
+            problems.add(
+                "body",
+                if error.is_data() {
+                    Problem::NotArray
+                } else {
+                    Problem::NotJson
+                },
+            );
+            None
+        }
+    }
+}
+
+/// A JSON integer that is not negative: no text, no fraction, no exponent.
+fn whole_number(raw: &str) -> Result<u64, Problem> {
+    let out_of_range = Problem::OutOfRange {
+        min: 0,
+        max: MAX_NUMBER,
+    };
+    match raw.strip_prefix('-').unwrap_or(raw) {
+        digits if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Problem::NotNumber)
+        }
+        _ if raw == "-0" => Ok(0),
+        _ => raw
+            .parse()
+            .ok()
+            .filter(|number| *number <= MAX_NUMBER)
+            .ok_or(out_of_range),
+    }
+}
+
+/// The largest number taken: what WuKongIM's signed 64-bit numbers hold.
+pub const MAX_NUMBER: u64 = i64::MAX as u64;
+
+/// The parameters of a query string, percent-decoded; `None` where the text is no UTF-8.
+#[derive(Debug, Default)]
+pub struct QueryFields(Vec<(String, Option<String>)>);
+
+impl QueryFields {
+    /// Splits and decodes a raw query string, in the way HTML forms are encoded.
+    pub fn parse(query: &str) -> Self {
+        let decode = |text: &str| {
+            let spaced = text.replace('+', " ");
+            percent_decode_str(&spaced)
+                .decode_utf8()
+                .ok()
+                .map(Cow::into_owned)
+        };
+        let pairs = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .filter_map(|pair| {
+                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                Some((decode(name)?, decode(value)))
+            });
+        Self(pairs.collect())
+    }
+
+    /// A parameter's text. The outer `None` means that a problem was reported; a missing and an empty one are alike.
+    pub fn text(&mut self, name: &str, problems: &mut Problems) -> Option<Option<String>> {
+        let mut found = self.0.iter().filter(|(key, _)| key == name);
+        let first = found.next();
+        if found.next().is_some() {
+            problems.add(name, Problem::Twice);
+            return None;
+        }
+        match first {
+            None => Some(None),
+            Some((_, None)) => {
+                problems.add(name, Problem::NotUtf8);
+                None
+            }
+            Some((_, Some(text))) if text.is_empty() => Some(None),
+            Some((_, Some(text))) => Some(Some(text.clone())),
+        }
+    }
+
+    /// A parameter of decimal digits between `min` and `max`. The outer `None` means that a problem was reported.
+    pub fn number(
+        &mut self,
+        name: &str,
+        min: u64,
+        max: u64,
+        problems: &mut Problems,
+    ) -> Option<Option<u64>> {
+        let Some(text) = self.text(name, problems)? else {
+            return Some(None);
+        };
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            problems.add(name, Problem::NotNumber);
+            return None;
+        }
+        match text.parse::<u64>() {
+            Ok(number) if (min..=max).contains(&number) => Some(Some(number)),
+            _ => {
+                problems.add(name, Problem::OutOfRange { min, max });
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_plain_integers() {
+        assert_eq!(whole_number("12"), Ok(12));
+        assert_eq!(whole_number("-0"), Ok(0));
+        for raw in ["1.0", "1e0", "\"1\"", "true", "[]", "{}", "-", ""] {
+            assert_eq!(whole_number(raw), Err(Problem::NotNumber), "{raw}");
+        }
+        for raw in ["-1", "9223372036854775808", "99999999999999999999"] {
+            assert_eq!(
+                whole_number(raw),
+                Err(Problem::OutOfRange {
+                    min: 0,
+                    max: MAX_NUMBER
+                }),
+                "{raw}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_query_is_decoded_strictly() {
+        let mut problems = Problems::default();
+        let mut query = QueryFields::parse("a=%E7%BE%A4+x&b=%ff&c=1&c=2&d=&e");
+        assert_eq!(query.text("a", &mut problems), Some(Some("群 x".into())));
+        assert_eq!(query.text("b", &mut problems), None);
+        assert_eq!(query.text("c", &mut problems), None);
+        assert_eq!(query.text("d", &mut problems), Some(None));
+        assert_eq!(query.text("e", &mut problems), Some(None));
+        let named: Vec<_> = problems
+            .into_details()
+            .into_iter()
+            .map(|p| (p.field, p.problem))
+            .collect();
+        assert_eq!(
+            named,
+            [
+                ("b".to_owned(), Problem::NotUtf8),
+                ("c".to_owned(), Problem::Twice)
+            ]
+        );
+    }
+
+    #[test]
+    fn escaped_names_and_duplicates_are_seen() {
+        let limits = crate::config::Settings::for_tests().limits;
+        let mut problems = Problems::default();
+        let body =
+            br#"{"channel\u0049d":"g","channelType":2,"channelType":2,"other":[1,2],"other":3}"#;
+        let mut fields = Fields::of_body(Some(body), &limits, &mut problems).unwrap();
+        assert_eq!(fields.channel(), None);
+        let details = problems.into_details();
+        assert_eq!(details.len(), 1);
+        assert_eq!(
+            (details[0].field.as_str(), details[0].problem),
+            ("channelType", Problem::Twice)
+        );
+    }
+}

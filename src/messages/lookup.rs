@@ -1,0 +1,140 @@
+//! Looking for a message by its number: one whose answer was lost earlier, or (`duplicate_check = "upstream"`) one that another
+//! replica or an earlier process sent.
+
+use super::ledger::Attempt;
+use super::send::Messages;
+use super::{Stored, unix_ms};
+use crate::domain::{Channel, ClientMsgNo, Message, Payload, Uid};
+use crate::wukongim::{Error, Window};
+
+/// The newest messages of a channel among which a duplicate is looked for.
+const NEWEST: u64 = 1000;
+/// Messages read in one step.
+const STEP: usize = 100;
+/// The largest answer to one step.
+const STEP_BYTES: usize = 4 * 1024 * 1024;
+
+/// The message that bears a number, and whether it is the same message.
+pub(super) enum Found {
+    /// The very message.
+    Same(Stored),
+    /// The same sender used the number for another payload.
+    OtherPayload,
+}
+
+/// What is looked for; somebody else's message with the same number is not seen at all.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) sender: &'a Uid,
+    pub(super) channel: &'a Channel,
+    pub(super) number: &'a ClientMsgNo,
+    pub(super) payload: &'a Payload,
+}
+
+impl Wanted<'_> {
+    fn is(&self, message: &Message) -> bool {
+        *message.from_uid == *self.sender.as_str()
+            && *message.client_msg_no == *self.number.as_str()
+    }
+
+    fn found(&self, message: &Message) -> Found {
+        if *message.payload == *self.payload.as_base64().as_bytes() {
+            Found::Same(Stored {
+                id: message.id,
+                seq: message.seq,
+            })
+        } else {
+            Found::OtherPayload
+        }
+    }
+}
+
+impl Messages {
+    /// Looks for an earlier attempt, upwards from what was known before it.
+    pub(super) async fn find_attempt(
+        &self,
+        wanted: Wanted<'_>,
+        attempt: Attempt,
+    ) -> Result<Option<Found>, Error> {
+        let Some(floor) = attempt.floor else {
+            let age_ms = unix_ms().saturating_sub(attempt.sent_ms);
+            tracing::debug!(
+                age_ms,
+                "looking for an attempt in a channel that was unknown before it"
+            );
+            return self.find_newest(wanted).await;
+        };
+        let mut from = floor + 1;
+        let mut step = STEP;
+        loop {
+            let window = Window::Up { from, until: None };
+            let page = match self
+                .client
+                .page(wanted.sender, wanted.channel, window, step, STEP_BYTES)
+                .await
+            {
+                Err(Error::TooLarge { .. }) if step > 1 => {
+                    step = (step / 4).max(1);
+                    continue;
+                }
+                page => page?,
+            };
+            if let Some(message) = page.messages.iter().find(|message| wanted.is(message)) {
+                return Ok(Some(wanted.found(message)));
+            }
+            match page.span {
+                Some((_, high)) if page.received >= step => from = high + 1,
+                _ => return Ok(None),
+            }
+        }
+    }
+
+    /// Looks through the channel's newest 1,000 messages, newest first.
+    pub(super) async fn find_newest(&self, wanted: Wanted<'_>) -> Result<Option<Found>, Error> {
+        let mut window = Window::Newest;
+        let mut step = STEP;
+        let mut lowest_wanted = None;
+        loop {
+            let page = match self
+                .client
+                .page(wanted.sender, wanted.channel, window, step, STEP_BYTES)
+                .await
+            {
+                Err(Error::TooLarge { .. }) if step > 1 => {
+                    step = (step / 4).max(1);
+                    if let Window::Up {
+                        until: Some(until), ..
+                    } = window
+                    {
+                        window = Window::Up {
+                            from: until.saturating_sub(step as u64).max(1),
+                            until: Some(until),
+                        };
+                    }
+                    continue;
+                }
+                page => page?,
+            };
+            if let Some(message) = page
+                .messages
+                .iter()
+                .rev()
+                .find(|message| wanted.is(message))
+            {
+                return Ok(Some(wanted.found(message)));
+            }
+            let Some((low, high)) = page.span else {
+                return Ok(None);
+            };
+            let stop = *lowest_wanted.get_or_insert(high.saturating_sub(NEWEST) + 1);
+            if low <= stop {
+                return Ok(None);
+            }
+            let from = low.saturating_sub(step as u64).max(stop);
+            window = Window::Up {
+                from,
+                until: Some(low),
+            };
+        }
+    }
+}

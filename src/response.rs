@@ -1,0 +1,171 @@
+//! The envelope: the only place that spells `success`, `data`, `message`, `code`, `requestId`, `details`.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{
+    ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::error::{ApiError, Failure, Lang, Text};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A success: HTTP 200 and `{"success":true,"data":…}`.
+#[derive(Debug, Clone)]
+pub struct Envelope<T>(pub T);
+
+impl<T: Serialize> IntoResponse for Envelope<T> {
+    fn into_response(self) -> Response {
+        #[derive(Serialize)]
+        struct Success<'a, T> {
+            success: bool,
+            data: &'a T,
+        }
+        match serde_json::to_vec(&Success {
+            success: true,
+            data: &self.0,
+        }) {
+            Ok(body) => json(StatusCode::OK, body),
+            Err(error) => Failure::from(ApiError::Internal)
+                .because(error.to_string())
+                .into_response(),
+        }
+    }
+}
+
+/// A failure's envelope. `endpoint` is the text of the endpoint that was called, which every 5xx says.
+pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Response {
+    #[derive(Serialize)]
+    struct Detail<'a> {
+        field: &'a str,
+        message: String,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Rejected<'a> {
+        success: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        data: Option<&'a RawValue>,
+        message: &'a str,
+        code: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        client_msg_no: Option<&'a str>,
+        request_id: &'a str,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        details: Vec<Detail<'a>>,
+    }
+    let error = failure.error;
+    let message = failure
+        .message
+        .unwrap_or_else(|| message_of(error, endpoint));
+    let body = Rejected {
+        success: false,
+        data: failure.data.as_deref(),
+        message: message.in_lang(lang),
+        code: error.code(),
+        client_msg_no: failure
+            .client_msg_no
+            .as_ref()
+            .map(crate::domain::ClientMsgNo::as_str),
+        request_id,
+        details: failure
+            .details
+            .iter()
+            .map(|detail| Detail {
+                field: &detail.field,
+                message: detail.problem.message(lang),
+            })
+            .collect(),
+    };
+    let mut response = json(
+        error.status(),
+        serde_json::to_vec(&body).unwrap_or_default(),
+    );
+    if error.status() == StatusCode::UNAUTHORIZED {
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = error.retry_after_s() {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// What an error says at this endpoint: every 5xx the endpoint's own text.
+pub fn message_of(error: ApiError, endpoint: Text) -> Text {
+    if error.status().is_server_error() {
+        endpoint
+    } else {
+        error.message()
+    }
+}
+
+/// An answer with a JSON body.
+pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
+}
+
+/// Chinese, unless `Accept-Language` gives English a higher weight than Chinese (or than `*`, which means Chinese here).
+pub fn language(headers: &HeaderMap) -> Lang {
+    let (mut en, mut zh, mut any) = (None::<f32>, None::<f32>, 0.0_f32);
+    for value in headers.get_all(ACCEPT_LANGUAGE) {
+        for range in value.to_str().unwrap_or_default().split(',') {
+            let mut parts = range.split(';');
+            let tag = parts.next().unwrap_or_default().trim();
+            let weight = parts
+                .find_map(|part| {
+                    part.trim()
+                        .strip_prefix("q=")
+                        .map(|q| q.trim().parse().unwrap_or(0.0))
+                })
+                .unwrap_or(1.0_f32);
+            let primary = tag.split('-').next().unwrap_or_default();
+            if primary.eq_ignore_ascii_case("en") {
+                en = Some(en.map_or(weight, |q| q.max(weight)));
+            } else if primary.eq_ignore_ascii_case("zh") {
+                zh = Some(zh.map_or(weight, |q| q.max(weight)));
+            } else if tag == "*" {
+                any = weight;
+            }
+        }
+    }
+    match en {
+        Some(en) if en > 0.0 && en > zh.unwrap_or(if any > en { any } else { 0.0 }) => Lang::En,
+        _ => Lang::Zh,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn english_must_be_preferred() {
+        for (accepted, expected) in [
+            ("", Lang::Zh),
+            ("en", Lang::En),
+            ("EN-us", Lang::En),
+            ("zh-CN,zh;q=0.9,en;q=0.8", Lang::Zh),
+            ("en-US,en;q=0.9,zh;q=0.8", Lang::En),
+            ("en;q=0.5, zh;q=0.7", Lang::Zh),
+            ("fr", Lang::Zh),
+            ("fr, en;q=0.3", Lang::En),
+            ("en;q=0", Lang::Zh),
+            ("en;q=0.4, *;q=0.5", Lang::Zh),
+            ("en, zh", Lang::Zh),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
+            assert_eq!(language(&headers), expected, "{accepted}");
+        }
+    }
+}

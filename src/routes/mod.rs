@@ -1,0 +1,146 @@
+//! Every route on one screen. A new one is protected unless it is listed in [`PUBLIC`].
+
+mod channels;
+mod config;
+mod health;
+mod messages;
+mod system;
+mod token;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+
+use crate::app::App;
+use crate::auth::authenticate;
+use crate::error::{ApiError, Text};
+
+/// The routes that need no token.
+const PUBLIC: [&str; 1] = ["/api/v1/im/health"];
+
+/// All routes, without the outermost layer.
+pub fn router(app: &App) -> Router<App> {
+    let endpoints = [
+        ("/api/v1/im/config", get(config::get_config)),
+        ("/api/v1/im/token", post(token::create_token)),
+        ("/api/v1/im/message/send", post(messages::send_message)),
+        (
+            "/api/v1/im/message/sendbatch",
+            post(messages::send_message_batch),
+        ),
+        ("/api/v1/im/message/sync", get(messages::sync_messages)),
+        ("/api/v1/im/channel/create", post(channels::create_channel)),
+        ("/api/v1/im/channel/delete", post(channels::delete_channel)),
+        (
+            "/api/v1/im/channel/subscriber/add",
+            post(channels::add_subscribers),
+        ),
+        (
+            "/api/v1/im/channel/subscriber/remove",
+            post(channels::remove_subscribers),
+        ),
+        ("/api/v1/im/health", get(health::get_health)),
+        ("/api/v1/im/system/info", get(system::get_system_info)),
+    ];
+    let mut router = Router::new();
+    for (path, methods) in endpoints {
+        // On the methods, not on the path: a wrong method is 405 for everybody.
+        let methods = if PUBLIC.contains(&path) {
+            methods
+        } else {
+            methods.route_layer(from_fn_with_state(app.clone(), authenticate))
+        };
+        router = router.route(path, methods);
+    }
+    router
+        .fallback(async || ApiError::NotFound)
+        .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+}
+
+/// What the outermost layer must know of a route: its name in metrics and logs, and what its 5xx answers say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The path as in the router; `unknown` for none.
+    pub route: &'static str,
+    /// The reference's text for its failure.
+    pub failure: Text,
+}
+
+const ENDPOINTS: [Endpoint; 11] = [
+    Endpoint::new(
+        "/api/v1/im/config",
+        "获取连接配置失败",
+        "failed to get the connection configuration",
+    ),
+    Endpoint::new(
+        "/api/v1/im/token",
+        "获取Token失败",
+        "failed to get the token",
+    ),
+    Endpoint::new(
+        "/api/v1/im/message/send",
+        "发送消息失败",
+        "failed to send the message",
+    ),
+    Endpoint::new(
+        "/api/v1/im/message/sendbatch",
+        "批量发送消息失败",
+        "failed to send the batch",
+    ),
+    Endpoint::new(
+        "/api/v1/im/message/sync",
+        "同步消息失败",
+        "failed to sync messages",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/create",
+        "创建频道失败",
+        "failed to create the channel",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/delete",
+        "删除频道失败",
+        "failed to delete the channel",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/subscriber/add",
+        "添加订阅者失败",
+        "failed to add subscribers",
+    ),
+    Endpoint::new(
+        "/api/v1/im/channel/subscriber/remove",
+        "移除订阅者失败",
+        "failed to remove subscribers",
+    ),
+    Endpoint::new("/api/v1/im/health", "服务不可用", "service unavailable"),
+    Endpoint::new(
+        "/api/v1/im/system/info",
+        "获取系统信息失败",
+        "failed to get the system information",
+    ),
+];
+
+impl Endpoint {
+    const fn new(route: &'static str, zh: &'static str, en: &'static str) -> Self {
+        Self {
+            route,
+            failure: Text { zh, en },
+        }
+    }
+
+    /// The endpoint at this path of the router.
+    pub fn of(path: Option<&str>) -> Self {
+        let unknown = Self::new("unknown", "服务内部错误", "internal service error");
+        path.and_then(|path| {
+            ENDPOINTS
+                .into_iter()
+                .find(|endpoint| endpoint.route == path)
+        })
+        .unwrap_or(unknown)
+    }
+
+    /// The endpoints with a text of their own.
+    pub fn all() -> &'static [Self] {
+        &ENDPOINTS
+    }
+}

@@ -1,0 +1,39 @@
+//! What `--embedded` prints: what this is, a token, and two lines to paste.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::cli;
+use crate::config::Settings;
+
+/// How long the printed tokens are good.
+const TTL: Duration = Duration::from_hours(24);
+
+/// Prints a ready token and two `curl` lines that send a message and read it.
+pub(super) fn print(settings: &Settings, address: SocketAddr) {
+    let Some(base) = super::local(address) else {
+        return;
+    };
+    let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else {
+        return;
+    };
+    let base = base.as_str().trim_end_matches('/');
+    println!(
+        r#"
+wukongim-gateway with its built-in development upstream: for development and tests only.
+Nothing is kept: messages and groups live in memory and end with this process.
+
+A token for the user alice, good for 24 hours:
+
+  {token}
+
+Paste this to send a message from alice to bob:
+
+  curl -sS {base}/api/v1/im/message/send -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' -d '{{"channelId":"bob","channelType":1,"payload":"eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ=="}}'
+
+and this to read it:
+
+  curl -sS '{base}/api/v1/im/message/sync?channelId=bob&channelType=1' -H 'Authorization: Bearer {token}'
+"#
+    );
+}

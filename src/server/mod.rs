@@ -1,0 +1,210 @@
+//! Serving: from a checked configuration to running listeners, and the graceful end of them.
+
+mod accept;
+mod banner;
+mod ops;
+mod signals;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::app::App;
+use crate::cli::{EXIT_INTERNAL, EXIT_UNAVAILABLE};
+use crate::config::{Generation, HttpUrl, Loaded, Settings, StoreUrl};
+use crate::embedded::{Dialect, Embedded, Options};
+use crate::store::Store;
+use crate::telemetry;
+
+pub use accept::run;
+pub use ops::{Readiness, router as ops_router};
+
+/// Serves until told to stop. `embedded` starts the development upstream of that generation and uses it.
+///
+/// Exit codes: 0 after a graceful end; 69 when an address cannot be bound or the store cannot be opened; 70 for what should
+/// never happen.
+pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
+    let Loaded {
+        mut settings,
+        warnings,
+        ..
+    } = loaded;
+    telemetry::init(&settings.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    // Held for the life of the process.
+    let _upstream = match start_embedded(embedded, &mut settings).await {
+        Ok(upstream) => upstream,
+        Err(problem) => return problem.exit(),
+    };
+    let running = match Running::start(settings).await {
+        Ok(running) => running,
+        Err(problem) => return problem.exit(),
+    };
+    if embedded.is_some() {
+        banner::print(&running.settings, running.address);
+    }
+    tracing::info!(listen = %running.address, ops_listen = %running.ops_address, "serving");
+    running.until_told().await;
+    tracing::info!("stopped");
+    ExitCode::SUCCESS
+}
+
+/// Why the gateway does not start.
+struct Problem {
+    text: String,
+    code: u8,
+}
+
+impl Problem {
+    fn unavailable(text: String) -> Self {
+        Self {
+            text,
+            code: EXIT_UNAVAILABLE,
+        }
+    }
+
+    fn exit(self) -> ExitCode {
+        eprintln!("error: {}", self.text);
+        ExitCode::from(self.code)
+    }
+}
+
+async fn start_embedded(
+    generation: Option<Generation>,
+    settings: &mut Settings,
+) -> Result<Option<Embedded>, Problem> {
+    let Some(generation) = generation else {
+        return Ok(None);
+    };
+    let dialect = match generation {
+        Generation::V2 => Dialect::V2,
+        Generation::V3 => Dialect::V3,
+    };
+    let options = Options::development(dialect);
+    let started = Embedded::start(options).await;
+    let upstream = started.map_err(|error| {
+        Problem::unavailable(format!("cannot start the built-in upstream: {error}"))
+    })?;
+    let url: HttpUrl = upstream.url().parse().map_err(|_| Problem {
+        text: "the built-in upstream has no usable address".to_owned(),
+        code: EXIT_INTERNAL,
+    })?;
+    settings.wukongim.api_urls = vec![url];
+    settings.wukongim.version = Some(generation);
+    settings.wukongim.manager_token = None;
+    settings.wukongim.manager_url = None;
+    Ok(Some(upstream))
+}
+
+/// A gateway with its listeners bound.
+struct Running {
+    settings: Settings,
+    address: SocketAddr,
+    ops_address: SocketAddr,
+    listener: TcpListener,
+    ops_listener: TcpListener,
+    app: App,
+}
+
+impl Running {
+    async fn start(settings: Settings) -> Result<Self, Problem> {
+        let url = match &settings.store.url {
+            StoreUrl::SqliteMemory => "sqlite::memory:".to_owned(),
+            StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
+        };
+        let store = Store::open(&url, settings.store.max_connections, settings.store.timeout).await;
+        let store = store
+            .map_err(|error| Problem::unavailable(format!("cannot open the store: {error}")))?;
+        let (listener, address) = bind("server.listen", settings.server.listen).await?;
+        let (ops_listener, ops_address) =
+            bind("server.ops_listen", settings.server.ops_listen).await?;
+        let app = App::new(settings.clone(), Arc::new(store)).map_err(|error| Problem {
+            text: error.to_string(),
+            code: EXIT_INTERNAL,
+        })?;
+        Ok(Self {
+            settings,
+            address,
+            ops_address,
+            listener,
+            ops_listener,
+            app,
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
+    /// finished within `drain_timeout`. A second signal ends it at once.
+    async fn until_told(self) {
+        let server = &self.settings.server;
+        let draining = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = watch::channel(false);
+        let ready = Readiness::new(self.app.clone(), draining.clone());
+        let (ops_stop, ops_stopped) = watch::channel(false);
+        let ops = tokio::spawn(accept::run(
+            self.ops_listener,
+            ops::router(ready),
+            ops_stopped,
+        ));
+        let api = tokio::spawn(accept::run(self.listener, self.app.router(), stopped));
+        find_upstream(self.app.clone());
+
+        signals::told_to_stop().await;
+        draining.store(true, Ordering::Relaxed);
+        tracing::info!("told to stop, draining");
+        let drain = async {
+            tokio::time::sleep(server.shutdown_delay).await;
+            let _ = stop.send(true);
+            if tokio::time::timeout(server.drain_timeout, api)
+                .await
+                .is_err()
+            {
+                tracing::warn!("drain_timeout passed, requests were cut off");
+            }
+            let _ = ops_stop.send(true);
+            let _ = tokio::time::timeout(Duration::from_millis(500), ops).await;
+        };
+        tokio::select! {
+            () = drain => {}
+            () = signals::told_to_stop() => tracing::warn!("told again, ending at once"),
+        }
+    }
+}
+
+/// Finds WuKongIM before the first request asks for it, and says so when it cannot.
+fn find_upstream(app: App) {
+    tokio::spawn(async move {
+        if let Err(error) = app.client().generation().await {
+            tracing::warn!(%error, "wukongim not found yet; looking again with each request");
+        }
+    });
+}
+
+async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
+    let problem = |error| Problem::unavailable(format!("cannot bind {key} {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(problem)?;
+    let address = listener.local_addr().map_err(problem)?;
+    Ok((listener, address))
+}
+
+/// The first address of a list that a browser or `curl` on this machine can reach.
+fn local(address: SocketAddr) -> Option<Url> {
+    let host = if address.ip().is_unspecified() {
+        "127.0.0.1".to_owned()
+    } else {
+        address.ip().to_string()
+    };
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    Url::parse(&format!("http://{host}:{}", address.port())).ok()
+}

@@ -1,0 +1,21 @@
+//! The whole API through a real listener, on the embedded upstream in both dialects.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod authorization;
+mod channels;
+mod confirmation;
+mod connection_config;
+mod envelope;
+mod hostile_input;
+mod idempotency;
+mod identity;
+mod im_token;
+mod messages_batch;
+mod messages_send;
+mod operations;
+mod support;
+mod sync;
+mod sync_foreign;
+mod system;
+mod upstream_failures;

@@ -1,0 +1,8 @@
+//! The harness: a real gateway on a real listener, in front of the embedded upstream.
+
+pub mod actors;
+pub mod answer;
+pub mod app;
+
+pub use app::TestApp;
+pub use wukongim_gateway::embedded::Dialect::{V2, V3};

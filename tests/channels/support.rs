@@ -286,23 +286,15 @@ fn channels(
 }
 
 fn client(upstream: &Embedded) -> wukongim::Client {
-    let url = |text: String| config::HttpUrl(text.parse().unwrap());
-    let manager_url = upstream.manager_url();
-    let settings = config::Wukongim {
-        api_urls: vec![url(upstream.url())],
-        version: config::Version::Auto,
-        manager_token: None,
-        manager_username: manager_url.as_ref().map(|_| "admin".into()),
-        manager_password: manager_url.as_ref().map(|_| "secret".into()),
-        manager_url: manager_url.map(url),
-        connect_timeout: Duration::from_secs(1),
-        timeout: UPSTREAM_TIMEOUT,
-        confirm: config::Confirm::Stored,
-        confirm_timeout: Duration::from_secs(2),
-        idempotency_window: Duration::from_mins(10),
-        idempotency_entries: 1000,
-        duplicate_check: config::DuplicateCheck::Memory,
-    };
+    let secret = "a-secret-of-the-tests-0123456789ab".to_owned();
+    let mut settings = config::Settings::builtin(&secret.into()).unwrap().wukongim;
+    settings.api_urls = vec![upstream.url().parse().unwrap()];
+    if let Some(url) = upstream.manager_url() {
+        settings.manager_url = Some(url.parse().unwrap());
+        settings.manager_username = Some("admin".into());
+        settings.manager_password = Some("secret".to_owned().into());
+    }
+    settings.timeout = UPSTREAM_TIMEOUT;
     let metrics = Arc::new(telemetry::Metrics::default());
     wukongim::Client::new(&settings, metrics).unwrap()
 }

@@ -1,0 +1,9 @@
+//! What owning means, against the embedded upstream in every shape the gateway meets: v2, v3, v3 with its manager port.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod crashes;
+mod create;
+mod delete;
+mod members;
+mod replicas;
+mod support;

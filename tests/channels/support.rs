@@ -1,0 +1,328 @@
+//! A store, an upstream and one or more gateways' worth of `Channels` over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sqlx::Connection as _;
+use wukongim_gateway::channels::{Actor, Channels, Error, Rules, Watch};
+use wukongim_gateway::domain::{ChannelId, Uid};
+use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
+use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
+use wukongim_gateway::{config, telemetry, wukongim};
+
+/// How long the gateway waits for an answer of the upstream.
+pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(400);
+/// The most members of a group.
+pub(crate) const GROUP_MEMBERS: usize = 5;
+/// The group most tests are about.
+pub(crate) const G: &str = "g-1";
+
+/// The upstreams of this world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    V2,
+    V3,
+    V3Manager,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 3] = [Self::V2, Self::V3, Self::V3Manager];
+
+    /// Whether this upstream tells who is a member.
+    pub(crate) fn tells_members(self) -> bool {
+        self != Self::V3
+    }
+
+    /// The call that adds members.
+    pub(crate) fn add_path(self) -> &'static str {
+        match self {
+            Self::V3Manager => "/manager/channels/2/g-1/subscribers/add",
+            _ => "/channel/subscriber_add",
+        }
+    }
+
+    /// The call that tells whether a group exists.
+    pub(crate) fn look_path(self) -> &'static str {
+        match self {
+            Self::V2 => "/cluster/channels?",
+            Self::V3 => "/message/send",
+            Self::V3Manager => "/manager/channels/2/g-1",
+        }
+    }
+}
+
+/// What the watch was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Told {
+    Changed(String),
+    Deleted(String),
+}
+
+#[derive(Default)]
+pub(crate) struct Recorder(Mutex<Vec<Told>>);
+
+impl Recorder {
+    pub(crate) fn take(&self) -> Vec<Told> {
+        std::mem::take(&mut self.0.lock())
+    }
+
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.0.lock().clone()
+    }
+}
+
+impl Watch for Recorder {
+    fn group_changed(&self, group: &ChannelId) {
+        self.0.lock().push(Told::Changed(group.to_string()));
+    }
+
+    fn group_deleted(&self, group: &ChannelId) {
+        self.0.lock().push(Told::Deleted(group.to_string()));
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) kind: Kind,
+    pub(crate) upstream: Embedded,
+    pub(crate) client: Arc<wukongim::Client>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) watch: Arc<Recorder>,
+    pub(crate) channels: Arc<Channels>,
+    folder: tempfile::TempDir,
+}
+
+pub(crate) fn id(text: &str) -> ChannelId {
+    ChannelId::parse(text, 255).unwrap()
+}
+
+pub(crate) fn uid(text: &str) -> Uid {
+    Uid::parse(text, 255).unwrap()
+}
+
+pub(crate) fn uids(texts: &[&str]) -> Vec<Uid> {
+    texts.iter().map(|text| uid(text)).collect()
+}
+
+impl World {
+    pub(crate) async fn start(kind: Kind) -> Self {
+        let options = match kind {
+            Kind::V2 => Options::new(Dialect::V2),
+            Kind::V3 => Options::new(Dialect::V3),
+            Kind::V3Manager => Options {
+                manager: Some(("admin".into(), "secret".into())),
+                ..Options::new(Dialect::V3)
+            },
+        };
+        let upstream = Embedded::start(options).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/gateway.db", folder.path().display());
+        let store = Store::open(&url, 4, Duration::from_secs(2)).await.unwrap();
+        let client = Arc::new(client(&upstream));
+        let (store, watch) = (Arc::new(store), Arc::new(Recorder::default()));
+        let channels = channels(&client, &store, &watch, false);
+        Self {
+            kind,
+            upstream,
+            client,
+            store,
+            watch,
+            channels,
+            folder,
+        }
+    }
+
+    /// One more gateway on the same store and upstream.
+    pub(crate) fn replica(&self) -> Arc<Channels> {
+        channels(&self.client, &self.store, &self.watch, false)
+    }
+
+    /// A gateway in mode `open` on the same store and upstream.
+    pub(crate) fn open_mode(&self) -> Arc<Channels> {
+        channels(&self.client, &self.store, &self.watch, true)
+    }
+
+    pub(crate) async fn create(&self, who: &str) -> Result<ChannelRecord, Error> {
+        create(&self.channels, who, G).await
+    }
+
+    pub(crate) async fn create_named(
+        &self,
+        who: &str,
+        name: Option<&str>,
+        avatar: Option<&str>,
+    ) -> Result<ChannelRecord, Error> {
+        let who = uid(who);
+        let (name, avatar) = (name.map(Into::into), avatar.map(Into::into));
+        self.channels.create(user(&who), &id(G), name, avatar).await
+    }
+
+    pub(crate) async fn delete(&self, who: &str) -> Result<(), Error> {
+        delete(&self.channels, who, G).await
+    }
+
+    pub(crate) async fn add(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
+        add(&self.channels, who, whom).await
+    }
+
+    pub(crate) async fn remove(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
+        remove(&self.channels, who, whom).await
+    }
+
+    /// The stage in the store.
+    pub(crate) async fn stage(&self) -> Option<ChannelStage> {
+        let record = self.store.channel(&id(G)).await.unwrap();
+        record.map(|record| record.state)
+    }
+
+    pub(crate) async fn owner(&self) -> Option<Uid> {
+        self.store.channel(&id(G)).await.unwrap()?.owner
+    }
+
+    /// The members upstream, sorted.
+    pub(crate) fn members(&self) -> Vec<String> {
+        let mut members = self.upstream.state().members(G);
+        members.sort();
+        members
+    }
+
+    pub(crate) fn is_disbanded(&self) -> bool {
+        let flags = self.upstream.state().flags(2, G);
+        flags.is_some_and(|flags| flags.disband)
+    }
+
+    /// Makes the group upstream past the gateway.
+    pub(crate) async fn made_by_somebody_else(&self, member: &str) {
+        self.client
+            .create_group(&id(G), &uid(member))
+            .await
+            .unwrap();
+        self.upstream.clear_calls();
+    }
+
+    /// The paths of the calls that changed a channel, in order.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let calls = self.upstream.calls().into_iter().map(|call| call.path);
+        calls
+            .filter(|path| {
+                path.starts_with("/channel") && path.contains("subscriber_")
+                    || path == "/channel"
+                    || path == "/channel/delete"
+                    || path.ends_with("/subscribers/add")
+                    || path.ends_with("/subscribers/remove")
+            })
+            .collect()
+    }
+
+    pub(crate) fn fault(&self, rule: Rule) {
+        self.upstream.faults().add(rule);
+    }
+
+    /// Makes the store refuse a change, as a full disk would.
+    pub(crate) async fn break_store(&self, event: &str) {
+        let sql = format!(
+            "CREATE TRIGGER broken BEFORE {event} BEGIN SELECT RAISE(ABORT, 'scripted'); END"
+        );
+        self.raw(sql).await;
+    }
+
+    pub(crate) async fn mend_store(&self) {
+        self.raw("DROP TRIGGER broken".into()).await;
+    }
+
+    async fn raw(&self, sql: String) {
+        let url = format!("sqlite://{}/gateway.db", self.folder.path().display());
+        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .unwrap();
+    }
+}
+
+/// An admin's uid; everybody else is none.
+pub(crate) const ADMIN: &str = "root";
+
+pub(crate) fn user(uid: &Uid) -> Actor<'_> {
+    Actor {
+        uid,
+        is_admin: uid.as_str() == ADMIN,
+    }
+}
+
+pub(crate) async fn create(
+    channels: &Channels,
+    who: &str,
+    group: &str,
+) -> Result<ChannelRecord, Error> {
+    let who = uid(who);
+    channels.create(user(&who), &id(group), None, None).await
+}
+
+pub(crate) async fn delete(channels: &Channels, who: &str, group: &str) -> Result<(), Error> {
+    channels.delete(user(&uid(who)), &id(group)).await
+}
+
+pub(crate) async fn add(channels: &Channels, who: &str, whom: &[&str]) -> Result<u64, Error> {
+    channels.add(user(&uid(who)), &id(G), &uids(whom)).await
+}
+
+pub(crate) async fn remove(channels: &Channels, who: &str, whom: &[&str]) -> Result<u64, Error> {
+    channels.remove(user(&uid(who)), &id(G), &uids(whom)).await
+}
+
+fn channels(
+    client: &Arc<wukongim::Client>,
+    store: &Arc<Store>,
+    watch: &Arc<Recorder>,
+    open: bool,
+) -> Arc<Channels> {
+    let rules = Rules {
+        group_members: GROUP_MEMBERS,
+        open,
+    };
+    let channels = Channels::new(client.clone(), store.clone(), watch.clone(), rules);
+    Arc::new(channels)
+}
+
+fn client(upstream: &Embedded) -> wukongim::Client {
+    let secret = "a-secret-of-the-tests-0123456789ab".to_owned();
+    let mut settings = config::Settings::builtin(&secret.into()).unwrap().wukongim;
+    settings.api_urls = vec![upstream.url().parse().unwrap()];
+    if let Some(url) = upstream.manager_url() {
+        settings.manager_url = Some(url.parse().unwrap());
+        settings.manager_username = Some("admin".into());
+        settings.manager_password = Some("secret".to_owned().into());
+    }
+    settings.timeout = UPSTREAM_TIMEOUT;
+    let metrics = Arc::new(telemetry::Metrics::default());
+    wukongim::Client::new(&settings, metrics).unwrap()
+}
+
+/// Runs a test in every kind of world.
+macro_rules! in_every_world {
+    ($(async fn $name:ident($world:ident) $body:block)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            for kind in $crate::support::Kind::ALL {
+                println!("{kind:?}");
+                let $world = $crate::support::World::start(kind).await;
+                $body
+            }
+        }
+    )*};
+}
+pub(crate) use in_every_world;
+
+/// Asserts that a result matches a pattern, and says what it was.
+macro_rules! assert_is {
+    ($result:expr, $pattern:pat) => {{
+        let result = $result;
+        assert!(
+            matches!(result, $pattern),
+            "{result:?} is not {}",
+            stringify!($pattern)
+        );
+    }};
+}
+pub(crate) use assert_is;

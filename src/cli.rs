@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::config::{self, Auth, Generation, Loaded, Problems, Sources};
+use crate::domain::Uid;
 
 /// Bad configuration or arguments.
 pub const EXIT_USAGE: u8 = 64;
@@ -178,6 +179,9 @@ pub fn run(
                     "auth.admin_roles and auth.admin_permissions are empty: nobody is an admin";
                 return fail(EXIT_USAGE, why);
             }
+            if let Err(problem) = Uid::parse(&uid, loaded.settings.limits.id_bytes) {
+                return fail(EXIT_USAGE, &format!("--uid {problem}"));
+            }
             match token(auth, &uid, admin, ttl) {
                 Ok(token) => print(&format!("{token}\n")),
                 Err(error) => fail(EXIT_INTERNAL, &format!("cannot sign: {error}")),
@@ -266,7 +270,7 @@ pub fn token(
 }
 
 /// An address to listen on as one to connect to.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -468,13 +468,13 @@ impl QueryFields {
             problems.add(name, Problem::NotNumber);
             return None;
         }
-        match text.parse::<u64>() {
-            Ok(number) if (min..=max).contains(&number) => Some(Some(number)),
-            _ => {
-                problems.add(name, Problem::OutOfRange { min, max });
-                None
-            }
+        // Only digits: what does not fit is more than any maximum.
+        let number = text.parse::<u64>().unwrap_or(u64::MAX);
+        if !(min..=max).contains(&number) {
+            problems.add(name, Problem::OutOfRange { min, max });
+            return None;
         }
+        Some(Some(number))
     }
 }
 

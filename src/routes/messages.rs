@@ -251,7 +251,7 @@ impl FromQuery for SyncMessagesRequest {
         let after = query.number("lastMessageSeq", 0, MAX_NUMBER, problems);
         let before = query.number("beforeMessageSeq", 1, MAX_NUMBER, problems);
         // More than the maximum means the maximum.
-        let limit = query.number("limit", 1, MAX_NUMBER, problems);
+        let limit = query.number("limit", 1, u64::MAX, problems);
         let position = match (after?.filter(|seq| *seq > 0), before?) {
             (Some(_), Some(_)) => {
                 problems.add("beforeMessageSeq", Problem::NotWith("lastMessageSeq"));

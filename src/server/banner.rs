@@ -11,13 +11,10 @@ const TTL: Duration = Duration::from_hours(24);
 
 /// Prints a ready token and two `curl` lines that send a message and read it.
 pub(super) fn print(settings: &Settings, address: SocketAddr) {
-    let Some(base) = super::local(address) else {
-        return;
-    };
     let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else {
         return;
     };
-    let base = base.as_str().trim_end_matches('/');
+    let base = format!("http://{}", cli::reachable(address));
     println!(
         r#"
 wukongim-gateway with its built-in development upstream: for development and tests only.

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use url::Url;
 
 use crate::app::App;
 use crate::cli::{EXIT_INTERNAL, EXIT_UNAVAILABLE};
@@ -192,19 +191,4 @@ async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr
     let listener = TcpListener::bind(address).await.map_err(problem)?;
     let address = listener.local_addr().map_err(problem)?;
     Ok((listener, address))
-}
-
-/// The first address of a list that a browser or `curl` on this machine can reach.
-fn local(address: SocketAddr) -> Option<Url> {
-    let host = if address.ip().is_unspecified() {
-        "127.0.0.1".to_owned()
-    } else {
-        address.ip().to_string()
-    };
-    let host = if host.contains(':') {
-        format!("[{host}]")
-    } else {
-        host
-    };
-    Url::parse(&format!("http://{host}:{}", address.port())).ok()
 }

@@ -178,6 +178,8 @@ pub(super) async fn channel_state(
 }
 
 /// `GET /channel/max_message_seq`: of a group, 0 where nothing was ever stored under the id's hash.
+///
+/// For an id under which nothing was ever written at all, v2 answers 400 `{"msg":"not found"}` (seen on a running server).
 pub(super) async fn max_message_seq(
     transport: &Transport,
     node: &Node,
@@ -187,6 +189,10 @@ pub(super) async fn max_message_seq(
     struct Max {
         message_seq: u64,
     }
+    #[derive(Deserialize)]
+    struct Words {
+        msg: String,
+    }
     let path = format!(
         "/channel/max_message_seq?channel_id={}&channel_type=2",
         encode(group.as_str())
@@ -194,6 +200,13 @@ pub(super) async fn max_message_seq(
     let answer = transport
         .call(node, Call::get("max_message_seq", path))
         .await?;
+    let unknown = answer.status == StatusCode::BAD_REQUEST
+        && answer
+            .json::<Words>()
+            .is_ok_and(|words| words.msg == "not found");
+    if unknown {
+        return Ok(0);
+    }
     Ok(data::<Max>(&answer)?.message_seq)
 }
 

@@ -263,9 +263,9 @@ async fn a_look_up_bears_the_request_id_of_who_began_it() {
     let cache = lookups(LONG, 1000);
     let id = HeaderValue::from_static("r-1");
     let seen = Arc::new(Mutex::new(None));
-    let sees = Arc::clone(&seen);
+    let told = Arc::clone(&seen);
     let look_up = || async move {
-        *sees.lock() = current_request_id();
+        *told.lock() = current_request_id();
         Ok(Found::new(1))
     };
     let answer = with_request_id(id.clone(), cache.get(&"k", look_up)).await;

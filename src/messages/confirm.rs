@@ -26,7 +26,7 @@ const LOOK: usize = 64;
 /// The largest answer to a look; a channel of larger messages is read in smaller steps.
 const LOOK_BYTES: usize = 2 * 1024 * 1024;
 /// How far two nodes' clocks may differ when a message's age is judged by its id.
-const CLOCK_SKEW_MS: u64 = 2000;
+pub(super) const CLOCK_SKEW_MS: u64 = 2000;
 /// Pages read backwards at the most when a channel is looked at for the first time.
 const BACK_PAGES: usize = 16;
 /// Below this the upstream counts as immediate: looks follow each other without a pause (timers tick in milliseconds).
@@ -89,12 +89,13 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// Sender and number must be the very ones, byte for byte, in either case; the page has checked the channel.
+    /// Sender and number must be the very ones, byte for byte, in either case; the page has checked the channel. By number
+    /// alone only what is as new as the send counts: a number may come back when its window has passed.
     fn is(&self, id: MessageId, from: &str, number: &str) -> bool {
         let own = from == self.sender.as_str() && number == self.number.as_str();
         own && match self.sought {
             Sought::Id(sought) => id == sought,
-            Sought::Number { .. } => true,
+            Sought::Number { .. } => id.unix_ms() >= self.sent_ms(),
         }
     }
 
@@ -328,16 +329,22 @@ impl Confirmer {
                 client_msg_no,
                 ..
             } = message;
-            let mine = state
-                .waiters
-                .iter()
-                .position(|waiter| waiter.is(*id, from_uid, client_msg_no));
-            if let Some(place) = mine {
+            let mut taken = false;
+            // A waiter who has given up may stand before the one who sent the same number again.
+            while !taken
+                && let Some(place) = state
+                    .waiters
+                    .iter()
+                    .position(|waiter| waiter.is(*id, from_uid, client_msg_no))
+            {
                 let waiter = state.waiters.swap_remove(place);
-                self.learn(started.saturating_duration_since(waiter.since));
-                let _ = waiter.found.send((*id, *seq));
-                found = true;
-            } else if !state.pending.is_empty() {
+                taken = waiter.found.send((*id, *seq)).is_ok();
+                if taken {
+                    self.learn(started.saturating_duration_since(waiter.since));
+                }
+            }
+            found |= taken;
+            if !taken && !state.pending.is_empty() {
                 let seen = Seen {
                     id: *id,
                     seq: *seq,

@@ -12,8 +12,8 @@ use wukongim_gateway::embedded::Fault;
 use crate::support::messages::{numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
 
-/// Short enough for a test to wait for it to pass.
-const SHORT: Duration = Duration::from_millis(150);
+/// Short enough for a test to wait for it, long enough for a busy machine to find what is there.
+const SHORT: Duration = Duration::from_millis(400);
 
 /// A v2 gateway with a short `confirm_timeout` and the group `g` of alice, bob and carol.
 async fn impatient() -> TestApp {
@@ -84,7 +84,7 @@ async fn a_retry_answers_the_first_when_it_turned_up_late() {
             alice.send_to_group("g", "the channel is known").await.ok();
         }
         let body = numbered(2, "g", "hi", "n");
-        let late = Fault::StoreLate(SHORT * 6);
+        let late = Fault::StoreLate(SHORT * 4);
         app.upstream.faults().once("/message/send", late);
         let answer = alice.send(&body).await;
         let before = app.stored_in("g").len();

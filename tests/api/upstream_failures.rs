@@ -11,20 +11,37 @@ use crate::support::answer::Answer;
 use crate::support::messages::{message, numbered, until};
 use crate::support::{TestApp, V2, V3};
 
-/// Deadlines short enough for a test to wait for them.
+/// A deadline short enough for a test to wait for it, and long enough for a busy machine to do something in it.
+const SHORT: Duration = Duration::from_millis(400);
+
 fn impatient(settings: &mut Settings) {
-    settings.wukongim.timeout = Duration::from_millis(300);
-    settings.wukongim.confirm_timeout = Duration::from_millis(150);
+    settings.wukongim.confirm_timeout = SHORT;
 }
 
+/// A gateway that looks for lost messages only shortly, and the group `g` of alice and bob.
 async fn start(dialect: Dialect) -> TestApp {
+    start_with(dialect, impatient).await
+}
+
+async fn start_with(dialect: Dialect, change: impl FnOnce(&mut Settings) + 'static) -> TestApp {
     let app = TestApp::builder()
         .upstream(dialect)
-        .config(impatient)
+        .config(change)
         .start()
         .await;
     app.group("g", "alice", &["bob"]).await;
     app
+}
+
+/// For upstreams that hang.
+fn hasty(settings: &mut Settings) {
+    impatient(settings);
+    settings.wukongim.timeout = SHORT;
+}
+
+/// For messages that never turn up.
+fn hopeless(settings: &mut Settings) {
+    settings.wukongim.confirm_timeout = Duration::from_millis(30);
 }
 
 /// A text of the upstream that no client may ever see.
@@ -210,7 +227,7 @@ async fn a_lost_answer_of_v3_is_asked_for_once_more() {
 #[tokio::test]
 async fn an_upstream_that_hangs_is_504_and_the_number_is_told() {
     for dialect in [V2, V3] {
-        let app = start(dialect).await;
+        let app = start_with(dialect, hasty).await;
         app.upstream.faults().once("/message/send", Fault::Hang);
         let body = message(2, "g", "hi");
         let answer = app
@@ -253,7 +270,7 @@ async fn permission_that_cannot_be_looked_up_is_503_and_nothing_is_sent() {
         Fault::Status(500, MARKER.into()),
         Fault::Status(400, MARKER.into()),
     ] {
-        let app = start(V2).await;
+        let app = start_with(V2, hasty).await;
         app.upstream
             .faults()
             .always("/cluster/channels", fault.clone());
@@ -286,7 +303,7 @@ async fn nonsense_and_unexpected_errors_are_502() {
                 r#"{"message_id":0,"message_seq":0,"reason":1}"#.to_owned(),
             ),
         ] {
-            let app = start(dialect).await;
+            let app = start_with(dialect, hopeless).await;
             app.upstream
                 .faults()
                 .always("/message/send", Fault::Status(status, body.clone()));
@@ -312,7 +329,7 @@ async fn every_5xx_says_the_endpoints_text_in_the_clients_language() {
             ("zh-CN", "发送消息失败"),
             ("en", "failed to send the message"),
         ] {
-            let app = start(V3).await;
+            let app = start_with(V3, hasty).await;
             app.upstream.faults().always("/message/send", fault.clone());
             let alice = app.user("alice");
             let request = alice

@@ -1,7 +1,5 @@
 //! Answers of v2 that never came, or came broken: the message is looked for by sender and number before anything is said.
 
-use std::time::Duration;
-
 use wukongim_gateway::embedded::{Fault, Rule};
 
 use super::{impatient, looked_before_sending, of_last_year};
@@ -53,7 +51,7 @@ async fn a_lost_answer_to_a_message_without_number_is_found_too() {
 #[tokio::test]
 async fn an_answer_that_does_not_come_in_time_is_looked_for() {
     let app = TestApp::builder()
-        .config(|settings| settings.wukongim.timeout = Duration::from_millis(300))
+        .config(|settings| settings.wukongim.timeout = super::SHORT)
         .start()
         .await;
     app.group("g", "alice", &[]).await;
@@ -81,7 +79,7 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
     ] {
         let app = TestApp::builder()
             .config(|settings| {
-                settings.wukongim.timeout = Duration::from_millis(300);
+                settings.wukongim.timeout = super::SHORT;
                 settings.wukongim.confirm_timeout = super::SHORT;
             })
             .start()

@@ -273,24 +273,27 @@ impl Confirmer {
         }
     }
 
-    async fn look_back(&self, watch: &Watch, next: &Next, mut low: u64, step: usize) {
+    async fn look_back(&self, watch: &Watch, next: &Next, mut low: u64, mut step: usize) {
         for _ in 0..BACK_PAGES {
             if low <= 1 {
                 return;
             }
             let from = low.saturating_sub(step as u64).max(1);
-            let Ok(page) = self
-                .page(
-                    next,
-                    Window::Up {
-                        from,
-                        until: Some(low),
-                    },
-                    step,
-                )
-                .await
-            else {
-                return;
+            let window = Window::Up {
+                from,
+                until: Some(low),
+            };
+            let page = match self.page(next, window, step).await {
+                Ok(page) => page,
+                Err(Error::TooLarge { .. }) if step > 1 => {
+                    step = (step / 4).max(1);
+                    continue;
+                }
+                Err(_) => {
+                    // What lies below was not read: the next look begins with the newest page again.
+                    watch.state.lock().top = None;
+                    return;
+                }
             };
             let passed = page
                 .messages

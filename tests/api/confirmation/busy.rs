@@ -74,6 +74,41 @@ async fn hundreds_of_messages_between_send_and_look_hide_nothing() {
 }
 
 #[tokio::test]
+async fn a_look_further_back_that_fails_is_made_again() {
+    let app = with_group().await;
+    // The first look finds the newest page; the one below it is what fails.
+    let fault = Rule::new("/channel/messagesync", Fault::Reset)
+        .skip(1)
+        .times(1);
+    let seq = held_send(&app, async || {
+        app.upstream.faults().add(fault);
+        app.chatter("g", 100);
+    })
+    .await;
+    assert_eq!(
+        (seq, app.upstream.faults().remaining()),
+        (1, 1),
+        "the hold alone is left"
+    );
+}
+
+#[tokio::test]
+async fn a_look_further_back_may_meet_larger_payloads() {
+    let app = with_group().await;
+    let seq = held_send(&app, async || {
+        for size in [64 * 1024, 1] {
+            for _ in 0..64 {
+                let mut noise = stored("g", "carol", "", "");
+                noise.payload = vec![b'x'; size];
+                app.upstream.state().store_message(noise);
+            }
+        }
+    })
+    .await;
+    assert_eq!(seq, 1);
+}
+
+#[tokio::test]
 async fn a_message_that_others_looks_passed_by_is_not_lost() {
     let app = with_group().await;
     app.user("alice").send_to_group("g", "known").await.ok();

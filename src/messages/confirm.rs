@@ -228,9 +228,18 @@ impl Confirmer {
     async fn look(self: Arc<Self>, watch: Arc<Watch>) {
         let mut pace = Pace::new(self.delay());
         let mut step = LOOK;
+        let mut doubted = false;
         loop {
             let Some(next) = Next::of(&watch) else { return };
             pace.pause(&next).await;
+            if !doubted && next.top.is_some() && next.oldest.elapsed() > self.timeout / 2 {
+                // Nearly too late: WuKongIM may have lost the channel and count from 1 again.
+                doubted = true;
+                if self.is_below_top(&next).await {
+                    watch.state.lock().top = None;
+                    continue;
+                }
+            }
             let started = Instant::now();
             let window = match next.top {
                 Some(top) => Window::Up {
@@ -266,11 +275,18 @@ impl Confirmer {
                 watch.state.lock().top = None;
             }
             if found {
+                doubted = false;
                 pace = Pace::new(self.delay());
             } else if !full {
                 pace.missed();
             }
         }
+    }
+
+    /// Whether the channel's newest message lies below what was seen of it before.
+    async fn is_below_top(&self, next: &Next) -> bool {
+        let newest = self.page(next, Window::Newest, 1).await;
+        newest.is_ok_and(|page| page.span.map(|(_, high)| high) < next.top)
     }
 
     async fn look_back(&self, watch: &Watch, next: &Next, mut low: u64, mut step: usize) {
@@ -385,6 +401,8 @@ struct Next {
     top: Option<u64>,
     /// Since when the newest waiter has waited.
     newest: Instant,
+    /// Since when the oldest one has.
+    oldest: Instant,
     /// The earliest time any sought message can have been given its id.
     earliest_ms: u64,
 }
@@ -407,6 +425,12 @@ impl Next {
                 .iter()
                 .map(|waiter| waiter.since)
                 .max()
+                .unwrap_or_else(Instant::now),
+            oldest: state
+                .waiters
+                .iter()
+                .map(|waiter| waiter.since)
+                .min()
                 .unwrap_or_else(Instant::now),
             earliest_ms: state
                 .waiters

@@ -75,11 +75,19 @@ impl Messages {
         wanted: Wanted<'_>,
         attempt: Attempt,
     ) -> Result<Option<Found>, Error> {
+        // Where no seq is the bound, its time is: a busy channel hides nothing.
+        let since = Reach::Since(attempt.sent_ms.saturating_sub(CLOCK_SKEW_MS));
         let Some(floor) = attempt.floor else {
-            // The channel was unknown before it: its time is the bound, or a busy channel hides it.
-            let since = attempt.sent_ms.saturating_sub(CLOCK_SKEW_MS);
-            return self.find_downwards(wanted, Reach::Since(since)).await;
+            return self.find_downwards(wanted, since).await;
         };
+        let newest = self
+            .client
+            .page(wanted.sender, wanted.channel, Window::Newest, 1, STEP_BYTES)
+            .await?;
+        if newest.span.is_none_or(|(_, high)| high < floor) {
+            // WuKongIM has lost the channel since, and counts from 1 again.
+            return self.find_downwards(wanted, since).await;
+        }
         let mut from = floor + 1;
         let mut step = STEP;
         loop {

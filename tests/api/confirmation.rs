@@ -206,6 +206,41 @@ async fn a_retry_that_cannot_look_sends_nothing() {
     assert_eq!(app.stored_in("g").len(), 1);
 }
 
+/// `g` with ten messages known to the gateway, then lost by the upstream and made again by its owner.
+async fn made_again() -> TestApp {
+    let app = impatient().await;
+    for _ in 0..10 {
+        app.user("alice").send_to_group("g", "before").await.ok();
+    }
+    app.upstream.state().forget_channel("g");
+    app.group("g", "alice", &["bob"]).await;
+    app
+}
+
+#[tokio::test]
+async fn a_group_that_was_lost_and_made_again_counts_from_one() {
+    let app = made_again().await;
+    for seq in 1..=3 {
+        let sent = app.user("alice").send_to_group("g", "after").await.ok();
+        assert_eq!(sent["messageSeq"], seq);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_in_a_group_that_was_made_again_looks_from_its_beginning() {
+    let app = made_again().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert_eq!(app.sends().len(), 1);
+}
+
 #[tokio::test]
 async fn a_banned_group_is_refused_before_anything_is_sent() {
     for dialect in [V2, V3] {

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::pace::Pace;
 use super::unix_ms;
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, Message, MessageId, Uid};
 use crate::telemetry::Metrics;
@@ -29,11 +30,6 @@ const LOOK_BYTES: usize = 2 * 1024 * 1024;
 pub(super) const CLOCK_SKEW_MS: u64 = 2000;
 /// Pages read backwards at the most when a channel is looked at for the first time.
 const BACK_PAGES: usize = 16;
-/// Below this the upstream counts as immediate: looks follow each other without a pause (timers tick in milliseconds).
-const IMMEDIATE: Duration = Duration::from_millis(2);
-/// The longest pause between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
 /// What a waiter knows of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sought {
@@ -231,7 +227,7 @@ impl Confirmer {
         let mut doubted = false;
         loop {
             let Some(next) = Next::of(&watch) else { return };
-            pace.pause(&next).await;
+            pace.pause(next.newest).await;
             if !doubted && next.top.is_some() && next.oldest.elapsed() > self.timeout / 2 {
                 // Nearly too late: WuKongIM may have lost the channel and count from 1 again.
                 doubted = true;
@@ -439,52 +435,5 @@ impl Next {
                 .min()
                 .unwrap_or_else(unix_ms),
         })
-    }
-}
-
-/// When to look next.
-struct Pace {
-    delay: Duration,
-    misses: u32,
-    last: Option<Instant>,
-}
-
-impl Pace {
-    fn new(delay: Duration) -> Self {
-        Self {
-            delay,
-            misses: 0,
-            last: None,
-        }
-    }
-
-    fn missed(&mut self) {
-        self.misses += 1;
-    }
-
-    /// Pauses until the next look is worth its while: not before three quarters of the usual delay have passed since the newest
-    /// waiter began, and after a miss a quarter of it later, half as much longer each time. Waiting for the newest lets one look
-    /// serve many; those before him wait at most that much longer, since whoever comes during the pause is not counted.
-    async fn pause(&mut self, next: &Next) {
-        let now = Instant::now();
-        let at = if self.delay < IMMEDIATE {
-            match self.misses {
-                0..4 => now,
-                misses => now + Duration::from_millis(1 << (misses - 4).min(5)),
-            }
-        } else {
-            let patient = next.newest + self.delay * 3 / 4;
-            let gap = (self.delay / 4)
-                .mul_f64(1.5_f64.powi(self.misses.min(8).cast_signed()))
-                .min(LONGEST_PAUSE);
-            match self.last {
-                None => patient,
-                Some(last) => (last + gap).max(now),
-            }
-        };
-        if at > now {
-            tokio::time::sleep_until(at.into()).await;
-        }
-        self.last = Some(Instant::now());
     }
 }

@@ -13,12 +13,25 @@ use crate::support::messages::{numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
 
 /// Short enough for a test to wait for it, long enough for a busy machine to find what is there.
-const SHORT: Duration = Duration::from_millis(400);
+const SHORT: Duration = Duration::from_secs(1);
 
 /// A v2 gateway with a short `confirm_timeout` and the group `g` of alice, bob and carol.
 async fn impatient() -> TestApp {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.confirm_timeout = SHORT)
+        .start()
+        .await;
+    app.group("g", "alice", &["bob", "carol"]).await;
+    app
+}
+
+/// The same with so much time that only what is never found is missed.
+async fn patient() -> TestApp {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.wukongim.confirm_timeout = SHORT * 20;
+            settings.server.request_timeout = SHORT * 60;
+        })
         .start()
         .await;
     app.group("g", "alice", &["bob", "carol"]).await;
@@ -84,7 +97,7 @@ async fn a_retry_answers_the_first_when_it_turned_up_late() {
             alice.send_to_group("g", "the channel is known").await.ok();
         }
         let body = numbered(2, "g", "hi", "n");
-        let late = Fault::StoreLate(SHORT * 4);
+        let late = Fault::StoreLate(SHORT * 3);
         app.upstream.faults().once("/message/send", late);
         let answer = alice.send(&body).await;
         let before = app.stored_in("g").len();

@@ -140,7 +140,7 @@ async fn of_two_payloads_with_one_number_at_once_one_is_sent() {
 #[tokio::test]
 async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
     let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(400))
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
         .start()
         .await;
     app.group("g", "alice", &[]).await;
@@ -212,7 +212,7 @@ async fn a_client_that_hung_up_sends_again_without_storing_twice() {
 #[tokio::test]
 async fn a_generated_number_told_with_a_504_can_be_sent_again() {
     let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(400))
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
         .start()
         .await;
     app.group("g", "alice", &[]).await;

@@ -12,7 +12,7 @@ use crate::support::messages::{message, numbered, until};
 use crate::support::{TestApp, V2, V3};
 
 /// A deadline short enough for a test to wait for it, and long enough for a busy machine to do something in it.
-const SHORT: Duration = Duration::from_millis(400);
+const SHORT: Duration = Duration::from_secs(1);
 
 fn impatient(settings: &mut Settings) {
     settings.wukongim.confirm_timeout = SHORT;
@@ -33,10 +33,16 @@ async fn start_with(dialect: Dialect, change: impl FnOnce(&mut Settings) + 'stat
     app
 }
 
-/// For upstreams that hang.
-fn hasty(settings: &mut Settings) {
-    impatient(settings);
-    settings.wukongim.timeout = SHORT;
+/// For an upstream that is to hang, and then is not waited for long.
+async fn start_for(fault: &Fault, dialect: Dialect) -> TestApp {
+    let hangs = *fault == Fault::Hang;
+    start_with(dialect, move |settings| {
+        impatient(settings);
+        if hangs {
+            settings.wukongim.timeout = SHORT;
+        }
+    })
+    .await
 }
 
 /// For messages that never turn up.
@@ -227,7 +233,7 @@ async fn a_lost_answer_of_v3_is_asked_for_once_more() {
 #[tokio::test]
 async fn an_upstream_that_hangs_is_504_and_the_number_is_told() {
     for dialect in [V2, V3] {
-        let app = start_with(dialect, hasty).await;
+        let app = start_for(&Fault::Hang, dialect).await;
         app.upstream.faults().once("/message/send", Fault::Hang);
         let body = message(2, "g", "hi");
         let answer = app
@@ -270,7 +276,7 @@ async fn permission_that_cannot_be_looked_up_is_503_and_nothing_is_sent() {
         Fault::Status(500, MARKER.into()),
         Fault::Status(400, MARKER.into()),
     ] {
-        let app = start_with(V2, hasty).await;
+        let app = start_for(&fault, V2).await;
         app.upstream
             .faults()
             .always("/cluster/channels", fault.clone());
@@ -329,7 +335,7 @@ async fn every_5xx_says_the_endpoints_text_in_the_clients_language() {
             ("zh-CN", "发送消息失败"),
             ("en", "failed to send the message"),
         ] {
-            let app = start_with(V3, hasty).await;
+            let app = start_for(&fault, V3).await;
             app.upstream.faults().always("/message/send", fault.clone());
             let alice = app.user("alice");
             let request = alice

@@ -5,14 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use wukongim_gateway::embedded::{Fault, Rule};
 
+use super::patient;
 use crate::support::TestApp;
 use crate::support::messages::{message, numbered, stored};
-
-async fn with_group() -> TestApp {
-    let app = TestApp::builder().start().await;
-    app.group("g", "alice", &["bob", "carol"]).await;
-    app
-}
 
 /// Sends `n-held` as alice; while WuKongIM has stored it and not yet answered, `meanwhile` happens. Gives its seq.
 async fn held_send(app: &TestApp, meanwhile: impl AsyncFnOnce()) -> u64 {
@@ -46,7 +41,7 @@ async fn held_send(app: &TestApp, meanwhile: impl AsyncFnOnce()) -> u64 {
 
 #[tokio::test]
 async fn a_channel_with_pages_of_history_is_no_matter_on_first_contact() {
-    let app = with_group().await;
+    let app = patient().await;
     app.chatter("g", 700);
     let sent = app.user("alice").send_to_group("g", "hi").await.ok();
     assert_eq!(sent["messageSeq"], 701);
@@ -56,7 +51,7 @@ async fn a_channel_with_pages_of_history_is_no_matter_on_first_contact() {
 #[tokio::test]
 async fn hundreds_of_messages_between_send_and_look_hide_nothing() {
     for known_before in [false, true] {
-        let app = with_group().await;
+        let app = patient().await;
         app.chatter("g", 200);
         if known_before {
             app.user("alice").send_to_group("g", "known").await.ok();
@@ -75,7 +70,7 @@ async fn hundreds_of_messages_between_send_and_look_hide_nothing() {
 
 #[tokio::test]
 async fn a_look_further_back_that_fails_is_made_again() {
-    let app = with_group().await;
+    let app = patient().await;
     // The first look finds the newest page; the one below it is what fails.
     let fault = Rule::new("/channel/messagesync", Fault::Reset)
         .skip(1)
@@ -94,7 +89,7 @@ async fn a_look_further_back_that_fails_is_made_again() {
 
 #[tokio::test]
 async fn a_look_further_back_may_meet_larger_payloads() {
-    let app = with_group().await;
+    let app = patient().await;
     let seq = held_send(&app, async || {
         for size in [64 * 1024, 1] {
             for _ in 0..64 {
@@ -110,7 +105,7 @@ async fn a_look_further_back_may_meet_larger_payloads() {
 
 #[tokio::test]
 async fn a_message_that_others_looks_passed_by_is_not_lost() {
-    let app = with_group().await;
+    let app = patient().await;
     app.user("alice").send_to_group("g", "known").await.ok();
     let seq = held_send(&app, async || {
         // Each of these is confirmed by looks that read over the held one.
@@ -125,7 +120,7 @@ async fn a_message_that_others_looks_passed_by_is_not_lost() {
 
 #[tokio::test]
 async fn a_late_message_is_found_above_what_came_before_it() {
-    let app = with_group().await;
+    let app = patient().await;
     app.user("alice").send_to_group("g", "known").await.ok();
     let late = Fault::StoreLate(Duration::from_millis(150));
     app.upstream
@@ -150,7 +145,7 @@ async fn a_late_message_is_found_above_what_came_before_it() {
 
 #[tokio::test]
 async fn a_channel_left_alone_for_a_thousand_messages_is_read_from_its_end() {
-    let app = with_group().await;
+    let app = patient().await;
     app.user("alice").send_to_group("g", "known").await.ok();
     for n in 0..2000 {
         let mut old = stored("g", "carol", "", "x");
@@ -167,7 +162,7 @@ async fn a_channel_left_alone_for_a_thousand_messages_is_read_from_its_end() {
 #[tokio::test]
 async fn large_payloads_in_the_channel_hide_nothing() {
     for known_before in [false, true] {
-        let app = with_group().await;
+        let app = patient().await;
         if known_before {
             app.user("alice").send_to_group("g", "known").await.ok();
         }
@@ -186,7 +181,7 @@ async fn large_payloads_in_the_channel_hide_nothing() {
 
 #[tokio::test]
 async fn many_senders_among_much_noise_all_get_their_own_seq() {
-    let app = with_group().await;
+    let app = patient().await;
     app.chatter("g", 300);
     let send = async |n: usize| {
         let text = format!("m{n}");

@@ -2,7 +2,7 @@
 
 use wukongim_gateway::embedded::{Fault, Rule};
 
-use super::{impatient, looked_before_sending, of_last_year};
+use super::{impatient, looked_before_sending, of_last_year, patient};
 use crate::support::TestApp;
 use crate::support::messages::{numbered, stored};
 
@@ -10,7 +10,7 @@ use crate::support::messages::{numbered, stored};
 async fn a_message_whose_answer_was_lost_is_found_and_answered() {
     for fault in [Fault::ResetAfter, Fault::HalfAnswer] {
         for known_before in [false, true] {
-            let app = impatient().await;
+            let app = patient().await;
             let alice = app.user("alice");
             if known_before {
                 alice.send_to_group("g", "known").await.ok();
@@ -36,7 +36,7 @@ async fn a_message_whose_answer_was_lost_is_found_and_answered() {
 
 #[tokio::test]
 async fn a_lost_answer_to_a_message_without_number_is_found_too() {
-    let app = impatient().await;
+    let app = patient().await;
     app.upstream
         .faults()
         .once("/message/send", Fault::ResetAfter);
@@ -77,9 +77,12 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
         (Fault::Garbage, 502, "upstream_error"),
         (Fault::Status(500, "{}".into()), 502, "upstream_error"),
     ] {
+        let hangs = fault == Fault::Hang;
         let app = TestApp::builder()
-            .config(|settings| {
-                settings.wukongim.timeout = super::SHORT;
+            .config(move |settings| {
+                if hangs {
+                    settings.wukongim.timeout = super::SHORT;
+                }
                 settings.wukongim.confirm_timeout = super::SHORT;
             })
             .start()
@@ -99,7 +102,7 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
 
 #[tokio::test]
 async fn a_refusal_is_not_looked_for() {
-    let app = impatient().await;
+    let app = patient().await;
     for body in [r#"{"msg":"不行","status":400}"#, "not even json"] {
         app.upstream
             .faults()
@@ -162,7 +165,7 @@ async fn somebody_elses_message_with_the_number_is_never_the_confirmation() {
 
 #[tokio::test]
 async fn somebody_elses_message_does_not_hide_the_own_one() {
-    let app = impatient().await;
+    let app = patient().await;
     for text in ["hi", "other"] {
         app.upstream
             .state()
@@ -198,8 +201,7 @@ async fn a_look_that_fails_is_made_again() {
         Fault::Garbage,
         Fault::Status(500, "{}".into()),
     ] {
-        let app = TestApp::builder().start().await;
-        app.group("g", "alice", &[]).await;
+        let app = patient().await;
         app.upstream
             .faults()
             .add(Rule::new("/channel/messagesync", fault.clone()).times(2));

@@ -130,7 +130,7 @@ async fn an_upstream_that_is_gone_is_told_with_an_entry_for_each() {
 #[tokio::test]
 async fn an_unconfirmed_message_of_a_batch_tells_its_number() {
     let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(400))
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
         .start()
         .await;
     app.group("g", "alice", &[]).await;

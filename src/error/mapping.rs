@@ -66,8 +66,14 @@ impl From<SendError> for Failure {
                 client_msg_no,
                 cause,
             } => {
-                let mut failure =
-                    Self::from(ApiError::MessageUnconfirmed).because(cause.to_string());
+                let code = match &cause {
+                    // An answer came, and it was an unexpected error or nonsense.
+                    Cause::NoAnswer(
+                        Error::Status(_) | Error::Decode(_) | Error::TooLarge { .. },
+                    ) => ApiError::UpstreamError,
+                    Cause::NoAnswer(_) | Cause::NeverSeen => ApiError::MessageUnconfirmed,
+                };
+                let mut failure = Self::from(code).because(cause.to_string());
                 if let Cause::NoAnswer(Error::Timeout) = cause {
                     failure.cause =
                         Some("no answer to the send in time, and not seen stored".into());

@@ -258,7 +258,7 @@ pub struct Failure {
     pub message: Option<Text>,
     /// `data` beside the failure: only batches and `/health` have it.
     pub data: Option<Box<RawValue>>,
-    /// `clientMsgNo` beside `code`, for [`ApiError::MessageUnconfirmed`].
+    /// `clientMsgNo` beside `code`: the message may have arrived, and is safely sent again with this number.
     pub client_msg_no: Option<ClientMsgNo>,
     /// What really happened, for the log alone.
     pub cause: Option<Cow<'static, str>>,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::pace::Pace;
 use super::unix_ms;
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, Message, MessageId, Uid};
 use crate::telemetry::Metrics;
@@ -26,14 +27,9 @@ const LOOK: usize = 64;
 /// The largest answer to a look; a channel of larger messages is read in smaller steps.
 const LOOK_BYTES: usize = 2 * 1024 * 1024;
 /// How far two nodes' clocks may differ when a message's age is judged by its id.
-const CLOCK_SKEW_MS: u64 = 2000;
+pub(super) const CLOCK_SKEW_MS: u64 = 2000;
 /// Pages read backwards at the most when a channel is looked at for the first time.
 const BACK_PAGES: usize = 16;
-/// Below this the upstream counts as immediate: looks follow each other without a pause (timers tick in milliseconds).
-const IMMEDIATE: Duration = Duration::from_millis(2);
-/// The longest pause between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
-
 /// What a waiter knows of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sought {
@@ -89,12 +85,13 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// Sender and number must be the very ones, byte for byte, in either case; the page has checked the channel.
+    /// Sender and number must be the very ones, byte for byte, in either case; the page has checked the channel. By number
+    /// alone only what is as new as the send counts: a number may come back when its window has passed.
     fn is(&self, id: MessageId, from: &str, number: &str) -> bool {
         let own = from == self.sender.as_str() && number == self.number.as_str();
         own && match self.sought {
             Sought::Id(sought) => id == sought,
-            Sought::Number { .. } => true,
+            Sought::Number { .. } => id.unix_ms() >= self.sent_ms(),
         }
     }
 
@@ -227,9 +224,18 @@ impl Confirmer {
     async fn look(self: Arc<Self>, watch: Arc<Watch>) {
         let mut pace = Pace::new(self.delay());
         let mut step = LOOK;
+        let mut doubted = false;
         loop {
             let Some(next) = Next::of(&watch) else { return };
-            pace.pause(&next).await;
+            pace.pause(next.newest).await;
+            if !doubted && next.top.is_some() && next.oldest.elapsed() > self.timeout / 2 {
+                // Nearly too late: WuKongIM may have lost the channel and count from 1 again.
+                doubted = true;
+                if self.is_below_top(&next).await {
+                    watch.state.lock().top = None;
+                    continue;
+                }
+            }
             let started = Instant::now();
             let window = match next.top {
                 Some(top) => Window::Up {
@@ -265,6 +271,7 @@ impl Confirmer {
                 watch.state.lock().top = None;
             }
             if found {
+                doubted = false;
                 pace = Pace::new(self.delay());
             } else if !full {
                 pace.missed();
@@ -272,24 +279,33 @@ impl Confirmer {
         }
     }
 
-    async fn look_back(&self, watch: &Watch, next: &Next, mut low: u64, step: usize) {
+    /// Whether the channel's newest message lies below what was seen of it before.
+    async fn is_below_top(&self, next: &Next) -> bool {
+        let newest = self.page(next, Window::Newest, 1).await;
+        newest.is_ok_and(|page| page.span.map(|(_, high)| high) < next.top)
+    }
+
+    async fn look_back(&self, watch: &Watch, next: &Next, mut low: u64, mut step: usize) {
         for _ in 0..BACK_PAGES {
             if low <= 1 {
                 return;
             }
             let from = low.saturating_sub(step as u64).max(1);
-            let Ok(page) = self
-                .page(
-                    next,
-                    Window::Up {
-                        from,
-                        until: Some(low),
-                    },
-                    step,
-                )
-                .await
-            else {
-                return;
+            let window = Window::Up {
+                from,
+                until: Some(low),
+            };
+            let page = match self.page(next, window, step).await {
+                Ok(page) => page,
+                Err(Error::TooLarge { .. }) if step > 1 => {
+                    step = (step / 4).max(1);
+                    continue;
+                }
+                Err(_) => {
+                    // What lies below was not read: the next look begins with the newest page again.
+                    watch.state.lock().top = None;
+                    return;
+                }
             };
             let passed = page
                 .messages
@@ -328,16 +344,22 @@ impl Confirmer {
                 client_msg_no,
                 ..
             } = message;
-            let mine = state
-                .waiters
-                .iter()
-                .position(|waiter| waiter.is(*id, from_uid, client_msg_no));
-            if let Some(place) = mine {
+            let mut taken = false;
+            // A waiter who has given up may stand before the one who sent the same number again.
+            while !taken
+                && let Some(place) = state
+                    .waiters
+                    .iter()
+                    .position(|waiter| waiter.is(*id, from_uid, client_msg_no))
+            {
                 let waiter = state.waiters.swap_remove(place);
-                self.learn(started.saturating_duration_since(waiter.since));
-                let _ = waiter.found.send((*id, *seq));
-                found = true;
-            } else if !state.pending.is_empty() {
+                taken = waiter.found.send((*id, *seq)).is_ok();
+                if taken {
+                    self.learn(started.saturating_duration_since(waiter.since));
+                }
+            }
+            found |= taken;
+            if !taken && !state.pending.is_empty() {
                 let seen = Seen {
                     id: *id,
                     seq: *seq,
@@ -375,6 +397,8 @@ struct Next {
     top: Option<u64>,
     /// Since when the newest waiter has waited.
     newest: Instant,
+    /// Since when the oldest one has.
+    oldest: Instant,
     /// The earliest time any sought message can have been given its id.
     earliest_ms: u64,
 }
@@ -398,6 +422,12 @@ impl Next {
                 .map(|waiter| waiter.since)
                 .max()
                 .unwrap_or_else(Instant::now),
+            oldest: state
+                .waiters
+                .iter()
+                .map(|waiter| waiter.since)
+                .min()
+                .unwrap_or_else(Instant::now),
             earliest_ms: state
                 .waiters
                 .iter()
@@ -405,52 +435,5 @@ impl Next {
                 .min()
                 .unwrap_or_else(unix_ms),
         })
-    }
-}
-
-/// When to look next.
-struct Pace {
-    delay: Duration,
-    misses: u32,
-    last: Option<Instant>,
-}
-
-impl Pace {
-    fn new(delay: Duration) -> Self {
-        Self {
-            delay,
-            misses: 0,
-            last: None,
-        }
-    }
-
-    fn missed(&mut self) {
-        self.misses += 1;
-    }
-
-    /// Pauses until the next look is worth its while: not before three quarters of the usual delay have passed since the newest
-    /// waiter began, and after a miss a quarter of it later, half as much longer each time. Waiting for the newest lets one look
-    /// serve many; those before him wait at most that much longer, since whoever comes during the pause is not counted.
-    async fn pause(&mut self, next: &Next) {
-        let now = Instant::now();
-        let at = if self.delay < IMMEDIATE {
-            match self.misses {
-                0..4 => now,
-                misses => now + Duration::from_millis(1 << (misses - 4).min(5)),
-            }
-        } else {
-            let patient = next.newest + self.delay * 3 / 4;
-            let gap = (self.delay / 4)
-                .mul_f64(1.5_f64.powi(self.misses.min(8).cast_signed()))
-                .min(LONGEST_PAUSE);
-            match self.last {
-                None => patient,
-                Some(last) => (last + gap).max(now),
-            }
-        };
-        if at > now {
-            tokio::time::sleep_until(at.into()).await;
-        }
-        self.last = Some(Instant::now());
     }
 }

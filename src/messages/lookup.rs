@@ -1,9 +1,10 @@
 //! Looking for a message by its number: one whose answer was lost earlier, or (`duplicate_check = "upstream"`) one that another
 //! replica or an earlier process sent.
 
+use super::Stored;
+use super::confirm::CLOCK_SKEW_MS;
 use super::ledger::Attempt;
 use super::send::Messages;
-use super::{Stored, unix_ms};
 use crate::domain::{Channel, ClientMsgNo, Message, Payload, Uid};
 use crate::wukongim::{Error, Window};
 
@@ -20,6 +21,24 @@ pub(super) enum Found {
     Same(Stored),
     /// The same sender used the number for another payload.
     OtherPayload,
+}
+
+/// How far down a channel is looked through.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// This many of its newest messages.
+    Newest(u64),
+    /// Everything whose id was made at this time or later, in Unix milliseconds.
+    Since(u64),
+}
+
+impl Reach {
+    fn covers(self, message: &Message) -> bool {
+        match self {
+            Self::Newest(_) => true,
+            Self::Since(ms) => message.id.unix_ms() >= ms,
+        }
+    }
 }
 
 /// What is looked for; somebody else's message with the same number is not seen at all.
@@ -56,14 +75,19 @@ impl Messages {
         wanted: Wanted<'_>,
         attempt: Attempt,
     ) -> Result<Option<Found>, Error> {
+        // Where no seq is the bound, its time is: a busy channel hides nothing.
+        let since = Reach::Since(attempt.sent_ms.saturating_sub(CLOCK_SKEW_MS));
         let Some(floor) = attempt.floor else {
-            let age_ms = unix_ms().saturating_sub(attempt.sent_ms);
-            tracing::debug!(
-                age_ms,
-                "looking for an attempt in a channel that was unknown before it"
-            );
-            return self.find_newest(wanted).await;
+            return self.find_downwards(wanted, since).await;
         };
+        let newest = self
+            .client
+            .page(wanted.sender, wanted.channel, Window::Newest, 1, STEP_BYTES)
+            .await?;
+        if newest.span.is_none_or(|(_, high)| high < floor) {
+            // WuKongIM has lost the channel since, and counts from 1 again.
+            return self.find_downwards(wanted, since).await;
+        }
         let mut from = floor + 1;
         let mut step = STEP;
         loop {
@@ -91,6 +115,14 @@ impl Messages {
 
     /// Looks through the channel's newest 1,000 messages, newest first.
     pub(super) async fn find_newest(&self, wanted: Wanted<'_>) -> Result<Option<Found>, Error> {
+        self.find_downwards(wanted, Reach::Newest(NEWEST)).await
+    }
+
+    async fn find_downwards(
+        &self,
+        wanted: Wanted<'_>,
+        reach: Reach,
+    ) -> Result<Option<Found>, Error> {
         let mut window = Window::Newest;
         let mut step = STEP;
         let mut lowest_wanted = None;
@@ -119,15 +151,22 @@ impl Messages {
                 .messages
                 .iter()
                 .rev()
-                .find(|message| wanted.is(message))
+                .find(|message| wanted.is(message) && reach.covers(message))
             {
                 return Ok(Some(wanted.found(message)));
             }
             let Some((low, high)) = page.span else {
                 return Ok(None);
             };
-            let stop = *lowest_wanted.get_or_insert(high.saturating_sub(NEWEST) + 1);
-            if low <= stop {
+            let stop = *lowest_wanted.get_or_insert(match reach {
+                Reach::Newest(count) => high.saturating_sub(count) + 1,
+                Reach::Since(_) => 1,
+            });
+            let passed = page
+                .messages
+                .first()
+                .is_some_and(|oldest| !reach.covers(oldest));
+            if low <= stop || passed {
                 return Ok(None);
             }
             let from = low.saturating_sub(step as u64).max(stop);

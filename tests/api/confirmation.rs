@@ -1,1 +1,342 @@
-//! To be written.
+//! Seeing a message stored (v2): the real seq or the truth about why there is none.
+
+mod busy;
+mod lost_answers;
+mod pace;
+
+use std::time::Duration;
+
+use serde_json::json;
+use wukongim_gateway::embedded::Fault;
+
+use crate::support::messages::{numbered, stored, until};
+use crate::support::{TestApp, V2, V3};
+
+/// Short enough for a test to wait for it, long enough for a busy machine to find what is there.
+const SHORT: Duration = Duration::from_secs(1);
+
+/// A v2 gateway with a short `confirm_timeout` and the group `g` of alice, bob and carol.
+async fn impatient() -> TestApp {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.confirm_timeout = SHORT)
+        .start()
+        .await;
+    app.group("g", "alice", &["bob", "carol"]).await;
+    app
+}
+
+/// The same with so much time that only what is never found is missed.
+async fn patient() -> TestApp {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.wukongim.confirm_timeout = SHORT * 20;
+            settings.server.request_timeout = SHORT * 60;
+        })
+        .start()
+        .await;
+    app.group("g", "alice", &["bob", "carol"]).await;
+    app
+}
+
+/// Whether the request that sent the first of the recorded messages had looked for it before. Looks for a confirmation are
+/// nobody's own and bear no request id.
+fn looked_before_sending(app: &TestApp) -> bool {
+    let calls = app.upstream.calls();
+    let sent = calls
+        .iter()
+        .position(|call| call.path == "/message/send")
+        .unwrap();
+    calls[..sent].iter().any(|call| {
+        call.path == "/channel/messagesync" && call.request_id == calls[sent].request_id
+    })
+}
+
+#[tokio::test]
+async fn a_dropped_message_is_unconfirmed_and_its_number_told() {
+    let app = impatient().await;
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+    let answer = answer.fails(504, "message_unconfirmed");
+    assert_eq!(answer.body["clientMsgNo"], "n");
+    assert_eq!(answer.body["message"], "发送消息失败");
+    assert!(answer.body.get("data").is_none(), "{answer:#?}");
+    assert!(app.stored_in("g").is_empty());
+}
+
+#[tokio::test]
+async fn a_retry_looks_for_the_first_before_it_sends() {
+    for known_before in [false, true] {
+        let app = impatient().await;
+        let alice = app.user("alice");
+        if known_before {
+            alice.send_to_group("g", "the channel is known").await.ok();
+        }
+        let body = numbered(2, "g", "hi", "n");
+        app.upstream
+            .faults()
+            .once("/message/send", Fault::DropMessage);
+        alice.send(&body).await.fails(504, "message_unconfirmed");
+        app.upstream.clear_calls();
+        let sent = alice.send(&body).await.ok();
+        assert!(looked_before_sending(&app));
+        assert_eq!(app.sends().len(), 1);
+        let stored = app.stored_in("g");
+        assert_eq!(stored.len(), 1 + usize::from(known_before));
+        assert_eq!(sent["messageSeq"], stored.last().unwrap().2);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_answers_the_first_when_it_turned_up_late() {
+    for known_before in [false, true] {
+        let app = impatient().await;
+        let alice = app.user("alice");
+        if known_before {
+            alice.send_to_group("g", "the channel is known").await.ok();
+        }
+        let body = numbered(2, "g", "hi", "n");
+        let late = Fault::StoreLate(SHORT * 3);
+        app.upstream.faults().once("/message/send", late);
+        let answer = alice.send(&body).await;
+        let before = app.stored_in("g").len();
+        answer.fails(504, "message_unconfirmed");
+        until(|| app.stored_in("g").len() == before + 1).await;
+        // More pages than one lie above it.
+        app.chatter("g", 300);
+        app.upstream.clear_calls();
+        let sent = alice.send(&body).await.ok();
+        assert_eq!(sent["messageSeq"], before + 1);
+        assert!(app.sends().is_empty());
+        // And from now on it is simply known.
+        app.upstream.clear_calls();
+        assert_eq!(alice.send(&body).await.ok(), sent);
+        assert_eq!(app.looks(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_in_a_very_busy_channel_still_finds_the_first() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    app.chatter("g", 2500);
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert_eq!(app.sends().len(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_does_not_take_an_older_message_for_the_first() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream.state().store_message(of_last_year("hi"));
+    app.upstream.state().store_message(of_last_year("other"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 3);
+}
+
+/// A message of alice herself, with the number `n`, of a time long before this process.
+fn of_last_year(text: &str) -> wukongim_gateway::embedded::StoredMessage {
+    let mut message = stored("g", "alice", "n", text);
+    message.message_id = Some(1_900_000_000_000_000_000);
+    message
+}
+
+#[tokio::test]
+async fn a_retry_takes_nobody_elses_message_for_the_first() {
+    for known_before in [false, true] {
+        let app = impatient().await;
+        let alice = app.user("alice");
+        if known_before {
+            alice.send_to_group("g", "the channel is known").await.ok();
+        }
+        let body = numbered(2, "g", "hi", "n");
+        app.upstream
+            .faults()
+            .once("/message/send", Fault::DropMessage);
+        alice.send(&body).await.fails(504, "message_unconfirmed");
+        // The same number, with the same and with another payload; and almost the same number by herself.
+        for (from, number, text) in [
+            ("bob", "n", "hi"),
+            ("bob", "n", "other"),
+            ("alice", "N", "hi"),
+        ] {
+            app.upstream
+                .state()
+                .store_message(stored("g", from, number, text));
+        }
+        let seq = app.stored_in("g").len() as u64 + 1;
+        let sent = alice.send(&body).await.ok();
+        assert_eq!(sent["messageSeq"], seq);
+        assert_eq!(
+            app.stored_in("g").last().unwrap(),
+            &("alice".into(), "n".into(), seq)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
+    let app = impatient().await;
+    let alice = app.user("alice");
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
+    answer.fails(504, "message_unconfirmed");
+    app.upstream.clear_calls();
+    let answer = alice.send(&numbered(2, "g", "other", "n")).await;
+    answer.fails(409, "message_conflict");
+    assert!(app.sends().is_empty());
+}
+
+#[tokio::test]
+async fn a_retry_that_cannot_look_sends_nothing() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream.clear_calls();
+    app.upstream
+        .faults()
+        .always("/channel/messagesync", Fault::Reset);
+    alice.send(&body).await.fails(503, "upstream_unavailable");
+    assert!(app.sends().is_empty());
+    app.upstream.faults().clear();
+    alice.send(&body).await.ok();
+    assert_eq!(app.stored_in("g").len(), 1);
+}
+
+/// `g` with ten messages known to the gateway, then lost by the upstream and made again by its owner.
+async fn made_again() -> TestApp {
+    let app = impatient().await;
+    for _ in 0..10 {
+        app.user("alice").send_to_group("g", "before").await.ok();
+    }
+    app.upstream.state().forget_channel("g");
+    app.group("g", "alice", &["bob"]).await;
+    app
+}
+
+#[tokio::test]
+async fn a_group_that_was_lost_and_made_again_counts_from_one() {
+    let app = made_again().await;
+    for seq in 1..=3 {
+        let sent = app.user("alice").send_to_group("g", "after").await.ok();
+        assert_eq!(sent["messageSeq"], seq);
+    }
+}
+
+#[tokio::test]
+async fn a_retry_in_a_group_that_was_made_again_looks_from_its_beginning() {
+    let app = made_again().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert_eq!(app.sends().len(), 1);
+}
+
+#[tokio::test]
+async fn a_banned_group_is_refused_before_anything_is_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        app.upstream.state().ban_group("g", true);
+        let answer = app.user("alice").send_to_group("g", "hi").await;
+        answer.fails(403, "channel_banned");
+        assert!(app.stored_in("g").is_empty(), "{dialect:?}");
+        if dialect == V2 {
+            app.nothing_was_written();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_disbanded_group_is_refused_before_anything_is_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        app.upstream.state().disband("g");
+        let answer = app.user("alice").send_to_group("g", "hi").await;
+        answer.fails(404, "channel_not_found");
+        assert!(app.stored_in("g").is_empty(), "{dialect:?}");
+        if dialect == V2 {
+            app.nothing_was_written();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_ban_that_came_after_the_facts_were_looked_up_is_told() {
+    let app = impatient().await;
+    let alice = app.user("alice");
+    alice
+        .send_to_group("g", "the facts are known now")
+        .await
+        .ok();
+    app.upstream.state().ban_group("g", true);
+    app.upstream.clear_calls();
+    let body = numbered(2, "g", "hi", "n");
+    let answer = alice.send(&body).await.fails(403, "channel_banned");
+    assert!(answer.body.get("clientMsgNo").is_none());
+    assert_eq!(app.sends().len(), 1, "the old facts let it through");
+    // The next one is refused at once.
+    alice.send(&body).await.fails(403, "channel_banned");
+    assert_eq!(app.sends().len(), 1);
+    // Once the ban is lifted and the facts are no longer believed, the same number goes through.
+    app.upstream.state().ban_group("g", false);
+    app.user("alice").add("g", &["dave"]).await.ok();
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 2);
+}
+
+#[tokio::test]
+async fn a_disbanding_that_came_after_the_facts_were_looked_up_is_told() {
+    let app = impatient().await;
+    let alice = app.user("alice");
+    alice
+        .send_to_group("g", "the facts are known now")
+        .await
+        .ok();
+    app.upstream.state().disband("g");
+    app.upstream.clear_calls();
+    let body = numbered(2, "g", "hi", "n");
+    for _ in 0..2 {
+        alice.send(&body).await.fails(404, "channel_not_found");
+        assert_eq!(app.sends().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn why_a_message_is_missing_may_stay_unknown() {
+    let app = impatient().await;
+    let alice = app.user("alice");
+    alice
+        .send_to_group("g", "the facts are known now")
+        .await
+        .ok();
+    app.upstream.state().ban_group("g", true);
+    app.upstream
+        .faults()
+        .always("/cluster/channels", Fault::Reset);
+    let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
+    let answer = answer.fails(504, "message_unconfirmed");
+    assert_eq!(answer.body["clientMsgNo"], json!("n"));
+}

@@ -1,1 +1,373 @@
-//! To be written.
+//! One number, one message: repeats, conflicts, concurrent duplicates, restarts.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use wukongim_gateway::config::{Confirm, DuplicateCheck};
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::messages::{message, numbered, stored, until};
+use crate::support::{TestApp, V2, V3};
+
+#[tokio::test]
+async fn the_same_number_gets_the_same_answer_and_is_stored_once() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        let body = numbered(2, "g", "hi", "n-1");
+        let first = app.user("alice").send(&body).await.ok();
+        app.user("bob").send_to_group("g", "in between").await.ok();
+        for _ in 0..3 {
+            assert_eq!(
+                app.user("alice").send(&body).await.ok(),
+                first,
+                "{dialect:?}"
+            );
+        }
+        assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_used_for_another_payload_is_a_conflict() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let alice = app.user("alice");
+        let first = alice.send(&numbered(1, "bob", "one", "n-1")).await.ok();
+        for _ in 0..2 {
+            let answer = alice.send(&numbered(1, "bob", "other", "n-1")).await;
+            answer.fails(409, "message_conflict");
+        }
+        let again = alice.send(&numbered(1, "bob", "one", "n-1")).await.ok();
+        assert_eq!(again, first, "{dialect:?}");
+        assert_eq!(
+            app.upstream.state().messages_between("alice", "bob").len(),
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn numbers_are_the_senders_own_and_the_channels_own() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        app.group("h", "alice", &[]).await;
+        let (alice, bob) = (app.user("alice"), app.user("bob"));
+        assert_eq!(
+            alice.send(&numbered(2, "g", "a", "n")).await.ok()["messageSeq"],
+            1
+        );
+        assert_eq!(
+            bob.send(&numbered(2, "g", "b", "n")).await.ok()["messageSeq"],
+            2
+        );
+        assert_eq!(
+            alice.send(&numbered(2, "h", "c", "n")).await.ok()["messageSeq"],
+            1
+        );
+        // One conversation, two senders.
+        assert_eq!(
+            alice.send(&numbered(1, "bob", "d", "n")).await.ok()["messageSeq"],
+            1
+        );
+        assert_eq!(
+            bob.send(&numbered(1, "alice", "e", "n")).await.ok()["messageSeq"],
+            2
+        );
+        assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_admins_number_is_the_one_of_the_user_he_sends_as() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["root"]).await;
+        let body = numbered(2, "g", "hi", "n");
+        let first = app.user("alice").send(&body).await.ok();
+        let mut as_alice = body.clone();
+        as_alice["fromUid"] = json!("alice");
+        assert_eq!(app.admin().send(&as_alice).await.ok(), first, "{dialect:?}");
+        assert_eq!(app.admin().send(&body).await.ok()["messageSeq"], 2);
+    }
+}
+
+#[tokio::test]
+async fn concurrent_duplicates_store_one_message_and_all_get_its_answer() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let body = numbered(2, "g", "hi", "n-1");
+        let alice = app.user("alice");
+        let answers = join_all((0..16).map(|_| alice.send(&body))).await;
+        let answers: Vec<_> = answers
+            .into_iter()
+            .map(super::support::answer::Answer::ok)
+            .collect();
+        assert!(
+            answers.iter().all(|answer| *answer == answers[0]),
+            "{answers:#?}"
+        );
+        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+        if dialect == V2 {
+            assert_eq!(app.sends().len(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_payloads_with_one_number_at_once_one_is_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let alice = app.user("alice");
+        let bodies = [
+            numbered(1, "bob", "one", "n"),
+            numbered(1, "bob", "two", "n"),
+        ];
+        let answers = join_all(bodies.iter().map(|body| alice.send(body))).await;
+        let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 409], "{dialect:?}: {answers:#?}");
+        assert_eq!(
+            app.upstream.state().messages_between("alice", "bob").len(),
+            1
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    let answers = join_all((0..3).map(|_| alice.send(&body))).await;
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 504], "{answers:#?}");
+    assert_eq!(app.stored_in("g").len(), 1);
+}
+
+#[tokio::test]
+async fn a_removed_member_repeating_himself_is_refused() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        let body = numbered(2, "g", "hi", "n");
+        app.user("bob").send(&body).await.ok();
+        app.user("alice").remove("g", &["bob"]).await.ok();
+        app.user("bob").send(&body).await.fails(403, "not_a_member");
+        app.user("alice").add("g", &["bob"]).await.ok();
+        assert_eq!(app.user("bob").send(&body).await.ok()["messageSeq"], 1);
+        app.user("alice").delete_group("g").await.ok();
+        app.user("bob")
+            .send(&body)
+            .await
+            .fails(404, "channel_not_found");
+        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn after_the_window_a_number_is_new() {
+    let window = Duration::from_millis(20);
+    let app = TestApp::builder()
+        .config(move |settings| settings.wukongim.idempotency_window = window)
+        .start()
+        .await;
+    let body = numbered(1, "bob", "hi", "n");
+    assert_eq!(app.user("alice").send(&body).await.ok()["messageSeq"], 1);
+    tokio::time::sleep(window * 2).await;
+    assert_eq!(app.user("alice").send(&body).await.ok()["messageSeq"], 2);
+    tokio::time::sleep(window * 2).await;
+    let other = numbered(1, "bob", "other", "n");
+    assert_eq!(app.user("alice").send(&other).await.ok()["messageSeq"], 3);
+}
+
+#[tokio::test]
+async fn a_client_that_hung_up_sends_again_without_storing_twice() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let answer = Fault::HoldAnswer("answer".into());
+        app.upstream
+            .faults()
+            .add(Rule::new("/message/send", answer).containing("n-1"));
+        let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
+        let held = app.upstream.faults().wait_held("answer", 1);
+        alice.send_and_hang_up(&body, held).await;
+        app.upstream.faults().clear();
+        assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{dialect:?}");
+        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_generated_number_told_with_a_504_can_be_sent_again() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    let alice = app.user("alice");
+    let answer = alice
+        .send(&message(2, "g", "hi"))
+        .await
+        .fails(504, "message_unconfirmed");
+    let number = answer.body["clientMsgNo"].as_str().unwrap().to_owned();
+    assert_eq!(app.sends()[0].body["client_msg_no"], *number);
+    // It turns up after all.
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", &number, "hi"));
+    let again = alice.send(&numbered(2, "g", "hi", &number)).await.ok();
+    assert_eq!(again["messageSeq"], 1);
+    assert_eq!((app.stored_in("g").len(), app.sends().len()), (1, 1));
+}
+
+/// The gateway starts anew in front of the same WuKongIM, with the same store.
+async fn restarted(app: TestApp, check: DuplicateCheck) -> TestApp {
+    let TestApp {
+        upstream, store, ..
+    } = app;
+    upstream.clear_calls();
+    TestApp::builder()
+        .store(store)
+        .config(move |settings| settings.wukongim.duplicate_check = check)
+        .start_on(upstream)
+        .await
+}
+
+#[tokio::test]
+async fn looking_upstream_recognises_a_number_across_a_restart() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    let body = numbered(2, "g", "hi", "n");
+    let first = app.user("alice").send(&body).await.ok();
+    // Somebody else's message with this number is not seen at all, whatever is in it.
+    for text in ["hi", "other"] {
+        app.upstream
+            .state()
+            .store_message(stored("g", "bob", "n", text));
+    }
+    let app = restarted(app, DuplicateCheck::Upstream).await;
+    assert_eq!(app.user("alice").send(&body).await.ok(), first);
+    let other = numbered(2, "g", "other", "n");
+    app.user("alice")
+        .send(&other)
+        .await
+        .fails(409, "message_conflict");
+    assert!(app.sends().is_empty());
+    // Near, but not the same number.
+    let near = app
+        .user("alice")
+        .send(&numbered(2, "g", "hi", "N"))
+        .await
+        .ok();
+    assert_eq!(near["messageSeq"], 4);
+}
+
+#[tokio::test]
+async fn a_foreign_message_with_the_number_is_no_duplicate_when_looking_upstream() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    for text in ["hi", "other"] {
+        app.upstream
+            .state()
+            .store_message(stored("g", "bob", "n", text));
+    }
+    let app = restarted(app, DuplicateCheck::Upstream).await;
+    let sent = app
+        .user("alice")
+        .send(&numbered(2, "g", "hi", "n"))
+        .await
+        .ok();
+    assert_eq!(sent["messageSeq"], 3);
+    assert_eq!(app.stored_in("g")[2].0, "alice");
+}
+
+#[tokio::test]
+async fn looking_upstream_reaches_the_newest_thousand() {
+    for (others, again) in [(999, 1), (1000, 1002)] {
+        let app = TestApp::start(V2).await;
+        app.group("g", "alice", &["carol"]).await;
+        let body = numbered(2, "g", "hi", "n");
+        app.user("alice").send(&body).await.ok();
+        app.chatter("g", others);
+        let app = restarted(app, DuplicateCheck::Upstream).await;
+        let sent = app.user("alice").send(&body).await.ok();
+        assert_eq!(sent["messageSeq"], again, "{others} in between");
+    }
+}
+
+#[tokio::test]
+async fn memory_alone_ends_with_the_process() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &[]).await;
+    let body = numbered(2, "g", "hi", "n");
+    app.user("alice").send(&body).await.ok();
+    let app = restarted(app, DuplicateCheck::Memory).await;
+    assert_eq!(app.user("alice").send(&body).await.ok()["messageSeq"], 2);
+    let first = app
+        .upstream
+        .calls()
+        .iter()
+        .position(|call| call.path == "/channel/messagesync");
+    let sent = app
+        .upstream
+        .calls()
+        .iter()
+        .position(|call| call.path == "/message/send");
+    assert!(sent < first, "nothing is looked for before the send");
+}
+
+#[tokio::test]
+async fn v3_recognises_a_number_across_a_restart_by_itself() {
+    let app = TestApp::start(V3).await;
+    app.group("g", "alice", &[]).await;
+    let body = numbered(2, "g", "hi", "n");
+    let first = app.user("alice").send(&body).await.ok();
+    let app = restarted(app, DuplicateCheck::Memory).await;
+    assert_eq!(app.user("alice").send(&body).await.ok(), first);
+    let other = numbered(2, "g", "other", "n");
+    app.user("alice")
+        .send(&other)
+        .await
+        .fails(409, "message_conflict");
+    assert_eq!((app.stored_in("g").len(), app.looks()), (1, 0));
+}
+
+#[tokio::test]
+async fn accepted_is_answered_without_a_look_and_still_once() {
+    for (dialect, seq) in [(V2, 0), (V3, 1)] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| settings.wukongim.confirm = Confirm::Accepted)
+            .start()
+            .await;
+        app.group("g", "alice", &[]).await;
+        let body = numbered(2, "g", "hi", "n");
+        let first = app.user("alice").send(&body).await.ok();
+        assert_eq!(first["messageSeq"], seq, "{dialect:?}");
+        assert_eq!(app.user("alice").send(&body).await.ok(), first);
+        let other = numbered(2, "g", "other", "n");
+        app.user("alice")
+            .send(&other)
+            .await
+            .fails(409, "message_conflict");
+        until(|| app.stored_in("g").len() == 1).await;
+        let id = app.upstream.state().messages(2, "g")[0].message_id;
+        assert_eq!(first["messageId"], id.to_string());
+        assert_eq!(app.looks(), 0, "{dialect:?}");
+    }
+}

@@ -1,1 +1,330 @@
-//! To be written.
+//! `POST /message/sendbatch`: all checked first, each sent by the rules of a single send.
+
+mod outcomes;
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::actors::payload;
+use crate::support::messages::{message, numbered};
+use crate::support::{TestApp, V2, V3};
+
+fn seqs(data: &Value) -> Vec<u64> {
+    let entries = data.as_array().unwrap();
+    entries
+        .iter()
+        .map(|entry| entry["messageSeq"].as_u64().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn results_come_in_the_order_of_the_request_and_channels_keep_theirs() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        app.group("h", "alice", &[]).await;
+        let to = [
+            (2, "g"),
+            (1, "bob"),
+            (2, "h"),
+            (2, "g"),
+            (2, "g"),
+            (1, "bob"),
+            (2, "h"),
+        ];
+        let bodies: Vec<_> = to
+            .iter()
+            .enumerate()
+            .map(|(n, (channel_type, id))| {
+                numbered(*channel_type, id, &n.to_string(), &format!("n-{n}"))
+            })
+            .collect();
+        let data = app.user("alice").send_batch(&bodies).await.ok();
+        assert_eq!(seqs(&data), [1, 1, 1, 2, 3, 2, 2], "{dialect:?}");
+        for (entry, body) in data.as_array().unwrap().iter().zip(&bodies) {
+            assert_eq!(entry["clientMsgNo"], body["clientMsgNo"]);
+            assert!(
+                entry["messageId"].is_string() && entry["timestamp"].is_u64(),
+                "{entry}"
+            );
+        }
+        let stored = app.upstream.state().messages(2, "g");
+        let texts: Vec<_> = stored
+            .iter()
+            .map(|message| message.payload.to_string())
+            .collect();
+        assert_eq!(texts, ["0", "3", "4"].map(payload), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn order_is_kept_where_each_message_takes_its_time() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        // The earlier, the slower.
+        for n in 0..5_u8 {
+            let delay = Fault::Delay(Duration::from_millis(10 * u64::from(5 - n)));
+            app.upstream
+                .faults()
+                .add(Rule::new("/message/send", delay).containing(format!("n-{n}")));
+        }
+        let bodies: Vec<_> = (0..5)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        let data = app.user("alice").send_batch(&bodies).await.ok();
+        assert_eq!(seqs(&data), [1, 2, 3, 4, 5], "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn channels_go_side_by_side() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let hold = Fault::Hold("sends".into());
+        app.upstream.faults().always("/message/send", hold);
+        let bodies: Vec<_> = (0..4)
+            .map(|n| message(1, &format!("peer{n}"), "hi"))
+            .collect();
+        let alice = app.user("alice");
+        let all_out = async {
+            // Were they sent one after the other, the second would never come.
+            app.upstream.faults().wait_held("sends", 4).await;
+            app.upstream.faults().release("sends");
+        };
+        let (answer, ()) = tokio::join!(alice.send_batch(&bodies), all_out);
+        assert_eq!(seqs(&answer.ok()), [1, 1, 1, 1], "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_batch_in_one_channel_is_confirmed_together() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let bodies: Vec<_> = (0..100).map(|n| message(2, "g", &n.to_string())).collect();
+        let data = app.user("alice").send_batch(&bodies).await.ok();
+        assert!(seqs(&data).into_iter().eq(1..=100), "{dialect:?}");
+        assert!(app.looks() <= 20, "{} looks for 100 messages", app.looks());
+    }
+}
+
+#[tokio::test]
+async fn more_channels_than_go_side_by_side_are_all_served() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let bodies: Vec<_> = (0..60)
+            .map(|n| message(1, &format!("peer{n}"), "hi"))
+            .collect();
+        let data = app.user("alice").send_batch(&bodies).await.ok();
+        assert_eq!(seqs(&data), [1; 60], "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_sends_as_many_in_one_batch() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        let as_user = |uid: &str| {
+            let mut body = numbered(2, "g", uid, "n");
+            body["fromUid"] = json!(uid);
+            body
+        };
+        let bodies = ["alice", "stranger", "bob", "root"].map(as_user);
+        let answer = app
+            .admin()
+            .send_batch(&bodies)
+            .await
+            .fails(207, "partial_failure");
+        let entries = answer.body["data"].as_array().unwrap();
+        assert_eq!(
+            (&entries[0]["messageSeq"], &entries[2]["messageSeq"]),
+            (&json!(1), &json!(2))
+        );
+        for place in [1, 3] {
+            assert_eq!(
+                entries[place]["error"]["code"], "not_a_member",
+                "{dialect:?}"
+            );
+        }
+        let senders: Vec<_> = app
+            .stored_in("g")
+            .into_iter()
+            .map(|(from, _, _)| from)
+            .collect();
+        assert_eq!(senders, ["alice", "bob"]);
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_from_uid_refuses_the_whole_batch() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let mut foreign = message(1, "bob", "hi");
+        foreign["fromUid"] = json!("carol");
+        let mut own = message(1, "bob", "hi");
+        own["fromUid"] = json!("alice");
+        let answer = app.user("alice").send_batch(&[own.clone(), foreign]).await;
+        let answer = answer.fails(403, "forbidden");
+        assert!(answer.body.get("data").is_none(), "{answer:#?}");
+        assert!(app.upstream.calls().is_empty(), "{dialect:?}");
+        app.user("alice").send_batch(&[own]).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn one_bad_item_and_nothing_is_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let mut bodies = vec![message(1, "bob", "hi"); 4];
+        bodies[2]["payload"] = json!("string");
+        let answer = app
+            .user("alice")
+            .send_batch(&bodies)
+            .await
+            .fails(400, "invalid_request");
+        assert_eq!(answer.bad_fields(), ["[2].payload"]);
+        assert!(app.upstream.calls().is_empty(), "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn all_bad_fields_of_all_items_are_named_at_once() {
+    let app = TestApp::start(V2).await;
+    let body = json!([
+        {"channelId": "", "channelType": 3, "payload": "YQ=="},
+        message(1, "bob", "fine"),
+        7,
+        {"clientMsgNo": "x\u{1}", "fromUid": 1},
+    ]);
+    let answer = app.user("alice").post("/message/sendbatch", &body).await;
+    let fields = answer.fails(400, "invalid_request").bad_fields();
+    let expected = [
+        "[0].channelId",
+        "[0].channelType",
+        "[2]",
+        "[3].channelId",
+        "[3].channelType",
+        "[3].payload",
+        "[3].clientMsgNo",
+        "[3].fromUid",
+    ];
+    assert_eq!(fields, expected);
+    assert!(app.upstream.calls().is_empty());
+}
+
+#[tokio::test]
+async fn what_is_no_batch_is_refused() {
+    let app = TestApp::builder()
+        .config(|settings| settings.limits.batch = 3)
+        .start()
+        .await;
+    let alice = app.user("alice");
+    let too_many = json!(vec![message(1, "bob", "hi"); 4]);
+    for body in [
+        json!([]),
+        json!({}),
+        message(1, "bob", "hi"),
+        json!("[]"),
+        json!(null),
+        too_many,
+    ] {
+        let answer = alice.post("/message/sendbatch", &body).await;
+        let answer = answer.fails(400, "invalid_request");
+        assert_eq!(answer.bad_fields(), ["body"], "{body}");
+    }
+    let answer = alice.post_nothing("/message/sendbatch").await;
+    answer.fails(400, "invalid_request");
+    alice
+        .post_text("/message/sendbatch", "[{")
+        .await
+        .fails(400, "invalid_request");
+    assert!(app.upstream.calls().is_empty());
+    alice
+        .send_batch(&vec![message(1, "bob", "hi"); 3])
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_number_twice_in_one_batch_is_one_message() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let twice = numbered(2, "g", "same", "n");
+        let bodies = [
+            twice.clone(),
+            numbered(2, "g", "other", "m"),
+            twice.clone(),
+            twice,
+        ];
+        let data = app.user("alice").send_batch(&bodies).await.ok();
+        assert_eq!(seqs(&data), [1, 2, 1, 1], "{dialect:?}");
+        assert_eq!(data[0], data[2]);
+        assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_number_twice_with_two_payloads_is_a_conflict_of_the_second() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let bodies = [
+            numbered(2, "g", "one", "n"),
+            numbered(2, "g", "two", "n"),
+            numbered(2, "g", "three", "m"),
+        ];
+        let answer = app.user("alice").send_batch(&bodies).await;
+        let answer = answer.fails(207, "partial_failure");
+        let data = &answer.body["data"];
+        assert_eq!(data[0]["messageSeq"], 1, "{dialect:?}");
+        assert_eq!(data[1]["error"]["code"], "message_conflict");
+        assert_eq!(data[2]["messageSeq"], 2);
+        assert_eq!(app.stored_in("g").len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn two_batches_with_crossing_numbers_do_not_wait_for_each_other_for_ever() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let alice = app.user("alice");
+        let there: Vec<_> = (0..10)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        let back: Vec<_> = there.iter().rev().cloned().collect();
+        let batches = [&there, &back, &there, &back];
+        let answers = join_all(batches.map(|bodies| alice.send_batch(bodies))).await;
+        let told: Vec<_> = answers
+            .into_iter()
+            .map(|answer| seqs(&answer.ok()))
+            .collect();
+        let reversed: Vec<_> = told[1].iter().rev().copied().collect();
+        assert_eq!(told[0], reversed, "{dialect:?}");
+        assert_eq!(told[0], told[2]);
+        assert_eq!(app.stored_in("g").len(), 10, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_repeated_stores_nothing_again() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let bodies: Vec<_> = (0..5)
+            .map(|n| numbered(1, "bob", "hi", &format!("n-{n}")))
+            .collect();
+        let first = app.user("alice").send_batch(&bodies).await.ok();
+        // One of them alone is the same message too.
+        let alone = app.user("alice").send(&bodies[3]).await.ok();
+        assert_eq!(alone, first[3]);
+        assert_eq!(app.user("alice").send_batch(&bodies).await.ok(), first);
+        let stored = app.upstream.state().messages_between("alice", "bob");
+        assert_eq!(stored.len(), 5, "{dialect:?}");
+    }
+}

@@ -1,8 +1,13 @@
-//! `POST /message/send`.
+//! `POST /message/send`: what is answered, who may be the sender, what goes upstream.
 
-use serde_json::json;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use wukongim_gateway::embedded::EPOCH_MS;
 
 use crate::support::actors::payload;
+use crate::support::messages::{message, numbered};
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
@@ -10,19 +15,10 @@ async fn a_sent_message_is_answered_with_its_real_seq_and_can_be_read() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let alice = app.user("alice");
-        let mut body = json!({"channelId": "bob", "channelType": 1, "payload": payload("hi"), "clientMsgNo": "n-1"});
         for seq in 1..=3 {
-            body["clientMsgNo"] = json!(format!("n-{seq}"));
-            let sent = alice.post("/message/send", &body).await.ok();
+            let body = numbered(1, "bob", "hi", &format!("n-{seq}"));
+            let sent = alice.send(&body).await.ok();
             assert_eq!(sent["messageSeq"], seq, "{sent}");
-            assert!(
-                sent["messageId"]
-                    .as_str()
-                    .unwrap()
-                    .bytes()
-                    .all(|byte| byte.is_ascii_digit()),
-                "{sent}"
-            );
             assert_eq!(sent["clientMsgNo"], body["clientMsgNo"]);
         }
         let read = app.user("bob").sync(1, "alice", "").await.ok();
@@ -35,5 +31,307 @@ async fn a_sent_message_is_answered_with_its_real_seq_and_can_be_read() {
         assert_eq!(seqs, [Some(1), Some(2), Some(3)]);
         assert_eq!(read[0]["channelId"], "alice");
         assert_eq!(read[0]["fromUid"], "alice");
+        assert_eq!(read[0]["payload"], payload("hi"));
+    }
+}
+
+#[tokio::test]
+async fn the_answer_is_what_the_upstream_stored() {
+    let now_ms = || {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        u64::try_from(now.as_millis()).unwrap()
+    };
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        app.chatter("g", 6);
+        let before = now_ms();
+        let sent = app
+            .user("bob")
+            .send(&numbered(2, "g", "hi", "n-1"))
+            .await
+            .ok();
+        let messages = app.upstream.state().messages(2, "g");
+        let own = messages.last().unwrap();
+        let id_ms = ((own.message_id >> 22) + EPOCH_MS).unsigned_abs();
+        assert!((before..=now_ms()).contains(&id_ms), "{id_ms}");
+        let expected = json!({
+            "messageId": own.message_id.to_string(),
+            "messageSeq": 7,
+            "clientMsgNo": "n-1",
+            "timestamp": id_ms,
+        });
+        assert_eq!(sent, expected, "{dialect:?}");
+        assert_eq!((&*own.from_uid, own.message_seq), ("bob", 7));
+    }
+}
+
+#[tokio::test]
+async fn without_a_number_each_message_gets_a_new_one() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let mut numbers = Vec::new();
+        for extra in [json!({}), json!({"clientMsgNo": null, "fromUid": null})] {
+            let mut body = message(2, "g", "same text");
+            body.as_object_mut()
+                .unwrap()
+                .extend(extra.as_object().unwrap().clone());
+            let sent = app.user("alice").send(&body).await.ok();
+            numbers.push(sent["clientMsgNo"].as_str().unwrap().to_owned());
+        }
+        assert_ne!(numbers[0], numbers[1]);
+        let stored: Vec<_> = app
+            .stored_in("g")
+            .into_iter()
+            .map(|(_, number, _)| number)
+            .collect();
+        assert_eq!(stored, numbers, "{dialect:?}");
+        assert!(numbers.iter().all(|number| !number.is_empty()));
+    }
+}
+
+#[tokio::test]
+async fn number_and_payload_are_passed_on_byte_for_byte() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        // Escapes, several scripts, base64 with `+`, `/` and padding; not JSON inside.
+        for (number, payload) in [
+            ("é \"q\" \\ 群/#@&?%", "+/+/"),
+            ("😀", "AP8="),
+            (" x ", "/w=="),
+        ] {
+            let body = json!({"channelId": "bob", "channelType": 1, "payload": payload, "clientMsgNo": number});
+            let sent = app.user("alice").send(&body).await.ok();
+            assert_eq!(sent["clientMsgNo"], number);
+            let stored = app.upstream.state().messages_between("alice", "bob");
+            let last = stored.last().unwrap();
+            assert_eq!(
+                (&*last.client_msg_no, &*last.payload),
+                (number, payload),
+                "{dialect:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn upstream_gets_exactly_these_fields_and_nothing_else_of_the_client() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let body = json!({
+            "channelId": "g", "channelType": 2, "payload": payload("hi"), "clientMsgNo": "n-1",
+            "device_id": "____device", "header": {"no_persist": 1, "sync_once": 1}, "from_uid": "mallory",
+            "subscribers": ["mallory"], "expire": 1, "message_seq": 9, "channel_id": "other", "client_msg_no": "n-2",
+        });
+        app.user("alice").send(&body).await.ok();
+        let sends = app.sends();
+        assert_eq!(sends.len(), 1);
+        let expected = json!({
+            "header": {"red_dot": 1}, "from_uid": "alice", "channel_id": "g", "channel_type": 2,
+            "payload": payload("hi"), "client_msg_no": "n-1",
+        });
+        assert_eq!(sends[0].body, expected, "{dialect:?}");
+        assert!(app.upstream.state().messages(2, "g")[0].red_dot);
+    }
+}
+
+#[tokio::test]
+async fn the_request_id_goes_upstream() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let given = app
+            .user("alice")
+            .request("POST", "/message/send")
+            .header("content-type", "application/json")
+            .header("x-request-id", "trace-1.a_b")
+            .body(message(1, "bob", "hi").to_string());
+        let answer = given.send().await.unwrap();
+        assert_eq!(answer.headers()["x-request-id"], "trace-1.a_b");
+        let made = app.user("alice").send_to_person("bob", "hi").await;
+        let sent_on: Vec<_> = app
+            .sends()
+            .into_iter()
+            .map(|call| call.request_id.unwrap())
+            .collect();
+        assert_eq!(
+            sent_on,
+            ["trace-1.a_b", made.header("x-request-id")],
+            "{dialect:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_own_from_uid_is_allowed_and_a_foreign_one_is_not() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        let mut body = message(2, "g", "hi");
+        body["fromUid"] = json!("bob");
+        app.user("bob").send(&body).await.ok();
+        app.upstream.clear_calls();
+        body["fromUid"] = json!("alice");
+        app.user("bob").send(&body).await.fails(403, "forbidden");
+        app.nothing_was_written();
+        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_admin_sends_as_another_under_that_users_rules() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob", "denied"]).await;
+        app.upstream.state().deny(2, "g", "denied");
+        app.upstream.state().deny(1, "carol", "bob");
+        let as_user = |uid: &str, channel_type, id: &str| {
+            let mut body = message(channel_type, id, "hi");
+            body["fromUid"] = json!(uid);
+            body
+        };
+        let admin = app.admin();
+        let sent = admin.send(&as_user("bob", 2, "g")).await.ok();
+        assert_eq!(sent["messageSeq"], 1);
+        assert_eq!(app.stored_in("g")[0].0, "bob");
+        admin
+            .send(&as_user("stranger", 2, "g"))
+            .await
+            .fails(403, "not_a_member");
+        admin
+            .send(&as_user("denied", 2, "g"))
+            .await
+            .fails(403, "blocked");
+        admin
+            .send(&as_user("bob", 1, "carol"))
+            .await
+            .fails(403, "blocked");
+        admin
+            .send(&as_user("root", 2, "g"))
+            .await
+            .fails(403, "not_a_member");
+        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+        assert!(
+            app.upstream
+                .state()
+                .messages_between("bob", "carol")
+                .is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn being_admin_opens_no_conversation() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &["bob"]).await;
+        app.admin()
+            .send_to_group("g", "hi")
+            .await
+            .fails(403, "not_a_member");
+        assert!(app.stored_in("g").is_empty(), "{dialect:?}");
+        app.upstream.state().deny(1, "bob", "root");
+        app.admin()
+            .send_to_person("bob", "hi")
+            .await
+            .fails(403, "blocked");
+        assert!(
+            app.upstream
+                .state()
+                .messages_between("root", "bob")
+                .is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_note_to_oneself_is_a_message_like_any_other() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        for seq in 1..=2 {
+            let sent = app.user("alice").send_to_person("alice", "note").await.ok();
+            assert_eq!(sent["messageSeq"], seq, "{dialect:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn sixteen_clients_in_one_channel_get_gapless_increasing_seqs() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let members: Vec<_> = (0..16).map(|n| format!("u{n}")).collect();
+        let others: Vec<_> = members.iter().map(String::as_str).collect();
+        app.group("g", "owner", &others).await;
+        let user = |uid: &str| app.user(uid);
+        let clients = members.iter().map(|uid| async move {
+            let mut own = Vec::new();
+            for n in 0..8 {
+                let body = numbered(2, "g", uid, &format!("{uid}-{n}"));
+                own.push(user(uid).send(&body).await.ok());
+            }
+            own
+        });
+        let mut answers: Vec<Value> = Vec::new();
+        for own in join_all(clients).await {
+            let seqs: Vec<_> = own
+                .iter()
+                .map(|sent| sent["messageSeq"].as_u64().unwrap())
+                .collect();
+            assert!(seqs.is_sorted_by(|a, b| a < b), "{seqs:?}");
+            answers.extend(own);
+        }
+        let key = |sent: &Value| sent["messageSeq"].as_u64().unwrap();
+        answers.sort_by_key(key);
+        let told: Vec<_> = answers
+            .iter()
+            .map(|sent| {
+                (
+                    sent["messageId"].as_str().unwrap().to_owned(),
+                    sent["clientMsgNo"].clone(),
+                    key(sent),
+                )
+            })
+            .collect();
+        let stored: Vec<_> = app
+            .upstream
+            .state()
+            .messages(2, "g")
+            .iter()
+            .map(|own| {
+                (
+                    own.message_id.to_string(),
+                    json!(*own.client_msg_no),
+                    own.message_seq,
+                )
+            })
+            .collect();
+        assert_eq!(told, stored, "{dialect:?}");
+        assert!(stored.iter().map(|(_, _, seq)| *seq).eq(1..=128));
+    }
+}
+
+#[tokio::test]
+async fn all_bad_fields_are_named_at_once_and_nothing_is_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let body = json!({"channelId": "a@b", "channelType": "2", "payload": "string", "clientMsgNo": 7, "fromUid": ""});
+        let answer = app
+            .user("alice")
+            .send(&body)
+            .await
+            .fails(400, "invalid_request");
+        let fields = answer.bad_fields();
+        assert_eq!(
+            fields,
+            [
+                "channelId",
+                "channelType",
+                "payload",
+                "clientMsgNo",
+                "fromUid"
+            ]
+        );
+        assert!(app.upstream.calls().is_empty(), "{dialect:?}");
     }
 }

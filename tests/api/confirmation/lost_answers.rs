@@ -1,0 +1,212 @@
+//! Answers of v2 that never came, or came broken: the message is looked for by sender and number before anything is said.
+
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use super::{impatient, looked_before_sending, of_last_year, patient};
+use crate::support::TestApp;
+use crate::support::messages::{numbered, stored};
+
+#[tokio::test]
+async fn a_message_whose_answer_was_lost_is_found_and_answered() {
+    for fault in [Fault::ResetAfter, Fault::HalfAnswer] {
+        for known_before in [false, true] {
+            let app = patient().await;
+            let alice = app.user("alice");
+            if known_before {
+                alice.send_to_group("g", "known").await.ok();
+            }
+            app.upstream.faults().once("/message/send", fault.clone());
+            let body = numbered(2, "g", "hi", "n");
+            let sent = alice.send(&body).await.ok();
+            let seq = 1 + u64::from(known_before);
+            assert_eq!(sent["messageSeq"], seq, "{fault:?}");
+            let id = app
+                .upstream
+                .state()
+                .messages(2, "g")
+                .last()
+                .unwrap()
+                .message_id;
+            assert_eq!(sent["messageId"], id.to_string());
+            assert_eq!(alice.send(&body).await.ok(), sent);
+            assert_eq!(app.stored_in("g").len() as u64, seq, "{fault:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_to_a_message_without_number_is_found_too() {
+    let app = patient().await;
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::ResetAfter);
+    let sent = app.user("alice").send_to_person("bob", "hi").await.ok();
+    assert_eq!(sent["messageSeq"], 1);
+    assert_eq!(
+        app.upstream.state().messages_between("alice", "bob").len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_in_time_is_looked_for() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.timeout = super::SHORT)
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    let hold = Fault::HoldAnswer("for ever".into());
+    app.upstream
+        .faults()
+        .add(Rule::new("/message/send", hold).times(1));
+    let sent = app
+        .user("alice")
+        .send(&numbered(2, "g", "hi", "n"))
+        .await
+        .ok();
+    assert_eq!(sent["messageSeq"], 1);
+    assert_eq!(app.stored_in("g").len(), 1);
+}
+
+#[tokio::test]
+async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
+    for (fault, status, code) in [
+        (Fault::Reset, 504, "message_unconfirmed"),
+        (Fault::Hang, 504, "message_unconfirmed"),
+        // It may have arrived all the same, and so the number is told.
+        (Fault::Garbage, 502, "upstream_error"),
+        (Fault::Status(500, "{}".into()), 502, "upstream_error"),
+    ] {
+        let hangs = fault == Fault::Hang;
+        let app = TestApp::builder()
+            .config(move |settings| {
+                if hangs {
+                    settings.wukongim.timeout = super::SHORT;
+                }
+                settings.wukongim.confirm_timeout = super::SHORT;
+            })
+            .start()
+            .await;
+        app.group("g", "alice", &[]).await;
+        app.upstream.faults().once("/message/send", fault.clone());
+        let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+        let answer = alice.send(&body).await.fails(status, code);
+        assert_eq!(answer.body["clientMsgNo"], "n", "{fault:?}");
+        assert!(app.stored_in("g").is_empty());
+        app.upstream.clear_calls();
+        assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{fault:?}");
+        assert!(looked_before_sending(&app));
+        assert_eq!(app.stored_in("g").len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_is_not_looked_for() {
+    let app = patient().await;
+    for body in [r#"{"msg":"不行","status":400}"#, "not even json"] {
+        app.upstream
+            .faults()
+            .once("/message/send", Fault::Status(400, body.into()));
+        let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+        let answer = answer.fails(502, "upstream_error");
+        assert!(
+            answer.body.get("clientMsgNo").is_none(),
+            "it is certainly not stored"
+        );
+    }
+    app.upstream.faults().once(
+        "/message/send",
+        Fault::Status(200, r#"{"status":15}"#.into()),
+    );
+    let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+    answer.fails(502, "upstream_error");
+    assert_eq!(app.looks(), 0);
+    // Nothing is left of them: the number is free.
+    app.user("alice")
+        .send(&numbered(2, "g", "other", "n"))
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn somebody_elses_message_with_the_number_is_never_the_confirmation() {
+    for known_before in [false, true] {
+        let app = impatient().await;
+        let alice = app.user("alice");
+        if known_before {
+            alice.send_to_group("g", "known").await.ok();
+        }
+        // One before the send, one that comes while its answer is out, both with the victim's number and payload.
+        app.upstream
+            .state()
+            .store_message(stored("g", "bob", "n", "hi"));
+        let hold = Fault::Hold("send".into());
+        app.upstream
+            .faults()
+            .add(Rule::new("/message/send", hold).times(1));
+        app.upstream
+            .faults()
+            .add(Rule::new("/message/send", Fault::Reset).times(1));
+        let body = numbered(2, "g", "hi", "n");
+        let foreign = async {
+            app.upstream.faults().wait_held("send", 1).await;
+            app.upstream
+                .state()
+                .store_message(stored("g", "carol", "n", "hi"));
+            app.upstream.faults().release("send");
+        };
+        let (answer, ()) = tokio::join!(alice.send(&body), foreign);
+        answer.fails(504, "message_unconfirmed");
+        let before = app.stored_in("g").len() as u64;
+        assert_eq!(alice.send(&body).await.ok()["messageSeq"], before + 1);
+        assert_eq!(app.stored_in("g").last().unwrap().0, "alice");
+    }
+}
+
+#[tokio::test]
+async fn somebody_elses_message_does_not_hide_the_own_one() {
+    let app = patient().await;
+    for text in ["hi", "other"] {
+        app.upstream
+            .state()
+            .store_message(stored("g", "bob", "n", text));
+    }
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::ResetAfter);
+    let sent = app
+        .user("alice")
+        .send(&numbered(2, "g", "hi", "n"))
+        .await
+        .ok();
+    assert_eq!(sent["messageSeq"], 3);
+}
+
+#[tokio::test]
+async fn an_own_message_of_last_year_is_not_the_confirmation() {
+    for text in ["hi", "other"] {
+        let app = impatient().await;
+        app.upstream.state().store_message(of_last_year(text));
+        app.upstream.faults().once("/message/send", Fault::Reset);
+        let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+        answer.fails(504, "message_unconfirmed");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_fails_is_made_again() {
+    for fault in [
+        Fault::Reset,
+        Fault::HalfAnswer,
+        Fault::Garbage,
+        Fault::Status(500, "{}".into()),
+    ] {
+        let app = patient().await;
+        app.upstream
+            .faults()
+            .add(Rule::new("/channel/messagesync", fault.clone()).times(2));
+        let sent = app.user("alice").send_to_group("g", "hi").await.ok();
+        assert_eq!(sent["messageSeq"], 1, "{fault:?}");
+        assert_eq!(app.upstream.faults().remaining(), 0, "{fault:?}");
+    }
+}

@@ -13,7 +13,7 @@ use crate::support::{TestApp, V2, V3};
 /// Runs a property over gateways in front of both dialects; the same cases each time.
 fn check<T: std::fmt::Debug>(
     values: &impl Strategy<Value = T>,
-    property: impl AsyncFn(&TestApp, &T),
+    property: &impl AsyncFn(&TestApp, &T),
 ) {
     let runtime = Runtime::new().expect("a runtime");
     for dialect in [V2, V3] {
@@ -70,7 +70,7 @@ fn bad_ids() -> impl Strategy<Value = String> {
 
 #[test]
 fn what_is_no_id_is_refused_wherever_an_id_stands() {
-    check(&bad_ids(), async |app, id| {
+    check(&bad_ids(), &async |app, id| {
         for field in &IDS {
             field.refuses(app, &json!(id)).await;
         }
@@ -86,7 +86,7 @@ fn what_is_no_id_is_refused_wherever_an_id_stands() {
 
 #[test]
 fn a_token_for_what_is_no_uid_is_no_token() {
-    check(&bad_ids(), async |app, uid| {
+    check(&bad_ids(), &async |app, uid| {
         for claims in [
             json!({"sub": uid, "exp": 4_000_000_000_u64}),
             json!({"userId": uid, "roles": ["admin"], "exp": 4_000_000_000_u64}),
@@ -127,7 +127,7 @@ fn good_ids() -> impl Strategy<Value = String> {
 
 #[test]
 fn whatever_is_an_id_works_as_uid_and_as_group() {
-    check(&(good_ids(), good_ids()), async |app, (uid, group)| {
+    check(&(good_ids(), good_ids()), &async |app, (uid, group)| {
         let (user, owner) = (
             app.user(uid),
             app.user("the owner".replace(' ', "-").as_str()),
@@ -166,7 +166,7 @@ fn client_msg_nos_over_the_limit_or_with_control_characters_are_refused() {
     let with_control =
         ("[ -~群]{0,20}", control).prop_map(|(text, control)| format!("{text}{control}x"));
     let bad = prop_oneof![longer_than(128), with_control, Just(String::new())];
-    check(&bad, async |app, number| {
+    check(&bad, &async |app, number| {
         for field in &CLIENT_MSG_NOS {
             field.refuses(app, &json!(number)).await;
         }
@@ -181,7 +181,7 @@ fn client_msg_nos_of_any_other_characters_come_back_byte_for_byte() {
         Just("x".repeat(128)),
         Just("é".repeat(64))
     ];
-    check(&good, async |app, number| {
+    check(&good, &async |app, number| {
         let mut body = super::message("clientMsgNo", json!(number));
         body["payload"] = json!(payload("the same"));
         let sent = app.user("alice").post("/message/send", &body).await.ok();
@@ -199,7 +199,7 @@ fn client_msg_nos_of_any_other_characters_come_back_byte_for_byte() {
 fn payloads_over_the_limit_are_refused_to_the_byte() {
     use base64::Engine as _;
     let sizes = prop_oneof![3 => 65_537_usize..65_545, 1 => 65_545_usize..500_000];
-    check(&sizes, async |app, size| {
+    check(&sizes, &async |app, size| {
         let text = base64::engine::general_purpose::STANDARD.encode(vec![7_u8; *size]);
         for field in &PAYLOADS {
             field.refuses(app, &json!(text)).await;
@@ -214,7 +214,7 @@ const AVATAR: Field = super::field("/channel/create", "avatar", |url| in_group("
 #[test]
 fn names_and_avatars_over_their_limits_are_refused() {
     let letter = prop_oneof![Just("a"), Just("é"), Just("群"), Just("😀")];
-    check(&(letter, 0_usize..300), async |app, (letter, excess)| {
+    check(&(letter, 0_usize..300), &async |app, (letter, excess)| {
         NAME.refuses(app, &json!(letter.repeat(129 + excess))).await;
         let start = "https://example.com/";
         let url = format!("{start}{}", letter.repeat(1025 - start.len() + excess));

@@ -15,7 +15,7 @@ fn check<T: std::fmt::Debug>(
     sync_bytes: usize,
     cases: &impl Strategy<Value = T>,
     dialects: &[Dialect],
-    property: impl AsyncFn(&TestApp, &str, &T),
+    property: &impl AsyncFn(&TestApp, &str, &T),
 ) {
     let runtime = Runtime::new().expect("a runtime");
     for dialect in dialects {
@@ -91,7 +91,7 @@ async fn walk_up(app: &TestApp, group: &str, limit: usize, from: u64, last: u64)
 #[test]
 fn paging_never_skips_or_repeats_and_reaches_both_ends() {
     let cases = (0_u64..60, 1_usize..25, 1_u64..70);
-    check(4 << 20, &cases, &[V2, V3], async |app, group, case| {
+    check(4 << 20, &cases, &[V2, V3], &async |app, group, case| {
         let (length, limit, from) = *case;
         seeds::group(app, group, &["alice"]);
         for _ in 0..length {
@@ -106,7 +106,7 @@ fn paging_never_skips_or_repeats_and_reaches_both_ends() {
 fn paging_over_messages_of_any_size_never_skips_or_repeats() {
     let sizes = proptest::collection::vec(prop_oneof![1_usize..400, 400_usize..5000], 0..25);
     let cases = (sizes, 1_usize..25, 1_u64..5);
-    check(SYNC_BYTES, &cases, &[V2, V3], async |app, group, case| {
+    check(SYNC_BYTES, &cases, &[V2, V3], &async |app, group, case| {
         let (sizes, limit, from) = case;
         seeds::group(app, group, &["alice"]);
         for size in sizes {
@@ -121,7 +121,7 @@ fn paging_over_messages_of_any_size_never_skips_or_repeats() {
 #[test]
 fn paging_back_to_ones_joining_ends_there_on_v3() {
     let cases = (0_u64..20, 0_u64..20, 1_usize..15, 1_usize..900);
-    check(SYNC_BYTES, &cases, &[V3], async |app, group, case| {
+    check(SYNC_BYTES, &cases, &[V3], &async |app, group, case| {
         let (before, after, limit, size) = *case;
         seeds::group(app, group, &["bob"]);
         for _ in 0..before {
@@ -138,7 +138,7 @@ fn paging_back_to_ones_joining_ends_there_on_v3() {
 #[test]
 fn a_message_that_comes_while_one_pages_moves_nothing() {
     let cases = (5_u64..30, 1_usize..10);
-    check(4 << 20, &cases, &[V2, V3], async |app, group, case| {
+    check(4 << 20, &cases, &[V2, V3], &async |app, group, case| {
         let (length, limit) = *case;
         seeds::group(app, group, &["alice"]);
         for _ in 0..length {

@@ -115,9 +115,11 @@ pub struct Message {
 }
 
 impl Message {
-    /// The payload's size in bytes once decoded (rounded up by at most two).
+    /// The payload's size in bytes once decoded.
     pub fn payload_bytes(&self) -> usize {
-        self.payload.len() / 4 * 3
+        let ends = self.payload.iter().rev().take(2);
+        let padding = ends.filter(|byte| **byte == b'=');
+        (self.payload.len() / 4 * 3).saturating_sub(padding.count())
     }
 }
 

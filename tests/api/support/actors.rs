@@ -1,5 +1,6 @@
 //! Those who call the gateway: everybody has the same verbs.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -25,6 +26,20 @@ pub fn sign(claims: &Value) -> String {
 /// A payload as clients send it.
 pub fn payload(text: &str) -> String {
     STANDARD.encode(json!({"type": 1, "content": text}).to_string())
+}
+
+/// One client for all tests, since making one takes longer than a request. It keeps no connection: they end with the runtime of
+/// the test that opened them.
+fn client() -> &'static reqwest::Client {
+    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
+        reqwest::Client::builder()
+            .no_proxy()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(30))
+            .build()
+            .expect("a client")
+    });
+    &CLIENT
 }
 
 const FAR: u64 = 4_000_000_000;
@@ -56,12 +71,7 @@ impl<'a> Actor<'a> {
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         let url = format!("{}/api/v1/im{path}", self.base);
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(30))
-            .build()
-            .expect("a client");
-        let request = client.request(method, url);
+        let request = client().request(method, url);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

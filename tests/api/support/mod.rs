@@ -4,6 +4,7 @@ pub mod actors;
 pub mod answer;
 pub mod app;
 pub mod messages;
+pub mod seeds;
 
 pub use app::TestApp;
 pub use wukongim_gateway::embedded::Dialect::{V2, V3};

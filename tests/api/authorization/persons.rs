@@ -1,0 +1,86 @@
+//! Mode `members`: conversations of two.
+
+use wukongim_gateway::embedded::PERSON;
+
+use super::nothing_was_sent;
+use crate::support::seeds::{self, page};
+use crate::support::{TestApp, V2, V3};
+
+#[tokio::test]
+async fn anybody_writes_to_anybody_and_reads_his_own_pair_alone() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.user("alice")
+            .send_to_person("bob", "private")
+            .await
+            .ok();
+        for (reader, peer) in [("alice", "bob"), ("bob", "alice")] {
+            let answer = app.user(reader).sync(PERSON, peer, "").await;
+            assert_eq!(page(answer), (vec![1], false), "{dialect:?} {reader}");
+        }
+        for peer in ["alice", "bob"] {
+            let answer = app.user("carol").sync(PERSON, peer, "").await;
+            assert_eq!(page(answer), (vec![], false), "{dialect:?} {peer}");
+            let answer = app.admin().sync(PERSON, peer, "").await;
+            assert_eq!(page(answer), (vec![], false), "{dialect:?} {peer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_id_of_a_pair_is_no_way_into_it() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.user("alice")
+            .send_to_person("bob", "private")
+            .await
+            .ok();
+        app.upstream.clear_calls();
+        for id in ["alice%40bob", "bob%40alice"] {
+            for channel_type in [1, 2] {
+                let answer = app.user("carol").sync(channel_type, id, "").await;
+                assert_eq!(
+                    answer.fails(400, "invalid_request").bad_fields(),
+                    ["channelId"]
+                );
+            }
+        }
+        assert!(app.upstream.calls().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn whom_the_peer_blocks_cannot_write_and_can_read() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        seeds::message(&app, PERSON, "bob", "alice", b"before");
+        app.upstream.state().deny(PERSON, "bob", "alice");
+        let (alice, bob) = (app.user("alice"), app.user("bob"));
+        alice.send_to_person("bob", "x").await.fails(403, "blocked");
+        nothing_was_sent(&app);
+        assert_eq!(
+            app.upstream.state().messages_between("alice", "bob").len(),
+            1
+        );
+        for (reader, peer) in [(&alice, "bob"), (&bob, "alice")] {
+            assert_eq!(
+                page(reader.sync(PERSON, peer, "").await),
+                (vec![1], false),
+                "{dialect:?}"
+            );
+        }
+        // It is one way, and nobody else's.
+        bob.send_to_person("alice", "x").await.ok();
+        alice.send_to_person("carol", "x").await.ok();
+        app.user("carol").send_to_person("bob", "x").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_denylist_of_a_group_with_the_peers_name_blocks_nobody() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.upstream.state().deny(2, "bob", "alice");
+        app.user("alice").send_to_person("bob", "x").await.ok();
+    }
+}

@@ -1,0 +1,167 @@
+//! Bodies as a whole: size, content type, encoding.
+
+use super::{message, names, untouched};
+use crate::support::answer::Answer;
+use crate::support::{TestApp, V2, V3};
+use serde_json::json;
+
+const POSTS: [&str; 7] = [
+    "/token",
+    "/message/send",
+    "/message/sendbatch",
+    "/channel/create",
+    "/channel/delete",
+    "/channel/subscriber/add",
+    "/channel/subscriber/remove",
+];
+
+async fn post(app: &TestApp, path: &str, content_type: Option<&str>, body: Vec<u8>) -> Answer {
+    let mut request = app.user("alice").request("POST", path).body(body);
+    if let Some(content_type) = content_type {
+        request = request.header("content-type", content_type);
+    }
+    Answer::of(request.send().await.expect("an answer")).await
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_on_every_path() {
+    let app = TestApp::start(V2).await;
+    for path in POSTS {
+        for size in [1024 * 1024 + 1, 2 * 1024 * 1024] {
+            let answer = post(&app, path, Some("application/json"), vec![b' '; size]).await;
+            answer.fails(413, "payload_too_large");
+        }
+    }
+    untouched(&app);
+}
+
+#[tokio::test]
+async fn a_body_of_exactly_the_limit_is_read() {
+    let app = TestApp::builder()
+        .config(|settings| settings.server.body_limit = 1000)
+        .start()
+        .await;
+    let mut body = message("clientMsgNo", json!("n")).to_string();
+    body.extend(std::iter::repeat_n(' ', 1000 - body.len()));
+    app.user("alice")
+        .post_text("/message/send", body.clone())
+        .await
+        .ok();
+    body.push(' ');
+    let answer = app.user("alice").post_text("/message/send", body).await;
+    answer.fails(413, "payload_too_large");
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_called_json_is_415_on_every_path() {
+    let app = TestApp::start(V2).await;
+    for path in POSTS {
+        for content_type in [
+            None,
+            Some(""),
+            Some("text/plain"),
+            Some("text/json"),
+            Some("application/x-www-form-urlencoded"),
+            Some("multipart/form-data; boundary=x"),
+            Some("application/jsonp"),
+            Some("application/octet-stream"),
+            Some("text/plain; application/json"),
+        ] {
+            let body = message("clientMsgNo", json!("n")).to_string();
+            let answer = post(&app, path, content_type, body.into_bytes()).await;
+            assert_eq!(answer.status, 415, "{path} {content_type:?}");
+            answer.fails(415, "unsupported_media_type");
+        }
+    }
+    untouched(&app);
+}
+
+#[tokio::test]
+async fn every_spelling_of_json_is_taken() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        for content_type in [
+            "application/json",
+            "APPLICATION/JSON",
+            "application/json;charset=UTF-8",
+            "application/json ; charset=\"utf-8\"",
+        ] {
+            let body = message("clientMsgNo", json!(content_type)).to_string();
+            post(&app, "/message/send", Some(content_type), body.into_bytes())
+                .await
+                .ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_is_no_body_whatever_it_is_called() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        for content_type in [
+            None,
+            Some("application/json"),
+            Some("text/plain"),
+            Some("application/x-www-form-urlencoded"),
+        ] {
+            let token = post(&app, "/token", content_type, Vec::new()).await.ok();
+            assert_eq!(token["deviceFlag"], 1, "{content_type:?}");
+            app.upstream.clear_calls();
+            let answer = post(&app, "/message/send", content_type, Vec::new()).await;
+            names(answer, &["channelId", "channelType", "payload"]);
+            let answer = post(&app, "/message/sendbatch", content_type, Vec::new()).await;
+            names(answer, &["body"]);
+            untouched(&app);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_utf_8_is_refused() {
+    let app = TestApp::start(V2).await;
+    let good = message("clientMsgNo", json!("n")).to_string();
+    let known = good.replace("bob", "b?b");
+    let unknown = good.replacen('{', r#"{"other":"?","#, 1);
+    let name = good.replacen('{', r#"{"?":1,"#, 1);
+    for text in [known, unknown, name] {
+        for broken in [&b"\xff"[..], b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf"] {
+            let at = text.find('?').expect("a place");
+            let mut body = text.clone().into_bytes();
+            body.splice(at..=at, broken.iter().copied());
+            let batch = [b"[", &body[..], b"]"].concat();
+            let answer = post(&app, "/message/send", Some("application/json"), body).await;
+            names(answer, &["body"]);
+            let answer = post(&app, "/message/sendbatch", Some("application/json"), batch).await;
+            names(answer, &["body"]);
+        }
+    }
+    let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let answer = post(
+        &app,
+        "/message/send",
+        Some("application/json; charset=utf-16"),
+        utf16,
+    )
+    .await;
+    names(answer, &["body"]);
+    untouched(&app);
+}
+
+#[tokio::test]
+async fn refusals_speak_the_clients_language() {
+    let app = TestApp::start(V2).await;
+    let mut said = Vec::new();
+    for language in ["zh", "en"] {
+        let request = app.user("alice").request("POST", "/message/send");
+        let request = request.header("accept-language", language).body("");
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        let message = answer.body["details"][0]["message"].clone();
+        said.push((answer.body["message"].clone(), message));
+        names(answer, &["channelId", "channelType", "payload"]);
+    }
+    assert_eq!(said[0], (json!("请求参数有误"), json!("必填")));
+    assert_eq!(
+        said[1],
+        (json!("the request is invalid"), json!("is required"))
+    );
+}

@@ -1,0 +1,148 @@
+//! The query string of a sync.
+
+use super::{names, untouched};
+use crate::support::{TestApp, V2, V3, seeds};
+
+#[tokio::test]
+async fn a_sync_without_channel_says_so_in_the_references_words() {
+    const TEXT: &str = "channelId and channelType are required";
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    for language in ["", "zh-CN", "en", "en-US,en;q=0.9", "fr"] {
+        for (query, fields) in [
+            ("", &["channelId", "channelType"][..]),
+            ("?", &["channelId", "channelType"]),
+            ("?channelId=bob", &["channelType"]),
+            ("?channelType=1", &["channelId"]),
+            ("?channelId=&channelType=", &["channelId", "channelType"]),
+            (
+                "?channelid=bob&channel_type=1",
+                &["channelId", "channelType"],
+            ),
+            ("?channelType=1&limit=0", &["channelId", "limit"]),
+        ] {
+            let path = format!("/message/sync{query}");
+            let request = alice
+                .request("GET", &path)
+                .header("accept-language", language);
+            let answer = crate::support::answer::Answer::of(request.send().await.unwrap()).await;
+            assert_eq!(answer.body["message"], TEXT, "{language} {query}");
+            names(answer, fields);
+        }
+    }
+    // What is there and wrong is another matter.
+    let answer = alice
+        .get("/message/sync?channelId=a%20b&channelType=1")
+        .await;
+    assert_ne!(answer.body["message"], TEXT);
+    names(answer, &["channelId"]);
+    untouched(&app);
+}
+
+#[tokio::test]
+async fn bad_parameters_are_refused_by_name() {
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    let rows: [(&str, &[&str]); 35] = [
+        ("channelId=%ff&channelType=1", &["channelId"]),
+        ("channelId=%c3%28&channelType=1", &["channelId"]),
+        ("channelId=%ed%a0%80&channelType=1", &["channelId"]),
+        ("channelId=a%00b&channelType=1", &["channelId"]),
+        ("channelId=a+b&channelType=1", &["channelId"]),
+        ("channelId=a%2fb&channelType=1", &["channelId"]),
+        ("channelId=a%40b&channelType=1", &["channelId"]),
+        ("channelId=a%4&channelType=1", &["channelId"]),
+        ("channelId=%zz&channelType=1", &["channelId"]),
+        ("channelId=%25&channelType=1", &["channelId"]),
+        ("channelId=..&channelType=2", &["channelId"]),
+        ("channelId=____system&channelType=1", &["channelId"]),
+        ("channelId=bob&channelId=bob&channelType=1", &["channelId"]),
+        (
+            "channelId=bob&channel%49d=carol&channelType=1",
+            &["channelId"],
+        ),
+        ("channelId=bob&channelId=&channelType=1", &["channelId"]),
+        (
+            "channelId=bob&channelType=1&channelType=2",
+            &["channelType"],
+        ),
+        ("channelId=bob&channelType=1.0", &["channelType"]),
+        ("channelId=bob&channelType=1e0", &["channelType"]),
+        ("channelId=bob&channelType=-1", &["channelType"]),
+        ("channelId=bob&channelType=+1", &["channelType"]),
+        ("channelId=bob&channelType=%EF%BC%91", &["channelType"]),
+        ("channelId=bob&channelType=0x1", &["channelType"]),
+        ("channelId=bob&channelType=0", &["channelType"]),
+        ("channelId=bob&channelType=3", &["channelType"]),
+        ("channelId=bob&channelType=257", &["channelType"]),
+        (
+            "channelId=bob&channelType=99999999999999999999",
+            &["channelType"],
+        ),
+        ("channelId=bob&channelType=1&limit=ten", &["limit"]),
+        ("channelId=bob&channelType=1&limit=10&limit=10", &["limit"]),
+        (
+            "channelId=bob&channelType=1&lastMessageSeq=-1",
+            &["lastMessageSeq"],
+        ),
+        (
+            "channelId=bob&channelType=1&lastMessageSeq=1.5",
+            &["lastMessageSeq"],
+        ),
+        (
+            "channelId=bob&channelType=1&lastMessageSeq=9223372036854775808",
+            &["lastMessageSeq"],
+        ),
+        (
+            "channelId=bob&channelType=1&lastMessageSeq=%ff",
+            &["lastMessageSeq"],
+        ),
+        (
+            "channelId=bob&channelType=1&beforeMessageSeq=0",
+            &["beforeMessageSeq"],
+        ),
+        (
+            "channelId=bob&channelType=1&beforeMessageSeq=18446744073709551616",
+            &["beforeMessageSeq"],
+        ),
+        (
+            "channelId=a%20b&channelType=x&lastMessageSeq=y&beforeMessageSeq=0&limit=z",
+            &[
+                "channelId",
+                "channelType",
+                "lastMessageSeq",
+                "beforeMessageSeq",
+                "limit",
+            ],
+        ),
+    ];
+    for (query, fields) in rows {
+        let answer = alice.get(&format!("/message/sync?{query}")).await;
+        assert_eq!(answer.status, 400, "{query}: {answer:#?}");
+        assert_eq!(answer.bad_fields(), fields, "{query}");
+        names(answer, fields);
+    }
+    untouched(&app);
+}
+
+#[tokio::test]
+async fn parameters_are_decoded_and_unknown_ones_passed_over() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.user("alice").send_to_person("bob", "x").await.ok();
+        for query in [
+            "channelId=%62%6Fb&channelType=%31",
+            "channel%49d=bob&channel%54ype=1&limit=%35",
+            "channelId=bob&channelType=01&limit=0005&lastMessageSeq=000",
+            "&&channelId=bob&&channelType=1&",
+            "channelId=bob&channelType=1&other=%ff&other&%ff=1&=&other=2",
+            "channelId=bob&channelType=1&fromUid=carol&login_uid=carol&uid=carol",
+        ] {
+            let answer = app
+                .user("alice")
+                .get(&format!("/message/sync?{query}"))
+                .await;
+            assert_eq!(seeds::page(answer), (vec![1], false), "{dialect:?} {query}");
+        }
+    }
+}

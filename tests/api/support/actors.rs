@@ -1,7 +1,5 @@
 //! Those who call the gateway: everybody has the same verbs.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -12,6 +10,7 @@ use super::app::{SECRET, TestApp};
 /// Somebody with a token, or without.
 pub struct Actor<'a> {
     base: &'a str,
+    http: &'a reqwest::Client,
     token: Option<String>,
 }
 
@@ -33,6 +32,7 @@ impl<'a> Actor<'a> {
     pub fn anonymous(app: &'a TestApp) -> Self {
         Self {
             base: &app.base,
+            http: &app.http,
             token: None,
         }
     }
@@ -48,6 +48,7 @@ impl<'a> Actor<'a> {
     pub fn with_claims(app: &'a TestApp, claims: &Value) -> Self {
         Self {
             base: &app.base,
+            http: &app.http,
             token: Some(sign(claims)),
         }
     }
@@ -56,12 +57,7 @@ impl<'a> Actor<'a> {
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         let url = format!("{}/api/v1/im{path}", self.base);
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .timeout(Duration::from_secs(30))
-            .build()
-            .expect("a client");
-        let request = client.request(method, url);
+        let request = self.http.request(method, url);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

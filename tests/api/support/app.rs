@@ -22,6 +22,8 @@ pub struct TestApp {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub base: String,
+    /// Without idle connections, so that no request meets one the gateway is just closing.
+    pub http: reqwest::Client,
     /// Whether this gateway's upstream is v2.
     pub dialect: Dialect,
     _stop: watch::Sender<bool>,
@@ -75,7 +77,11 @@ impl TestApp {
     /// Asserts that the upstream was told to change nothing and got no message.
     #[track_caller]
     pub fn nothing_was_written(&self) {
-        let reads = ["/channel/messagesync", "/channel/max_message_seq"];
+        let reads = [
+            "/channel/messagesync",
+            "/channel/max_message_seq",
+            "/manager/login",
+        ];
         let written: Vec<_> = self
             .upstream
             .calls()
@@ -179,6 +185,12 @@ impl Builder {
             settings,
             store,
             base,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(0)
+                .build()
+                .expect("a client"),
             dialect,
             _stop: stop,
         }

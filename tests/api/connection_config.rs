@@ -13,6 +13,7 @@ async fn nothing_configured_falls_back_to_wukongims_own_answer() {
         (V3, "ws://127.0.0.1:7200", "127.0.0.1:7100"),
     ] {
         let app = TestApp::start(dialect).await;
+        assert_eq!(app.settings.public.ws_url, None);
         let told = app.user("张三").get("/config").await.ok();
         assert_eq!(told["wsUrl"], ws);
         assert_eq!(told["tcpAddr"], tcp);

@@ -57,7 +57,7 @@ async fn version_and_uptime_of_v2_come_from_its_words() {
 async fn uptime_of_v3_comes_from_its_metrics_and_connections_may_be_unknown() {
     let app = TestApp::start(V3).await;
     let started = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() - 86_400;
-    let metrics = format!("# HELP x y\nprocess_start_time_seconds {}e+00\n", started);
+    let metrics = format!("# HELP x y\nprocess_start_time_seconds {started}e+00\n");
     app.upstream
         .faults()
         .always("/metrics", Fault::Status(200, metrics));
@@ -166,7 +166,11 @@ async fn health_tells_the_truth_two_seconds_later_both_ways() {
         app.upstream.restart().await.unwrap();
         assert_eq!(status().await, 200);
         // Up, and unwell.
-        let probe = if dialect == V2 { "/health" } else { "/readyz" };
+        let probe = if app.dialect == V2 {
+            "/health"
+        } else {
+            "/readyz"
+        };
         let unwell = r#"{"status":"error","ready":false}"#;
         app.upstream
             .faults()

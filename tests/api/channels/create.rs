@@ -1,6 +1,7 @@
 //! Creating: who owns an id, and what it is called.
 
 use serde_json::{Value, json};
+use wukongim_gateway::domain::ChannelId;
 use wukongim_gateway::embedded::{Fault, PERSON, StoredMessage};
 
 use super::{KINDS, start};
@@ -181,6 +182,8 @@ async fn a_person_channel_is_echoed_and_nothing_is_sent_or_stored() {
         }
         assert_eq!(app.upstream.calls().len(), 0);
         assert_eq!(app.upstream.state().flags(PERSON, "bob"), None);
+        let id = ChannelId::parse("bob", 128).unwrap();
+        assert_eq!(app.store.channel(&id).await.unwrap(), None);
         // The id is free for a group.
         app.user("bob").create_group("bob").await.ok();
     }

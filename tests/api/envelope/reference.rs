@@ -32,7 +32,7 @@ fn shape(value: &Value) -> String {
 
 /// A whole success and nothing else in the envelope.
 #[track_caller]
-fn told(answer: Answer) -> String {
+fn told(answer: &Answer) -> String {
     assert_eq!(answer.status, 200, "{answer:#?}");
     assert_eq!(answer.header("content-type"), "application/json");
     shape(&answer.body)
@@ -47,17 +47,17 @@ async fn the_response_of_each_endpoint_has_the_references_shape() {
         let batch = json!([message, message]);
         let group = json!({"channelId": "g", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"});
         let shapes = [
-            told(alice.get("/config").await),
-            told(alice.post_nothing("/token").await),
-            told(alice.post("/message/send", &message).await),
-            told(alice.post("/message/sendbatch", &batch).await),
-            told(alice.sync(1, "bob", "").await),
-            told(alice.post("/channel/create", &group).await),
-            told(alice.add("g", &["bob"]).await),
-            told(alice.remove("g", &["bob"]).await),
-            told(alice.delete_group("g").await),
-            told(app.anon().get("/health").await),
-            told(alice.get("/system/info").await),
+            told(&alice.get("/config").await),
+            told(&alice.post_nothing("/token").await),
+            told(&alice.post("/message/send", &message).await),
+            told(&alice.post("/message/sendbatch", &batch).await),
+            told(&alice.sync(1, "bob", "").await),
+            told(&alice.post("/channel/create", &group).await),
+            told(&alice.add("g", &["bob"]).await),
+            told(&alice.remove("g", &["bob"]).await),
+            told(&alice.delete_group("g").await),
+            told(&app.anon().get("/health").await),
+            told(&alice.get("/system/info").await),
         ];
         insta::allow_duplicates! {
             insta::assert_snapshot!(shapes.join("\n"), @"

@@ -10,14 +10,15 @@ use crate::support::{TestApp, V2};
 async fn told(request: reqwest::RequestBuilder) -> String {
     let request = request.header("x-request-id", "r-1");
     let answer = Answer::of(request.send().await.unwrap()).await;
-    let mut text = format!("{}\n", answer.status);
+    let mut lines = vec![answer.status.to_string()];
     for name in ["allow", "retry-after", "www-authenticate", "content-type"] {
         if !answer.header(name).is_empty() {
-            text.push_str(&format!("{name}: {}\n", answer.header(name)));
+            lines.push(format!("{name}: {}", answer.header(name)));
         }
     }
     // The text, not the parsed body: order and absence of keys are part of it.
-    text + &answer.text
+    lines.push(answer.text);
+    lines.join("\n")
 }
 
 fn body(request: reqwest::RequestBuilder, body: &Value) -> reqwest::RequestBuilder {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wukongim_gateway::embedded::{Embedded, Fault, Options};
+use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::support::answer::Answer;
 use crate::support::{TestApp, V2, V3};
@@ -149,39 +149,43 @@ async fn health_says_healthy_or_unhealthy_with_the_same_data() {
 
 #[tokio::test]
 async fn health_tells_the_truth_two_seconds_later_both_ways() {
-    for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            // Of its own, so that nobody else takes the port meanwhile.
-            .options(|options| options.listen = ([127, 0, 3, 1], 0).into())
-            .start()
-            .await;
-        let status = async || {
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            app.anon().get("/health").await.status
-        };
-        assert_eq!(app.anon().get("/health").await.status, 200);
-        app.upstream.stop().await;
-        assert_eq!(status().await, 503);
-        app.upstream.restart().await.unwrap();
-        assert_eq!(status().await, 200);
-        // Up, and unwell.
-        let probe = if app.dialect == V2 {
-            "/health"
-        } else {
-            "/readyz"
-        };
-        let unwell = r#"{"status":"error","ready":false}"#;
-        app.upstream
-            .faults()
-            .always(probe, Fault::Status(500, unwell.into()));
-        assert_eq!(status().await, 503);
-        app.upstream.faults().clear();
-        assert_eq!(status().await, 200);
-        // Up, and saying nothing.
-        app.upstream.faults().always("/", Fault::Hang);
-        assert_eq!(status().await, 503);
-    }
+    tokio::join!(truth_of_health(V2), truth_of_health(V3));
+}
+
+async fn truth_of_health(dialect: Dialect) {
+    let app = TestApp::builder()
+        .upstream(dialect)
+        // Of its own, so that nobody else takes the port meanwhile.
+        .options(|options| {
+            options.listen = ([127, 0, 3, if dialect == V2 { 3 } else { 4 }], 0).into()
+        })
+        .start()
+        .await;
+    let status = async || {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        app.anon().get("/health").await.status
+    };
+    assert_eq!(app.anon().get("/health").await.status, 200);
+    app.upstream.stop().await;
+    assert_eq!(status().await, 503);
+    app.upstream.restart().await.unwrap();
+    assert_eq!(status().await, 200);
+    // Up, and unwell.
+    let probe = if app.dialect == V2 {
+        "/health"
+    } else {
+        "/readyz"
+    };
+    let unwell = r#"{"status":"error","ready":false}"#;
+    app.upstream
+        .faults()
+        .always(probe, Fault::Status(500, unwell.into()));
+    assert_eq!(status().await, 503);
+    app.upstream.faults().clear();
+    assert_eq!(status().await, 200);
+    // Up, and saying nothing.
+    app.upstream.faults().always("/", Fault::Hang);
+    assert_eq!(status().await, 503);
 }
 
 #[tokio::test]

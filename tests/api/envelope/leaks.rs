@@ -338,7 +338,11 @@ async fn a_message_speaks_the_clients_language_and_the_code_none() {
 #[tokio::test]
 async fn nothing_of_upstreams_words_reaches_a_client() {
     for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(100))
+            .start()
+            .await;
         app.anon().get("/health").await.ok();
         let words =
             r#"{"msg":"pebble: /var/lib/wukong closed","status":400,"error":"goroutine 7"}"#;

@@ -11,7 +11,7 @@ use wukongim_gateway::embedded::{Embedded, Options};
 use wukongim_gateway::server::{Readiness, ops_router};
 
 use crate::channels::store_down::Breakable;
-use crate::support::app::SECRET;
+use crate::support::app::{SECRET, own_loopback};
 use crate::support::{TestApp, V2, V3};
 
 /// The operations port of a gateway.
@@ -89,7 +89,7 @@ async fn it_is_ready_while_a_node_answers_and_says_why_not() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)
-            .options(|options| options.listen = ([127, 0, 3, 2], 0).into())
+            .options(|options| options.listen = own_loopback(3))
             .start()
             .await;
         let ops = Ops::of(&app).await;

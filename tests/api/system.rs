@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::support::answer::Answer;
+use crate::support::app::own_loopback;
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
@@ -155,10 +156,7 @@ async fn health_tells_the_truth_two_seconds_later_both_ways() {
 async fn truth_of_health(dialect: Dialect) {
     let app = TestApp::builder()
         .upstream(dialect)
-        // Of its own, so that nobody else takes the port meanwhile.
-        .options(|options| {
-            options.listen = ([127, 0, 3, if dialect == V2 { 3 } else { 4 }], 0).into()
-        })
+        .options(|options| options.listen = own_loopback(if dialect == V2 { 1 } else { 2 }))
         .start()
         .await;
     let status = async || {

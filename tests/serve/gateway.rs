@@ -1,6 +1,7 @@
 //! The real binary as a process, with nothing of this process's environment and a working directory of its own.
 
 use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -38,6 +39,16 @@ pub fn command(cwd: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
         .current_dir(cwd)
         .stdin(Stdio::null());
     command
+}
+
+/// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system
+/// has only one (macOS), that one.
+pub fn own_loopback(place: u8) -> SocketAddr {
+    let own = SocketAddr::from(([127, 0, 3, place], 0));
+    match std::net::TcpListener::bind(own) {
+        Ok(_) => own,
+        Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
 }
 
 /// Variables for free ports and a good secret.

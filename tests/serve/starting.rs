@@ -5,14 +5,13 @@ use std::net::TcpListener;
 use serde_json::Value;
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
-use crate::gateway::{Gateway, answer, becomes, client, run, token, usual};
+use crate::gateway::{Gateway, answer, becomes, client, own_loopback, run, token, usual};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
-    for (dialect, address) in [(Dialect::V2, [127, 0, 4, 1]), (Dialect::V3, [127, 0, 4, 2])] {
+    for (dialect, place) in [(Dialect::V2, 4), (Dialect::V3, 5)] {
         let mut options = Options::new(dialect);
-        // Of its own, so that nobody else takes the port meanwhile.
-        options.listen = (address, 0).into();
+        options.listen = own_loopback(place);
         let upstream = Embedded::start(options).await.unwrap();
         let url = upstream.url();
         upstream.stop().await;

@@ -1,5 +1,6 @@
 //! `TestApp::builder().upstream(V2).config(|settings| ..).start().await`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,16 @@ use super::actors::Actor;
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
+
+/// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system
+/// has only one (macOS), that one.
+pub fn own_loopback(place: u8) -> SocketAddr {
+    let own = SocketAddr::from(([127, 0, 3, place], 0));
+    match std::net::TcpListener::bind(own) {
+        Ok(_) => own,
+        Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
+}
 
 /// A gateway, its upstream, and ways to speak to both. Everything ends when it is dropped.
 pub struct TestApp {

@@ -150,7 +150,12 @@ impl App {
 
     /// The public API with all its layers.
     pub fn router(&self) -> Router {
-        routes::router(self)
+        self.framed(routes::router(self))
+    }
+
+    /// Any routes behind the outermost layer: how tests show what becomes of a handler that panics, since none here does.
+    pub fn framed(&self, routes: Router<Self>) -> Router {
+        routes
             .layer(from_fn_with_state(self.clone(), frame))
             .with_state(self.clone())
     }

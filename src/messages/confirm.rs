@@ -18,7 +18,7 @@ use super::pace::Pace;
 use super::unix_ms;
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, Message, MessageId, Uid};
 use crate::telemetry::Metrics;
-use crate::wukongim::{Client, Error, Page, Window};
+use crate::wukongim::{Client, Error, Page, Window, current_request_id, with_request_id};
 
 /// Channels whose highest seq is remembered, some 200 bytes each.
 const CHANNELS: usize = 50_000;
@@ -150,7 +150,12 @@ impl Pending {
             !std::mem::replace(&mut state.looking, true)
         };
         if start {
-            tokio::spawn(self.confirmer.clone().look(self.watch.clone()));
+            let work = self.confirmer.clone().look(self.watch.clone());
+            // One look serves many requests; WuKongIM's log has the id of the one that began it.
+            match current_request_id() {
+                Some(id) => tokio::spawn(with_request_id(id, work)),
+                None => tokio::spawn(work),
+            };
         }
         let found = tokio::time::timeout(self.confirmer.timeout, receiver)
             .await

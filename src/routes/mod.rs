@@ -1,4 +1,4 @@
-//! Every route on one screen. A new one is protected unless it is listed in [`PUBLIC`].
+//! Every route on one screen. A new one is protected unless it is listed in `PUBLIC`.
 
 mod channels;
 mod config;

@@ -21,6 +21,8 @@ use crate::embedded::{Dialect, Embedded, Options};
 use crate::store::Store;
 use crate::telemetry;
 
+use self::signals::Signals;
+
 pub use accept::run;
 pub use ops::{Readiness, router as ops_router};
 
@@ -47,11 +49,13 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
         Ok(running) => running,
         Err(problem) => return problem.exit(),
     };
+    // Before anybody is told that this process serves, and not before: a start that hangs can be ended.
+    let signals = Signals::listen();
     if embedded.is_some() {
         banner::print(&running.settings, running.address);
     }
     tracing::info!(listen = %running.address, ops_listen = %running.ops_address, "serving");
-    running.until_told().await;
+    running.until_told(signals).await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
@@ -141,7 +145,7 @@ impl Running {
 
     /// Serves until SIGTERM or SIGINT, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
     /// finished within `drain_timeout`. A second signal ends it at once.
-    async fn until_told(self) {
+    async fn until_told(self, mut signals: Signals) {
         let server = &self.settings.server;
         let draining = Arc::new(AtomicBool::new(false));
         let (stop, stopped) = watch::channel(false);
@@ -155,7 +159,7 @@ impl Running {
         let api = tokio::spawn(accept::run(self.listener, self.app.router(), stopped));
         find_upstream(self.app.clone());
 
-        signals::told_to_stop().await;
+        signals.told_to_stop().await;
         draining.store(true, Ordering::Relaxed);
         tracing::info!("told to stop, draining");
         let drain = async {
@@ -172,7 +176,7 @@ impl Running {
         };
         tokio::select! {
             () = drain => {}
-            () = signals::told_to_stop() => tracing::warn!("told again, ending at once"),
+            () = signals.told_to_stop() => tracing::warn!("told again, ending at once"),
         }
     }
 }

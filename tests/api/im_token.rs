@@ -1,1 +1,199 @@
-//! To be written.
+//! `POST /token`: the same token everywhere and always, registered each time, and nobody's connection ended by it.
+
+use serde_json::{Value, json};
+use wukongim_gateway::config::DeviceLevels;
+
+use crate::support::{TestApp, V2, V3};
+
+#[tokio::test]
+async fn a_token_is_the_same_on_every_replica_and_after_a_restart() {
+    let mut tokens = std::collections::HashSet::new();
+    for dialect in [V2, V3, V2] {
+        let app = TestApp::start(dialect).await;
+        let first = app.user("alice").post_nothing("/token").await.ok();
+        let again = app.user("alice").post_nothing("/token").await.ok();
+        assert_eq!(first, again);
+        assert_eq!(first["uid"], "alice");
+        assert_eq!(first["deviceFlag"], 1);
+        tokens.insert(first["token"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(tokens.len(), 1, "{tokens:?}");
+    let token = tokens.into_iter().next().unwrap();
+    assert_eq!(token.len(), 43);
+    assert!(
+        token
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')),
+        "{token}"
+    );
+}
+
+#[tokio::test]
+async fn a_token_is_another_one_for_another_uid_device_or_secret() {
+    let app = TestApp::start(V2).await;
+    let mut tokens = std::collections::HashSet::new();
+    for uid in ["alice", "bob", "alice1", "张三"] {
+        for flag in 0..=2 {
+            let told = app
+                .user(uid)
+                .post("/token", &json!({"deviceFlag": flag}))
+                .await
+                .ok();
+            assert_eq!(told["deviceFlag"], flag);
+            let token = told["token"].as_str().unwrap().to_owned();
+            assert_eq!(
+                app.upstream.state().token_of(uid, flag),
+                Some(token.clone())
+            );
+            assert!(tokens.insert(token), "{uid} {flag}");
+        }
+    }
+    let own_secret = TestApp::builder()
+        .config(|settings| {
+            settings.im_token.secret = Some("a-secret-of-its-own-for-im-tokens".to_owned().into());
+        })
+        .start()
+        .await;
+    let told = own_secret.user("alice").post_nothing("/token").await.ok();
+    assert!(tokens.insert(told["token"].as_str().unwrap().to_owned()));
+    // With a secret of its own the JWT's does not matter: rotating that one changes no IM token.
+    let rotated = TestApp::builder()
+        .config(|settings| {
+            settings.im_token.secret = Some("a-secret-of-its-own-for-im-tokens".to_owned().into());
+            settings.auth.jwt_previous_secrets =
+                settings.auth.jwt_secret.clone().into_iter().collect();
+            settings.auth.jwt_secret =
+                Some("a-new-jwt-secret-that-is-long-enough".to_owned().into());
+        })
+        .start()
+        .await;
+    let same = rotated.user("alice").post_nothing("/token").await.ok();
+    assert_eq!(same["token"], told["token"]);
+}
+
+#[tokio::test]
+async fn each_call_registers_the_token_as_a_slave() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let alice = app.user("alice");
+        for (body, flag) in [
+            (None, 1),
+            (Some(json!({})), 1),
+            (Some(json!({"deviceFlag": null})), 1),
+            (Some(json!({"deviceFlag": 0, "unknown": [1, {}]})), 0),
+            (Some(json!({"deviceFlag": 1})), 1),
+            (Some(json!({"deviceFlag": 2})), 2),
+        ] {
+            app.upstream.clear_calls();
+            let told = match &body {
+                None => alice.post_nothing("/token").await.ok(),
+                Some(body) => alice.post("/token", body).await.ok(),
+            };
+            let calls = app.calls_to("/user/token");
+            let [call] = &calls[..] else {
+                panic!("{calls:?}")
+            };
+            let expected = json!({"uid": "alice", "token": told["token"], "device_flag": flag, "device_level": 0});
+            assert_eq!(call.body, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_configured_so_is_a_master() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                let levels = "app=master,web=slave".parse::<DeviceLevels>();
+                settings.im_token.level = levels.unwrap();
+            })
+            .start()
+            .await;
+        for (flag, level) in [(0, 1), (1, 0), (2, 0)] {
+            app.upstream.clear_calls();
+            app.user("alice")
+                .post("/token", &json!({"deviceFlag": flag}))
+                .await
+                .ok();
+            assert_eq!(app.calls_to("/user/token")[0].body["device_level"], level);
+        }
+    }
+}
+
+#[tokio::test]
+async fn asking_twice_ends_no_connection() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        for flag in 0..=2 {
+            app.upstream.state().connect("alice", flag);
+        }
+        for _ in 0..2 {
+            for flag in 0..=2 {
+                app.user("alice")
+                    .post("/token", &json!({"deviceFlag": flag}))
+                    .await
+                    .ok();
+            }
+        }
+        assert_eq!(app.upstream.state().connections(), 3);
+    }
+    // And the look at it can see one end: a master's does.
+    let app = TestApp::builder()
+        .config(|settings| settings.im_token.level = "master".parse().unwrap())
+        .start()
+        .await;
+    app.upstream.state().connect("alice", 1);
+    app.user("alice").post_nothing("/token").await.ok();
+    assert_eq!(app.upstream.state().connections(), 0);
+}
+
+#[tokio::test]
+async fn a_user_banned_upstream_is_forbidden() {
+    let app = TestApp::start(V2).await;
+    app.upstream.state().ban_user("alice", true);
+    let answer = app.user("alice").post_nothing("/token").await;
+    answer.fails(403, "forbidden");
+    assert_eq!(app.upstream.state().token_of("alice", 1), None);
+    app.user("bob").post_nothing("/token").await.ok();
+    app.upstream.state().ban_user("alice", false);
+    app.user("alice").post_nothing("/token").await.ok();
+}
+
+#[tokio::test]
+async fn a_device_flag_that_is_none_is_400() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        for flag in [
+            json!(3),
+            json!(-1),
+            json!(256),
+            json!("1"),
+            json!(1.5),
+            json!(1.0),
+            json!(true),
+            json!([1]),
+            json!({}),
+        ] {
+            let body = json!({"deviceFlag": flag});
+            let answer = app.user("alice").post("/token", &body).await;
+            let answer = answer.fails(400, "invalid_request");
+            assert_eq!(answer.bad_fields(), ["deviceFlag"], "{body}");
+        }
+        for text in [
+            r#"{"deviceFlag":1e0}"#,
+            r#"{"deviceFlag":1,"deviceFlag":1}"#,
+            r#"{"deviceFlag":99999999999999999999}"#,
+        ] {
+            let answer = app.user("alice").post_text("/token", text).await;
+            let answer = answer.fails(400, "invalid_request");
+            assert_eq!(answer.bad_fields(), ["deviceFlag"], "{text}");
+        }
+        let answer = app
+            .user("alice")
+            .post("/token", &Value::from("alice"))
+            .await;
+        assert_eq!(answer.fails(400, "invalid_request").bad_fields(), ["body"]);
+        app.nothing_was_written();
+    }
+}

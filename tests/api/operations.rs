@@ -1,1 +1,279 @@
-//! To be written.
+//! The operations port: `/livez`, `/readyz`, `/metrics`, `/version`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use wukongim_gateway::embedded::{Embedded, Options};
+use wukongim_gateway::server::{Readiness, ops_router};
+
+use crate::channels::store_down::Breakable;
+use crate::support::app::{SECRET, own_loopback};
+use crate::support::{TestApp, V2, V3};
+
+/// The operations port of a gateway.
+struct Ops {
+    base: String,
+    draining: Arc<AtomicBool>,
+    _stop: watch::Sender<bool>,
+}
+
+impl Ops {
+    async fn of(app: &TestApp) -> Self {
+        let draining = Arc::new(AtomicBool::new(false));
+        let router = ops_router(Readiness::new(app.app.clone(), draining.clone()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(wukongim_gateway::server::run(listener, router, stopped));
+        Self {
+            base,
+            draining,
+            _stop: stop,
+        }
+    }
+
+    async fn get(&self, path: &str) -> (u16, String) {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let answer = client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .await
+            .unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    }
+
+    async fn ready(&self) -> (u16, Value) {
+        let (status, text) = self.get("/readyz").await;
+        (status, serde_json::from_str(&text).unwrap())
+    }
+
+    /// Asks until the answer is this one: an answer about WuKongIM is believed for a second.
+    async fn becomes(&self, status: u16, report: Value) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let expected = (status, report);
+        loop {
+            let told = self.ready().await;
+            if told == expected {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{told:?}, not {expected:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The sample with this name and labels, as a number.
+    async fn metric(&self, name_and_labels: &str) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await;
+        text.lines()
+            .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))
+            .map(|number| number.parse().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn it_lives_whatever_happens() {
+    let app = TestApp::start(V2).await;
+    let ops = Ops::of(&app).await;
+    assert_eq!(ops.get("/livez").await.0, 200);
+    app.upstream.stop().await;
+    ops.draining.store(true, Ordering::Relaxed);
+    assert_eq!(ops.get("/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn it_is_ready_while_a_node_answers_and_says_why_not() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .options(|options| options.listen = own_loopback(3))
+            .start()
+            .await;
+        let ops = Ops::of(&app).await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        app.upstream.stop().await;
+        let down = json!({"ready": false, "reasons": ["no wukongim node answers"]});
+        ops.becomes(503, down).await;
+        app.upstream.restart().await.unwrap();
+        ops.becomes(200, json!({"ready": true})).await;
+        ops.draining.store(true, Ordering::Relaxed);
+        let draining = json!({"ready": false, "reasons": ["draining"]});
+        assert_eq!(ops.ready().await, (503, draining));
+        app.upstream.stop().await;
+        let both = json!({"ready": false, "reasons": ["draining", "no wukongim node answers"]});
+        ops.becomes(503, both).await;
+    }
+}
+
+#[tokio::test]
+async fn one_node_of_two_is_enough() {
+    let second = Embedded::start(Options::new(V2)).await.unwrap();
+    let url = second.url().parse().unwrap();
+    let app = TestApp::builder()
+        .config(move |settings| settings.wukongim.api_urls.push(url))
+        .start()
+        .await;
+    let ops = Ops::of(&app).await;
+    app.upstream.stop().await;
+    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+    app.user("alice").send_to_person("bob", "hi").await.ok();
+    second.stop().await;
+    let down = json!({"ready": false, "reasons": ["no wukongim node answers"]});
+    ops.becomes(503, down).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_only_degrades() {
+    let breakable = Breakable::open().await;
+    let app = TestApp::builder()
+        .store(breakable.store.clone())
+        .start()
+        .await;
+    let ops = Ops::of(&app).await;
+    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+    breakable.break_it().await;
+    let degraded = json!({"ready": true, "degraded": ["store"]});
+    assert_eq!(ops.ready().await, (200, degraded));
+    breakable.mend_it().await;
+    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+}
+
+#[tokio::test]
+async fn the_version_is_the_binarys() {
+    let app = TestApp::start(V2).await;
+    let (status, text) = Ops::of(&app).await.get("/version").await;
+    assert_eq!(status, 200);
+    let expected = json!({"name": "wukongim-gateway", "version": env!("CARGO_PKG_VERSION")});
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+}
+
+#[tokio::test]
+async fn the_metrics_have_the_names_people_hold() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let ops = Ops::of(&app).await;
+        app.group("g", "alice", &["bob"]).await;
+        app.user("alice").send_to_group("g", "hi").await.ok();
+        app.user("bob").sync(2, "g", "").await.ok();
+        app.anon().get("/config").await.fails(401, "token_missing");
+        let send = r#"method="POST",route="/api/v1/im/message/send""#;
+        for (name, count) in [
+            (format!("gateway_http_requests_total{{{send},status=\"200\"}}"), 1.0),
+            (r#"gateway_http_requests_total{method="GET",route="/api/v1/im/config",status="401"}"#.into(), 1.0),
+            (format!("gateway_http_request_duration_seconds_count{{{send}}}"), 1.0),
+            (r#"gateway_upstream_requests_total{node="n1",call="message_send",outcome="ok"}"#.into(), 1.0),
+            (r#"gateway_upstream_request_duration_seconds_count{call="message_send"}"#.into(), 1.0),
+            (format!("gateway_build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION")), 1.0),
+            // Nothing runs now.
+            ("gateway_http_requests_in_flight".into(), 0.0),
+        ] {
+            assert_eq!(ops.metric(&name).await, Some(count), "{name}");
+        }
+        let confirmed = ops
+            .metric("gateway_message_confirm_seconds_count")
+            .await
+            .unwrap();
+        let looks = ops
+            .metric("gateway_message_confirm_looks_total")
+            .await
+            .unwrap();
+        if dialect == V2 {
+            assert!(confirmed >= 1.0 && looks >= 1.0, "{confirmed} {looks}");
+        } else {
+            assert_eq!(
+                (confirmed, looks),
+                (0.0, 0.0),
+                "v3 answers with the real seq"
+            );
+        }
+        let (_, text) = ops.get("/metrics").await;
+        assert!(
+            text.contains("gateway_cache_lookups_total{cache=\""),
+            "{text}"
+        );
+        for name in [
+            "gateway_foreign_messages_dropped",
+            "gateway_idempotency_forgotten",
+        ] {
+            assert!(text.contains(&format!("# TYPE {name} counter")), "{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_counts_as_in_flight_until_it_is_answered() {
+    let app = TestApp::start(V2).await;
+    let ops = Ops::of(&app).await;
+    let fault = wukongim_gateway::embedded::Fault::Hold("held".into());
+    app.upstream.faults().always("/user/token", fault);
+    let alice = app.user("alice");
+    let held = async {
+        app.upstream.faults().wait_held("held", 1).await;
+        let counted = ops.metric("gateway_http_requests_in_flight").await;
+        app.upstream.faults().release("held");
+        counted
+    };
+    let (answer, counted) = tokio::join!(alice.post_nothing("/token"), held);
+    answer.ok();
+    assert_eq!(counted, Some(1.0));
+    assert_eq!(
+        ops.metric("gateway_http_requests_in_flight").await,
+        Some(0.0)
+    );
+}
+
+#[tokio::test]
+async fn labels_are_bounded_and_nothing_shows_a_secret() {
+    let app = TestApp::start(V2).await;
+    let ops = Ops::of(&app).await;
+    let alice = app.user("alice-marked");
+    for place in 0..20 {
+        alice
+            .get(&format!("/marked-path-{place}"))
+            .await
+            .fails(404, "not_found");
+        let request = alice.request(&format!("MARKED{place}"), "/config");
+        assert_eq!(request.send().await.unwrap().status(), 405);
+        let peer = format!("marked-peer-{place}");
+        alice.send_to_person(&peer, "marked-text").await.ok();
+        alice
+            .create_group(&format!("marked-group-{place}"))
+            .await
+            .ok();
+    }
+    let unknown = r#"gateway_http_requests_total{method="GET",route="unknown",status="404"}"#;
+    assert_eq!(ops.metric(unknown).await, Some(20.0));
+    let other =
+        r#"gateway_http_requests_total{method="other",route="/api/v1/im/config",status="405"}"#;
+    assert_eq!(ops.metric(other).await, Some(20.0));
+    let address = app.upstream.url();
+    let port = address.rsplit(':').next().unwrap();
+    for path in ["/metrics", "/readyz", "/version", "/livez"] {
+        let (_, text) = ops.get(path).await;
+        let lower = text.to_lowercase();
+        for word in ["marked", SECRET, "127.0.0.1", &format!(":{port}"), "bearer"] {
+            assert!(!lower.contains(word), "{path} shows {word}:\n{text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_two_ports_do_not_share_paths() {
+    let app = TestApp::start(V3).await;
+    let ops = Ops::of(&app).await;
+    for path in ["/api/v1/im/health", "/", "/debug", "/config"] {
+        assert_eq!(ops.get(path).await.0, 404, "{path}");
+    }
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in ["/livez", "/readyz", "/metrics", "/version"] {
+        let answer = client
+            .get(format!("{}{path}", app.base))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), 404, "{path}");
+    }
+}

@@ -1,8 +1,5 @@
 //! Those who call the gateway: everybody has the same verbs.
 
-use std::sync::LazyLock;
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -13,6 +10,7 @@ use super::app::{SECRET, TestApp};
 /// Somebody with a token, or without.
 pub struct Actor<'a> {
     base: &'a str,
+    http: &'a reqwest::Client,
     token: Option<String>,
 }
 
@@ -28,26 +26,13 @@ pub fn payload(text: &str) -> String {
     STANDARD.encode(json!({"type": 1, "content": text}).to_string())
 }
 
-/// One client for all tests, since making one takes longer than a request. It keeps no connection: they end with the runtime of
-/// the test that opened them.
-fn client() -> &'static reqwest::Client {
-    static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
-        reqwest::Client::builder()
-            .no_proxy()
-            .pool_max_idle_per_host(0)
-            .timeout(Duration::from_secs(30))
-            .build()
-            .expect("a client")
-    });
-    &CLIENT
-}
-
 const FAR: u64 = 4_000_000_000;
 
 impl<'a> Actor<'a> {
     pub fn anonymous(app: &'a TestApp) -> Self {
         Self {
             base: &app.base,
+            http: &app.http,
             token: None,
         }
     }
@@ -63,6 +48,7 @@ impl<'a> Actor<'a> {
     pub fn with_claims(app: &'a TestApp, claims: &Value) -> Self {
         Self {
             base: &app.base,
+            http: &app.http,
             token: Some(sign(claims)),
         }
     }
@@ -71,7 +57,7 @@ impl<'a> Actor<'a> {
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         let url = format!("{}/api/v1/im{path}", self.base);
-        let request = client().request(method, url);
+        let request = self.http.request(method, url);
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,

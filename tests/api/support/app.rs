@@ -1,5 +1,6 @@
 //! `TestApp::builder().upstream(V2).config(|settings| ..).start().await`.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,16 @@ use super::actors::Actor;
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 
+/// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system
+/// has only one (macOS), that one.
+pub fn own_loopback(place: u8) -> SocketAddr {
+    let own = SocketAddr::from(([127, 0, 3, place], 0));
+    match std::net::TcpListener::bind(own) {
+        Ok(_) => own,
+        Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
+}
+
 /// A gateway, its upstream, and ways to speak to both. Everything ends when it is dropped.
 pub struct TestApp {
     pub upstream: Embedded,
@@ -22,6 +33,8 @@ pub struct TestApp {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub base: String,
+    /// Without idle connections, so that no request meets one the gateway is just closing.
+    pub http: reqwest::Client,
     /// Whether this gateway's upstream is v2.
     pub dialect: Dialect,
     _stop: watch::Sender<bool>,
@@ -75,7 +88,11 @@ impl TestApp {
     /// Asserts that the upstream was told to change nothing and got no message.
     #[track_caller]
     pub fn nothing_was_written(&self) {
-        let reads = ["/channel/messagesync", "/channel/max_message_seq"];
+        let reads = [
+            "/channel/messagesync",
+            "/channel/max_message_seq",
+            "/manager/login",
+        ];
         let written: Vec<_> = self
             .upstream
             .calls()
@@ -179,6 +196,12 @@ impl Builder {
             settings,
             store,
             base,
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .timeout(Duration::from_secs(30))
+                .pool_max_idle_per_host(0)
+                .build()
+                .expect("a client"),
             dialect,
             _stop: stop,
         }

@@ -1,0 +1,379 @@
+//! The leaks closed: extractors, limits, timeouts, panics, a broken upstream; and the request id on all of them.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::post;
+use bytes::Bytes;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use reqwest::Client;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use wukongim_gateway::app::App;
+use wukongim_gateway::embedded::Fault;
+
+use super::endpoints::{Endpoint, all};
+use crate::support::answer::Answer;
+use crate::support::{TestApp, V2, V3};
+
+/// The endpoints that take a JSON body.
+fn with_body() -> impl Iterator<Item = Endpoint> {
+    all()
+        .into_iter()
+        .filter(|endpoint| endpoint.method == "POST")
+}
+
+#[tokio::test]
+async fn a_body_that_is_no_json_is_400_on_every_endpoint() {
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    for endpoint in with_body() {
+        for broken in ["{", "{\"channelId\":", "not json", "[}", "{} {}", "\u{0}"] {
+            let answer = alice.post_text(endpoint.path, broken).await;
+            let answer = answer.fails(400, "invalid_request");
+            assert_eq!(answer.bad_fields(), ["body"], "{} {broken}", endpoint.path);
+        }
+        // Text that is no UTF-8.
+        let request = alice
+            .request("POST", endpoint.path)
+            .header("content-type", "application/json");
+        let answer = Answer::of(request.body(vec![b'"', 0xff, b'"']).send().await.unwrap()).await;
+        answer.fails(400, "invalid_request");
+        // Some other JSON.
+        for other in ["7", "\"text\"", "true", "[1]", "[[]]", "{\"a\":1}"] {
+            let wants_nothing = endpoint.path == "/token" && other.starts_with('{');
+            if !wants_nothing {
+                let answer = alice.post_text(endpoint.path, other).await;
+                answer.fails(400, "invalid_request");
+            }
+        }
+    }
+    app.nothing_was_written();
+}
+
+#[tokio::test]
+async fn a_body_without_a_json_content_type_is_415_and_an_empty_one_is_none() {
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    for endpoint in with_body() {
+        let body = endpoint.body.clone().unwrap_or_default().to_string();
+        for content_type in [
+            "",
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/xml",
+        ] {
+            let request = alice
+                .request("POST", endpoint.path)
+                .header("content-type", content_type)
+                .body(body.clone());
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            answer.fails(415, "unsupported_media_type");
+            let request = alice
+                .request("POST", endpoint.path)
+                .header("content-type", content_type);
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            if endpoint.path == "/token" {
+                answer.ok();
+            } else {
+                answer.fails(400, "invalid_request");
+            }
+        }
+    }
+    let request = alice
+        .request("POST", "/channel/create")
+        .header("content-type", "Application/JSON ; charset=\"UTF-8\"")
+        .body(r#"{"channelId":"g","channelType":2}"#);
+    Answer::of(request.send().await.unwrap()).await.ok();
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() {
+    let app = TestApp::builder()
+        .config(|settings| settings.server.body_limit = 200)
+        .start()
+        .await;
+    let alice = app.user("alice");
+    for endpoint in with_body() {
+        let answer = alice.post_text(endpoint.path, " ".repeat(201)).await;
+        answer.fails(413, "payload_too_large");
+        // Announced by nobody: chunked.
+        let chunk = || Ok::<_, std::io::Error>(Frame::data(Bytes::from(" ".repeat(100))));
+        let chunks = futures_util::stream::iter((0..3).map(move |_| chunk()));
+        let request = alice
+            .request("POST", endpoint.path)
+            .header("content-type", "application/json")
+            .body(reqwest::Body::wrap(StreamBody::new(chunks)));
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        answer.fails(413, "payload_too_large");
+    }
+    app.nothing_was_written();
+    let mut body = r#"{"channelId":"g","channelType":2}"#.to_owned();
+    body.push_str(&" ".repeat(200 - body.len()));
+    alice.post_text("/channel/create", body).await.ok();
+}
+
+#[tokio::test]
+async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| settings.server.request_timeout = Duration::from_millis(150))
+            .start()
+            .await;
+        app.anon().get("/health").await.ok();
+        app.upstream.faults().always("/", Fault::Hang);
+        for endpoint in all() {
+            // Health answers from its last probe or from its own, shorter deadline.
+            if endpoint.is_public() {
+                continue;
+            }
+            let answer = endpoint.call(&app.user("alice")).await;
+            let answer = answer.fails(504, "upstream_timeout");
+            assert_eq!(answer.body["message"], endpoint.failure.0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_hanging_call_is_504_when_the_calls_time_is_over() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| settings.wukongim.timeout = Duration::from_millis(150))
+            .start()
+            .await;
+        app.anon().get("/health").await.ok();
+        app.upstream.faults().always("/user/token", Fault::Hang);
+        let answer = app.user("alice").post_nothing("/token").await;
+        answer.fails(504, "upstream_timeout");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_408() {
+    let app = TestApp::builder()
+        .config(|settings| settings.server.request_timeout = Duration::from_millis(200))
+        .start()
+        .await;
+    let token =
+        crate::support::actors::sign(&serde_json::json!({"sub": "a", "exp": 4_000_000_000_u64}));
+    for path in ["/message/send", "/token", "/channel/create"] {
+        let address = app.base.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!(
+            "POST /api/v1/im{path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-type: application/json\r\n\
+             content-length: 100\r\nx-request-id: drip\r\n\r\n{{"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = vec![0; 4096];
+        let length = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+        assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+        assert!(answer.contains("\"requestId\":\"drip\""), "{answer}");
+    }
+    app.nothing_was_written();
+}
+
+/// A server with one route that panics, behind the real outermost layer.
+async fn panicking(app: &App) -> String {
+    async fn panics() {
+        panic!("a secret thing went wrong");
+    }
+    let routes = Router::new()
+        .route("/api/v1/im/message/send", post(panics))
+        .route("/elsewhere", post(panics));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let router = app.framed(routes);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    base
+}
+
+#[tokio::test]
+async fn a_panic_is_500_and_takes_nobody_with_it() {
+    let app = TestApp::start(V2).await;
+    let base = panicking(&app.app).await;
+    let client = Client::builder().no_proxy().build().unwrap();
+    for _ in 0..3 {
+        for (path, text) in [
+            ("/api/v1/im/message/send", "发送消息失败"),
+            ("/elsewhere", "服务内部错误"),
+        ] {
+            let sent = client.post(format!("{base}{path}")).send().await.unwrap();
+            let answer = Answer::of(sent).await.fails(500, "internal");
+            assert_eq!(answer.body["message"], text);
+            assert!(!answer.text.contains("secret"), "{answer:#?}");
+        }
+    }
+    app.user("alice")
+        .send_to_person("bob", "still here")
+        .await
+        .ok();
+}
+
+#[tokio::test]
+async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let longest = "a".repeat(128);
+        for good in ["1", "Az09._-", &longest] {
+            app.upstream.clear_calls();
+            let request = app
+                .user("alice")
+                .request("POST", "/token")
+                .header("x-request-id", good);
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!(answer.header("x-request-id"), good);
+            answer.ok();
+            // The very first call of all may be the probe for the generation, which carries it too.
+            for call in app.upstream.calls() {
+                assert_eq!(call.request_id.as_deref(), Some(good), "{call:?}");
+            }
+            assert_eq!(app.calls_to("/user/token").len(), 1);
+        }
+        let too_long = "a".repeat(129);
+        let mut seen = std::collections::HashSet::new();
+        for bad in ["", " ", "a b", "a/b", "ü", "a\tb", "{}", "a,b", &too_long] {
+            app.upstream.clear_calls();
+            let request = app
+                .user("alice")
+                .request("POST", "/token")
+                .header("x-request-id", bad);
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            let id = answer.header("x-request-id").to_owned();
+            assert_ne!(id, bad);
+            assert!(
+                !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric()),
+                "{id}"
+            );
+            assert!(seen.insert(id.clone()), "a new one each time: {id}");
+            assert_eq!(app.calls_to("/user/token")[0].request_id, Some(id));
+            answer.ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_call_a_request_makes_carries_its_id() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        for endpoint in all() {
+            app.upstream.clear_calls();
+            let request = endpoint.request(&app.user("alice"));
+            let answer = Answer::of(
+                request
+                    .header("x-request-id", "walk-7")
+                    .send()
+                    .await
+                    .unwrap(),
+            )
+            .await;
+            assert_eq!(answer.header("x-request-id"), "walk-7");
+            for call in app.upstream.calls() {
+                assert_eq!(
+                    call.request_id.as_deref(),
+                    Some("walk-7"),
+                    "{}: {call:?}",
+                    endpoint.path
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_message_speaks_the_clients_language_and_the_code_none() {
+    let app = TestApp::start(V2).await;
+    for (accepted, token_missing, not_found) in [
+        (None, "缺少访问令牌", "接口不存在"),
+        (Some("en"), "an access token is required", "no such path"),
+        (
+            Some("en-GB,zh;q=0.5"),
+            "an access token is required",
+            "no such path",
+        ),
+        (Some("zh-CN,en;q=0.9"), "缺少访问令牌", "接口不存在"),
+        (Some("de"), "缺少访问令牌", "接口不存在"),
+    ] {
+        for (path, code, text) in [
+            ("/config", "token_missing", token_missing),
+            ("/nothing", "not_found", not_found),
+        ] {
+            let mut request = app.anon().request("GET", path);
+            if let Some(accepted) = accepted {
+                request = request.header("accept-language", accepted);
+            }
+            let answer = Answer::of(request.send().await.unwrap()).await;
+            assert_eq!(answer.body["code"], code, "{answer:#?}");
+            assert_eq!(answer.body["message"], text, "{accepted:?}");
+        }
+    }
+    // Details too.
+    let request = app
+        .user("alice")
+        .request("POST", "/message/send")
+        .header("accept-language", "en")
+        .header("content-type", "application/json")
+        .body(r#"{"channelId":"","channelType":3}"#);
+    let answer = Answer::of(request.send().await.unwrap()).await;
+    let answer = answer.fails(400, "invalid_request");
+    assert!(answer.text.is_ascii(), "{answer:#?}");
+    // The reference's own sentence, in every language.
+    for accepted in ["en", "zh"] {
+        let request = app.user("alice").request("GET", "/message/sync");
+        let request = request.header("accept-language", accepted);
+        let answer = Answer::of(request.send().await.unwrap()).await;
+        let answer = answer.fails(400, "invalid_request");
+        assert_eq!(
+            answer.body["message"],
+            "channelId and channelType are required"
+        );
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_upstreams_words_reaches_a_client() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(100))
+            .start()
+            .await;
+        app.anon().get("/health").await.ok();
+        let words =
+            r#"{"msg":"pebble: /var/lib/wukong closed","status":400,"error":"goroutine 7"}"#;
+        for fault in [
+            Fault::Status(400, words.into()),
+            Fault::Status(401, words.into()),
+            Fault::Status(500, words.into()),
+            Fault::Status(503, words.into()),
+            Fault::Garbage,
+            Fault::Reset,
+            Fault::HalfAnswer,
+        ] {
+            app.upstream.faults().clear();
+            app.upstream.faults().always("/", fault.clone());
+            for endpoint in all() {
+                let answer = endpoint.call(&app.user("alice")).await;
+                for word in ["pebble", "wukong", "goroutine", "127.0.0.1", "html"] {
+                    assert!(
+                        !answer.text.contains(word),
+                        "{} {fault:?}: {answer:#?}",
+                        endpoint.path
+                    );
+                }
+                if !endpoint.is_public() {
+                    assert_ne!(
+                        answer.status, 200,
+                        "{} {fault:?}: {answer:#?}",
+                        endpoint.path
+                    );
+                }
+            }
+        }
+    }
+}

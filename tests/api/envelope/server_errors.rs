@@ -1,0 +1,110 @@
+//! What the 5xx answers of each endpoint say.
+
+use wukongim_gateway::embedded::Fault;
+
+use super::endpoints::{Endpoint, all};
+use crate::support::answer::Answer;
+use crate::support::{TestApp, V2, V3};
+
+/// The answer in English.
+async fn in_english(app: &TestApp, endpoint: &Endpoint) -> Answer {
+    let request = endpoint.request(&app.user("alice"));
+    let request = request.header("accept-language", "en");
+    Answer::of(request.send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn while_wukongim_is_down_each_endpoint_is_503_with_its_own_text() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.upstream.stop().await;
+        for endpoint in all() {
+            let answer = endpoint.call(&app.user("alice")).await;
+            let answer = answer.fails(503, "upstream_unavailable");
+            assert_eq!(
+                answer.body["message"], endpoint.failure.0,
+                "{}",
+                endpoint.path
+            );
+            assert_eq!(answer.header("retry-after"), "1", "{answer:#?}");
+            let has_data = matches!(endpoint.path, "/health" | "/message/sendbatch");
+            assert_eq!(
+                answer.body.get("data").is_some(),
+                has_data,
+                "{}: {answer:#?}",
+                endpoint.path
+            );
+            let answer = in_english(&app, &endpoint).await;
+            let answer = answer.fails(503, "upstream_unavailable");
+            assert_eq!(
+                answer.body["message"], endpoint.failure.1,
+                "{}",
+                endpoint.path
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn nonsense_from_wukongim_is_a_5xx_with_the_endpoints_own_text() {
+    for dialect in [V2, V3] {
+        for fault in [Fault::Status(500, "boom".into()), Fault::Garbage] {
+            let app = TestApp::start(dialect).await;
+            app.anon().get("/health").await.ok();
+            app.upstream.faults().always("/", fault);
+            for endpoint in all() {
+                // Health answers from its last probe.
+                if endpoint.is_public() {
+                    continue;
+                }
+                let answer = endpoint.call(&app.user("alice")).await;
+                assert!(
+                    (500..600).contains(&answer.status),
+                    "{}: {answer:#?}",
+                    endpoint.path
+                );
+                assert_eq!(
+                    answer.body["message"], endpoint.failure.0,
+                    "{}",
+                    endpoint.path
+                );
+                assert!(answer.body["code"].is_string(), "{answer:#?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn refused_credentials_are_502() {
+    let app = TestApp::builder()
+        .options(|options| options.manager_token = Some("the-right-one".into()))
+        .config(|settings| {
+            settings.wukongim.manager_token = Some("the-wrong-one".to_owned().into());
+        })
+        .start()
+        .await;
+    for endpoint in all() {
+        let answer = endpoint.call(&app.user("alice")).await;
+        let (status, code) = if endpoint.is_public() {
+            (503, "upstream_unavailable")
+        } else {
+            (502, "upstream_error")
+        };
+        let answer = answer.fails(status, code);
+        assert_eq!(
+            answer.body["message"], endpoint.failure.0,
+            "{}",
+            endpoint.path
+        );
+        assert!(!answer.text.contains("the-"), "{answer:#?}");
+    }
+    app.nothing_was_written();
+    let right = TestApp::builder()
+        .options(|options| options.manager_token = Some("the-right-one".into()))
+        .config(|settings| {
+            settings.wukongim.manager_token = Some("the-right-one".to_owned().into());
+        })
+        .start()
+        .await;
+    right.user("alice").post_nothing("/token").await.ok();
+}

@@ -1,0 +1,123 @@
+//! What the configuration changes about tokens: leeway, claims, issuer and audience, former secrets.
+
+use jsonwebtoken::Algorithm;
+use serde_json::{Value, json};
+
+use super::{FAR, OTHER, ask_as, from_now, refused, signed_by};
+use crate::support::actors::sign;
+use crate::support::{TestApp, V2, V3};
+
+#[tokio::test]
+async fn clocks_may_differ_by_the_leeway() {
+    let app = TestApp::builder()
+        .config(|settings| settings.auth.leeway = std::time::Duration::from_mins(5))
+        .start()
+        .await;
+    ask_as(&app, &sign(&json!({"sub": "a", "exp": from_now(-200)})))
+        .await
+        .ok();
+    ask_as(
+        &app,
+        &sign(&json!({"sub": "a", "exp": FAR, "nbf": from_now(200)})),
+    )
+    .await
+    .ok();
+    refused(
+        ask_as(&app, &sign(&json!({"sub": "a", "exp": from_now(-400)}))).await,
+        "token_expired",
+    );
+    refused(
+        ask_as(
+            &app,
+            &sign(&json!({"sub": "a", "exp": FAR, "nbf": from_now(600)})),
+        )
+        .await,
+        "token_invalid",
+    );
+}
+
+#[tokio::test]
+async fn openchats_own_tokens_work_as_they_are() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let claims =
+            json!({"userId": "42", "username": "alice", "roles": ["user"], "iat": 1, "exp": FAR});
+        let told = ask_as(&app, &sign(&claims)).await.ok();
+        assert_eq!(told["uid"], "42");
+    }
+    let app = TestApp::builder()
+        .config(|settings| settings.auth.uid_claims = vec!["userId".into(), "sub".into()])
+        .start()
+        .await;
+    let token = sign(&json!({"userId": "mine", "sub": "other", "exp": FAR}));
+    assert_eq!(ask_as(&app, &token).await.ok()["uid"], "mine");
+    let token = sign(&json!({"sub": "other", "exp": FAR}));
+    assert_eq!(ask_as(&app, &token).await.ok()["uid"], "other");
+}
+
+#[tokio::test]
+async fn issuer_and_audience_are_asked_for_where_they_are_configured() {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.auth.issuer = Some("openchat".into());
+            settings.auth.audience = Some("im".into());
+        })
+        .start()
+        .await;
+    let ask = async |extra: Value| {
+        let mut claims = json!({"sub": "a", "exp": FAR});
+        claims
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        ask_as(&app, &sign(&claims)).await
+    };
+    ask(json!({"iss": "openchat", "aud": "im"})).await.ok();
+    ask(json!({"iss": "openchat", "aud": ["x", "im"]}))
+        .await
+        .ok();
+    app.upstream.clear_calls();
+    for extra in [
+        json!({}),
+        json!({"iss": "openchat"}),
+        json!({"aud": "im"}),
+        json!({"iss": "OpenChat", "aud": "im"}),
+        json!({"iss": ["openchat"], "aud": "im"}),
+        json!({"iss": "openchat", "aud": "imx"}),
+        json!({"iss": "openchat", "aud": []}),
+        json!({"iss": "openchat", "aud": {"im": 1}}),
+        // Expired as well: refreshing would not help.
+        json!({"iss": "other", "aud": "im", "exp": 5}),
+    ] {
+        println!("{extra}");
+        refused(ask(extra).await, "token_invalid");
+    }
+    refused(
+        ask(json!({"iss": "openchat", "aud": "im", "exp": 5})).await,
+        "token_expired",
+    );
+    assert_eq!(app.upstream.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn former_secrets_are_good_for_as_long_as_they_are_configured() {
+    let by_other = signed_by(OTHER, Algorithm::HS256, &json!({"sub": "a", "exp": FAR}));
+    let app = TestApp::start(V2).await;
+    refused(ask_as(&app, &by_other).await, "token_invalid");
+    let app = TestApp::builder()
+        .config(|settings| {
+            let older = "yet-another-secret-that-nobody-uses-now";
+            settings.auth.jwt_previous_secrets =
+                vec![older.to_owned().into(), OTHER.to_owned().into()];
+        })
+        .start()
+        .await;
+    ask_as(&app, &by_other).await.ok();
+    ask_as(&app, &sign(&json!({"sub": "a", "exp": FAR})))
+        .await
+        .ok();
+    let expired = signed_by(OTHER, Algorithm::HS256, &json!({"sub": "a", "exp": 5}));
+    refused(ask_as(&app, &expired).await, "token_expired");
+    let hs512 = signed_by(OTHER, Algorithm::HS512, &json!({"sub": "a", "exp": FAR}));
+    refused(ask_as(&app, &hs512).await, "token_invalid");
+}

@@ -1,0 +1,139 @@
+//! `--embedded`: no WuKongIM, no configuration, no disk; and the two lines it prints work.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::gateway::{Gateway, PATIENCE, answer, becomes, client};
+
+/// The words of a shell line; only single quotes are known.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let mut quoted = false;
+    for c in line.trim().chars() {
+        match c {
+            '\'' => quoted = !quoted,
+            ' ' if !quoted => words.push(std::mem::take(&mut word)),
+            c => word.push(c),
+        }
+    }
+    assert!(!quoted, "{line}");
+    words.push(word);
+    words
+}
+
+/// Does what a printed `curl` line says.
+async fn paste(line: &str) -> (u16, Value) {
+    let mut words = words(line).into_iter();
+    assert_eq!(words.next().as_deref(), Some("curl"), "{line}");
+    let (mut url, mut headers, mut body) = (None, Vec::new(), None);
+    while let Some(word) = words.next() {
+        match &*word {
+            "-sS" => {}
+            "-H" => headers.push(words.next().unwrap()),
+            "-d" => body = words.next(),
+            _ => assert!(url.replace(word).is_none(), "{line}"),
+        }
+    }
+    let url = url.unwrap();
+    let mut request = match body {
+        None => client().get(url),
+        Some(body) => client().post(url).body(body),
+    };
+    for header in headers {
+        let (name, value) = header.split_once(": ").unwrap();
+        request = request.header(name, value);
+    }
+    answer(request).await
+}
+
+/// The banner's two `curl` lines.
+fn printed(gateway: &Gateway) -> Vec<String> {
+    // Standard output is read by another thread than the log, which already says "serving".
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let lines: Vec<_> = gateway
+            .stdout()
+            .lines()
+            .map(str::trim)
+            .filter(|line| line.starts_with("curl "))
+            .map(str::to_owned)
+            .collect();
+        if lines.len() >= 2 {
+            return lines;
+        }
+        assert!(Instant::now() < deadline, "{}", gateway.stdout());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn the_printed_lines_send_a_message_and_read_it() {
+    for args in [
+        &["--embedded"][..],
+        &["--embedded=v2"],
+        &["--embedded=v3"],
+        &["serve", "--embedded=v3"],
+    ] {
+        let ports = [
+            ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+            ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
+        ];
+        let gateway = Gateway::start(args, &ports);
+        let lines = printed(&gateway);
+        let [send, read] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert!(
+            gateway.stdout().contains("development"),
+            "{}",
+            gateway.stdout()
+        );
+        let (status, sent) = paste(send).await;
+        assert_eq!(
+            (status, &sent["data"]["messageSeq"]),
+            (200, &1.into()),
+            "{sent}"
+        );
+        let (status, read) = paste(read).await;
+        assert_eq!(status, 200, "{read}");
+        let messages = read["data"].as_array().unwrap();
+        assert_eq!(messages.len(), 1, "{read}");
+        assert_eq!(messages[0]["messageId"], sent["data"]["messageId"]);
+        assert_eq!(
+            messages[0]["payload"],
+            "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ=="
+        );
+        becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+        // And without quotes of any shell in the token.
+        let token = words(send)[4]
+            .strip_prefix("Authorization: Bearer ")
+            .unwrap()
+            .to_owned();
+        assert!(gateway.stdout().contains(&format!("  {token}\n")));
+    }
+}
+
+#[tokio::test]
+async fn curl_itself_takes_the_printed_lines() {
+    let found = std::process::Command::new("curl").arg("--version").output();
+    if !found.is_ok_and(|output| output.status.success()) {
+        eprintln!("there is no curl here; the lines were read by the test above");
+        return;
+    }
+    let ports = [
+        ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+        ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
+    ];
+    let gateway = Gateway::start(&["--embedded"], &ports);
+    for line in printed(&gateway) {
+        let line = format!("{line} --noproxy '*'");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &line])
+            .output()
+            .unwrap();
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told["success"], true, "{line}: {told}");
+    }
+}

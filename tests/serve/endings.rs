@@ -1,0 +1,157 @@
+//! Ending: what runs is finished, nothing new is taken, and whoever is in a hurry says it twice.
+
+use std::time::{Duration, Instant};
+
+use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
+
+use crate::gateway::{Gateway, PATIENCE, answer, client, token, usual};
+
+async fn upstream() -> Embedded {
+    Embedded::start(Options::new(Dialect::V2)).await.unwrap()
+}
+
+/// Whether a connection to the API is refused, within a while.
+async fn refuses(gateway: &Gateway) {
+    let deadline = Instant::now() + PATIENCE;
+    let address = gateway.api.strip_prefix("http://").unwrap();
+    while tokio::net::TcpStream::connect(address).await.is_ok() {
+        assert!(Instant::now() < deadline, "it still takes connections");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_runs_is_finished_and_the_exit_code_is_0() {
+    for signal in ["TERM", "INT"] {
+        let upstream = upstream().await;
+        let url = upstream.url();
+        let mut env = usual();
+        env.push(("WUKONGIM_API_URL", &url));
+        env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "5m"));
+        env.push(("GATEWAY__WUKONGIM__TIMEOUT", "5m"));
+        env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "5m"));
+        let mut gateway = Gateway::start(&[], &env);
+        upstream
+            .faults()
+            .always("/message/send", Fault::Hold("held".into()));
+        let running = tokio::spawn(answer(gateway.send(&token("alice"), "hi")));
+        upstream.faults().wait_held("held", 1).await;
+
+        gateway.signal(signal);
+        refuses(&gateway).await;
+        // Not ready, and still telling so.
+        let ready = client()
+            .get(format!("{}/readyz", gateway.ops))
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(ready.status(), 503);
+        assert!(ready.text().await.unwrap().contains("draining"));
+        assert!(!running.is_finished());
+
+        upstream.faults().release("held");
+        let (status, sent) = running.await.unwrap();
+        assert_eq!(
+            (status, &sent["data"]["messageSeq"]),
+            (200, &1.into()),
+            "{sent}"
+        );
+        assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+        let messages: Vec<_> = gateway
+            .log()
+            .iter()
+            .map(|line| line["message"].to_string())
+            .collect();
+        assert_eq!(messages.last().unwrap(), "\"stopped\"", "{messages:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_it_at_once() {
+    let upstream = upstream().await;
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    // Far longer than the test's patience.
+    for key in [
+        "GATEWAY__SERVER__REQUEST_TIMEOUT",
+        "GATEWAY__SERVER__DRAIN_TIMEOUT",
+    ] {
+        env.push((key, "1h"));
+    }
+    env.push(("GATEWAY__WUKONGIM__TIMEOUT", "10m"));
+    let mut gateway = Gateway::start(&[], &env);
+    upstream
+        .faults()
+        .always("/message/send", Fault::Hold("held".into()));
+    let running = tokio::spawn(gateway.send(&token("alice"), "hi").send());
+    upstream.faults().wait_held("held", 1).await;
+    gateway.signal("TERM");
+    gateway.wait_for_line("told to stop, draining");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+    assert!(running.await.unwrap().is_err(), "its connection was cut");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_ends_when_its_time_is_over() {
+    let upstream = upstream().await;
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "1h"));
+    env.push(("GATEWAY__WUKONGIM__TIMEOUT", "10m"));
+    env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "300ms"));
+    let mut gateway = Gateway::start(&[], &env);
+    upstream
+        .faults()
+        .always("/message/send", Fault::Hold("held".into()));
+    let running = tokio::spawn(gateway.send(&token("alice"), "hi").send());
+    upstream.faults().wait_held("held", 1).await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+    assert!(running.await.unwrap().is_err(), "its connection was cut");
+    assert!(
+        gateway.stderr().contains("drain_timeout passed"),
+        "{}",
+        gateway.stderr()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_on_for_the_shutdown_delay_while_saying_not_ready() {
+    let upstream = upstream().await;
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    // Ended by a second signal, not waited for.
+    env.push(("GATEWAY__SERVER__SHUTDOWN_DELAY", "10m"));
+    let mut gateway = Gateway::start(&[], &env);
+    gateway.signal("TERM");
+    gateway.wait_for_line("told to stop, draining");
+    let ready = client()
+        .get(format!("{}/readyz", gateway.ops))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(ready.status(), 503);
+    let (status, sent) = answer(gateway.send(&token("alice"), "hi")).await;
+    assert_eq!(status, 200, "{sent}");
+    gateway.signal("INT");
+    assert_eq!(gateway.wait().code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idle_connections_do_not_hold_up_the_end() {
+    let upstream = upstream().await;
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "1h"));
+    let mut gateway = Gateway::start(&[], &env);
+    let keeping = reqwest::Client::builder().no_proxy().build().unwrap();
+    let health = format!("{}/api/v1/im/health", gateway.api);
+    assert_eq!(keeping.get(health).send().await.unwrap().status(), 200);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+}

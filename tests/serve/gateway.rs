@@ -1,0 +1,250 @@
+//! The real binary as a process, with nothing of this process's environment and a working directory of its own.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+pub const SECRET: &str = "q7Vw3nK0pXz8Lb5Rt2Yd9Hc6Mf1Js4Ga";
+
+/// Longer than anything here takes on a busy machine: it ends a test that would else hang.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A running gateway. Killed when it is dropped.
+pub struct Gateway {
+    child: Child,
+    out: Arc<Mutex<String>>,
+    err: Arc<Mutex<String>>,
+    readers: Vec<JoinHandle<()>>,
+    _folder: tempfile::TempDir,
+    /// `http://…` of the API and of the operations port; empty until it serves.
+    pub api: String,
+    pub ops: String,
+}
+
+/// The binary, to be run in `cwd` with these variables alone.
+pub fn command(cwd: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wukongim-gateway"));
+    command
+        .args(args)
+        .env_clear()
+        .envs(env.iter().copied())
+        .current_dir(cwd)
+        .stdin(Stdio::null());
+    command
+}
+
+/// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system
+/// has only one (macOS), that one.
+pub fn own_loopback(place: u8) -> SocketAddr {
+    let own = SocketAddr::from(([127, 0, 3, place], 0));
+    match std::net::TcpListener::bind(own) {
+        Ok(_) => own,
+        Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
+    }
+}
+
+/// Variables for free ports and a good secret.
+pub fn usual() -> Vec<(&'static str, &'static str)> {
+    vec![
+        ("JWT_SECRET", SECRET),
+        ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+        ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
+    ]
+}
+
+impl Gateway {
+    /// Starts it and waits until it says that it serves.
+    pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = command(folder.path(), args, env)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (out, err) = (Arc::default(), Arc::default());
+        let readers = vec![
+            collect(child.stdout.take().unwrap(), &out),
+            collect(child.stderr.take().unwrap(), &err),
+        ];
+        let mut gateway = Self {
+            child,
+            out,
+            err,
+            readers,
+            _folder: folder,
+            api: String::new(),
+            ops: String::new(),
+        };
+        let serving = gateway.wait_for_line("serving");
+        gateway.api = format!("http://{}", serving["listen"].as_str().unwrap());
+        gateway.ops = format!("http://{}", serving["ops_listen"].as_str().unwrap());
+        gateway
+    }
+
+    /// Standard output so far.
+    pub fn stdout(&self) -> String {
+        self.out.lock().unwrap().clone()
+    }
+
+    /// Standard error so far.
+    pub fn stderr(&self) -> String {
+        self.err.lock().unwrap().clone()
+    }
+
+    /// The log so far; every line must be JSON.
+    pub fn log(&self) -> Vec<Value> {
+        let text = self.stderr();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {line}")))
+            .collect()
+    }
+
+    /// The first line of the log with this message, once it is there.
+    pub fn wait_for_line(&mut self, message: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(line) = self
+                .log()
+                .into_iter()
+                .find(|line| line["message"] == message)
+            {
+                return line;
+            }
+            let ended = self.child.try_wait().unwrap();
+            assert!(
+                ended.is_none() && Instant::now() < deadline,
+                "{ended:?}, and never {message:?}:\n{}",
+                self.stderr()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Sends a signal, `TERM` or `INT`.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for the end, and for all that was written before it.
+    pub fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "still runs:\n{}", self.stderr());
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        for reader in self.readers.drain(..) {
+            reader.join().unwrap();
+        }
+        status
+    }
+
+    pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
+        client().get(format!("{}/api/v1/im{path}", self.api))
+    }
+
+    pub fn post(&self, path: &str) -> reqwest::RequestBuilder {
+        client().post(format!("{}/api/v1/im{path}", self.api))
+    }
+
+    /// Sends a message of `token`'s user to bob; its number is its text, so that a repeat is the same message.
+    pub fn send(&self, token: &str, text: &str) -> reqwest::RequestBuilder {
+        let body = json!({
+            "channelId": "bob",
+            "channelType": 1,
+            "payload": STANDARD.encode(text),
+            "clientMsgNo": text,
+        });
+        self.post("/message/send")
+            .bearer_auth(token)
+            .header("content-type", "application/json")
+            .body(body.to_string())
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // An error means that it has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) -> JoinHandle<()> {
+    let to = to.clone();
+    std::thread::spawn(move || {
+        let mut from = BufReader::new(from);
+        let mut line = String::new();
+        while from.read_line(&mut line).unwrap() > 0 {
+            to.lock().unwrap().push_str(&line);
+            line.clear();
+        }
+    })
+}
+
+/// A client that keeps no connection open.
+pub fn client() -> reqwest::Client {
+    let builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    builder.pool_max_idle_per_host(0).build().unwrap()
+}
+
+/// A token of `uid`, made by the binary.
+pub fn token(uid: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let output = command(
+        folder.path(),
+        &["token", "--uid", uid],
+        &[("JWT_SECRET", SECRET)],
+    )
+    .output();
+    String::from_utf8(output.unwrap().stdout)
+        .unwrap()
+        .trim()
+        .to_owned()
+}
+
+/// Status and JSON body.
+pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or(Value::String(text)),
+    )
+}
+
+/// Asks until the status is this one.
+pub async fn becomes(status: u16, request: impl Fn() -> reqwest::RequestBuilder) -> Value {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let (got, body) = answer(request()).await;
+        if got == status {
+            return body;
+        }
+        assert!(Instant::now() < deadline, "{got} {body}, not {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Runs the binary to its end: exit code, standard output, standard error.
+pub fn run(cwd: &Path, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+    let output = command(cwd, args, env).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}

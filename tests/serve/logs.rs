@@ -1,0 +1,152 @@
+//! What is written: one JSON line a request, and never a secret.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
+
+use crate::gateway::{Gateway, SECRET, answer, client, token, usual};
+
+const MANAGER_TOKEN: &str = "marked-manager-token";
+const IM_SECRET: &str = "marked-im-token-secret-of-32-bytes";
+const TEXT: &str = "marked-payload-that-nobody-may-log";
+
+/// Every kind of request, with marked secrets in every place a client or WuKongIM can put one: their ids and statuses, and the IM
+/// token that was given out.
+async fn walk(gateway: &Gateway, upstream: &Embedded, alice: &str) -> (Vec<(String, u16)>, String) {
+    let mut asked = Vec::new();
+    let mut ask = async |name: &str, request: reqwest::RequestBuilder| {
+        let (status, body) = answer(request.header("x-request-id", name)).await;
+        asked.push((name.to_owned(), status));
+        body
+    };
+    let post = |body: String| {
+        let request = gateway.post("/message/send").bearer_auth(alice);
+        request
+            .header("content-type", "application/json")
+            .body(body)
+    };
+    ask("send", gateway.send(alice, TEXT)).await;
+    let told = ask("token", gateway.post("/token").bearer_auth(alice)).await;
+    let im_token = told["data"]["token"].as_str().unwrap().to_owned();
+    let sync = "/message/sync?channelId=bob&channelType=1";
+    ask("sync", gateway.get(sync).bearer_auth(alice)).await;
+    ask("health", gateway.get("/health")).await;
+    ask("nobody", gateway.get("/config")).await;
+    let junk = gateway.get("/config").bearer_auth("marked-junk-token");
+    ask("junk", junk).await;
+    let in_query = format!("/config?token={alice}");
+    ask("in-query", gateway.get(&in_query)).await;
+    ask("unknown", gateway.get("/marked-path?marked=query")).await;
+    let bad = json!({"channelId": "marked channel", "channelType": "marked", "payload": TEXT, "marked": TEXT});
+    ask("bad", post(bad.to_string())).await;
+    ask("broken", post(format!("{{\"a\":{TEXT}"))).await;
+    let words = format!(r#"{{"msg":"marked-words {TEXT}","status":400}}"#);
+    for (name, fault) in [
+        ("refused", Fault::Status(400, words.clone())),
+        ("error", Fault::Status(500, words)),
+        ("garbage", Fault::Garbage),
+        ("reset", Fault::Reset),
+    ] {
+        upstream.faults().always("/", fault);
+        ask(name, gateway.send(alice, &format!("{TEXT} {name}"))).await;
+        upstream.faults().clear();
+    }
+    upstream.stop().await;
+    ask("down", gateway.send(alice, &format!("{TEXT} down"))).await;
+    (asked, im_token)
+}
+
+/// The id and the status of a request's line, which must have all that belongs to one.
+#[track_caller]
+fn told_by(line: &Value) -> (String, u16) {
+    for field in [
+        "timestamp",
+        "level",
+        "http.method",
+        "http.route",
+        "duration_ms",
+    ] {
+        assert!(line.get(field).is_some(), "{field}: {line}");
+    }
+    let status = line["http.status"].as_u64().unwrap();
+    let level = match status {
+        500.. => "ERROR",
+        400.. => "WARN",
+        _ => "INFO",
+    };
+    assert_eq!(line["level"], level, "{line}");
+    assert_eq!(line.get("error.code").is_some(), status >= 400, "{line}");
+    let id = line["request.id"].as_str().unwrap().to_owned();
+    (id, u16::try_from(status).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_is_one_line_and_no_secret_is_ever_written() {
+    for dialect in [Dialect::V2, Dialect::V3] {
+        let mut options = Options::new(dialect);
+        if dialect == Dialect::V2 {
+            options.manager_token = Some(MANAGER_TOKEN.into());
+        }
+        let upstream = Embedded::start(options).await.unwrap();
+        let host = upstream.url().strip_prefix("http://").unwrap().to_owned();
+        let url = format!("http://marked-user:marked-password@{host}");
+        let mut env = usual();
+        env.push(("WUKONGIM_API_URL", &url));
+        env.push(("GATEWAY__WUKONGIM__MANAGER_TOKEN", MANAGER_TOKEN));
+        env.push(("GATEWAY__IM_TOKEN__SECRET", IM_SECRET));
+        env.push(("GATEWAY__LOG__LEVEL", "trace"));
+        env.push(("GATEWAY__STORE__URL", "sqlite://marked-store.db"));
+        env.push(("GATEWAY__WUKONGIM__CONFIRM_TIMEOUT", "200ms"));
+        let mut gateway = Gateway::start(&[], &env);
+        let alice = token("alice");
+        let (asked, im_token) = walk(&gateway, &upstream, &alice).await;
+        for path in ["/livez", "/readyz", "/metrics", "/version"] {
+            let request = client().get(format!("{}{path}", gateway.ops));
+            let text = request.send().await.unwrap().text().await.unwrap();
+            assert!(!text.contains("marked"), "{path}");
+        }
+        gateway.signal("TERM");
+        assert_eq!(gateway.wait().code(), Some(0));
+
+        assert!(asked.contains(&("send".to_owned(), 200)), "{asked:?}");
+        assert!(asked.contains(&("sync".to_owned(), 200)), "{asked:?}");
+        let log = gateway.log();
+        let requests = log.iter().filter(|line| line["message"] == "request");
+        assert_eq!(requests.map(told_by).collect::<Vec<_>>(), asked);
+        let port = host.rsplit(':').next().unwrap();
+        for secret in [
+            SECRET,
+            MANAGER_TOKEN,
+            IM_SECRET,
+            TEXT,
+            "marked",
+            &alice,
+            alice.rsplit('.').next().unwrap(),
+            &im_token,
+            &STANDARD.encode(TEXT),
+            // Nodes are named by their place.
+            &format!(":{port}"),
+        ] {
+            for (name, text) in [("stdout", gateway.stdout()), ("stderr", gateway.stderr())] {
+                let place = text.lines().find(|line| line.contains(secret));
+                assert_eq!(place, None, "{secret} on {name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn text_is_written_where_it_is_asked_for_and_quiet_where_it_is_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut env = usual();
+    env.push(("GATEWAY__LOG__FORMAT", "text"));
+    env.push(("GATEWAY__STORE__URL", "sqlite:///proc/nothing/gateway.db"));
+    let (_, _, text) = crate::gateway::run(folder.path(), &[], &env);
+    assert!(text.contains(" WARN public.ws_url"), "{text}");
+    assert!(!text.contains('{') && !text.contains('\u{1b}'), "{text}");
+    env.push(("GATEWAY__LOG__LEVEL", "error"));
+    let (_, _, text) = crate::gateway::run(folder.path(), &[], &env);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("error: cannot open the store: "), "{text}");
+}

@@ -1,0 +1,9 @@
+//! The binary as people run it: it starts, serves, says what it does, and ends.
+
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
+
+mod embedded;
+mod endings;
+mod gateway;
+mod logs;
+mod starting;

@@ -1,0 +1,169 @@
+//! Starting: without WuKongIM, and not at all where that is the better answer.
+
+use std::net::TcpListener;
+
+use serde_json::Value;
+use wukongim_gateway::embedded::{Dialect, Embedded, Options};
+
+use crate::gateway::{Gateway, answer, becomes, client, own_loopback, run, token, usual};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
+    for (dialect, place) in [(Dialect::V2, 4), (Dialect::V3, 5)] {
+        let mut options = Options::new(dialect);
+        options.listen = own_loopback(place);
+        let upstream = Embedded::start(options).await.unwrap();
+        let url = upstream.url();
+        upstream.stop().await;
+        let mut env = usual();
+        env.push(("WUKONGIM_API_URL", &url));
+        let gateway = Gateway::start(&[], &env);
+        let alice = token("alice");
+
+        let (status, health) = answer(gateway.get("/health")).await;
+        assert_eq!(
+            (status, &health["data"]["status"]),
+            (503, &"unhealthy".into())
+        );
+        let (status, sent) = answer(gateway.send(&alice, "hi")).await;
+        assert_eq!(
+            (status, &sent["code"]),
+            (503, &"upstream_unavailable".into())
+        );
+        let (status, info) = answer(gateway.get("/system/info").bearer_auth(&alice)).await;
+        assert_eq!(
+            (status, &info["message"]),
+            (503, &"获取系统信息失败".into())
+        );
+        let (status, _) = answer(gateway.get("/system/info")).await;
+        assert_eq!(status, 401, "who calls is asked first");
+        let live = client().get(format!("{}/livez", gateway.ops)).send().await;
+        assert_eq!(live.unwrap().status(), 200);
+        becomes(503, || client().get(format!("{}/readyz", gateway.ops))).await;
+
+        upstream.restart().await.unwrap();
+        becomes(200, || gateway.get("/health")).await;
+        becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+        let sent = becomes(200, || gateway.send(&alice, "hi")).await;
+        assert_eq!(sent["data"]["messageSeq"], 1, "{sent}");
+
+        // And when it comes back as the other generation, with nothing of the old one's.
+        let other = if dialect == Dialect::V2 {
+            Dialect::V3
+        } else {
+            Dialect::V2
+        };
+        upstream.restart_as(other).await.unwrap();
+        becomes(200, || gateway.send(&alice, "hi again")).await;
+        let stored = upstream.state().messages_between("alice", "bob");
+        assert_eq!(&*stored[0].client_msg_no, "hi again");
+    }
+}
+
+#[test]
+fn an_address_that_is_taken_is_69() {
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().to_string();
+    for (key, name) in [
+        ("GATEWAY__SERVER__LISTEN", "server.listen"),
+        ("GATEWAY__SERVER__OPS_LISTEN", "server.ops_listen"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut env = usual();
+        env.retain(|(other, _)| *other != key);
+        env.push((key, &taken));
+        let (code, stdout, stderr) = run(folder.path(), &[], &env);
+        assert_eq!((code, &*stdout), (69, ""), "{stderr}");
+        let said = format!("error: cannot bind {name} {taken}: ");
+        assert!(stderr.contains(&said), "{stderr}");
+    }
+}
+
+#[test]
+fn a_store_that_another_process_has_is_69_and_the_first_serves_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}", folder.path().join("gateway.db").display());
+    let mut env = usual();
+    env.push(("GATEWAY__STORE__URL", &url));
+    let mut first = Gateway::start(&[], &env);
+    let (code, stdout, stderr) = run(folder.path(), &[], &env);
+    assert_eq!((code, &*stdout), (69, ""), "{stderr}");
+    assert!(stderr.contains("locked by another process"), "{stderr}");
+    // The lock ends with the process, however it ends.
+    first.signal("KILL");
+    first.wait();
+    drop(Gateway::start(&[], &env));
+}
+
+#[test]
+fn a_store_that_cannot_be_opened_is_69() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(
+        folder.path().join("text.db"),
+        "this is no database, and long enough to be read as one".repeat(50),
+    )
+    .unwrap();
+    let text = format!("sqlite://{}", folder.path().join("text.db").display());
+    for url in [&*text, "sqlite:///proc/nothing/gateway.db"] {
+        let mut env = usual();
+        env.push(("GATEWAY__STORE__URL", url));
+        let (code, stdout, stderr) = run(folder.path(), &[], &env);
+        assert_eq!((code, &*stdout), (69, ""), "{url}: {stderr}");
+        assert!(
+            stderr.contains("error: cannot open the store: "),
+            "{stderr}"
+        );
+    }
+}
+
+#[test]
+fn bad_configuration_is_64_before_anything_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut env = usual();
+    env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "soon"));
+    env.push(("GATEWAY__NOTHING__AT_ALL", "1"));
+    let (code, stdout, stderr) = run(folder.path(), &["serve"], &env);
+    assert_eq!((code, &*stdout), (64, ""), "{stderr}");
+    for said in [
+        "GATEWAY__SERVER__REQUEST_TIMEOUT",
+        "GATEWAY__NOTHING__AT_ALL",
+        "problems (2)",
+    ] {
+        assert!(stderr.contains(said), "{said}: {stderr}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    let (code, _, stderr) = run(folder.path(), &[], &usual()[1..]);
+    assert_eq!(code, 64, "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_healthcheck_asks_this_gateway() {
+    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    let gateway = Gateway::start(&[], &env);
+    let folder = tempfile::tempdir().unwrap();
+    let check = |path: &str| {
+        let url = format!("{}{path}", gateway.ops);
+        run(folder.path(), &["healthcheck", &url], &[]).0
+    };
+    let as_configured = || {
+        let ops = gateway.ops.strip_prefix("http://").unwrap();
+        let env = [("GATEWAY__SERVER__OPS_LISTEN", ops)];
+        run(folder.path(), &["healthcheck"], &env).0
+    };
+    becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+    assert_eq!(
+        (check("/livez"), check("/readyz"), as_configured()),
+        (0, 0, 0)
+    );
+    assert_eq!(check("/nothing"), 1);
+    upstream.stop().await;
+    let not_ready = becomes(503, || client().get(format!("{}/readyz", gateway.ops))).await;
+    assert_eq!(not_ready["ready"], Value::Bool(false));
+    assert_eq!(
+        (check("/livez"), check("/readyz"), as_configured()),
+        (0, 1, 1)
+    );
+}

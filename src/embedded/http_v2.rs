@@ -135,10 +135,11 @@ fn max_message_seq(shared: &Shared, request: &Request<'_>) -> Reply {
     } else {
         channel_id.into_owned()
     };
-    let seq = inner
-        .settled(&stored_id, channel_type)
-        .map_or(0, |channel| channel.log.last_seq());
-    Reply::json(200, &json!({ "message_seq": seq }))
+    match inner.settled(&stored_id, channel_type) {
+        Some(channel) => Reply::json(200, &json!({ "message_seq": channel.log.last_seq() })),
+        // A single node's answer; some nodes of a cluster say 0.
+        None => Reply::bad("not found"),
+    }
 }
 
 /// With an id and a type: exactly one row, that of whatever lies under their hash, empty when nothing does. Otherwise

@@ -178,6 +178,9 @@ pub(super) async fn channel_state(
 }
 
 /// `GET /channel/max_message_seq`: of a group, 0 where nothing was ever stored under the id's hash.
+///
+/// Of a channel that never was, v2 says 0 at some nodes of a cluster and 400 `not found` at the others and on a single node
+/// (seen on running servers).
 pub(super) async fn max_message_seq(
     transport: &Transport,
     node: &Node,
@@ -187,6 +190,10 @@ pub(super) async fn max_message_seq(
     struct Max {
         message_seq: u64,
     }
+    #[derive(Deserialize)]
+    struct Words {
+        msg: String,
+    }
     let path = format!(
         "/channel/max_message_seq?channel_id={}&channel_type=2",
         encode(group.as_str())
@@ -194,6 +201,13 @@ pub(super) async fn max_message_seq(
     let answer = transport
         .call(node, Call::get("max_message_seq", path))
         .await?;
+    if answer.status == StatusCode::BAD_REQUEST
+        && answer
+            .json::<Words>()
+            .is_ok_and(|words| words.msg == "not found")
+    {
+        return Ok(0);
+    }
     Ok(data::<Max>(&answer)?.message_seq)
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use super::pace::{Look, Pace};
 use super::unix_ms;
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, Message, MessageId, Uid};
 use crate::telemetry::Metrics;
@@ -29,10 +30,6 @@ const LOOK_BYTES: usize = 2 * 1024 * 1024;
 const CLOCK_SKEW_MS: u64 = 2000;
 /// Pages read backwards at the most when a channel is looked at for the first time.
 const BACK_PAGES: usize = 16;
-/// Below this the upstream counts as immediate: looks follow each other without a pause (timers tick in milliseconds).
-const IMMEDIATE: Duration = Duration::from_millis(2);
-/// The longest pause between two looks.
-const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// What a waiter knows of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,9 +224,11 @@ impl Confirmer {
     async fn look(self: Arc<Self>, watch: Arc<Watch>) {
         let mut pace = Pace::new(self.delay());
         let mut step = LOOK;
+        // When the last look began that read all there was.
+        let mut earlier = None;
         loop {
             let Some(next) = Next::of(&watch) else { return };
-            pace.pause(&next).await;
+            pace.pause(next.newest).await;
             let started = Instant::now();
             let window = match next.top {
                 Some(top) => Window::Up {
@@ -253,7 +252,10 @@ impl Confirmer {
             let lowest = page.span.map_or(0, |(low, _)| low);
             let newest_ms = page.messages.last().map(|message| message.id.unix_ms());
             let oldest_ms = page.messages.first().map(|message| message.id.unix_ms());
-            let found = self.note(&watch, &page, started);
+            let found = self.note(&watch, &page, Some(Look { earlier, started }));
+            if !full {
+                earlier = Some(started);
+            }
             if next.top.is_none() && full && oldest_ms.is_none_or(|ms| ms >= next.earliest_ms) {
                 // A busy channel, looked at for the first time: the message may lie below the newest page.
                 self.look_back(&watch, &next, lowest, step).await;
@@ -295,7 +297,8 @@ impl Confirmer {
                 .messages
                 .first()
                 .is_none_or(|message| message.id.unix_ms() < next.earliest_ms);
-            self.note(watch, &page, Instant::now());
+            // Found here, it says nothing of how long it took to appear.
+            self.note(watch, &page, None);
             if passed {
                 return;
             }
@@ -317,7 +320,7 @@ impl Confirmer {
     }
 
     /// Tells the waiters whose messages are in the page, and remembers what may be somebody's who does not wait yet.
-    fn note(&self, watch: &Watch, page: &Page, started: Instant) -> bool {
+    fn note(&self, watch: &Watch, page: &Page, look: Option<Look>) -> bool {
         let mut state = watch.state.lock();
         let mut found = false;
         for message in &page.messages {
@@ -334,7 +337,9 @@ impl Confirmer {
                 .position(|waiter| waiter.is(*id, from_uid, client_msg_no));
             if let Some(place) = mine {
                 let waiter = state.waiters.swap_remove(place);
-                self.learn(started.saturating_duration_since(waiter.since));
+                if let Some(look) = look {
+                    self.learn(look.delay_of(waiter.since));
+                }
                 let _ = waiter.found.send((*id, *seq));
                 found = true;
             } else if !state.pending.is_empty() {
@@ -405,52 +410,5 @@ impl Next {
                 .min()
                 .unwrap_or_else(unix_ms),
         })
-    }
-}
-
-/// When to look next.
-struct Pace {
-    delay: Duration,
-    misses: u32,
-    last: Option<Instant>,
-}
-
-impl Pace {
-    fn new(delay: Duration) -> Self {
-        Self {
-            delay,
-            misses: 0,
-            last: None,
-        }
-    }
-
-    fn missed(&mut self) {
-        self.misses += 1;
-    }
-
-    /// Pauses until the next look is worth its while: not before three quarters of the usual delay have passed since the newest
-    /// waiter began, and after a miss a quarter of it later, half as much longer each time. Waiting for the newest lets one look
-    /// serve many; those before him wait at most that much longer, since whoever comes during the pause is not counted.
-    async fn pause(&mut self, next: &Next) {
-        let now = Instant::now();
-        let at = if self.delay < IMMEDIATE {
-            match self.misses {
-                0..4 => now,
-                misses => now + Duration::from_millis(1 << (misses - 4).min(5)),
-            }
-        } else {
-            let patient = next.newest + self.delay * 3 / 4;
-            let gap = (self.delay / 4)
-                .mul_f64(1.5_f64.powi(self.misses.min(8).cast_signed()))
-                .min(LONGEST_PAUSE);
-            match self.last {
-                None => patient,
-                Some(last) => (last + gap).max(now),
-            }
-        };
-        if at > now {
-            tokio::time::sleep_until(at.into()).await;
-        }
-        self.last = Some(Instant::now());
     }
 }

@@ -4,6 +4,7 @@ mod batch;
 mod confirm;
 mod ledger;
 mod lookup;
+mod pace;
 mod send;
 
 use std::time::{SystemTime, UNIX_EPOCH};

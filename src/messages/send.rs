@@ -172,6 +172,7 @@ impl Messages {
             number: &number,
             payload: &draft.payload,
         };
+        let mut was_tried = false;
         let (ticket, earlier) =
             match self
                 .ledger
@@ -186,6 +187,7 @@ impl Messages {
                     }));
                 }
                 Begin::Unknown(ticket, attempt) => {
+                    was_tried = true;
                     (ticket, self.find_attempt(wanted, attempt).await)
                 }
                 Begin::New(ticket)
@@ -208,7 +210,14 @@ impl Messages {
                 ticket.forget();
                 return settled(Err(SendError::Conflict));
             }
-            // Not known whether it is there: nothing is sent. The dropped ticket keeps what is known.
+            // Not known whether it is there: nothing is sent. The dropped ticket keeps what is known. A v2 cluster that has just
+            // lost a node refuses some channels' reads with 400 for seconds (seen): no word on the message that was sent before.
+            Err(error @ (Error::Rejected(_) | Error::Status(_))) if was_tried => {
+                return settled(Err(SendError::Unconfirmed {
+                    client_msg_no: number,
+                    cause: Cause::NoAnswer(error),
+                }));
+            }
             Err(error) => return settled(Err(SendError::Upstream(error))),
         }
         let pending = self.confirmer.expect(&conversation);

@@ -91,7 +91,7 @@ mod tests {
                 earlier: None,
                 started: since + paused + Duration::from_micros(500),
             };
-            delay = delay - delay / 4 + look.delay_of(since) / 4;
+            delay = delay * 3 / 4 + look.delay_of(since) / 4;
             messages += 1;
             assert!(messages < 100, "still {delay:?}");
         }

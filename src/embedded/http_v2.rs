@@ -137,7 +137,7 @@ fn max_message_seq(shared: &Shared, request: &Request<'_>) -> Reply {
     };
     match inner.settled(&stored_id, channel_type) {
         Some(channel) => Reply::json(200, &json!({ "message_seq": channel.log.last_seq() })),
-        // Seen on a running server for an id under which nothing was ever written.
+        // A single node's answer; some nodes of a cluster say 0.
         None => Reply::bad("not found"),
     }
 }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::pace::Pace;
+use super::pace::{Look, Pace};
 use super::unix_ms;
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, Message, MessageId, Uid};
 use crate::telemetry::Metrics;
@@ -30,6 +30,7 @@ const LOOK_BYTES: usize = 2 * 1024 * 1024;
 pub(super) const CLOCK_SKEW_MS: u64 = 2000;
 /// Pages read backwards at the most when a channel is looked at for the first time.
 const BACK_PAGES: usize = 16;
+
 /// What a waiter knows of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sought {
@@ -229,6 +230,8 @@ impl Confirmer {
     async fn look(self: Arc<Self>, watch: Arc<Watch>) {
         let mut pace = Pace::new(self.delay());
         let mut step = LOOK;
+        // When the last look began that read all there was.
+        let mut earlier = None;
         let mut doubted = false;
         loop {
             let Some(next) = Next::of(&watch) else { return };
@@ -264,7 +267,10 @@ impl Confirmer {
             let lowest = page.span.map_or(0, |(low, _)| low);
             let newest_ms = page.messages.last().map(|message| message.id.unix_ms());
             let oldest_ms = page.messages.first().map(|message| message.id.unix_ms());
-            let found = self.note(&watch, &page, started);
+            let found = self.note(&watch, &page, Some(Look { earlier, started }));
+            if !full {
+                earlier = Some(started);
+            }
             if next.top.is_none() && full && oldest_ms.is_none_or(|ms| ms >= next.earliest_ms) {
                 // A busy channel, looked at for the first time: the message may lie below the newest page.
                 self.look_back(&watch, &next, lowest, step).await;
@@ -316,7 +322,8 @@ impl Confirmer {
                 .messages
                 .first()
                 .is_none_or(|message| message.id.unix_ms() < next.earliest_ms);
-            self.note(watch, &page, Instant::now());
+            // Found here, it says nothing of how long it took to appear.
+            self.note(watch, &page, None);
             if passed {
                 return;
             }
@@ -338,7 +345,7 @@ impl Confirmer {
     }
 
     /// Tells the waiters whose messages are in the page, and remembers what may be somebody's who does not wait yet.
-    fn note(&self, watch: &Watch, page: &Page, started: Instant) -> bool {
+    fn note(&self, watch: &Watch, page: &Page, look: Option<Look>) -> bool {
         let mut state = watch.state.lock();
         let mut found = false;
         for message in &page.messages {
@@ -359,8 +366,8 @@ impl Confirmer {
             {
                 let waiter = state.waiters.swap_remove(place);
                 taken = waiter.found.send((*id, *seq)).is_ok();
-                if taken {
-                    self.learn(started.saturating_duration_since(waiter.since));
+                if taken && let Some(look) = look {
+                    self.learn(look.delay_of(waiter.since));
                 }
             }
             found |= taken;

@@ -186,12 +186,12 @@ impl Messages {
                     }));
                 }
                 Begin::Unknown(ticket, attempt) => {
-                    (ticket, self.find_attempt(wanted, attempt).await)
+                    (ticket, self.find_earlier(wanted, Some(attempt)).await)
                 }
                 Begin::New(ticket)
                     if own_number && self.duplicate_check == DuplicateCheck::Upstream =>
                 {
-                    (ticket, self.find_newest(wanted).await)
+                    (ticket, self.find_earlier(wanted, None).await)
                 }
                 Begin::New(ticket) => (ticket, Ok(None)),
             };
@@ -209,7 +209,7 @@ impl Messages {
                 return settled(Err(SendError::Conflict));
             }
             // Not known whether it is there: nothing is sent. The dropped ticket keeps what is known.
-            Err(error) => return settled(Err(SendError::Upstream(error))),
+            Err(error) => return settled(Err(error)),
         }
         let pending = self.confirmer.expect(&conversation);
         let sent_ms = unix_ms();
@@ -260,6 +260,29 @@ impl Messages {
             own_number,
         };
         Claimed::Ready(Dispatched::Waiting(Box::new(waiting)))
+    }
+
+    /// Looks for this message: the attempt that is known of, or any that another process may have made.
+    ///
+    /// A v2 cluster that has just lost a node refuses some channels' reads with 400 for seconds (seen): no word on the message that was
+    /// sent before.
+    async fn find_earlier(
+        &self,
+        wanted: Wanted<'_>,
+        attempt: Option<Attempt>,
+    ) -> Result<Option<Found>, SendError> {
+        let Some(attempt) = attempt else {
+            let found = self.find_newest(wanted).await;
+            return found.map_err(SendError::Upstream);
+        };
+        let found = self.find_attempt(wanted, attempt).await;
+        found.map_err(|error| match error {
+            Error::Rejected(_) | Error::Status(_) => SendError::Unconfirmed {
+                client_msg_no: wanted.number.clone(),
+                cause: Cause::NoAnswer(error),
+            },
+            error => SendError::Upstream(error),
+        })
     }
 
     /// Sees a message stored that was handed over, or finds out why it was not.

@@ -179,7 +179,8 @@ pub(super) async fn channel_state(
 
 /// `GET /channel/max_message_seq`: of a group, 0 where nothing was ever stored under the id's hash.
 ///
-/// For an id under which nothing was ever written at all, v2 answers 400 `{"msg":"not found"}` (seen on a running server).
+/// Of a channel that never was, v2 says 0 at some nodes of a cluster and 400 `not found` at the others and on a single node
+/// (seen on running servers).
 pub(super) async fn max_message_seq(
     transport: &Transport,
     node: &Node,

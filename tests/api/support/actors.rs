@@ -1,5 +1,7 @@
 //! Those who call the gateway: everybody has the same verbs.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -24,6 +26,16 @@ pub fn sign(claims: &Value) -> String {
 /// A payload as clients send it.
 pub fn payload(text: &str) -> String {
     STANDARD.encode(json!({"type": 1, "content": text}).to_string())
+}
+
+/// A client without idle connections, so that no request meets one the gateway is just closing.
+pub fn http_client() -> reqwest::Client {
+    reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(30))
+        .pool_max_idle_per_host(0)
+        .build()
+        .expect("a client")
 }
 
 const FAR: u64 = 4_000_000_000;

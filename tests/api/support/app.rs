@@ -11,7 +11,7 @@ use wukongim_gateway::config::{Settings, StoreUrl};
 use wukongim_gateway::embedded::{Call, Dialect, Embedded, Options};
 use wukongim_gateway::store::Store;
 
-use super::actors::Actor;
+use super::actors::{Actor, http_client};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
@@ -33,7 +33,6 @@ pub struct TestApp {
     pub settings: Settings,
     pub store: Arc<Store>,
     pub base: String,
-    /// Without idle connections, so that no request meets one the gateway is just closing.
     pub http: reqwest::Client,
     /// Whether this gateway's upstream is v2.
     pub dialect: Dialect,
@@ -196,12 +195,7 @@ impl Builder {
             settings,
             store,
             base,
-            http: reqwest::Client::builder()
-                .no_proxy()
-                .timeout(Duration::from_secs(30))
-                .pool_max_idle_per_host(0)
-                .build()
-                .expect("a client"),
+            http: http_client(),
             dialect,
             _stop: stop,
         }

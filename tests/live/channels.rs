@@ -1,0 +1,193 @@
+//! The channel endpoints.
+
+use serde_json::json;
+
+use crate::support::app::{people, unique};
+use crate::support::{Kind, TestApp, each_server};
+
+#[tokio::test]
+async fn a_group_is_created_once_repeated_by_its_owner_and_taken_by_nobody() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice, bob] = people(["alice", "bob"]);
+        let id = unique("群");
+        let named = json!({"channelId": id, "channelType": 2, "name": "名字", "avatar": "https://example.com/a.png"});
+        let created = app.user(&alice).post("/channel/create", &named).await.ok();
+        assert_eq!(created, named);
+        app.user(&alice).send_to_group(&id, "first").await.ok();
+        let renamed = json!({"channelId": id, "channelType": 2, "name": "other"});
+        let again = app
+            .user(&alice)
+            .post("/channel/create", &renamed)
+            .await
+            .ok();
+        assert_eq!(again["name"], "other");
+        assert_eq!(again["avatar"], "https://example.com/a.png");
+        app.user(&bob)
+            .create_group(&id)
+            .await
+            .fails(409, "channel_exists");
+        let person = json!({"channelId": bob, "channelType": 1});
+        let echo = app.user(&alice).post("/channel/create", &person).await.ok();
+        assert_eq!(echo, person);
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_exists_upstream_alone_is_taken_over_by_nobody() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice, bob] = people(["alice", "bob"]);
+        let id = unique("g");
+        let body = json!({"channel_id": id, "channel_type": 2, "subscribers": [alice]});
+        server.post("/channel", &body).await;
+        for uid in [&alice, &bob] {
+            app.user(uid)
+                .create_group(&id)
+                .await
+                .fails(409, "channel_exists");
+        }
+        app.user(&alice)
+            .add(&id, &[&bob])
+            .await
+            .fails(403, "not_owner");
+        app.admin().add(&id, &[&bob]).await.ok();
+        app.user(&bob).send_to_group(&id, "hi").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_group_is_gone_for_everybody_and_its_id_is_spent() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice, bob] = people(["alice", "bob"]);
+        let id = app.group(&alice, &[&bob]).await;
+        app.user(&bob).send_to_group(&id, "hi").await.ok();
+        app.user(&bob)
+            .delete_group(&id)
+            .await
+            .fails(403, "not_owner");
+        let deleted = app.user(&alice).delete_group(&id).await.ok();
+        assert_eq!(deleted, json!({"channelId": id}));
+        for uid in [&alice, &bob] {
+            let user = app.user(uid);
+            user.send_to_group(&id, "late")
+                .await
+                .fails(404, "channel_not_found");
+            user.sync(2, &id, "").await.fails(404, "channel_not_found");
+        }
+        let owner = app.user(&alice);
+        owner
+            .delete_group(&id)
+            .await
+            .fails(404, "channel_not_found");
+        owner
+            .add(&id, &[&bob])
+            .await
+            .fails(404, "channel_not_found");
+        owner.create_group(&id).await.fails(409, "channel_deleted");
+        app.user(&bob)
+            .create_group(&id)
+            .await
+            .fails(409, "channel_deleted");
+        // A gateway that knows nothing of it finds no member left upstream.
+        let other = TestApp::start(&server).await;
+        let answer = other.user(&bob).sync(2, &id, "").await;
+        answer.fails(404, "channel_not_found");
+    }
+}
+
+#[tokio::test]
+async fn unknown_groups_are_told_and_none_is_made_by_accident() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice, bob] = people(["alice", "bob"]);
+        let id = unique("g");
+        for actor in [app.user(&alice), app.admin()] {
+            actor
+                .add(&id, &[&bob])
+                .await
+                .fails(404, "channel_not_found");
+            actor
+                .remove(&id, &[&bob])
+                .await
+                .fails(404, "channel_not_found");
+            actor
+                .delete_group(&id)
+                .await
+                .fails(404, "channel_not_found");
+            actor.sync(2, &id, "").await.fails(404, "channel_not_found");
+            actor
+                .send_to_group(&id, "hi")
+                .await
+                .fails(404, "channel_not_found");
+        }
+        app.user(&alice).create_group(&id).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn adding_and_removing_tell_how_many_changed() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice, bob, carol, dave] = people(["alice", "bob", "carol", "dave"]);
+        let id = app.group(&alice, &[]).await;
+        let owner = app.user(&alice);
+        // v3 without its manager port tells no members: what was asked for is what is told.
+        let exact = server.kind != Kind::V3;
+        let added = owner.add(&id, &[&bob, &carol, &bob]).await.ok();
+        assert_eq!(added["added"], 2);
+        let added = owner.add(&id, &[&carol, &dave]).await.ok();
+        assert_eq!(added["added"], if exact { 1 } else { 2 });
+        app.user(&dave).send_to_group(&id, "hi").await.ok();
+
+        app.user(&bob)
+            .remove(&id, &[&carol])
+            .await
+            .fails(403, "not_owner");
+        owner
+            .remove(&id, &[&alice, &bob])
+            .await
+            .fails(409, "owner_cannot_leave");
+        app.user(&bob).send_to_group(&id, "still here").await.ok();
+        let left = app.user(&bob).remove(&id, &[&bob]).await.ok();
+        assert_eq!(left["removed"], 1);
+        let removed = owner.remove(&id, &[&bob, &carol]).await.ok();
+        assert_eq!(removed["removed"], if exact { 1 } else { 2 });
+        for uid in [&bob, &carol] {
+            let user = app.user(uid);
+            user.send_to_group(&id, "late")
+                .await
+                .fails(403, "not_a_member");
+            user.sync(2, &id, "").await.fails(403, "not_a_member");
+        }
+        app.user(&dave).send_to_group(&id, "hi").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_full_group_takes_nobody_and_five_hundred_are_added_in_one_call() {
+    for server in each_server() {
+        let app =
+            TestApp::start_with(&server, |settings| settings.limits.group_members = 502).await;
+        let [alice] = people(["alice"]);
+        let id = app.group(&alice, &[]).await;
+        let many: Vec<_> = (0..500).map(|_| unique("m")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        let added = app.user(&alice).add(&id, &many).await.ok();
+        assert_eq!(added["added"], 500);
+        app.user(many[499]).send_to_group(&id, "hi").await.ok();
+        if server.kind != Kind::V3 {
+            app.user(&alice)
+                .add(&id, &["one", "two"])
+                .await
+                .fails(409, "channel_full");
+        }
+        let removed = app.user(&alice).remove(&id, &many).await.ok();
+        assert_eq!(removed["removed"], 500);
+        app.user(many[499])
+            .send_to_group(&id, "late")
+            .await
+            .fails(403, "not_a_member");
+    }
+}

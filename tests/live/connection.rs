@@ -1,0 +1,113 @@
+//! `GET /config`, `POST /token`, `GET /health` and `GET /system/info`.
+
+use serde_json::json;
+
+use crate::support::app::people;
+use crate::support::{TestApp, each_server};
+
+#[tokio::test]
+async fn the_config_names_wukongims_own_addresses_until_others_are_configured() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice] = people(["alice"]);
+        let config = app.user(&alice).get("/config").await.ok();
+        for key in ["wsUrl", "tcpAddr", "apiUrl", "managerUrl"] {
+            assert!(config[key].is_string(), "{key} in {config}");
+        }
+        assert!(
+            config["wsUrl"].as_str().unwrap().starts_with("ws://"),
+            "{config}"
+        );
+        assert!(
+            config["tcpAddr"].as_str().unwrap().contains(':'),
+            "{config}"
+        );
+        assert_eq!(config["uid"], *alice);
+        assert_eq!(config["limits"]["payloadBytes"], 64 * 1024);
+
+        let own = TestApp::start_with(&server, |settings| {
+            settings.public.ws_url = Some("ws://im.example.com:5200".parse().unwrap());
+        })
+        .await;
+        let config = own.user(&alice).get("/config").await.ok();
+        assert_eq!(config["wsUrl"], "ws://im.example.com:5200");
+    }
+}
+
+#[tokio::test]
+async fn a_token_stays_the_same_and_differs_by_user_and_device() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice, bob] = people(["alice", "bob"]);
+        let first = app.user(&alice).post_nothing("/token").await.ok();
+        assert_eq!(first["uid"], *alice);
+        assert_eq!(first["deviceFlag"], 1);
+        let web = json!({"deviceFlag": 1});
+        let again = app.user(&alice).post("/token", &web).await.ok();
+        assert_eq!(again["token"], first["token"]);
+        // Another replica, or the same one after a restart.
+        let replica = TestApp::start(&server).await;
+        let there = replica.user(&alice).post_nothing("/token").await.ok();
+        assert_eq!(there["token"], first["token"]);
+        let on_a_phone = json!({"deviceFlag": 0});
+        let phone = app.user(&alice).post("/token", &on_a_phone).await.ok();
+        assert_ne!(phone["token"], first["token"]);
+        let others = app.user(&bob).post_nothing("/token").await.ok();
+        assert_ne!(others["token"], first["token"]);
+    }
+}
+
+#[tokio::test]
+async fn health_needs_no_token_and_tells_the_time() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let health = app.anon().get("/health").await.ok();
+        assert_eq!(health["status"], "healthy");
+        assert!(
+            health["timestamp"].as_str().unwrap().ends_with('Z'),
+            "{health}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_not_there_is_told_at_once() {
+    for mut server in each_server() {
+        server.urls = vec!["http://127.0.0.1:9".to_owned()];
+        let app = TestApp::start(&server).await;
+        let health = app.anon().get("/health").await;
+        let health = health.fails(503, "upstream_unavailable");
+        assert_eq!(health.body["data"]["status"], "unhealthy");
+        app.user("alice")
+            .send_to_person("bob", "hi")
+            .await
+            .fails(503, "upstream_unavailable");
+    }
+}
+
+#[tokio::test]
+async fn system_info_tells_version_uptime_and_connections() {
+    for server in each_server() {
+        let app = TestApp::start(&server).await;
+        let [alice] = people(["alice"]);
+        let info = app.user(&alice).get("/system/info").await.ok();
+        assert!(!info["version"].as_str().unwrap().is_empty(), "{info}");
+        assert!(info["uptime"].is_u64(), "{info}");
+        assert!(info["connections"].is_u64(), "{info}");
+        assert!(info["gatewayVersion"].is_string(), "{info}");
+    }
+}
+
+#[tokio::test]
+async fn v2s_manager_token_is_needed_and_its_lack_is_no_secret_told() {
+    for mut server in each_server() {
+        if server.manager_token.take().is_none() {
+            continue;
+        }
+        let app = TestApp::start(&server).await;
+        let [alice] = people(["alice"]);
+        let refused = app.user(&alice).post_nothing("/token").await;
+        let refused = refused.fails(502, "upstream_error");
+        assert!(!refused.text.contains("127.0.0.1"), "{refused:#?}");
+    }
+}

@@ -1,0 +1,67 @@
+//! What would kill a node never reaches one.
+
+use serde_json::json;
+
+use crate::support::actors::payload;
+use crate::support::app::people;
+use crate::support::{TestApp, each_server};
+use wukongim_gateway::domain::caps;
+
+#[tokio::test]
+async fn what_kills_a_node_is_refused_and_the_server_lives_on() {
+    for server in each_server() {
+        for at_the_caps in [false, true] {
+            let app = TestApp::start_with(&server, |settings| {
+                if at_the_caps {
+                    settings.limits.id_bytes = caps::ID_BYTES;
+                    settings.limits.client_msg_no_bytes = caps::CLIENT_MSG_NO_BYTES;
+                    settings.limits.payload = caps::PAYLOAD_BYTES;
+                    settings.server.body_limit = 64 << 20;
+                }
+            })
+            .await;
+            let [alice, bob] = people(["alice", "bob"]);
+            let long = "x".repeat(40 * 1024);
+            let mebibyte = payload(&"x".repeat(1 << 20));
+            let message = json!({"channelId": bob, "channelType": 1, "payload": payload("hi")});
+            let user = app.user(&alice);
+            for (field, value) in [
+                ("channelId", &long),
+                ("clientMsgNo", &long),
+                ("payload", &mebibyte),
+            ] {
+                let mut bad = message.clone();
+                bad[field] = json!(value);
+                let answer = user.post("/message/send", &bad).await;
+                if answer.status == 413 {
+                    assert!(field == "payload" && !at_the_caps);
+                    continue;
+                }
+                assert_eq!(answer.fails(400, "invalid_request").bad_fields(), [field]);
+            }
+            user.create_group(&long).await.fails(400, "invalid_request");
+            user.add(&bob, &[&long]).await.fails(400, "invalid_request");
+            user.sync(2, &long[..4000], "")
+                .await
+                .fails(400, "invalid_request");
+            let impostor = app.user(&long[..20_000]);
+            impostor
+                .post("/message/send", &message)
+                .await
+                .fails(401, "token_invalid");
+            server.is_alive().await;
+            user.post("/message/send", &message).await.ok();
+
+            // The largest that is let through is taken.
+            if at_the_caps && !server.is_cluster() {
+                let large = payload(&"x".repeat(caps::PAYLOAD_BYTES - 24));
+                let number = "n".repeat(255);
+                let body = json!({"channelId": bob, "channelType": 1, "payload": large, "clientMsgNo": number});
+                user.post("/message/send", &body).await.ok();
+                let read = user.sync(1, &bob, "&limit=1").await.ok();
+                assert_eq!(read[0]["payload"], *large);
+                server.is_alive().await;
+            }
+        }
+    }
+}

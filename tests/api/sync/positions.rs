@@ -138,10 +138,11 @@ async fn the_limit_is_50_by_default_and_more_than_the_maximum_means_the_maximum(
             "&limit=201",
             "&limit=100000",
             "&limit=9223372036854775807",
+            "&limit=9223372036854775808",
         ] {
             assert_eq!(asked(limit).await, (61, 260, true), "{limit}");
         }
-        for limit in ["&limit=0", "&limit=-1", "&limit=9223372036854775808"] {
+        for limit in ["&limit=0", "&limit=-1"] {
             let answer = alice.sync(GROUP, "g", limit).await;
             let answer = answer.fails(400, "invalid_request");
             assert_eq!(answer.bad_fields(), ["limit"], "{limit}");

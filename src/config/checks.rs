@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::network::Cidr;
 use super::reader::Reader;
 use super::secrets::weakness;
 use super::settings::Settings;
@@ -134,6 +135,14 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         (
             encoded >= server.body_limit,
             "server.body_limit: smaller than one message with the largest payload in base64 (limits.payload): large ones will get 413",
+        ),
+        (
+            server.max_buffered < server.body_limit,
+            "server.max_buffered: smaller than server.body_limit: the largest bodies will always get 503",
+        ),
+        (
+            server.trusted_proxies.iter().any(Cidr::is_everything),
+            "server.trusted_proxies: everybody: whoever calls may claim any address",
         ),
         (
             cut,

@@ -7,6 +7,7 @@ mod checks;
 mod describe;
 mod kinds;
 mod layers;
+mod network;
 mod problems;
 mod reader;
 mod secrets;
@@ -22,9 +23,10 @@ use secrecy::SecretString;
 
 pub use describe::describe;
 pub use kinds::Expected;
+pub use network::{Cidr, WebOrigin};
 pub use problems::{Origin, Problem, Problems};
 pub use settings::{
-    Auth, Authorization, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
+    Auth, Authorization, Cors, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
 };
 pub use types::{
     Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,

@@ -10,7 +10,9 @@ use tracing::Level;
 
 use super::kinds::{
     Show, address, checked, duration, list, one_of, optional, parsed, secret, size, text, whole,
+    yes_or_no,
 };
+use super::network::{Cidr, WebOrigin};
 use super::reader::Reader;
 use super::types::{
     Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode, StoreUrl,
@@ -24,6 +26,7 @@ const HOUR: Duration = Duration::from_hours(1);
 const WEEK: Duration = Duration::from_hours(7 * 24);
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
 
 /// Makes the structs and, from the same lines, what reads them: `field: Type = kind`.
 macro_rules! sections {
@@ -76,14 +79,36 @@ sections! {
         ops_listen: SocketAddr = address();
         /// The longest one request may take (10 s).
         request_timeout: Duration = duration(MS, HOUR);
+        /// How long a request's head may take, from its first byte, and a new connection's first head at all (10 s).
+        header_timeout: Duration = duration(MS, HOUR);
+        /// How long a connection may lie idle between requests, and an answer may take to be fetched (75 s).
+        idle_timeout: Duration = duration(MS, HOUR);
+        /// Connections at once; more are refused (10,000).
+        max_connections: usize = whole(1, 1_000_000);
+        /// Requests worked on at once; more are refused (2,048).
+        max_in_flight: usize = whole(1, 1_000_000);
+        /// Bytes of request bodies and upstream answers held at once; beyond it requests are refused (256 MiB).
+        max_buffered: usize = size(64 * GIB);
         /// The largest request body in bytes (1 MiB; at most 64 MiB).
         body_limit: usize = size(64 * MIB);
+        /// Whether HTTP/2 is spoken to clients that begin with it, without TLS (no).
+        http2: bool = yes_or_no();
         /// How long to serve on while saying "not ready" (0 s).
         shutdown_delay: Duration = duration(Duration::ZERO, 10 * MINUTE);
         /// How long running requests may take to finish then (20 s).
         drain_timeout: Duration = duration(Duration::ZERO, HOUR);
+        /// Who may say in `X-Forwarded-For` or `Forwarded` for whom he speaks (nobody).
+        trusted_proxies: Vec<Cidr> = list(0, parsed(Show::Plain));
         /// Threads that serve requests; `None` (the default) is one a core.
         worker_threads: Option<usize> = workers();
+    }
+
+    /// Browsers of other origins.
+    cors: Cors {
+        /// Whose pages may call (none).
+        allowed_origins: Vec<WebOrigin> = list(0, parsed(Show::Plain));
+        /// How long a browser may keep a preflight's answer (1 h).
+        max_age: Duration = duration(Duration::ZERO, 24 * HOUR);
     }
 
     /// Whose tokens are good.
@@ -173,7 +198,7 @@ sections! {
         level: DeviceLevels = parsed(Show::Plain);
     }
 
-    /// How large things may be; every one is at least 1.
+    /// How large things may be, and how many; every one is at least 1.
     limits: Limits {
         /// Bytes of a uid or channelId (128; at most 255).
         id_bytes: usize = size(255);
@@ -193,6 +218,12 @@ sections! {
         sync_bytes: usize = size(16 * MIB);
         /// Members of a group added through the gateway (10,000; at most 100,000).
         group_members: usize = whole(1, 100_000);
+        /// What a user may cost in a second, in the long run (50).
+        requests_per_second: u32 = whole(1, 1_000_000);
+        /// What a user may cost at once after a rest (100).
+        burst: u32 = whole(1, 1_000_000);
+        /// Failed authentications and unknown paths of one address in a second (20).
+        anonymous_per_second: u32 = whole(1, 1_000_000);
     }
 
     /// The gateway's own facts.

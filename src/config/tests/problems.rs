@@ -27,7 +27,7 @@ fn every_key_refuses_nonsense_and_all_are_told_at_once() {
 
 #[test]
 fn unknown_names_are_told_the_nearest_known_one() {
-    let file = "[server]\nlisen = 'x'\n\n[cors]\nallowed_origins = []\n[nothing]\n[auth]";
+    let file = "[server]\nlisen = 'x'\n\n[nowhere]\nat_all = []\n[nothing]\n[auth]";
     let env = [
         ("GATEWAY__STORE__ULR", "hunter2"),
         ("GATEWAY__log__level", "info"),
@@ -41,7 +41,7 @@ fn unknown_names_are_told_the_nearest_known_one() {
     let all = said.join("\n");
     assert!(all.contains("config/gateway.toml:2: server.lisen: unknown key, the nearest known one is server.listen"), "{all}");
     assert!(
-        all.contains("config/gateway.toml:5: cors.allowed_origins: unknown key"),
+        all.contains("config/gateway.toml:5: nowhere.at_all: unknown key"),
         "{all}"
     );
     assert!(

@@ -1,0 +1,194 @@
+//! Settings that name networks and origins.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use url::Url;
+
+use super::kinds::Expected;
+
+/// A range of addresses, such as `10.0.0.0/8` or `::1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cidr {
+    /// The bits that all its addresses begin with; those of IPv4 are the upper 32.
+    bits: u128,
+    mask: u128,
+    is_ipv4: bool,
+}
+
+/// An address's bits from the top, and whether it is IPv4. An IPv4 address inside IPv6 (`::ffff:…`) is IPv4.
+fn bits(address: IpAddr) -> (u128, bool) {
+    match address.to_canonical() {
+        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, true),
+        IpAddr::V6(address) => (address.to_bits(), false),
+    }
+}
+
+impl Cidr {
+    /// Whether `address` is in it.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (bits, is_ipv4) = bits(address);
+        is_ipv4 == self.is_ipv4 && bits & self.mask == self.bits
+    }
+
+    /// Whether it is every address there is of its kind.
+    pub fn is_everything(&self) -> bool {
+        self.mask == 0
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let expected = || {
+            Expected(
+                "must be an address or a range of them, such as \"10.0.0.0/8\" or \"fd00::/8\""
+                    .to_owned(),
+            )
+        };
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| expected())?;
+        let (bits, is_ipv4) = bits(address);
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length: u32 = match length {
+            // `u32::from_str` would also take a sign.
+            Some(digits) if !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                return Err(expected());
+            }
+            Some(digits) => digits.parse().map_err(|_| expected())?,
+            None => most,
+        };
+        if length > most {
+            return Err(expected());
+        }
+        // A range inside ::ffff:0:0/96 is one of IPv4.
+        let length = match (is_ipv4, address.is_ipv4()) {
+            (true, false) => length.checked_sub(96).ok_or_else(expected)?,
+            _ => length,
+        };
+        let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
+        Ok(Self {
+            bits: bits & mask,
+            mask,
+            is_ipv4,
+        })
+    }
+}
+
+/// Whose pages may call the API from a browser.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebOrigin {
+    /// `*`: everybody's.
+    Any,
+    /// Those of this origin, as browsers write it: `https://app.example.com`.
+    Exact(String),
+}
+
+impl FromStr for WebOrigin {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let usual = |text: &str| {
+            let (scheme, rest) = text.split_once("://")?;
+            let url = Url::parse(text).ok()?;
+            let plain = |c: char| c.is_ascii_graphic() && !"/?#@*\\".contains(c);
+            if !rest.chars().all(plain) {
+                return None;
+            }
+            match scheme {
+                // Without the scheme's own port, in lower case, without a path: anything else would never match.
+                "http" | "https" => (url.origin().ascii_serialization() == text).then_some(()),
+                // Those of apps with web views inside, such as capacitor://localhost.
+                _ => url.has_host().then_some(()),
+            }
+        };
+        match usual(text) {
+            Some(()) => Ok(Self::Exact(text.to_owned())),
+            None => Err(Expected(
+                "must be \"*\" or an origin as browsers send it, without a path and without the usual port, such as \"https://app.example.com\""
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_holds_its_addresses_and_no_others() {
+        for (range, inside, outside) in [
+            ("10.0.0.0/8", "10.255.0.1", "11.0.0.0"),
+            ("10.1.2.3/8", "10.0.0.0", "9.255.255.255"),
+            ("192.0.2.7", "192.0.2.7", "192.0.2.8"),
+            ("192.0.2.0/31", "::ffff:192.0.2.1", "192.0.2.2"),
+            ("::ffff:10.0.0.0/104", "10.9.9.9", "11.0.0.0"),
+            ("0.0.0.0/0", "255.255.255.255", "::"),
+            ("::/0", "::1", "0.0.0.0"),
+            ("fd00::/8", "fdff::1", "fe00::"),
+            ("2001:db8::1", "2001:db8::1", "2001:db8::2"),
+        ] {
+            let cidr: Cidr = range.parse().unwrap();
+            assert!(cidr.contains(inside.parse().unwrap()), "{range} {inside}");
+            assert!(
+                !cidr.contains(outside.parse().unwrap()),
+                "{range} {outside}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        for bad in [
+            "",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/8/8",
+            "10.0.0",
+            "proxy.internal",
+            "10.0.0.1:80",
+            "::ffff:10.0.0.0/8",
+        ] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_what_a_browser_would_send() {
+        for good in [
+            "https://app.example.com",
+            "http://localhost:5173",
+            "https://xn--fiqs8s.cn",
+            "http://[::1]:8080",
+            "capacitor://localhost",
+        ] {
+            assert_eq!(good.parse(), Ok(WebOrigin::Exact(good.into())));
+        }
+        assert_eq!("*".parse(), Ok(WebOrigin::Any));
+        for bad in [
+            "",
+            "null",
+            "app.example.com",
+            "https://app.example.com/",
+            "https://app.example.com:443",
+            "https://App.example.com",
+            "https://*.example.com",
+            "https://u@app.example.com",
+            "https://",
+            "capacitor://",
+            "capacitor://localhost/",
+        ] {
+            assert!(bad.parse::<WebOrigin>().is_err(), "{bad}");
+        }
+    }
+}

@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod error;
 pub mod extract;
 pub mod history;
+pub mod limits;
 pub mod messages;
 pub mod response;
 pub mod routes;

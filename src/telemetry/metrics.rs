@@ -38,6 +38,11 @@ struct CallLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabels {
+    limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CacheLabels {
     cache: &'static str,
     outcome: &'static str,
@@ -66,6 +71,7 @@ pub struct Metrics {
     /// `gateway_message_confirm_looks_total`: pages read to see messages stored.
     pub confirm_looks: Counter,
     caches: Family<CacheLabels, Counter>,
+    limits: Family<LimitLabels, Counter>,
     /// `gateway_foreign_messages_dropped_total`: messages of another channel in an upstream page (equal hashes on v2).
     pub foreign_messages: Counter,
     /// `gateway_idempotency_forgotten_total`: entries dropped before their window ended, since the table was full.
@@ -121,6 +127,8 @@ impl Metrics {
         );
         let caches = Family::<CacheLabels, Counter>::default();
         registry.register("cache_lookups", "look-ups in caches", caches.clone());
+        let limits = Family::<LimitLabels, Counter>::default();
+        registry.register("limited", "refusals by a limit", limits.clone());
         let foreign_messages = Counter::default();
         registry.register(
             "foreign_messages_dropped",
@@ -148,6 +156,7 @@ impl Metrics {
             confirm_seconds,
             confirm_looks,
             caches,
+            limits,
             foreign_messages,
             idempotency_forgotten,
         }
@@ -188,6 +197,11 @@ impl Metrics {
         self.caches
             .get_or_create(&CacheLabels { cache, outcome })
             .inc();
+    }
+
+    /// Counts one refusal by `limit`.
+    pub fn limited(&self, limit: &'static str) {
+        self.limits.get_or_create(&LimitLabels { limit }).inc();
     }
 
     /// The Prometheus text exposition of everything.

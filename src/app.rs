@@ -14,7 +14,7 @@ use futures_util::FutureExt as _;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::auth::{ImTokens, Verifier};
 use crate::authorization::{self, Authorization};
@@ -24,6 +24,7 @@ use crate::domain::ChannelId;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::history::History;
+use crate::limits::{Limits, Time};
 use crate::messages::Messages;
 use crate::response::{language, render};
 use crate::routes::{self, Endpoint};
@@ -44,6 +45,7 @@ struct Shared {
     messages: Arc<Messages>,
     history: History,
     channels: Channels,
+    limits: Limits,
     metrics: Arc<Metrics>,
 }
 
@@ -61,6 +63,15 @@ pub enum BuildError {
 impl App {
     /// Puts the rooms together. Nothing is called yet: the gateway starts while WuKongIM is down.
     pub fn new(settings: Settings, store: Arc<Store>) -> Result<Self, BuildError> {
+        Self::with_time(settings, store, &Time::running())
+    }
+
+    /// [`App::new`] with limits that go by this clock, for tests.
+    pub fn with_time(
+        settings: Settings,
+        store: Arc<Store>,
+        time: &Time,
+    ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let client = Client::new(&settings.wukongim, metrics.clone())
             .map(Arc::new)
@@ -90,6 +101,7 @@ impl App {
         };
         let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
+        let limits = Limits::new(&settings, time, metrics.clone());
         Ok(Self(Arc::new(Shared {
             settings,
             verifier,
@@ -99,6 +111,7 @@ impl App {
             messages,
             history,
             channels,
+            limits,
             metrics,
         })))
     }
@@ -141,6 +154,11 @@ impl App {
     /// Groups and their subscribers.
     pub fn channels(&self) -> &Channels {
         &self.0.channels
+    }
+
+    /// How much users and addresses may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// The metrics registry.
@@ -206,10 +224,9 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let request_id = request_id(request.headers());
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
-    let scope = Arc::new(Scope {
-        deadline: started + timeout,
-        reading_body: AtomicBool::new(false),
-    });
+    let scope = Arc::new(Scope::new(started + timeout, endpoint.cost));
+    let peer = request.extensions().get().copied();
+    app.limits().notice_proxy(peer, request.headers());
     request.extensions_mut().insert(scope.clone());
 
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
@@ -237,6 +254,9 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
                 .headers_mut()
                 .insert(http::header::ALLOW, allow.clone());
         }
+    }
+    if let Some(remaining) = scope.remaining() {
+        app.limits().tell(remaining, response.headers_mut());
     }
     response
         .headers_mut()

@@ -1,5 +1,7 @@
 //! The envelope: the only place that spells `success`, `data`, `message`, `code`, `requestId`, `details`.
 
+use std::num::NonZeroU32;
+
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -89,7 +91,11 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
             .headers_mut()
             .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if let Some(seconds) = error.retry_after_s() {
+    if let Some(seconds) = failure
+        .retry_after_s
+        .map(NonZeroU32::get)
+        .or(error.retry_after_s())
+    {
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(seconds));

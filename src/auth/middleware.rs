@@ -1,23 +1,90 @@
-//! The one check in front of every protected route.
+//! The one check in front of every protected route, and who pays: the user for his calls, the address for what fails.
+
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::request::Parts;
+use http::{Extensions, HeaderMap};
 
-use super::TokenError;
+use super::{Caller, TokenError};
 use crate::app::App;
 use crate::error::{ApiError, Failure};
+use crate::extract::Scope;
+use crate::limits::Cost;
 
-/// Verifies the bearer token and leaves the [`super::Caller`] in the request's extensions; refuses everybody else.
+/// Verifies the bearer token, charges its user, and leaves the [`Caller`] in the request's extensions; refuses everybody else.
 pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    match bearer(request.headers()).and_then(|token| app.verifier().verify(token)) {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let outcome = match identify(&app, headers) {
+        Ok(caller) => charge_caller(&app, extensions, &caller).map(|()| caller),
+        Err(error) => Err(charge_stranger(
+            &app,
+            headers,
+            extensions,
+            error,
+            Failure::from(error),
+        )),
+    };
+    match outcome {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => Failure::from(error).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+/// 404 for a path that is none; the address pays for it unless a user comes with it.
+pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
+    let not_found = Failure::from(ApiError::NotFound);
+    match identify(&app, &request.headers) {
+        Ok(caller) => charge_caller(&app, &request.extensions, &caller)
+            .err()
+            .unwrap_or(not_found),
+        Err(error) => charge_stranger(
+            &app,
+            &request.headers,
+            &request.extensions,
+            error,
+            not_found,
+        ),
+    }
+}
+
+fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, TokenError> {
+    bearer(headers).and_then(|token| app.verifier().verify(token))
+}
+
+fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {
+    let Some(scope) = extensions.get::<Arc<Scope>>() else {
+        return Ok(());
+    };
+    scope.charged(match scope.cost {
+        Cost::Fixed(cost) => app.limits().charge_user(&caller.uid, cost),
+        // Nobody who has nothing left makes the gateway read a body.
+        Cost::ByContent => app.limits().look_at_user(&caller.uid),
+    })
+}
+
+/// What somebody without a good token is told: `failure`, or 429 once his address has nothing left.
+fn charge_stranger(
+    app: &App,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+    error: TokenError,
+    failure: Failure,
+) -> Failure {
+    // A good user who is late.
+    if error == TokenError::Expired {
+        return failure;
+    }
+    let address = app.limits().address(extensions.get().copied(), headers);
+    match app.limits().charge_address(address) {
+        Ok(_) => failure,
+        Err(refused) => refused.into(),
     }
 }
 

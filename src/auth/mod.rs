@@ -13,7 +13,7 @@ use crate::error::{ApiError, Failure};
 
 pub use im_token::{DeviceFlag, ImTokens};
 pub use jwt::{TokenError, Verifier};
-pub use middleware::authenticate;
+pub use middleware::{authenticate, unknown_path};
 
 /// The user whose token came with the request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,9 +1,12 @@
 //! What the inner rooms' errors mean to a client: the one place where they become codes.
 
+use std::num::NonZeroU32;
+
 use super::{ApiError, Failure};
 use crate::authorization::Denial;
 use crate::channels;
 use crate::history::ReadError;
+use crate::limits::Refused;
 use crate::messages::{Cause, SendError};
 use crate::wukongim::{Error, Rejection};
 
@@ -23,6 +26,15 @@ impl From<Error> for Failure {
             | Error::Credentials => ApiError::UpstreamError,
         };
         Self::from(code).because(error.to_string())
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self {
+            retry_after_s: NonZeroU32::new(refused.retry_after_s),
+            ..ApiError::RateLimited.into()
+        }
     }
 }
 

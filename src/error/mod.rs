@@ -5,6 +5,7 @@ mod fields;
 mod mapping;
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -88,12 +89,18 @@ pub enum ApiError {
     PayloadTooLarge,
     /// A body without a JSON content type.
     UnsupportedMediaType,
+    /// The headers are larger than the gateway reads.
+    HeadersTooLarge,
+    /// A user or an address asks for more than its limit.
+    RateLimited,
     /// A bug or a panic.
     Internal,
     /// WuKongIM answered nonsense, an unexpected error, or refused the gateway's own credentials.
     UpstreamError,
     /// WuKongIM cannot be reached or is in maintenance.
     UpstreamUnavailable,
+    /// The gateway itself has too much to do.
+    Overloaded,
     /// The store cannot be asked.
     StoreUnavailable,
     /// WuKongIM did not answer in time.
@@ -106,7 +113,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// All of them, in the order of docs/ERRORS.md.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 31] = [
         Self::InvalidRequest,
         Self::TokenMissing,
         Self::TokenInvalid,
@@ -128,9 +135,12 @@ impl ApiError {
         Self::OwnerCannotLeave,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
+        Self::HeadersTooLarge,
+        Self::RateLimited,
         Self::Internal,
         Self::UpstreamError,
         Self::UpstreamUnavailable,
+        Self::Overloaded,
         Self::StoreUnavailable,
         Self::UpstreamTimeout,
         Self::MessageUnconfirmed,
@@ -160,9 +170,13 @@ impl ApiError {
             | Self::OwnerCannotLeave => StatusCode::CONFLICT,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamError => StatusCode::BAD_GATEWAY,
-            Self::UpstreamUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamUnavailable | Self::Overloaded | Self::StoreUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout | Self::MessageUnconfirmed => StatusCode::GATEWAY_TIMEOUT,
             Self::PartialFailure => StatusCode::MULTI_STATUS,
         }
@@ -192,9 +206,12 @@ impl ApiError {
             Self::OwnerCannotLeave => "owner_cannot_leave",
             Self::PayloadTooLarge => "payload_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::RateLimited => "rate_limited",
             Self::Internal => "internal",
             Self::UpstreamError => "upstream_error",
             Self::UpstreamUnavailable => "upstream_unavailable",
+            Self::Overloaded => "overloaded",
             Self::StoreUnavailable => "store_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::MessageUnconfirmed => "message_unconfirmed",
@@ -230,9 +247,12 @@ impl ApiError {
             Self::OwnerCannotLeave => ("群主不能退出", "the owner cannot leave"),
             Self::PayloadTooLarge => ("请求体过大", "the request body is too large"),
             Self::UnsupportedMediaType => ("请求体必须是JSON", "the request body must be JSON"),
+            Self::HeadersTooLarge => ("请求头过大", "the request headers are too large"),
+            Self::RateLimited => ("请求过于频繁", "too many requests"),
             Self::Internal
             | Self::UpstreamError
             | Self::UpstreamUnavailable
+            | Self::Overloaded
             | Self::StoreUnavailable
             | Self::UpstreamTimeout
             | Self::MessageUnconfirmed => ("服务内部错误", "internal service error"),
@@ -241,7 +261,7 @@ impl ApiError {
         Text { zh, en }
     }
 
-    /// Seconds for `Retry-After`, on answers that say "not now".
+    /// Seconds for `Retry-After`, on answers that say "not now"; [`Failure::retry_after_s`] counts for more.
     pub fn retry_after_s(self) -> Option<u32> {
         (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
     }
@@ -260,6 +280,8 @@ pub struct Failure {
     pub data: Option<Box<RawValue>>,
     /// `clientMsgNo` beside `code`: the message may have arrived, and is safely sent again with this number.
     pub client_msg_no: Option<ClientMsgNo>,
+    /// Seconds for `Retry-After`, where more is known than [`ApiError::retry_after_s`].
+    pub retry_after_s: Option<NonZeroU32>,
     /// What really happened, for the log alone.
     pub cause: Option<Cow<'static, str>>,
 }
@@ -289,6 +311,7 @@ impl From<ApiError> for Failure {
             message: None,
             data: None,
             client_msg_no: None,
+            retry_after_s: None,
             cause: None,
         }
     }

@@ -1,38 +1,96 @@
 //! Extractors that reject with [`Failure`]: a JSON body and a query string, each read into a type that has checked itself, with
-//! all bad fields told at once.
+//! all bad fields told at once. Where a call costs what is in it, its user is charged here.
 
 mod fields;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::Bytes;
+use http::Extensions;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use crate::app::App;
+use crate::auth::Caller;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, Problem};
+use crate::limits::{Allowance, Cost, Refused};
 
 pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
 
-/// What the outermost layer and the extractors know about one request together.
+/// What the outermost layer, authentication and the extractors know about one request together.
 #[derive(Debug)]
 pub struct Scope {
     /// When the request must have ended.
     pub deadline: Instant,
+    /// What the call costs its user.
+    pub cost: Cost,
     /// Set while the client's body is still being waited for: then a timeout is the client's.
     pub reading_body: AtomicBool,
+    /// What the user has left; [`NOBODY`] until there is one.
+    remaining: AtomicU32,
+}
+
+const NOBODY: u32 = u32::MAX;
+
+impl Scope {
+    /// A request that must have ended by `deadline`.
+    pub fn new(deadline: Instant, cost: Cost) -> Self {
+        Self {
+            deadline,
+            cost,
+            reading_body: AtomicBool::new(false),
+            remaining: AtomicU32::new(NOBODY),
+        }
+    }
+
+    /// Notes what charging the user came to, for the headers of the answer.
+    pub fn charged(&self, outcome: Result<Allowance, Refused>) -> Result<(), Failure> {
+        let (Ok(Allowance { remaining }) | Err(Refused { remaining, .. })) = outcome;
+        self.remaining.store(remaining, Ordering::Relaxed);
+        outcome.map(|_| ()).map_err(Failure::from)
+    }
+
+    /// What the user has left, where one was charged.
+    pub fn remaining(&self) -> Option<u32> {
+        let remaining = self.remaining.load(Ordering::Relaxed);
+        (remaining != NOBODY).then_some(remaining)
+    }
+}
+
+/// Charges the caller for what his request turned out to be, where that decides the cost; 1 for what is no request at all.
+fn charge<T>(
+    app: &App,
+    extensions: &Extensions,
+    request: &Result<T, Failure>,
+    cost: impl Fn(&T) -> usize,
+) -> Result<(), Failure> {
+    let (Some(scope), Some(caller)) = (extensions.get::<Arc<Scope>>(), extensions.get::<Caller>())
+    else {
+        return Ok(());
+    };
+    if scope.cost != Cost::ByContent {
+        return Ok(());
+    }
+    let cost = request.as_ref().map_or(1, cost);
+    let cost = u32::try_from(cost).unwrap_or(u32::MAX);
+    scope.charged(app.limits().charge_user(&caller.uid, cost))
 }
 
 /// A request body that reads itself from JSON, reporting every problem.
 pub trait FromJson: Sized {
     /// Reads the body; `None` when problems were reported. `body` is `None` where the client sent none.
     fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self>;
+
+    /// What it costs the caller on a route of [`Cost::ByContent`].
+    fn cost(&self) -> usize {
+        1
+    }
 }
 
 /// A query string that reads itself, reporting every problem.
@@ -43,6 +101,11 @@ pub trait FromQuery: Sized {
         limits: &Limits,
         problems: &mut Problems,
     ) -> Option<Self>;
+
+    /// What it costs the caller on a route of [`Cost::ByContent`].
+    fn cost(&self) -> usize {
+        1
+    }
 
     /// The answer to bad fields, where it is another than [`Failure::invalid`].
     fn failure(problems: Problems) -> Failure {
@@ -58,32 +121,32 @@ impl<T: FromJson> FromRequest<App> for Json<T> {
     type Rejection = Failure;
 
     async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
-        let is_json = request
-            .headers()
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| is_json(value.as_bytes()));
-        let scope = request.extensions().get::<Arc<Scope>>().cloned();
-        let body = read_body(
-            request.into_body(),
-            app.settings().server.body_limit,
-            scope.as_deref(),
-        )
-        .await?;
-        if body.is_empty() {
-            // An empty body is no body, whatever its content type.
-            return parse(None, app);
-        }
-        if !is_json {
-            return Err(ApiError::UnsupportedMediaType.into());
-        }
-        parse(Some(&body), app)
+        let (parts, body) = request.into_parts();
+        let request = read(&parts, body, app).await;
+        charge(app, &parts.extensions, &request, T::cost)?;
+        request.map(Self)
     }
 }
 
-fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<Json<T>, Failure> {
+async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Failure> {
+    let scope = parts.extensions.get::<Arc<Scope>>();
+    let limit = app.settings().server.body_limit;
+    let body = read_body(body, limit, scope.map(AsRef::as_ref)).await?;
+    if body.is_empty() {
+        // An empty body is no body, whatever its content type.
+        return parse(None, app);
+    }
+    let content_type = parts.headers.get(CONTENT_TYPE);
+    if !content_type.is_some_and(|value| is_json(value.as_bytes())) {
+        return Err(ApiError::UnsupportedMediaType.into());
+    }
+    parse(Some(&body), app)
+}
+
+fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
     let mut problems = Problems::default();
     match T::from_json(body, &app.settings().limits, &mut problems) {
-        Some(value) if problems.is_empty() => Ok(Json(value)),
+        Some(value) if problems.is_empty() => Ok(value),
         _ => {
             if problems.is_empty() {
                 problems.add("body", Problem::NotJson);
@@ -130,10 +193,12 @@ impl<T: FromQuery> FromRequestParts<App> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
         let mut problems = Problems::default();
         let mut query = QueryFields::parse(parts.uri.query().unwrap_or_default());
-        match T::from_query(&mut query, &app.settings().limits, &mut problems) {
-            Some(value) if problems.is_empty() => Ok(Self(value)),
+        let request = match T::from_query(&mut query, &app.settings().limits, &mut problems) {
+            Some(value) if problems.is_empty() => Ok(value),
             _ => Err(T::failure(problems)),
-        }
+        };
+        charge(app, &parts.extensions, &request, T::cost)?;
+        request.map(Self)
     }
 }
 

@@ -115,7 +115,7 @@ impl Buckets {
 }
 
 /// A question to the store: governor itself can only take.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Ask {
     Take(u64),
     Look(u64),

@@ -128,6 +128,10 @@ impl FromJson for SubscribersRequest {
             subscribers: subscribers?,
         })
     }
+
+    fn cost(&self) -> usize {
+        1 + self.subscribers.len() / 10
+    }
 }
 
 /// How many were no subscribers before.

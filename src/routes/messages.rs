@@ -124,6 +124,10 @@ impl FromJson for SendMessageBatchRequest {
         }
         problems.is_empty().then_some(Self(requests))
     }
+
+    fn cost(&self) -> usize {
+        self.0.len()
+    }
 }
 
 /// What became of one message of a batch that was not sent whole.
@@ -271,6 +275,10 @@ impl FromQuery for SyncMessagesRequest {
             position,
             limit: limit.min(limits.sync_max),
         })
+    }
+
+    fn cost(&self) -> usize {
+        1 + self.limit / 50
     }
 
     fn failure(problems: Problems) -> Failure {

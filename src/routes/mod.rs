@@ -12,8 +12,9 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::app::App;
-use crate::auth::authenticate;
+use crate::auth::{authenticate, unknown_path};
 use crate::error::{ApiError, Text};
+use crate::limits::Cost;
 
 /// The routes that need no token.
 const PUBLIC: [&str; 1] = ["/api/v1/im/health"];
@@ -53,17 +54,19 @@ pub fn router(app: &App) -> Router<App> {
         router = router.route(path, methods);
     }
     router
-        .fallback(async || ApiError::NotFound)
+        .fallback(unknown_path)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
 }
 
-/// What the outermost layer must know of a route: its name in metrics and logs, and what its 5xx answers say.
+/// What the outermost layer must know of a route: its name in metrics and logs, what its 5xx answers say, what it costs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Endpoint {
     /// The path as in the router; `unknown` for none.
     pub route: &'static str,
     /// The reference's text for its failure.
     pub failure: Text,
+    /// What a call costs its user: 1 unless said otherwise.
+    pub cost: Cost,
 }
 
 const ENDPOINTS: [Endpoint; 11] = [
@@ -76,7 +79,8 @@ const ENDPOINTS: [Endpoint; 11] = [
         "/api/v1/im/token",
         "获取Token失败",
         "failed to get the token",
-    ),
+    )
+    .costs(Cost::Fixed(5)),
     Endpoint::new(
         "/api/v1/im/message/send",
         "发送消息失败",
@@ -86,17 +90,20 @@ const ENDPOINTS: [Endpoint; 11] = [
         "/api/v1/im/message/sendbatch",
         "批量发送消息失败",
         "failed to send the batch",
-    ),
+    )
+    .costs(Cost::ByContent),
     Endpoint::new(
         "/api/v1/im/message/sync",
         "同步消息失败",
         "failed to sync messages",
-    ),
+    )
+    .costs(Cost::ByContent),
     Endpoint::new(
         "/api/v1/im/channel/create",
         "创建频道失败",
         "failed to create the channel",
-    ),
+    )
+    .costs(Cost::Fixed(5)),
     Endpoint::new(
         "/api/v1/im/channel/delete",
         "删除频道失败",
@@ -106,12 +113,14 @@ const ENDPOINTS: [Endpoint; 11] = [
         "/api/v1/im/channel/subscriber/add",
         "添加订阅者失败",
         "failed to add subscribers",
-    ),
+    )
+    .costs(Cost::ByContent),
     Endpoint::new(
         "/api/v1/im/channel/subscriber/remove",
         "移除订阅者失败",
         "failed to remove subscribers",
-    ),
+    )
+    .costs(Cost::ByContent),
     Endpoint::new("/api/v1/im/health", "服务不可用", "service unavailable"),
     Endpoint::new(
         "/api/v1/im/system/info",
@@ -125,7 +134,17 @@ impl Endpoint {
         Self {
             route,
             failure: Text { zh, en },
+            cost: Cost::Fixed(1),
         }
+    }
+
+    const fn costs(self, cost: Cost) -> Self {
+        Self { cost, ..self }
+    }
+
+    /// Whether it answers whatever the load: who asks whether the gateway is well must hear it.
+    pub fn is_never_refused(&self) -> bool {
+        PUBLIC.contains(&self.route)
     }
 
     /// The endpoint at this path of the router.

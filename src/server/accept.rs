@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::Service as _;
 
+use crate::limits::Peer;
+
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -30,8 +32,8 @@ pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receive
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -40,8 +42,10 @@ pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receive
         };
         drop(stream.set_nodelay(true));
         let router = router.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let peer = Peer(peer.ip());
+        let service = service_fn(move |mut request: Request<Incoming>| {
             let mut router = router.clone();
+            request.extensions_mut().insert(peer);
             async move {
                 let response = router.call(request.map(Body::new)).await;
                 response.map_err(|never: Infallible| never)

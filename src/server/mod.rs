@@ -26,6 +26,9 @@ use self::signals::Signals;
 pub use accept::run;
 pub use ops::{Readiness, router as ops_router};
 
+/// How often idle users and addresses are forgotten.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+
 /// Serves until told to stop. `embedded` starts the development upstream of that generation and uses it.
 ///
 /// Exit codes: 0 after a graceful end; 69 when an address cannot be bound or the store cannot be opened; 70 for what should
@@ -158,6 +161,7 @@ impl Running {
         ));
         let api = tokio::spawn(accept::run(self.listener, self.app.router(), stopped));
         find_upstream(self.app.clone());
+        sweep_limits(self.app.clone());
 
         signals.told_to_stop().await;
         draining.store(true, Ordering::Relaxed);
@@ -186,6 +190,17 @@ fn find_upstream(app: App) {
     tokio::spawn(async move {
         if let Err(error) = app.client().generation().await {
             tracing::warn!(%error, "wukongim not found yet; looking again with each request");
+        }
+    });
+}
+
+/// Forgets idle users and addresses for as long as the process runs.
+fn sweep_limits(app: App) {
+    tokio::spawn(async move {
+        let mut turns = tokio::time::interval(SWEEP_EVERY);
+        loop {
+            turns.tick().await;
+            app.limits().sweep();
         }
     });
 }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use wukongim_gateway::app::App;
 use wukongim_gateway::config::{Settings, StoreUrl};
 use wukongim_gateway::embedded::{Call, Dialect, Embedded, Options};
+use wukongim_gateway::limits::Time;
 use wukongim_gateway::store::Store;
 
 use super::actors::{Actor, http_client};
@@ -36,6 +37,8 @@ pub struct TestApp {
     pub http: reqwest::Client,
     /// Whether this gateway's upstream is v2.
     pub dialect: Dialect,
+    /// The clock of its limits: it moves only where a test moves it.
+    pub time: Time,
     _stop: watch::Sender<bool>,
 }
 
@@ -162,6 +165,10 @@ impl Builder {
         let mut settings =
             Settings::builtin(&SECRET.to_owned().into()).expect("the defaults are good");
         settings.store.url = StoreUrl::SqliteMemory;
+        // The clock stands, so that a test of something else must not use up what one of limits has.
+        settings.limits.requests_per_second = 1_000_000;
+        settings.limits.burst = 1_000_000;
+        settings.limits.anonymous_per_second = 1_000_000;
         settings.wukongim.api_urls = vec![upstream.url().parse().expect("an address")];
         settings.public.tcp_addr = None;
         if let (true, Some(url)) = (self.version_known, upstream.manager_url()) {
@@ -178,8 +185,9 @@ impl Builder {
                     .expect("a store in memory opens"),
             ),
         };
-        let app =
-            App::new(settings.clone(), store.clone()).expect("the application is put together");
+        let time = Time::standing();
+        let app = App::with_time(settings.clone(), store.clone(), &time)
+            .expect("the application is put together");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = watch::channel(false);
@@ -197,6 +205,7 @@ impl Builder {
             base,
             http: http_client(),
             dialect,
+            time,
             _stop: stop,
         }
     }

@@ -1,36 +1,32 @@
 //! The application: what all handlers share, and the router with its layers in their order.
 //!
-//! From the outside in: `frame` (request id, deadline, panic, envelope of every failure, metrics, access log) → routing →
-//! authentication on every route that is not listed as public → the handler's extractors (body limit, JSON, fields).
+//! From the outside in: `frame` (request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log) →
+//! routing → authentication and the user's limit on every route that is not listed as public → the handler's extractors (body limit,
+//! JSON, fields, and the limit again where the content decides what a call costs).
+
+mod cors;
+mod frame;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt as _;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::Ordering;
+use axum::middleware::from_fn_with_state;
 
 use crate::auth::{ImTokens, Verifier};
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
 use crate::domain::ChannelId;
-use crate::error::{ApiError, Failure};
-use crate::extract::Scope;
 use crate::history::History;
 use crate::limits::{Limits, Time};
+use crate::memory::Memory;
 use crate::messages::Messages;
-use crate::response::{language, render};
-use crate::routes::{self, Endpoint};
+use crate::routes;
 use crate::store::Store;
-use crate::telemetry::{HttpLabels, Metrics};
-use crate::wukongim::{Client, with_request_id};
+use crate::telemetry::Metrics;
+use crate::wukongim::Client;
+
+use self::cors::Cors;
 
 /// What all handlers share; cheap to clone.
 #[derive(Clone)]
@@ -46,6 +42,8 @@ struct Shared {
     history: History,
     channels: Channels,
     limits: Limits,
+    memory: Arc<Memory>,
+    cors: Option<Cors>,
     metrics: Arc<Metrics>,
 }
 
@@ -73,8 +71,9 @@ impl App {
         time: &Time,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
+        let memory = Memory::new(settings.server.max_buffered);
         let client = Client::new(&settings.wukongim, metrics.clone())
-            .map(Arc::new)
+            .map(|client| Arc::new(client.counted_in(memory.clone())))
             .map_err(|error| BuildError::Client(error.to_string()))?;
         let im_tokens = ImTokens::new(&settings).ok_or(BuildError::ImTokenSecret)?;
         let authorization = Arc::new(Authorization::new(
@@ -101,6 +100,7 @@ impl App {
         };
         let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
+        let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
         Ok(Self(Arc::new(Shared {
             settings,
@@ -112,6 +112,8 @@ impl App {
             history,
             channels,
             limits,
+            memory,
+            cors,
             metrics,
         })))
     }
@@ -161,6 +163,16 @@ impl App {
         &self.0.limits
     }
 
+    /// What bodies and upstream answers hold.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.0.memory
+    }
+
+    /// What is said to browsers; `None` where nothing is.
+    fn cors(&self) -> Option<&Cors> {
+        self.0.cors.as_ref()
+    }
+
     /// The metrics registry.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
@@ -174,7 +186,7 @@ impl App {
     /// Any routes behind the outermost layer: how tests show what becomes of a handler that panics, since none here does.
     pub fn framed(&self, routes: Router<Self>) -> Router {
         routes
-            .layer(from_fn_with_state(self.clone(), frame))
+            .layer(from_fn_with_state(self.clone(), frame::frame))
             .with_state(self.clone())
     }
 }
@@ -204,168 +216,5 @@ impl Watch for Authorization {
 
     fn group_deleted(&self, group: &ChannelId) {
         Self::group_deleted(self, group);
-    }
-}
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// The outermost layer. Whatever happens below – a refusal, a panic, a timeout – leaves as an envelope with a request id.
-async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let metrics = app.metrics();
-    let _in_flight = InFlight::new(metrics);
-    let method = method_label(request.method());
-    let endpoint = Endpoint::of(
-        request
-            .extensions()
-            .get::<MatchedPath>()
-            .map(MatchedPath::as_str),
-    );
-    let request_id = request_id(request.headers());
-    let lang = language(request.headers());
-    let timeout = app.settings().server.request_timeout;
-    let scope = Arc::new(Scope::new(started + timeout, endpoint.cost));
-    let peer = request.extensions().get().copied();
-    app.limits().notice_proxy(peer, request.headers());
-    request.extensions_mut().insert(scope.clone());
-
-    let work = AssertUnwindSafe(next.run(request)).catch_unwind();
-    let work = with_request_id(request_id.clone(), work);
-    let mut response = match tokio::time::timeout_at(scope.deadline.into(), work).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_panic)) => Failure::from(ApiError::Internal)
-            .because("a handler panicked")
-            .into_response(),
-        Err(_) if scope.reading_body.load(Ordering::Relaxed) => {
-            ApiError::RequestTimeout.into_response()
-        }
-        Err(_) => Failure::from(ApiError::UpstreamTimeout)
-            .because("request_timeout passed")
-            .into_response(),
-    };
-
-    let failure = response.extensions_mut().remove::<Failure>();
-    if let Some(failure) = &failure {
-        let id = request_id.to_str().unwrap_or_default();
-        let headers = std::mem::take(response.headers_mut());
-        response = render(failure, lang, endpoint.failure, id);
-        if let Some(allow) = headers.get(http::header::ALLOW) {
-            response
-                .headers_mut()
-                .insert(http::header::ALLOW, allow.clone());
-        }
-    }
-    if let Some(remaining) = scope.remaining() {
-        app.limits().tell(remaining, response.headers_mut());
-    }
-    response
-        .headers_mut()
-        .insert(X_REQUEST_ID, request_id.clone());
-    let status = response.status();
-    let duration = started.elapsed();
-    let labels = HttpLabels {
-        method,
-        route: endpoint.route,
-        status: status.as_u16(),
-    };
-    metrics.request_answered(&labels, duration.as_secs_f64());
-    log(&labels, status, duration, &request_id, failure.as_ref());
-    response
-}
-
-/// One line a request, the error in it once.
-fn log(
-    labels: &HttpLabels,
-    status: StatusCode,
-    duration: Duration,
-    id: &HeaderValue,
-    failure: Option<&Failure>,
-) {
-    let code = failure.map(|failure| failure.error.code());
-    let cause = failure.and_then(|failure| failure.cause.as_deref());
-    let fields: Vec<&str> = failure
-        .map(|failure| {
-            failure
-                .details
-                .iter()
-                .map(|detail| &*detail.field)
-                .collect()
-        })
-        .unwrap_or_default();
-    let fields = (!fields.is_empty()).then(|| fields.join(","));
-    let id = id.to_str().unwrap_or_default();
-    let duration_ms = duration.as_secs_f64() * 1000.0;
-    let HttpLabels {
-        method,
-        route,
-        status: number,
-    } = labels;
-    macro_rules! line {
-        ($level:ident) => {
-            tracing::$level!(
-                request.id = id,
-                http.method = method,
-                http.route = route,
-                http.status = number,
-                duration_ms,
-                error.code = code,
-                error.cause = cause,
-                error.fields = fields,
-                "request"
-            )
-        };
-    }
-    if status.is_server_error() {
-        line!(error);
-    } else if status.is_client_error() {
-        line!(warn);
-    } else {
-        line!(info);
-    }
-}
-
-/// The client's id where it is one, else a new one.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let given = headers.get(X_REQUEST_ID).filter(|value| {
-        let bytes = value.as_bytes();
-        let allowed =
-            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        (1..=128).contains(&bytes.len()) && bytes.iter().all(allowed)
-    });
-    given.cloned().unwrap_or_else(|| {
-        let mut buffer = uuid::Uuid::encode_buffer();
-        let text = uuid::Uuid::new_v4().simple().encode_lower(&mut buffer);
-        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
-    })
-}
-
-fn method_label(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::DELETE => "DELETE",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        Method::PATCH => "PATCH",
-        Method::CONNECT => "CONNECT",
-        Method::TRACE => "TRACE",
-        _ => "other",
-    }
-}
-
-/// Counts a request for as long as it is worked on, hung-up clients included.
-struct InFlight<'a>(&'a Metrics);
-
-impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
-        metrics.in_flight.inc();
-        Self(metrics)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.dec();
     }
 }

@@ -15,6 +15,7 @@ pub mod error;
 pub mod extract;
 pub mod history;
 pub mod limits;
+pub mod memory;
 pub mod messages;
 pub mod response;
 pub mod routes;

@@ -18,6 +18,7 @@ impl From<Error> for Failure {
             | Error::Maintenance
             | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
             Error::Timeout => ApiError::UpstreamTimeout,
+            Error::NoRoom => ApiError::Overloaded,
             Error::Status(_)
             | Error::Refused(_)
             | Error::Rejected(_)

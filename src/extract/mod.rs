@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::Extensions;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
@@ -18,8 +18,9 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
-use crate::error::{ApiError, Failure, Problem};
+use crate::error::{ApiError, Failure, FieldProblem, Problem};
 use crate::limits::{Allowance, Cost, Refused};
+use crate::memory::{Full, Share};
 
 pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
 
@@ -32,6 +33,8 @@ pub struct Scope {
     pub cost: Cost,
     /// Set while the client's body is still being waited for: then a timeout is the client's.
     pub reading_body: AtomicBool,
+    /// What the request holds of the memory for bodies.
+    pub held: Arc<Share>,
     /// What the user has left; [`NOBODY`] until there is one.
     remaining: AtomicU32,
 }
@@ -40,10 +43,11 @@ const NOBODY: u32 = u32::MAX;
 
 impl Scope {
     /// A request that must have ended by `deadline`.
-    pub fn new(deadline: Instant, cost: Cost) -> Self {
+    pub fn new(deadline: Instant, cost: Cost, held: Share) -> Self {
         Self {
             deadline,
             cost,
+            held: Arc::new(held),
             reading_body: AtomicBool::new(false),
             remaining: AtomicU32::new(NOBODY),
         }
@@ -160,19 +164,51 @@ async fn read_body(body: Body, limit: usize, scope: Option<&Scope>) -> Result<By
     if let Some(scope) = scope {
         scope.reading_body.store(true, Ordering::Relaxed);
     }
-    let result = Limited::new(body, limit).collect().await;
+    let result = collect(Limited::new(body, limit), scope).await;
     if let Some(scope) = scope {
         scope.reading_body.store(false, Ordering::Relaxed);
     }
-    match result {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(ApiError::PayloadTooLarge.into()),
-        Err(error) => Err(Failure::invalid(vec![crate::error::FieldProblem {
-            field: "body".into(),
-            problem: Problem::NotJson,
-        }])
-        .because(format!("body not read: {error}"))),
+    result
+}
+
+/// The whole body, counted as it comes. Most come in one piece, which is passed on without a copy.
+async fn collect(mut body: Limited<Body>, scope: Option<&Scope>) -> Result<Bytes, Failure> {
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|error| unread(&*error))?.into_data() else {
+            continue;
+        };
+        if let Some(scope) = scope {
+            let counted = scope.held.grow(data.len());
+            counted.map_err(|Full| Failure::from(ApiError::Overloaded).because("max_buffered"))?;
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            continue;
+        }
+        if whole.is_empty() {
+            whole.extend_from_slice(&first);
+            first.clear();
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(if whole.is_empty() {
+        first
+    } else {
+        whole.freeze()
+    })
+}
+
+fn unread(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Failure {
+    if error.is::<LengthLimitError>() {
+        return ApiError::PayloadTooLarge.into();
+    }
+    let problem = FieldProblem {
+        field: "body".into(),
+        problem: Problem::NotJson,
+    };
+    Failure::invalid(vec![problem]).because(format!("body not read: {error}"))
 }
 
 /// `application/json` with any parameters, in any case.

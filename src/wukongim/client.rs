@@ -17,6 +17,7 @@ use super::{
 };
 use crate::config;
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+use crate::memory::Memory;
 use crate::telemetry::Metrics;
 
 /// For how long an answer to "are you well?" is believed: one probe a second at most.
@@ -124,6 +125,13 @@ impl Client {
             manager,
             health: tokio::sync::Mutex::new(None),
         })
+    }
+
+    /// The same client with its answers counted in `memory`.
+    #[must_use]
+    pub fn counted_in(mut self, memory: Arc<Memory>) -> Self {
+        self.transport.memory = memory;
+        self
     }
 
     /// The generation of the node that calls go to at present; probes it where that is not known.

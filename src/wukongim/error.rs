@@ -32,6 +32,9 @@ pub enum Error {
         /// The most bytes this call takes.
         max_bytes: usize,
     },
+    /// The gateway holds too much already to take the answer.
+    #[error("no room for the answer from wukongim")]
+    NoRoom,
     /// v3 is restoring a backup.
     #[error("wukongim is in maintenance")]
     Maintenance,
@@ -97,7 +100,12 @@ impl Error {
     pub fn may_have_arrived(&self) -> bool {
         matches!(
             self,
-            Self::Timeout | Self::Lost | Self::Decode(_) | Self::Status(_) | Self::TooLarge { .. }
+            Self::Timeout
+                | Self::Lost
+                | Self::Decode(_)
+                | Self::Status(_)
+                | Self::TooLarge { .. }
+                | Self::NoRoom
         )
     }
 
@@ -111,6 +119,7 @@ impl Error {
             Self::Refused(_) | Self::Rejected(_) => "refused",
             Self::Decode(_) => "decode",
             Self::TooLarge { .. } => "too_large",
+            Self::NoRoom => "no_room",
             Self::Maintenance => "maintenance",
             Self::Credentials => "credentials",
         }

@@ -14,7 +14,7 @@ mod v3;
 pub use client::{Client, MemberChange};
 pub use error::{Error, Reason, Rejection};
 pub use page::{Page, Window};
-pub use transport::{current_request_id, with_request_id};
+pub use transport::{current_request_id, with_request, with_request_id};
 
 pub use crate::config::Generation;
 use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};

@@ -1,4 +1,4 @@
-//! The one private way a request reaches WuKongIM: headers, deadline, size limit, metrics. Knows nothing of what calls mean.
+//! The one private way a request reaches WuKongIM: headers, deadline, size limits, metrics. Knows nothing of what calls mean.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,10 +10,18 @@ use http::{HeaderMap, Method, StatusCode};
 
 use super::Error;
 use super::nodes::Node;
+use crate::memory::{Full, Memory, Share};
 use crate::telemetry::Metrics;
 
 tokio::task_local! {
-    static REQUEST_ID: HeaderValue;
+    static REQUEST: Request;
+}
+
+/// The client's request that calls are made for.
+struct Request {
+    id: HeaderValue,
+    /// Holds the answers for as long as the request lives; `None` in a task of its own.
+    held: Option<Arc<Share>>,
 }
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -21,12 +29,34 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Runs `work` so that every call it makes carries `request_id` as `x-request-id`.
 pub async fn with_request_id<F: Future>(request_id: HeaderValue, work: F) -> F::Output {
-    REQUEST_ID.scope(request_id, work).await
+    let request = Request {
+        id: request_id,
+        held: None,
+    };
+    REQUEST.scope(request, work).await
+}
+
+/// [`with_request_id`] for the request's own task: the answers are counted as its own, and a page for which there is no room is
+/// refused.
+pub async fn with_request<F: Future>(
+    request_id: HeaderValue,
+    held: Arc<Share>,
+    work: F,
+) -> F::Output {
+    let request = Request {
+        id: request_id,
+        held: Some(held),
+    };
+    REQUEST.scope(request, work).await
+}
+
+fn current_share() -> Option<Arc<Share>> {
+    REQUEST.try_with(|request| request.held.clone()).ok()?
 }
 
 /// The id that [`with_request_id`] set around the running code, for work handed to another task.
 pub fn current_request_id() -> Option<HeaderValue> {
-    REQUEST_ID.try_with(Clone::clone).ok()
+    REQUEST.try_with(|request| request.id.clone()).ok()
 }
 
 /// One request to one node.
@@ -84,6 +114,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Whether the body claims to be JSON; unknown paths answer `404 page not found` as text on both generations.
     pub(super) is_json: bool,
+    /// Counts the body where no request does.
+    _held: Option<Share>,
 }
 
 impl Answer {
@@ -101,6 +133,8 @@ pub(super) struct Transport {
     /// v2's manager token, sent as `token`.
     token: Option<HeaderValue>,
     pub(super) metrics: Arc<Metrics>,
+    /// Where answers are counted.
+    pub(super) memory: Arc<Memory>,
 }
 
 impl Transport {
@@ -127,6 +161,7 @@ impl Transport {
             timeout,
             token,
             metrics,
+            memory: Memory::new(usize::MAX),
         })
     }
 
@@ -181,7 +216,8 @@ impl Transport {
     ) -> Result<Answer, Error> {
         let started = Instant::now();
         let result =
-            match tokio::time::timeout(self.timeout, exchange(name, request, max_bytes)).await {
+            match tokio::time::timeout(self.timeout, self.exchange(name, request, max_bytes)).await
+            {
                 Ok(result) => result,
                 Err(_) => Err(Error::Timeout),
             };
@@ -201,68 +237,101 @@ impl Transport {
         }
         result
     }
-}
 
-async fn exchange(
-    name: &'static str,
-    request: reqwest::RequestBuilder,
-    max_bytes: usize,
-) -> Result<Answer, Error> {
-    let mut response = request.send().await.map_err(|error| classify(&error))?;
-    let status = response.status();
-    if status == StatusCode::UNAUTHORIZED {
-        return Err(Error::Credentials);
-    }
-    let is_json = response
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
-    if response
-        .content_length()
-        .is_some_and(|length| length > max_bytes as u64)
-    {
-        return Err(Error::TooLarge { max_bytes });
-    }
-    let Some(first) = response.chunk().await.map_err(|error| classify(&error))? else {
-        return Ok(Answer {
-            call: name,
-            status,
-            body: Bytes::new(),
-            is_json,
-        });
-    };
-    let Some(second) = response.chunk().await.map_err(|error| classify(&error))? else {
-        // Most answers come in one piece, which is passed on without a copy.
-        let body = if first.len() > max_bytes {
+    async fn exchange(
+        &self,
+        name: &'static str,
+        request: reqwest::RequestBuilder,
+        max_bytes: usize,
+    ) -> Result<Answer, Error> {
+        let mut response = request.send().await.map_err(|error| classify(&error))?;
+        let status = response.status();
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Error::Credentials);
+        }
+        let is_json = response
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/json"));
+        if response
+            .content_length()
+            .is_some_and(|length| length > max_bytes as u64)
+        {
             return Err(Error::TooLarge { max_bytes });
-        } else {
-            first
-        };
-        return Ok(Answer {
+        }
+        let counter = Counter::new(&self.memory, max_bytes);
+        let body = body_of(&mut response, max_bytes, &counter).await?;
+        Ok(Answer {
             call: name,
             status,
             body,
             is_json,
-        });
-    };
-    let mut body = BytesMut::with_capacity(first.len() + second.len());
-    body.extend_from_slice(&first);
-    body.extend_from_slice(&second);
+            _held: counter.own,
+        })
+    }
+}
+
+/// The whole body. Most come in one piece, which is passed on without a copy.
+async fn body_of(
+    response: &mut reqwest::Response,
+    max_bytes: usize,
+    counter: &Counter,
+) -> Result<Bytes, Error> {
+    let mut first = Bytes::new();
+    let mut body = BytesMut::new();
+    let mut length = 0;
     while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-        if body.len() + chunk.len() > max_bytes {
+        length += chunk.len();
+        if length > max_bytes {
             return Err(Error::TooLarge { max_bytes });
+        }
+        counter.count(chunk.len())?;
+        if first.is_empty() && body.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if body.is_empty() {
+            body.reserve(length);
+            body.extend_from_slice(&first);
+            first.clear();
         }
         body.extend_from_slice(&chunk);
     }
-    if body.len() > max_bytes {
-        return Err(Error::TooLarge { max_bytes });
-    }
-    Ok(Answer {
-        call: name,
-        status,
-        body: body.freeze(),
-        is_json,
+    Ok(if body.is_empty() {
+        first
+    } else {
+        body.freeze()
     })
+}
+
+/// Counts the bytes of one answer as they come.
+struct Counter {
+    request: Option<Arc<Share>>,
+    own: Option<Share>,
+    /// Few bytes are taken always: after a call that changes something its answer must be known.
+    always: bool,
+}
+
+impl Counter {
+    fn new(memory: &Arc<Memory>, max_bytes: usize) -> Self {
+        let request = current_share();
+        Self {
+            own: request.is_none().then(|| memory.share()),
+            always: max_bytes <= SMALL || request.is_none(),
+            request,
+        }
+    }
+
+    fn count(&self, bytes: usize) -> Result<(), Error> {
+        let Some(share) = self.request.as_deref().or(self.own.as_ref()) else {
+            return Ok(());
+        };
+        if self.always {
+            share.grow_anyway(bytes);
+            return Ok(());
+        }
+        share.grow(bytes).map_err(|Full| Error::NoRoom)
+    }
 }
 
 fn classify(error: &reqwest::Error) -> Error {

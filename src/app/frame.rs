@@ -1,0 +1,255 @@
+//! The outermost layer: request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log. One function and
+//! no stack of middlewares, since each step needs what the others found.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+
+use super::App;
+use crate::error::{ApiError, Failure};
+use crate::extract::Scope;
+use crate::response::{language, render};
+use crate::routes::Endpoint;
+use crate::telemetry::{HttpLabels, Metrics};
+use crate::wukongim::with_request;
+
+/// The largest head that is read, in bytes of its names and values. The listener itself reads up to twice that, so that there is a
+/// request to answer.
+const HEAD_BYTES: usize = 32 * 1024;
+
+/// From how many bytes on an answer is counted until it has been written.
+const LARGE: usize = 16 * 1024;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Whatever happens below – a refusal, a panic, a timeout – leaves as an envelope with a request id.
+pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let metrics = app.metrics();
+    let in_flight = InFlight::new(metrics);
+    let method = method_label(request.method());
+    let endpoint = Endpoint::of(
+        request
+            .extensions()
+            .get::<MatchedPath>()
+            .map(MatchedPath::as_str),
+    );
+    let request_id = request_id(request.headers());
+    let lang = language(request.headers());
+    let timeout = app.settings().server.request_timeout;
+    let scope = Arc::new(Scope::new(
+        started + timeout,
+        endpoint.cost,
+        app.memory().share(),
+    ));
+    let peer = request.extensions().get().copied();
+    app.limits().notice_proxy(peer, request.headers());
+    let origin = app.cors().map(|cors| cors.allow(request.headers()));
+
+    let preflight = app.cors().and_then(|cors| cors.preflight(&request));
+    let mut response = if let Some(preflight) = preflight {
+        preflight
+    } else if let Some(failure) = refuse(&app, &in_flight, endpoint, request.headers()) {
+        failure.into_response()
+    } else {
+        request.extensions_mut().insert(scope.clone());
+        work(&scope, request_id.clone(), next.run(request)).await
+    };
+
+    let failure = response.extensions_mut().remove::<Failure>();
+    if let Some(failure) = &failure {
+        let id = request_id.to_str().unwrap_or_default();
+        let headers = std::mem::take(response.headers_mut());
+        response = render(failure, lang, endpoint.failure, id);
+        if let Some(allow) = headers.get(http::header::ALLOW) {
+            response
+                .headers_mut()
+                .insert(http::header::ALLOW, allow.clone());
+        }
+    }
+    if let Some(remaining) = scope.remaining() {
+        app.limits().tell(remaining, response.headers_mut());
+    }
+    if let (Some(cors), Some(origin)) = (app.cors(), origin) {
+        cors.mark(origin, response.headers_mut());
+    }
+    if scope.held.bytes() >= LARGE {
+        // The listener drops it when the answer has been written.
+        response.extensions_mut().insert(scope.held.clone());
+    }
+    response
+        .headers_mut()
+        .insert(X_REQUEST_ID, request_id.clone());
+    let status = response.status();
+    let duration = started.elapsed();
+    let labels = HttpLabels {
+        method,
+        route: endpoint.route,
+        status: status.as_u16(),
+    };
+    metrics.request_answered(&labels, duration.as_secs_f64());
+    log(&labels, status, duration, &request_id, failure.as_ref());
+    response
+}
+
+/// Why a request is refused before anything is done for it.
+fn refuse(
+    app: &App,
+    in_flight: &InFlight<'_>,
+    endpoint: Endpoint,
+    headers: &HeaderMap,
+) -> Option<Failure> {
+    let head: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if head > HEAD_BYTES {
+        return Some(ApiError::HeadersTooLarge.into());
+    }
+    if endpoint.is_never_refused() {
+        return None;
+    }
+    let limit = if in_flight.others >= app.settings().server.max_in_flight {
+        "in_flight"
+    } else if app.memory().is_full() {
+        "buffered"
+    } else {
+        return None;
+    };
+    app.metrics().limited(limit);
+    Some(Failure::from(ApiError::Overloaded).because(limit))
+}
+
+/// The answer of all below, or that of its panic or its timeout.
+async fn work(
+    scope: &Scope,
+    request_id: HeaderValue,
+    run: impl Future<Output = Response>,
+) -> Response {
+    let work = AssertUnwindSafe(run).catch_unwind();
+    let work = with_request(request_id, scope.held.clone(), work);
+    match tokio::time::timeout_at(scope.deadline.into(), work).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_panic)) => Failure::from(ApiError::Internal)
+            .because("a handler panicked")
+            .into_response(),
+        Err(_) if scope.reading_body.load(Ordering::Relaxed) => {
+            ApiError::RequestTimeout.into_response()
+        }
+        Err(_) => Failure::from(ApiError::UpstreamTimeout)
+            .because("request_timeout passed")
+            .into_response(),
+    }
+}
+
+/// One line a request, the error in it once.
+fn log(
+    labels: &HttpLabels,
+    status: StatusCode,
+    duration: Duration,
+    id: &HeaderValue,
+    failure: Option<&Failure>,
+) {
+    let code = failure.map(|failure| failure.error.code());
+    let cause = failure.and_then(|failure| failure.cause.as_deref());
+    let fields: Vec<&str> = failure
+        .map(|failure| {
+            failure
+                .details
+                .iter()
+                .map(|detail| &*detail.field)
+                .collect()
+        })
+        .unwrap_or_default();
+    let fields = (!fields.is_empty()).then(|| fields.join(","));
+    let id = id.to_str().unwrap_or_default();
+    let duration_ms = duration.as_secs_f64() * 1000.0;
+    let HttpLabels {
+        method,
+        route,
+        status: number,
+    } = labels;
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(
+                request.id = id,
+                http.method = method,
+                http.route = route,
+                http.status = number,
+                duration_ms,
+                error.code = code,
+                error.cause = cause,
+                error.fields = fields,
+                "request"
+            )
+        };
+    }
+    if status.is_server_error() {
+        line!(error);
+    } else if status.is_client_error() {
+        line!(warn);
+    } else {
+        line!(info);
+    }
+}
+
+/// The client's id where it is one, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(X_REQUEST_ID).filter(|value| {
+        let bytes = value.as_bytes();
+        let allowed =
+            |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        (1..=128).contains(&bytes.len()) && bytes.iter().all(allowed)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let mut buffer = uuid::Uuid::encode_buffer();
+        let text = uuid::Uuid::new_v4().simple().encode_lower(&mut buffer);
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("none"))
+    })
+}
+
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::HEAD => "HEAD",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "other",
+    }
+}
+
+/// Counts a request for as long as it is worked on, hung-up clients included.
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    /// How many others were worked on when it came.
+    others: usize,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        let others = metrics.in_flight.inc();
+        Self {
+            metrics,
+            others: usize::try_from(others).unwrap_or(0),
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+    }
+}

@@ -1,0 +1,180 @@
+//! What browsers are told about pages of other origins.
+
+use wukongim_gateway::embedded::Fault;
+
+use crate::support::actors::Actor;
+use crate::support::answer::Answer;
+use crate::support::{TestApp, V2, seeds};
+
+const PAGE: &str = "https://app.example.com";
+const EXPOSED: &str = "x-request-id, x-has-more, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate";
+
+async fn allowing(origins: &'static [&'static str]) -> TestApp {
+    TestApp::builder()
+        .upstream(V2)
+        .config(move |settings| {
+            settings.cors.allowed_origins = origins
+                .iter()
+                .map(|origin| origin.parse().unwrap())
+                .collect();
+            settings.limits.anonymous_per_second = 20;
+        })
+        .start()
+        .await
+}
+
+async fn from_page(actor: &Actor<'_>, origin: &str, method: &str, path: &str) -> Answer {
+    let request = actor.request(method, path).header("origin", origin);
+    Answer::of(request.send().await.unwrap()).await
+}
+
+async fn preflight(app: &TestApp, origin: &str, path: &str) -> Answer {
+    let anon = app.anon();
+    let request = anon
+        .request("OPTIONS", path)
+        .header("origin", origin)
+        .header("access-control-request-method", "POST")
+        .header(
+            "access-control-request-headers",
+            "authorization,content-type,x-trace",
+        );
+    Answer::of(request.send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn without_configuration_nothing_is_sent() {
+    let app = TestApp::start(V2).await;
+    let answers = [
+        from_page(&app.anon(), PAGE, "GET", "/health").await,
+        from_page(&app.anon(), PAGE, "GET", "/config").await,
+        preflight(&app, PAGE, "/config").await,
+    ];
+    for answer in &answers {
+        for (name, _) in &answer.headers {
+            let name = name.as_str();
+            assert!(
+                !name.starts_with("access-control-") && name != "vary",
+                "{answer:#?}"
+            );
+        }
+    }
+    let [.., preflight] = answers;
+    preflight.fails(405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn a_preflight_tells_an_allowed_origin_what_it_may_and_for_how_long() {
+    let app = allowing(&["https://other.example.com", PAGE]).await;
+    for path in ["/config", "/message/send", "/health", "/nothing"] {
+        let answer = preflight(&app, PAGE, path).await;
+        assert_eq!((answer.status, &*answer.text), (204, ""), "{answer:#?}");
+        assert_eq!(answer.header("access-control-allow-origin"), PAGE);
+        assert_eq!(answer.header("access-control-allow-methods"), "GET, POST");
+        assert_eq!(
+            answer.header("access-control-allow-headers"),
+            "authorization,content-type,x-trace"
+        );
+        assert_eq!(answer.header("access-control-max-age"), "3600");
+        assert_eq!(answer.header("access-control-allow-credentials"), "");
+        assert!(!answer.header("x-request-id").is_empty());
+    }
+    let stranger = preflight(&app, "https://evil.example.com", "/config").await;
+    assert_eq!(stranger.status, 204);
+    for (name, _) in &stranger.headers {
+        assert!(
+            !name.as_str().starts_with("access-control-"),
+            "{stranger:#?}"
+        );
+    }
+    // An OPTIONS that is no preflight is a wrong method.
+    let answer = from_page(&app.anon(), PAGE, "OPTIONS", "/config").await;
+    answer.fails(405, "method_not_allowed");
+}
+
+#[tokio::test]
+async fn every_answer_has_the_headers_errors_included() {
+    let app = allowing(&[PAGE]).await;
+    seeds::group(&app, "g", &["alice"]);
+    let (alice, anon) = (app.user("alice"), app.anon());
+    let mut answers = vec![
+        (
+            200,
+            from_page(
+                &alice,
+                PAGE,
+                "GET",
+                "/message/sync?channelId=g&channelType=2",
+            )
+            .await,
+        ),
+        (200, from_page(&anon, PAGE, "GET", "/health").await),
+        (400, from_page(&alice, PAGE, "GET", "/message/sync").await),
+        (401, from_page(&anon, PAGE, "GET", "/config").await),
+        (404, from_page(&alice, PAGE, "GET", "/nothing").await),
+        (405, from_page(&alice, PAGE, "DELETE", "/config").await),
+    ];
+    while answers
+        .last()
+        .is_none_or(|(_, answer)| answer.status != 429)
+    {
+        let answer = from_page(&anon, PAGE, "GET", "/config").await;
+        assert!(answers.len() < 100);
+        answers.push((answer.status, answer));
+    }
+    app.upstream
+        .faults()
+        .always("/user/token", Fault::Status(500, "{}".into()));
+    answers.push((502, from_page(&alice, PAGE, "POST", "/token").await));
+    let share = app.app.memory().share();
+    share.grow_anyway(usize::MAX / 2);
+    answers.push((503, from_page(&alice, PAGE, "GET", "/config").await));
+    for (status, answer) in answers {
+        assert_eq!(answer.status, status, "{answer:#?}");
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            PAGE,
+            "{answer:#?}"
+        );
+        assert_eq!(answer.header("access-control-expose-headers"), EXPOSED);
+        assert_eq!(answer.header("vary"), "origin");
+    }
+}
+
+#[tokio::test]
+async fn other_origins_get_an_answer_they_cannot_read() {
+    let app = allowing(&[PAGE]).await;
+    for origin in [
+        "https://evil.example.com",
+        "http://app.example.com",
+        "https://app.example.com.evil.com",
+        "https://app.example.com:8443",
+        "https://APP.example.com",
+        "null",
+    ] {
+        let answer = from_page(&app.anon(), origin, "GET", "/health").await;
+        assert_eq!(answer.header("access-control-allow-origin"), "", "{origin}");
+        assert_eq!(answer.header("access-control-expose-headers"), "");
+        assert_eq!(answer.header("vary"), "origin");
+        answer.ok();
+    }
+    let none = app.anon().get("/health").await;
+    assert_eq!(none.header("vary"), "origin", "for caches");
+}
+
+#[tokio::test]
+async fn a_star_allows_every_origin_by_name_of_none() {
+    let app = allowing(&["*"]).await;
+    for answer in [
+        from_page(&app.anon(), PAGE, "GET", "/health").await,
+        from_page(&app.anon(), "null", "GET", "/config").await,
+        app.anon().get("/nothing").await,
+        preflight(&app, PAGE, "/token").await,
+    ] {
+        assert_eq!(
+            answer.header("access-control-allow-origin"),
+            "*",
+            "{answer:#?}"
+        );
+        assert_eq!(answer.header("access-control-expose-headers"), EXPOSED);
+    }
+}

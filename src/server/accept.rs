@@ -1,32 +1,96 @@
-//! The accept loop: connections, and their graceful end.
+//! The accept loop: which connections are taken, what they speak, and their graceful end.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, Version};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower::Service as _;
 
+use super::activity::{Activity, Patience, Watched};
+use super::refusal::Refusals;
+use crate::app::App;
+use crate::config;
 use crate::limits::Peer;
+use crate::memory::Share;
 
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves `router` on `listener` until `stop` turns true, then ends when the last running request has been answered.
-pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+/// The largest head hyper reads, in bytes; larger ones it answers itself with a bare 431.
+const HEAD_BUFFER: u32 = 64 * 1024;
+
+/// The bounds of a listener.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    patience: Patience,
+    max_connections: usize,
+    http2: bool,
+}
+
+impl Bounds {
+    fn of(settings: &config::Server) -> Self {
+        Self {
+            patience: Patience {
+                head: settings.header_timeout,
+                idle: settings.idle_timeout,
+            },
+            max_connections: settings.max_connections,
+            http2: settings.http2,
+        }
+    }
+
+    /// For the operations port and for tests.
+    const USUAL: Self = Self {
+        patience: Patience {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+        },
+        max_connections: 1000,
+        http2: false,
+    };
+}
+
+/// Serves `router` on `listener` with the usual bounds until `stop` turns true, then ends when the last running request has been
+/// answered.
+pub async fn run(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    accept(listener, router, Bounds::USUAL, Refusals::uncounted(), stop).await;
+}
+
+/// Serves the API of `app` on `listener` with the bounds of its configuration, until `stop` turns true like [`run`].
+pub async fn run_api(listener: TcpListener, app: App, stop: watch::Receiver<bool>) {
+    let bounds = Bounds::of(&app.settings().server);
+    let router = app.router();
+    accept(listener, router, bounds, Refusals::counted_by(app), stop).await;
+}
+
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    bounds: Bounds,
+    refusals: Refusals,
+    mut stop: watch::Receiver<bool>,
+) {
     let graceful = GracefulShutdown::new();
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .half_close(false);
+    let protocols = Protocols::new(bounds.http2);
+    let places = Arc::new(Semaphore::new(bounds.max_connections));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -40,24 +104,168 @@ pub async fn run(listener: TcpListener, router: Router, mut stop: watch::Receive
                 continue;
             }
         };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            refusals.refuse(stream);
+            continue;
+        };
         drop(stream.set_nodelay(true));
-        let router = router.clone();
-        let peer = Peer(peer.ip());
-        let service = service_fn(move |mut request: Request<Incoming>| {
-            let mut router = router.clone();
-            request.extensions_mut().insert(peer);
-            async move {
-                let response = router.call(request.map(Body::new)).await;
-                response.map_err(|never: Infallible| never)
-            }
-        });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "connection ended");
-            }
-        });
+        let activity = Activity::new(bounds.patience);
+        let stream = Watched::new(stream, activity.clone());
+        protocols.serve(stream, peer.ip(), &router, activity, place, &graceful);
     }
     drop(listener);
     graceful.shutdown().await;
 }
+
+/// What is spoken on a connection.
+enum Protocols {
+    /// HTTP/1.0 and 1.1.
+    Http1(http1::Builder),
+    /// And HTTP/2, where the client begins with it. A connection takes more memory then.
+    Both(auto::Builder<TokioExecutor>),
+}
+
+impl Protocols {
+    fn new(http2: bool) -> Self {
+        if !http2 {
+            let mut http1 = http1::Builder::new();
+            http1
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                .half_close(false)
+                .max_buf_size(HEAD_BUFFER as usize);
+            return Self::Http1(http1);
+        }
+        let mut both = auto::Builder::new(TokioExecutor::new());
+        both.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(None)
+            .half_close(false)
+            .max_buf_size(HEAD_BUFFER as usize);
+        both.http2()
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(100)
+            // Rapid reset: streams that are opened and reset at once end the connection when this many are open at a time.
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(20)
+            .max_header_list_size(HEAD_BUFFER)
+            .initial_stream_window_size(64 * 1024)
+            .initial_connection_window_size(1024 * 1024)
+            .max_send_buf_size(64 * 1024);
+        Self::Both(both)
+    }
+
+    fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+        &self,
+        stream: Watched<S>,
+        peer: IpAddr,
+        router: &Router,
+        activity: Arc<Activity>,
+        place: OwnedSemaphorePermit,
+        graceful: &GracefulShutdown,
+    ) {
+        let router = router.clone();
+        let watching = activity.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            let mut router = router.clone();
+            let activity = watching.clone();
+            let running = activity.request();
+            request.extensions_mut().insert(Peer(peer));
+            // hyper shows no `Content-Length` that came beside it; whoever read that one instead would see another end of the body
+            // (RFC 9112, 6.1). So nothing behind it is ever taken for a request.
+            let is_last = request.headers().contains_key(TRANSFER_ENCODING);
+            let is_http1 = request.version() < Version::HTTP_2;
+            async move {
+                let Ok(mut response) = router.call(request.map(Body::new)).await;
+                drop(running);
+                // The rest of a body that came too slowly or is too large is not read, so the connection ends; tell it.
+                let unread = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];
+                if is_last || is_http1 && unread.contains(&response.status()) {
+                    let close = HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                Ok::<_, Infallible>(Answer::new(response, activity))
+            }
+        });
+        let stream = TokioIo::new(stream);
+        match self {
+            Self::Http1(http1) => {
+                let connection = http1.serve_connection(stream, service);
+                spawn(connection, activity, place, graceful);
+            }
+            Self::Both(both) => {
+                let connection = both.serve_connection(stream, service).into_owned();
+                spawn(connection, activity, place, graceful);
+            }
+        }
+    }
+}
+
+fn spawn<C>(
+    connection: C,
+    activity: Arc<Activity>,
+    place: OwnedSemaphorePermit,
+    graceful: &GracefulShutdown,
+) where
+    C: GracefulConnection + Send + 'static,
+    C::Error: std::fmt::Display + Send,
+{
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        match activity.guard(connection).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%error, "connection ended"),
+            None => tracing::debug!("connection given up: nothing came of it in time"),
+        }
+        drop(place);
+    });
+}
+
+/// An answer's body. Dropped when it is in the stream's buffer: what it holds is held until that is empty.
+struct Answer {
+    body: Body,
+    held: Option<Arc<Share>>,
+    activity: Arc<Activity>,
+}
+
+impl Answer {
+    fn new(mut response: Response<Body>, activity: Arc<Activity>) -> Response<Self> {
+        let held = response.extensions_mut().remove::<Arc<Share>>();
+        response.map(|body| Self {
+            body,
+            held,
+            activity,
+        })
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.activity.hold_until_written(held);
+        }
+    }
+}
+
+impl http_body::Body for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,11 @@
 //! Serving: from a checked configuration to running listeners, and the graceful end of them.
 
 mod accept;
+mod activity;
 mod banner;
+mod files;
 mod ops;
+mod refusal;
 mod signals;
 
 use std::net::SocketAddr;
@@ -23,7 +26,7 @@ use crate::telemetry;
 
 use self::signals::Signals;
 
-pub use accept::run;
+pub use accept::{run, run_api};
 pub use ops::{Readiness, router as ops_router};
 
 /// How often idle users and addresses are forgotten.
@@ -43,6 +46,7 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
+    files::allow(settings.server.max_connections);
     // Held for the life of the process.
     let _upstream = match start_embedded(embedded, &mut settings).await {
         Ok(upstream) => upstream,
@@ -159,7 +163,7 @@ impl Running {
             ops::router(ready),
             ops_stopped,
         ));
-        let api = tokio::spawn(accept::run(self.listener, self.app.router(), stopped));
+        let api = tokio::spawn(accept::run_api(self.listener, self.app.clone(), stopped));
         find_upstream(self.app.clone());
         sweep_limits(self.app.clone());
 

@@ -195,6 +195,7 @@ mod tests {
             status: StatusCode::OK,
             body: Bytes::copy_from_slice(body.as_bytes()),
             is_json: true,
+            _held: None,
         }
     }
 

@@ -115,7 +115,7 @@ pub(super) struct Answer {
     /// Whether the body claims to be JSON; unknown paths answer `404 page not found` as text on both generations.
     pub(super) is_json: bool,
     /// Counts the body where no request does.
-    _held: Option<Share>,
+    pub(super) _held: Option<Share>,
 }
 
 impl Answer {

@@ -203,6 +203,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::from_static(body.as_bytes()),
             is_json: true,
+            _held: None,
         })
     }
 

@@ -13,6 +13,7 @@ mod idempotency;
 mod identity;
 mod im_token;
 mod limits;
+mod listener;
 mod messages_batch;
 mod messages_send;
 mod operations;

@@ -66,9 +66,9 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(wukongim_gateway::server::run(
+        tokio::spawn(wukongim_gateway::server::run_api(
             listener,
-            app.router(),
+            app.clone(),
             stopped,
         ));
         Self {

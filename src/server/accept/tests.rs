@@ -1,0 +1,217 @@
+//! Connections and their times, on streams in memory and a clock that stands until everybody waits.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+use tokio::time::Instant;
+
+use super::*;
+use crate::memory::Memory;
+
+const PATIENCE: Patience = Patience {
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(75),
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+const LARGE: usize = 300_000;
+
+/// A connection to a gateway that knows `/quick`, `/slow` (a minute), `/large` and `/body`.
+fn connect_to(memory: &Arc<Memory>) -> DuplexStream {
+    let (client, server) = duplex(64 * 1024);
+    let memory = memory.clone();
+    let large = async move || {
+        let share = memory.share();
+        share.grow_anyway(LARGE);
+        let mut response = Response::new(Body::from(vec![b'x'; LARGE]));
+        response.extensions_mut().insert(Arc::new(share));
+        response
+    };
+    let router = Router::new()
+        .route("/quick", get(async || "quick"))
+        .route("/body", post(async |body: Bytes| body.len().to_string()))
+        .route("/large", get(large))
+        .route(
+            "/slow",
+            get(async || {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+                "slow"
+            }),
+        );
+    let activity = Activity::new(PATIENCE);
+    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+    Protocols::new(false).serve(
+        Watched::new(server, activity.clone()),
+        IpAddr::from([127, 0, 0, 1]),
+        &router,
+        activity,
+        place,
+        // Dropping it ends its connections.
+        Box::leak(Box::new(GracefulShutdown::new())),
+    );
+    client
+}
+
+fn connect() -> DuplexStream {
+    connect_to(&Memory::new(usize::MAX))
+}
+
+/// Sends a request and reads the answer up to its body, which is `ending`.
+async fn ask(client: &mut DuplexStream, path: &str, ending: &str) {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: h\r\n\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(ending.as_bytes()) {
+        let read = client.read_buf(&mut answer).await.unwrap();
+        assert!(read > 0, "{}", String::from_utf8_lossy(&answer));
+    }
+}
+
+/// How long until the other end closes, while it says nothing.
+async fn closed_after(client: &mut DuplexStream) -> Duration {
+    let started = Instant::now();
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "{}", String::from_utf8_lossy(&rest));
+    started.elapsed()
+}
+
+#[track_caller]
+fn about(time: Duration, expected: Duration) {
+    let off = time.abs_diff(expected);
+    assert!(
+        off < Duration::from_millis(10),
+        "{time:?}, not {expected:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_never_says_a_byte_is_closed() {
+    about(closed_after(&mut connect()).await, PATIENCE.head);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_drips_is_given_up_however_busy_it_looks() {
+    let mut client = connect();
+    let started = Instant::now();
+    for byte in b"GET /quick HTTP/1.1\r\nx: ".iter().cycle() {
+        if client.write_all(&[*byte]).await.is_err() {
+            break;
+        }
+        tokio::time::sleep(SECOND / 2).await;
+    }
+    // Noticed with the next byte.
+    let noticed = PATIENCE.head..=PATIENCE.head + SECOND / 2;
+    assert!(
+        noticed.contains(&started.elapsed()),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_may_stay_longer_than_a_head_may_take() {
+    let mut client = connect();
+    for idle in [0, 9, 11, 74] {
+        tokio::time::sleep(SECOND * idle.min(9)).await;
+        ask(&mut client, "/quick", "quick").await;
+        tokio::time::sleep(SECOND * idle).await;
+    }
+    ask(&mut client, "/quick", "quick").await;
+    about(closed_after(&mut client).await, PATIENCE.idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_head_is_timed_from_its_own_first_byte() {
+    let mut client = connect();
+    ask(&mut client, "/quick", "quick").await;
+    tokio::time::sleep(SECOND * 60).await;
+    client.write_all(b"GET /qui").await.unwrap();
+    tokio::time::sleep(SECOND * 9).await;
+    client
+        .write_all(b"ck HTTP/1.1\r\nhost: h\r\n\r\n")
+        .await
+        .unwrap();
+    let mut answer = vec![0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, b"HTTP/1.1 200");
+    while !answer.ends_with(b"quick") {
+        client.read_buf(&mut answer).await.unwrap();
+    }
+    tokio::time::sleep(SECOND * 60).await;
+    client.write_all(b"G").await.unwrap();
+    about(closed_after(&mut client).await, PATIENCE.head);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_runs_is_never_cut_here() {
+    let mut client = connect();
+    ask(&mut client, "/slow", "slow").await;
+    ask(&mut client, "/slow", "slow").await;
+    about(closed_after(&mut client).await, PATIENCE.idle);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_has_the_time_of_its_request_and_not_of_a_head() {
+    let mut client = connect();
+    let head = b"POST /body HTTP/1.1\r\nhost: h\r\ncontent-length: 30\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    for _ in 0..30 {
+        tokio::time::sleep(SECOND).await;
+        client.write_all(b"x").await.unwrap();
+    }
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"30") {
+        assert!(client.read_buf(&mut answer).await.unwrap() > 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_fetches_is_given_up_and_forgotten() {
+    let memory = Memory::new(usize::MAX);
+    let mut client = connect_to(&memory);
+    // The second must not keep the first alive.
+    let request = b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n";
+    client.write_all(&request.repeat(2)).await.unwrap();
+    tokio::time::sleep(PATIENCE.idle - SECOND).await;
+    assert!(memory.held() >= LARGE, "{} held", memory.held());
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(memory.held(), 0);
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() < LARGE, "{} fetched", rest.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_answer_holds_is_free_when_it_is_written() {
+    let memory = Memory::new(usize::MAX);
+    let mut client = connect_to(&memory);
+    ask(&mut client, "/large", &"x".repeat(LARGE)).await;
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(memory.held(), 0);
+    ask(&mut client, "/quick", "quick").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_body_is_read_on_for_a_while_so_that_the_answer_arrives() {
+    let mut client = connect();
+    let head = b"POST /quick HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    // More than fits anywhere before somebody reads it.
+    client.write_all(&[b'x'; 200_000]).await.unwrap();
+    let started = Instant::now();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    assert!(answer.starts_with(b"HTTP/1.1 405"), "{answer:?}");
+    let done = AtomicBool::new(false);
+    let drip = async {
+        while client.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(SECOND / 10).await;
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    drip.await;
+    assert!(done.load(Ordering::Relaxed) && started.elapsed() <= SECOND * 2);
+}

@@ -1,0 +1,7 @@
+//! The listener under attack, by raw sockets: each test has its time bound, and leaves the next good request untouched.
+
+mod heads;
+mod http2;
+mod smuggling;
+mod socket;
+mod times;

@@ -210,7 +210,8 @@ fn spawn<C>(
     C: GracefulConnection + Send + 'static,
     C::Error: std::fmt::Display + Send,
 {
-    let connection = graceful.watch(connection);
+    // In a box: a task would hold it three times over, since each future it is moved into makes room for it.
+    let connection = Box::pin(graceful.watch(connection));
     tokio::spawn(async move {
         match activity.guard(connection).await {
             Some(Ok(())) => {}

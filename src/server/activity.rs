@@ -116,9 +116,8 @@ impl Activity {
     }
 
     /// Runs a connection; `None` when it was given up since nothing came of it for too long.
-    pub(super) async fn guard<C: Future>(&self, connection: C) -> Option<C::Output> {
+    pub(super) async fn guard<C: Future>(&self, mut connection: Pin<Box<C>>) -> Option<C::Output> {
         let recheck = self.patience.head.min(self.patience.idle);
-        let mut connection = pin!(connection);
         let mut sleep = pin!(sleep_until(self.began + recheck));
         std::future::poll_fn(|context| {
             if let Poll::Ready(output) = connection.as_mut().poll(context) {

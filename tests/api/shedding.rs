@@ -123,7 +123,7 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
             .await;
         seeds::group(&app, "g", &["alice"]);
         for _ in 0..4 {
-            seeds::message(&app, GROUP, "g", "alice", &[b'x'; 40 * KIB]);
+            seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; 40 * KIB]);
         }
         let alice = app.user("alice");
         alice.sync(2, "g", "").await.ok();

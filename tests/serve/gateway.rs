@@ -89,6 +89,15 @@ impl Gateway {
         gateway
     }
 
+    /// Memory it has in RAM; 0 where the system does not tell.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        kib.unwrap_or(0_u64) * 1024
+    }
+
     /// Standard output so far.
     pub fn stdout(&self) -> String {
         self.out.lock().unwrap().clone()

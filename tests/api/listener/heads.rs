@@ -26,7 +26,7 @@ async fn headers_that_are_too_large_are_431() {
     socket.try_send(with("x-huge", 300_000)).await;
     socket.answers(431).await;
     socket.ends().await;
-    let many: String = (0..200).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let many = "x: 1\r\n".repeat(200);
     let head = format!("GET /api/v1/im/health HTTP/1.1\r\nhost: h\r\n{many}\r\n");
     let mut socket = Socket::sending(&app, head).await;
     socket.answers(431).await;
@@ -43,12 +43,11 @@ async fn headers_that_are_too_large_are_431() {
 async fn pipelined_requests_are_answered_in_their_order() {
     let app = TestApp::start(V2).await;
     let ids = ["one", "two", "three", "four"];
-    let requests: String = ids
-        .iter()
-        .map(|id| {
-            format!("GET /api/v1/im/config HTTP/1.1\r\nhost: h\r\nx-request-id: {id}\r\n\r\n")
-        })
-        .collect();
+    let request = |id: &&str| {
+        format!("GET /api/v1/im/config HTTP/1.1\r\nhost: h\r\nx-request-id: {id}\r\n\r\n")
+    };
+    let requests: Vec<_> = ids.iter().map(request).collect();
+    let requests = requests.concat();
     let mut socket = Socket::sending(&app, requests).await;
     for id in ids {
         let answer = socket.answers(401).await;

@@ -141,7 +141,7 @@ async fn what_a_client_who_left_held_is_free() {
         alice()
     );
     let mut socket = Socket::sending(&app, head).await;
-    socket.send([b' '; 50_000]).await;
+    socket.send(" ".repeat(50_000)).await;
     until(|| app.app.memory().held() == 50_000).await;
     drop(socket);
     until(|| app.app.memory().held() == 0).await;

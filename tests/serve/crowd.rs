@@ -1,0 +1,119 @@
+//! Ten thousand connections at once, and what a proxy that nobody configured is told.
+
+use std::time::Instant;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use wukongim_gateway::embedded::{Dialect, Embedded, Options};
+
+use crate::gateway::{Gateway, PATIENCE, answer, token, usual};
+
+const CROWD: usize = 10_000;
+
+/// Raises this process's limit of open files, which the gateway inherits; `false` where the system does not let it.
+fn files_allowed(needed: u64) -> bool {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current.is_none_or(|current| current >= needed) {
+        return true;
+    }
+    let most = limit.maximum.map_or(needed, |most| most.min(needed));
+    let wanted = Rlimit {
+        current: Some(most),
+        maximum: limit.maximum,
+    };
+    most >= needed && setrlimit(Resource::Nofile, wanted).is_ok()
+}
+
+async fn health_on(stream: &mut TcpStream) -> String {
+    let request = b"GET /api/v1/im/health HTTP/1.1\r\nhost: h\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut text = Vec::new();
+    while !text.ends_with(b"}}") && stream.read_buf(&mut text).await.unwrap() > 0 {}
+    String::from_utf8(text).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused() {
+    if !files_allowed(CROWD as u64 + 4096) {
+        eprintln!(
+            "\n!!! SKIPPED: 10,000 CONNECTIONS NOT TRIED: the system allows too few open files (ulimit -Hn) !!!\n"
+        );
+        return;
+    }
+    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    let most = CROWD.to_string();
+    env.push(("GATEWAY__SERVER__MAX_CONNECTIONS", &most));
+    // Longer than the test runs.
+    env.push(("GATEWAY__SERVER__HEADER_TIMEOUT", "1h"));
+    env.push(("GATEWAY__SERVER__IDLE_TIMEOUT", "1h"));
+    let gateway = Gateway::start(&[], &env);
+    let address = gateway.api.strip_prefix("http://").unwrap();
+    let before = gateway.resident_bytes();
+    let started = Instant::now();
+    let mut crowd = Vec::with_capacity(CROWD);
+    for place in 0..CROWD {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // Half of them have asked something, the others never say a byte.
+        if place % 2 == 0 {
+            let text = health_on(&mut stream).await;
+            assert!(text.starts_with("HTTP/1.1 200"), "{place}: {text}");
+        }
+        crowd.push(stream);
+        assert!(started.elapsed() < PATIENCE * 3, "{place} connections");
+    }
+    let grown = gateway.resident_bytes().saturating_sub(before);
+    eprintln!("{CROWD} connections: {} MB more", grown / 1_000_000);
+    assert!(grown < 150_000_000, "{grown} bytes more");
+    let mut text = String::new();
+    let mut one_more = TcpStream::connect(address).await.unwrap();
+    one_more.read_to_string(&mut text).await.unwrap();
+    assert!(
+        text.starts_with("HTTP/1.1 503") && text.contains("\"overloaded\""),
+        "{text}"
+    );
+    for place in [0, 1, CROWD / 2, CROWD - 1] {
+        let text = health_on(&mut crowd[place]).await;
+        assert!(text.starts_with("HTTP/1.1 200"), "{place}: {text}");
+    }
+    drop(crowd);
+    // And when they are gone, others come.
+    let (status, sent) = loop {
+        let request = gateway.send(&token("alice"), "hi");
+        if let Ok(response) = request.try_clone().unwrap().send().await
+            && response.status() != 503
+        {
+            break answer(request).await;
+        }
+        assert!(started.elapsed() < PATIENCE * 4, "never taken again");
+    };
+    assert_eq!(status, 200, "{sent}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxy_that_is_not_configured_is_told_of_once() {
+    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let url = upstream.url();
+    let told = |gateway: &Gateway| {
+        let log = gateway.stderr();
+        log.matches("server.trusted_proxies is empty").count()
+    };
+    for (trusted, expected) in [("[]", 1), ("127.0.0.0/8", 0)] {
+        let mut env = usual();
+        env.push(("WUKONGIM_API_URL", &url));
+        env.push(("GATEWAY__SERVER__TRUSTED_PROXIES", trusted));
+        let mut gateway = Gateway::start(&[], &env);
+        let plain = answer(gateway.get("/health")).await;
+        assert_eq!((plain.0, told(&gateway)), (200, 0));
+        for _ in 0..3 {
+            let request = gateway.get("/health");
+            answer(request.header("x-forwarded-for", "203.0.113.7")).await;
+        }
+        gateway.signal("TERM");
+        gateway.wait();
+        assert_eq!(told(&gateway), expected, "{}", gateway.stderr());
+    }
+}

@@ -71,7 +71,7 @@ impl App {
         time: &Time,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
-        let memory = Memory::new(settings.server.max_buffered);
+        let memory = Memory::new(settings.server.max_buffered, metrics.refusals("buffered"));
         let client = Client::new(&settings.wukongim, metrics.clone())
             .map(|client| Arc::new(client.counted_in(memory.clone())))
             .map_err(|error| BuildError::Client(error.to_string()))?;

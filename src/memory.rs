@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use prometheus_client::metrics::counter::Counter;
+
 /// No room for more: the request is to be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("max_buffered bytes are held already")]
@@ -13,13 +15,23 @@ pub struct Full;
 pub struct Memory {
     held: AtomicUsize,
     most: usize,
+    refusals: Counter,
 }
 
 impl Memory {
-    /// Room for `most` bytes.
-    pub fn new(most: usize) -> Arc<Self> {
+    /// Room for `most` bytes; `refusals` counts each [`Full`].
+    pub fn new(most: usize, refusals: Counter) -> Arc<Self> {
         let held = AtomicUsize::new(0);
-        Arc::new(Self { held, most })
+        Arc::new(Self {
+            held,
+            most,
+            refusals,
+        })
+    }
+
+    /// Room for whatever comes.
+    pub fn unbounded() -> Arc<Self> {
+        Self::new(usize::MAX, Counter::default())
     }
 
     /// Bytes held now.
@@ -27,9 +39,13 @@ impl Memory {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no room for a single byte.
-    pub fn is_full(&self) -> bool {
-        self.held() >= self.most
+    /// Whether there is room for a single byte.
+    pub fn has_room(&self) -> Result<(), Full> {
+        if self.held() < self.most {
+            return Ok(());
+        }
+        self.refusals.inc();
+        Err(Full)
     }
 
     /// A share that holds nothing yet.
@@ -54,6 +70,7 @@ impl Share {
         let before = self.memory.held.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.memory.most {
             self.memory.held.fetch_sub(bytes, Ordering::Relaxed);
+            self.memory.refusals.inc();
             return Err(Full);
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -85,7 +102,8 @@ mod tests {
 
     #[test]
     fn shares_fill_the_memory_and_give_it_back() {
-        let memory = Memory::new(100);
+        let refusals = Counter::default();
+        let memory = Memory::new(100, refusals.clone());
         let (one, other) = (memory.share(), memory.share());
         assert_eq!(one.grow(60), Ok(()));
         assert_eq!(other.grow(41), Err(Full));
@@ -95,7 +113,8 @@ mod tests {
             "a refusal holds nothing"
         );
         assert_eq!(other.grow(40), Ok(()));
-        assert!(memory.is_full());
+        assert_eq!(memory.has_room(), Err(Full));
+        assert_eq!(refusals.get(), 2);
         other.grow_anyway(5);
         assert_eq!((memory.held(), other.bytes()), (105, 45));
         drop(one);

@@ -117,15 +117,12 @@ fn refuse(
     if endpoint.is_never_refused() {
         return None;
     }
-    let limit = if in_flight.others >= app.settings().server.max_in_flight {
-        "in_flight"
-    } else if app.memory().is_full() {
-        "buffered"
-    } else {
-        return None;
-    };
-    app.metrics().limited(limit);
-    Some(Failure::from(ApiError::Overloaded).because(limit))
+    if in_flight.others >= app.settings().server.max_in_flight {
+        app.metrics().limited("in_flight");
+        return Some(Failure::from(ApiError::Overloaded).because("max_in_flight requests run"));
+    }
+    let full = app.memory().has_room().err()?;
+    Some(Failure::from(ApiError::Overloaded).because(full.to_string()))
 }
 
 /// The answer of all below, or that of its panic or its timeout.

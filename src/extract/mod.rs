@@ -20,7 +20,7 @@ use crate::auth::Caller;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, FieldProblem, Problem};
 use crate::limits::{Allowance, Cost, Refused};
-use crate::memory::{Full, Share};
+use crate::memory::Share;
 
 pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
 
@@ -181,7 +181,8 @@ async fn collect(mut body: Limited<Body>, scope: Option<&Scope>) -> Result<Bytes
         };
         if let Some(scope) = scope {
             let counted = scope.held.grow(data.len());
-            counted.map_err(|Full| Failure::from(ApiError::Overloaded).because("max_buffered"))?;
+            counted
+                .map_err(|full| Failure::from(ApiError::Overloaded).because(full.to_string()))?;
         }
         if first.is_empty() && whole.is_empty() {
             first = data;

@@ -199,6 +199,11 @@ impl Metrics {
             .inc();
     }
 
+    /// The refusals by `limit`, for a room that counts them itself.
+    pub fn refusals(&self, limit: &'static str) -> Counter {
+        self.limits.get_or_create(&LimitLabels { limit }).clone()
+    }
+
     /// Counts one refusal by `limit`.
     pub fn limited(&self, limit: &'static str) {
         self.limits.get_or_create(&LimitLabels { limit }).inc();

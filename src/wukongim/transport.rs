@@ -161,7 +161,7 @@ impl Transport {
             timeout,
             token,
             metrics,
-            memory: Memory::new(usize::MAX),
+            memory: Memory::unbounded(),
         })
     }
 

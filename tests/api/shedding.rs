@@ -94,6 +94,11 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
     send("bob", 90).await.fails(503, "overloaded");
     until(|| app.app.memory().held() == 0).await;
     assert_eq!(app.sends().len(), 2);
+    let metrics = app.app.metrics().render();
+    assert!(
+        metrics.contains("gateway_limited_total{limit=\"buffered\"} 4\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ fn connect_to(memory: &Arc<Memory>) -> DuplexStream {
 }
 
 fn connect() -> DuplexStream {
-    connect_to(&Memory::new(usize::MAX))
+    connect_to(&Memory::unbounded())
 }
 
 /// Sends a request and reads the answer up to its body, which is `ending`.
@@ -170,7 +170,7 @@ async fn a_body_has_the_time_of_its_request_and_not_of_a_head() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_nobody_fetches_is_given_up_and_forgotten() {
-    let memory = Memory::new(usize::MAX);
+    let memory = Memory::unbounded();
     let mut client = connect_to(&memory);
     // The second must not keep the first alive.
     let request = b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -186,7 +186,7 @@ async fn an_answer_that_nobody_fetches_is_given_up_and_forgotten() {
 
 #[tokio::test(start_paused = true)]
 async fn what_an_answer_holds_is_free_when_it_is_written() {
-    let memory = Memory::new(usize::MAX);
+    let memory = Memory::unbounded();
     let mut client = connect_to(&memory);
     ask(&mut client, "/large", &"x".repeat(LARGE)).await;
     tokio::time::sleep(SECOND).await;

@@ -13,6 +13,7 @@ impl From<Error> for Failure {
             Error::Connect
             | Error::Lost
             | Error::Maintenance
+            | Error::OtherGeneration
             | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
             Error::Timeout => ApiError::UpstreamTimeout,
             Error::Status(_)

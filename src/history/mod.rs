@@ -8,7 +8,7 @@ use crate::authorization::{Authorization, Denial};
 use crate::config;
 use crate::domain::{Channel, ConversationKey, Message, Uid, caps};
 use crate::messages::Messages;
-use crate::wukongim::{Client, Error, Page, Rejection, Window};
+use crate::wukongim::{Client, Error, Generation, Page, Rejection, Window};
 
 /// What one message may need besides its payload in an upstream answer.
 const MESSAGE_OVERHEAD: usize = 2 * 1024;
@@ -88,10 +88,11 @@ impl History {
         position: Position,
         limit: usize,
     ) -> Result<Excerpt, ReadError> {
-        self.authorization.may_read(reader, channel).await?;
+        let permitted_by = self.authorization.may_read(reader, channel).await?;
         loop {
             let mut walk = Walk {
                 history: self,
+                permitted_by,
                 reader,
                 channel,
                 left: MOST_STEPS,
@@ -138,6 +139,8 @@ impl History {
 /// One answer in the making.
 struct Walk<'a> {
     history: &'a History,
+    /// The generation that may be asked.
+    permitted_by: Generation,
     reader: &'a Uid,
     channel: &'a Channel,
     /// Upstream pages that may still be read.
@@ -296,7 +299,14 @@ impl Walk<'_> {
         match self
             .history
             .client
-            .page(self.reader, self.channel, window, self.step, max_bytes)
+            .permitted_page(
+                self.permitted_by,
+                self.reader,
+                self.channel,
+                window,
+                self.step,
+                max_bytes,
+            )
             .await
         {
             Err(Error::TooLarge { .. }) if self.step > 1 && self.left > 0 => {

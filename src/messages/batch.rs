@@ -10,7 +10,7 @@ use super::send::{Claimed, Dispatched};
 use super::{Draft, Messages, SendError, Sent};
 use crate::authorization::Denial;
 use crate::domain::{ConversationKey, Uid};
-use crate::wukongim::Error;
+use crate::wukongim::{Error, Generation};
 
 /// Channels of one batch that are worked on at the same time.
 const SIDE_BY_SIDE: usize = 16;
@@ -58,7 +58,7 @@ impl Messages {
     async fn send_lane(&self, lane: Vec<Item>) -> Vec<(usize, Result<Sent, SendError>)> {
         let mut results = Vec::with_capacity(lane.len());
         let mut handed_over: Vec<(usize, Uid, Dispatched)> = Vec::with_capacity(lane.len());
-        let mut allowed: HashMap<Uid, Result<(), Denial>> = HashMap::new();
+        let mut allowed: HashMap<Uid, Result<Generation, Denial>> = HashMap::new();
         let mut broken = None;
         for (place, sender, draft) in lane {
             if let Some(error) = &broken {
@@ -66,21 +66,28 @@ impl Messages {
                 results.push((place, Err(SendError::Upstream(Error::clone(error)))));
                 continue;
             }
-            if !allowed.contains_key(&sender) {
-                let answer = self.authorization.may_send(&sender, &draft.channel).await;
-                allowed.insert(sender.clone(), answer);
-            }
-            if let Some(Err(denial)) = allowed.get(&sender) {
-                results.push((place, Err(SendError::Denied(denial.clone()))));
-                continue;
-            }
-            let dispatched = match self.try_dispatch(&sender, &draft).await {
+            let answer = match allowed.get(&sender) {
+                Some(answer) => answer.clone(),
+                None => {
+                    let answer = self.authorization.may_send(&sender, &draft.channel).await;
+                    allowed.insert(sender.clone(), answer.clone());
+                    answer
+                }
+            };
+            let permitted_by = match answer {
+                Ok(permitted_by) => permitted_by,
+                Err(denial) => {
+                    results.push((place, Err(SendError::Denied(denial))));
+                    continue;
+                }
+            };
+            let dispatched = match self.try_dispatch(&sender, &draft, permitted_by).await {
                 Claimed::Ready(dispatched) => dispatched,
                 Claimed::Busy(_) => {
                     // Perhaps this very batch holds the number: settle its messages before waiting, and no two batches can
                     // wait for each other.
                     self.settle_all(&mut handed_over, &mut results).await;
-                    self.dispatch(&sender, draft).await
+                    self.dispatch(&sender, draft, permitted_by).await
                 }
             };
             if let Dispatched::Settled(Err(SendError::Upstream(error))) = &dispatched {

@@ -81,8 +81,8 @@ impl Messages {
 
     /// Sends one message for `sender` and answers when WuKongIM has stored it.
     pub async fn send(&self, sender: &Uid, draft: Draft) -> Result<Sent, SendError> {
-        self.authorization.may_send(sender, &draft.channel).await?;
-        let dispatched = self.dispatch(sender, draft).await;
+        let permitted_by = self.authorization.may_send(sender, &draft.channel).await?;
+        let dispatched = self.dispatch(sender, draft, permitted_by).await;
         self.settle(sender, dispatched).await
     }
 
@@ -92,26 +92,32 @@ impl Messages {
     }
 
     /// Hands one message over, waiting for whoever is sending the same number just now.
-    pub(super) async fn dispatch(&self, sender: &Uid, draft: Draft) -> Dispatched {
+    pub(super) async fn dispatch(
+        &self,
+        sender: &Uid,
+        draft: Draft,
+        permitted_by: Generation,
+    ) -> Dispatched {
         loop {
-            match self.try_dispatch(sender, &draft).await {
+            match self.try_dispatch(sender, &draft, permitted_by).await {
                 Claimed::Ready(dispatched) => return dispatched,
                 Claimed::Busy(busy) => busy.wait().await,
             }
         }
     }
 
-    /// Hands one message over unless somebody is sending the same number just now.
-    pub(super) async fn try_dispatch(&self, sender: &Uid, draft: &Draft) -> Claimed {
-        let generation = match self.client.generation().await {
-            Ok(generation) => generation,
-            Err(error) => return settled(Err(SendError::Upstream(error))),
-        };
+    /// Hands one message over unless somebody is sending the same number just now; to the generation that permitted it alone.
+    pub(super) async fn try_dispatch(
+        &self,
+        sender: &Uid,
+        draft: &Draft,
+        permitted_by: Generation,
+    ) -> Claimed {
         let number = draft
             .client_msg_no
             .clone()
             .unwrap_or_else(ClientMsgNo::generate);
-        match generation {
+        match permitted_by {
             Generation::V3 => settled(self.send_v3(sender, draft, number).await),
             Generation::V2 => self.send_v2(sender, draft, number).await,
         }
@@ -130,6 +136,7 @@ impl Messages {
             channel: &draft.channel,
             payload: &draft.payload,
             client_msg_no: &number,
+            permitted_by: Generation::V3,
         };
         let mut answer = self.client.send(&message).await;
         if matches!(
@@ -222,6 +229,7 @@ impl Messages {
             channel: &draft.channel,
             payload: &draft.payload,
             client_msg_no: &number,
+            permitted_by: Generation::V2,
         };
         let (sought, cause) = match self.client.send(&message).await {
             Ok(Accepted { id, seq: Some(seq) }) => {

@@ -35,6 +35,9 @@ pub enum Error {
     /// v3 is restoring a backup.
     #[error("wukongim is in maintenance")]
     Maintenance,
+    /// Another generation answers than the one by whose rules the call was permitted: nothing was done.
+    #[error("another generation of wukongim answers than the one that was asked for permission")]
+    OtherGeneration,
     /// The gateway's own credentials (manager token or manager login) are refused.
     #[error("wukongim refused the gateway's credentials")]
     Credentials,
@@ -89,7 +92,10 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            Self::Connect | Self::Maintenance | Self::Rejected(Rejection::RetryRequired)
+            Self::Connect
+                | Self::Maintenance
+                | Self::OtherGeneration
+                | Self::Rejected(Rejection::RetryRequired)
         )
     }
 
@@ -112,6 +118,7 @@ impl Error {
             Self::Decode(_) => "decode",
             Self::TooLarge { .. } => "too_large",
             Self::Maintenance => "maintenance",
+            Self::OtherGeneration => "generation",
             Self::Credentials => "credentials",
         }
     }

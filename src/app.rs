@@ -195,7 +195,6 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let metrics = app.metrics();
-    let _in_flight = InFlight::new(metrics);
     let method = method_label(request.method());
     let endpoint = Endpoint::of(
         request
@@ -204,6 +203,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
             .map(MatchedPath::as_str),
     );
     let request_id = request_id(request.headers());
+    let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
     let scope = Arc::new(Scope {
@@ -230,24 +230,15 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let failure = response.extensions_mut().remove::<Failure>();
     if let Some(failure) = &failure {
         let id = request_id.to_str().unwrap_or_default();
-        let headers = std::mem::take(response.headers_mut());
+        // `Allow` of a 405 is set outside of this layer, by the router.
         response = render(failure, lang, endpoint.failure, id);
-        if let Some(allow) = headers.get(http::header::ALLOW) {
-            response
-                .headers_mut()
-                .insert(http::header::ALLOW, allow.clone());
-        }
     }
     response
         .headers_mut()
         .insert(X_REQUEST_ID, request_id.clone());
     let status = response.status();
     let duration = started.elapsed();
-    let labels = HttpLabels {
-        method,
-        route: endpoint.route,
-        status: status.as_u16(),
-    };
+    let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
     log(&labels, status, duration, &request_id, failure.as_ref());
     response
@@ -334,18 +325,70 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Counts a request for as long as it is worked on, hung-up clients included.
-struct InFlight<'a>(&'a Metrics);
+/// A request for as long as it is worked on. Dropped without an answer, which is what becomes of one whose client hangs up, it
+/// writes the request's line itself.
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    labels: HttpLabels,
+    started: Instant,
+    request_id: HeaderValue,
+    answered: bool,
+}
+
+/// What a request counts as whose client was gone before the answer.
+const HUNG_UP: u16 = 499;
 
 impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
+    fn new(
+        metrics: &'a Metrics,
+        method: &'static str,
+        route: &'static str,
+        started: Instant,
+        request_id: &HeaderValue,
+    ) -> Self {
         metrics.in_flight.inc();
-        Self(metrics)
+        let labels = HttpLabels {
+            method,
+            route,
+            status: HUNG_UP,
+        };
+        Self {
+            metrics,
+            labels,
+            started,
+            request_id: request_id.clone(),
+            answered: false,
+        }
+    }
+
+    /// It is over, with this status.
+    fn answered_with(mut self, status: u16) -> HttpLabels {
+        self.answered = true;
+        HttpLabels {
+            status,
+            ..self.labels.clone()
+        }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.metrics.in_flight.dec();
+        if self.answered {
+            return;
+        }
+        let duration = self.started.elapsed();
+        self.metrics
+            .request_answered(&self.labels, duration.as_secs_f64());
+        tracing::warn!(
+            request.id = self.request_id.to_str().unwrap_or_default(),
+            http.method = self.labels.method,
+            http.route = self.labels.route,
+            http.status = self.labels.status,
+            duration_ms = duration.as_secs_f64() * 1000.0,
+            error.code = "client_closed_request",
+            error.cause = "the connection closed before the answer",
+            "request"
+        );
     }
 }

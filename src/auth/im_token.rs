@@ -1,9 +1,12 @@
 //! WuKongIM's own connect tokens: made from a secret, so that every replica gives out the same one and nobody can guess it.
 
+use std::fmt;
+
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret as _;
+use serde::Serialize;
 
 use crate::config;
 use crate::domain::Uid;
@@ -40,6 +43,24 @@ impl DeviceFlag {
     }
 }
 
+/// A connect token: 43 characters. Neither `Debug` nor any log shows it.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ImToken(String);
+
+impl ImToken {
+    /// The token itself, for WuKongIM and its user alone.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ImToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
 /// Makes connect tokens: HMAC-SHA256 of uid, device flag and revocation number, as 43 characters of URL-safe base64.
 pub struct ImTokens {
     key: hmac::Key,
@@ -64,13 +85,13 @@ impl ImTokens {
     }
 
     /// The token of (`uid`, `device`); `revocation` is the number of times it was revoked.
-    pub fn token(&self, uid: &Uid, device: DeviceFlag, revocation: u64) -> String {
+    pub fn token(&self, uid: &Uid, device: DeviceFlag, revocation: u64) -> ImToken {
         // Fixed-width fields first: no two inputs run into the same bytes.
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&revocation.to_be_bytes());
         context.update(&[device.number()]);
         context.update(uid.as_str().as_bytes());
-        URL_SAFE_NO_PAD.encode(context.sign())
+        ImToken(URL_SAFE_NO_PAD.encode(context.sign()))
     }
 }
 
@@ -91,7 +112,7 @@ mod tests {
         let make = |maker: &ImTokens| maker.token(&uid("a"), DeviceFlag::Web, 0);
         let (one, two) = (maker("jwt-secret-1", None), maker("jwt-secret-1", None));
         assert_eq!(make(&one), make(&two));
-        assert_eq!(make(&one).len(), 43);
+        assert_eq!(make(&one).as_str().len(), 43);
         let mut all = std::collections::HashSet::new();
         assert!(all.insert(make(&one)));
         assert!(all.insert(make(&maker("jwt-secret-2", None))));
@@ -99,5 +120,14 @@ mod tests {
         assert!(all.insert(one.token(&uid("b"), DeviceFlag::Web, 0)));
         assert!(all.insert(one.token(&uid("a"), DeviceFlag::App, 0)));
         assert!(all.insert(one.token(&uid("a"), DeviceFlag::Web, 1)));
+    }
+
+    #[test]
+    fn a_token_is_shown_to_its_user_alone() {
+        let uid = Uid::parse("a", 128).unwrap();
+        let token = maker("jwt-secret-1", None).token(&uid, DeviceFlag::Web, 0);
+        assert_eq!(format!("{token:?}"), "[redacted]");
+        let told = serde_json::to_string(&token).unwrap();
+        assert_eq!(told, format!("\"{}\"", token.as_str()));
     }
 }

@@ -9,7 +9,8 @@ use secrecy::SecretString;
 use tracing::Level;
 
 use super::kinds::{
-    Show, address, checked, duration, list, one_of, optional, parsed, secret, size, text, whole,
+    Show, address, checked, duration, header_secret, list, one_of, optional, parsed, secret, size,
+    text, whole,
 };
 use super::reader::Reader;
 use super::types::{
@@ -124,7 +125,7 @@ sections! {
         version: Option<Generation> =
             one_of(&[("auto", None), ("2", Some(Generation::V2)), ("3", Some(Generation::V3))]);
         /// v2's manager token (none).
-        manager_token: Option<SecretString> = optional(secret());
+        manager_token: Option<SecretString> = optional(header_secret());
         /// v3's manager port (none).
         manager_url: Option<HttpUrl> = optional(parsed(Show::Url));
         /// Who logs in at v3's manager port (none).

@@ -4,7 +4,7 @@ use axum::extract::State;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Caller, DeviceFlag};
+use crate::auth::{Caller, DeviceFlag, ImToken};
 use crate::config::{DeviceLevel, Limits};
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
@@ -32,7 +32,7 @@ impl FromJson for CreateTokenRequest {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateTokenResponse {
-    token: String,
+    token: ImToken,
     uid: Uid,
     device_flag: u8,
 }
@@ -54,7 +54,7 @@ pub(super) async fn create_token(
     let master = level == DeviceLevel::Master;
     match app
         .client()
-        .register_token(&caller.uid, &token, device.number(), master)
+        .register_token(&caller.uid, token.as_str(), device.number(), master)
         .await
     {
         Ok(()) => Ok(Envelope(CreateTokenResponse {

@@ -135,7 +135,15 @@ pub(super) async fn probe_group(
         .call(node, Call::post("channel_probe", "/message/send", &body))
         .await?;
     match sent(&answer) {
-        Err(Error::Refused(Reason::NO_CHANNEL)) => Ok(ChannelState::default()),
+        Err(Error::Refused(Reason::NO_CHANNEL) | Error::Rejected(Rejection::ChannelNotFound)) => {
+            Ok(ChannelState::default())
+        }
+        Err(Error::Rejected(Rejection::Disbanded)) => Ok(ChannelState {
+            exists: true,
+            occupied: true,
+            disbanded: true,
+            ..ChannelState::default()
+        }),
         Err(Error::Refused(reason)) => Ok(ChannelState {
             exists: true,
             occupied: true,

@@ -11,6 +11,7 @@ mod hostile_input;
 mod idempotency;
 mod identity;
 mod im_token;
+mod manager_port;
 mod messages_batch;
 mod messages_send;
 mod operations;

@@ -226,6 +226,28 @@ async fn a_request_counts_as_in_flight_until_it_is_answered() {
 }
 
 #[tokio::test]
+async fn a_request_whose_client_hangs_up_is_counted_as_such() {
+    let app = TestApp::start(V2).await;
+    let ops = Ops::of(&app).await;
+    let fault = wukongim_gateway::embedded::Fault::Hold("held".into());
+    app.upstream.faults().always("/user/token", fault);
+    let alice = app.user("alice");
+    tokio::select! {
+        answer = alice.post_nothing("/token") => panic!("answered: {answer:?}"),
+        () = app.upstream.faults().wait_held("held", 1) => {}
+    }
+    let counted =
+        r#"gateway_http_requests_total{method="POST",route="/api/v1/im/token",status="499"}"#;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ops.metric(counted).await != Some(1.0) {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let running = ops.metric("gateway_http_requests_in_flight").await;
+    assert_eq!(running, Some(0.0));
+}
+
+#[tokio::test]
 async fn labels_are_bounded_and_nothing_shows_a_secret() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;

@@ -383,6 +383,22 @@ async fn refusals_of_v3_are_told_by_their_reason() {
 }
 
 #[tokio::test]
+async fn refusals_of_v3_in_words_are_told_alike() {
+    for (status, words, code) in [
+        (404, "channel not found", "channel_not_found"),
+        (400, "channel disbanded", "channel_not_found"),
+    ] {
+        let app = start(V3).await;
+        let body = format!(r#"{{"error":"{words}"}}"#);
+        app.upstream
+            .faults()
+            .once("/message/send", Fault::Status(status, body));
+        let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+        answer.fails(404, code);
+    }
+}
+
+#[tokio::test]
 async fn refused_credentials_are_502_and_nothing_is_sent() {
     let app = TestApp::builder()
         .options(|options| options.manager_token = Some("right".into()))

@@ -265,3 +265,22 @@ fn no_secret_is_ever_shown() {
     let said = bad(&sources(&values)).join("\n");
     assert!(!said.contains("hunter2"), "{said}");
 }
+
+#[test]
+fn a_manager_token_that_no_header_can_carry_is_told_with_the_others() {
+    for token in ["hunter2\n2", "hunter2\u{7f}"] {
+        let env = [
+            ("GATEWAY__WUKONGIM__MANAGER_TOKEN", token),
+            ("GATEWAY__SERVER__LISTEN", "nowhere"),
+        ];
+        let (_dir, sources) = directory(&[], &env);
+        let said = bad(&sources).join("\n");
+        assert!(said.contains("MANAGER_TOKEN"), "{said}");
+        assert!(
+            said.contains("must be text without control characters"),
+            "{said}"
+        );
+        assert!(said.contains("SERVER__LISTEN"), "{said}");
+        assert!(!said.contains(token), "{said}");
+    }
+}

@@ -2,6 +2,9 @@
 //! all bad fields told at once.
 
 mod fields;
+mod json;
+mod problems;
+mod query;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +21,10 @@ use crate::app::App;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, Problem};
 
-pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
+pub use fields::Fields;
+pub use json::{MAX_NUMBER, entries};
+pub use problems::Problems;
+pub use query::QueryFields;
 
 /// What the outermost layer and the extractors know about one request together.
 #[derive(Debug)]

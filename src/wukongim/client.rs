@@ -132,11 +132,6 @@ impl Client {
         outcome
     }
 
-    /// Whether v3's manager port is configured, which tells true counts and members.
-    pub fn has_manager(&self) -> bool {
-        self.manager.is_some()
-    }
-
     /// Sends a message. On v2 the answer is no proof of anything: see [`Accepted::seq`].
     ///
     /// # Errors

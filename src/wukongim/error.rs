@@ -88,17 +88,6 @@ pub enum Rejection {
 }
 
 impl Error {
-    /// Whether the same call may be made again without any risk of doing it twice.
-    pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect
-                | Self::Maintenance
-                | Self::OtherGeneration
-                | Self::Rejected(Rejection::RetryRequired)
-        )
-    }
-
     /// Whether the call may have been carried out although it failed.
     pub fn may_have_arrived(&self) -> bool {
         matches!(

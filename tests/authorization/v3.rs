@@ -98,9 +98,8 @@ async fn refused_sends_say_why_in_both_modes() {
 async fn refused_reads_tell_strangers_from_unknown_groups() {
     for manager in [None, Some(("manager".to_owned(), "secret".to_owned()))] {
         let mut plan = Plan::new(Dialect::V3, Mode::Members);
-        plan.options.manager = manager.clone();
+        plan.options.manager = manager;
         let house = plan.start().await;
-        assert_eq!(house.client.has_manager(), manager.is_some());
         let g = house.group("g", &["alice"]).await;
         let silent = house.group("silent", &["alice"]).await;
         let disbanded = house.group("disbanded", &["alice"]).await;

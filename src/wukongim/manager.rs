@@ -18,6 +18,9 @@ use crate::domain::{ChannelId, ChannelType};
 /// Uids asked for at a time; v3's default is smaller and its maximum larger.
 const PAGE: usize = 200;
 
+/// The most bytes of uids taken as one list, as in v2's answer: a server that never comes to an end is not followed.
+const LIST_BYTES: usize = 32 * 1024 * 1024;
+
 /// For how long a failed login is believed, and a fresh one not doubted: a flood of requests is no flood of passwords.
 const FAILURE_HOLDS: Duration = Duration::from_secs(1);
 
@@ -204,6 +207,7 @@ impl Manager {
             encode(id)
         );
         let mut uids = Vec::new();
+        let mut bytes = 0;
         let mut cursor = None::<String>;
         loop {
             let path = match &cursor {
@@ -219,12 +223,17 @@ impl Manager {
                 status => return Err(Error::Status(status.as_u16())),
             }
             let page: Members = answer.json()?;
-            uids.extend(
-                page.items
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|item| item.uid),
-            );
+            // Pages and uids cost something even where they are empty.
+            bytes += PAGE;
+            for Item { uid } in page.items.unwrap_or_default() {
+                bytes += uid.len() + std::mem::size_of::<String>();
+                uids.push(uid);
+            }
+            if bytes > LIST_BYTES {
+                return Err(Error::TooLarge {
+                    max_bytes: LIST_BYTES,
+                });
+            }
             match page
                 .next_cursor
                 .filter(|next| page.has_more && !next.is_empty() && Some(next) != cursor.as_ref())

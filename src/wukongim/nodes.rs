@@ -116,11 +116,12 @@ impl Nodes {
         &self.0
     }
 
-    /// The nodes in the order in which a call tries them: those that rest come last.
+    /// The nodes in the order in which a call tries them, each once: those that rest come last. Judged at the beginning, since
+    /// the call itself sends nodes to rest.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Node> {
-        let awake = self.0.iter().filter(|node| !node.is_resting());
-        let resting = self.0.iter().filter(|node| node.is_resting());
-        awake.chain(resting)
+        let (awake, resting): (Vec<&Node>, Vec<&Node>) =
+            self.0.iter().partition(|node| !node.is_resting());
+        awake.into_iter().chain(resting)
     }
 
     /// Passes over `node` for a moment: it could not be reached.
@@ -128,5 +129,23 @@ impl Nodes {
         if self.0.len() > 1 {
             node.rest();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_is_tried_once_though_all_go_to_rest_meanwhile() {
+        let url = |port: u16| Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let nodes = Nodes::new(&[url(1), url(2), url(3)], None);
+        nodes.rest(&nodes.all()[0]);
+        let mut tried = Vec::new();
+        for node in nodes.in_order() {
+            tried.push(node.name.clone());
+            nodes.rest(node);
+        }
+        assert_eq!(tried, ["n2", "n3", "n1"]);
     }
 }

@@ -162,10 +162,11 @@ impl Transport {
         }
         let result = self.finish(&node.name, name, request, call.max_bytes).await;
         match &result {
-            Ok(_) => node.heard(),
+            // Only a success: a proxy in front of it goes on answering errors while WuKongIM itself is exchanged.
+            Ok(answer) if answer.status.is_success() => node.heard(),
             // Whatever answers at this address next may be another WuKongIM.
             Err(Error::Connect | Error::Lost) => node.forget_generation(),
-            Err(_) => {}
+            _ => {}
         }
         result
     }

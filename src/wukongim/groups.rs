@@ -52,7 +52,7 @@ impl Client {
         self.act("channel_create", "/channel", &body).await
     }
 
-    /// Disbands the group. [`Rejection::NotFound`] on v3 where there is none; v2 never minds.
+    /// Disbands the group. [`super::Rejection::NotFound`] on v3 where there is none; v2 never minds.
     pub async fn disband_group(&self, group: &ChannelId) -> Result<(), Error> {
         self.act("channel_delete", "/channel/delete", &GroupBody::new(group))
             .await

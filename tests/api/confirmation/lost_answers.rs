@@ -87,6 +87,7 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
             })
             .start()
             .await;
+        app.app.messages().resend_after(std::time::Duration::ZERO);
         app.group("g", "alice", &[]).await;
         app.upstream.faults().once("/message/send", fault.clone());
         let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));

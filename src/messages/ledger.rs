@@ -241,6 +241,13 @@ mod tests {
         }
     }
 
+    fn leave_unknown(ledger: &Arc<Ledger>, attempt: Attempt) {
+        match begin(ledger, "a", "n", "YQ==") {
+            Begin::New(ticket) => ticket.sending(attempt),
+            _ => panic!("not new"),
+        }
+    }
+
     fn send(ledger: &Arc<Ledger>, user: &str, number: &str, seq: u64) {
         match begin(ledger, user, number, "YQ==") {
             Begin::New(ticket) => ticket.stored(stored(seq)),
@@ -269,12 +276,9 @@ mod tests {
             panic!()
         };
         drop(ticket);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
-            panic!("never sent")
-        };
+        // It was never sent.
         let first = attempt(7, 1);
-        ticket.sending(first);
-        drop(ticket);
+        leave_unknown(&ledger, first);
         let Begin::Unknown(ticket, known) = begin(&ledger, "a", "n", "YQ==") else {
             panic!()
         };
@@ -297,12 +301,8 @@ mod tests {
     #[test]
     fn a_refused_retry_does_not_forget_the_first_attempt() {
         let ledger = ledger(LONG, 10);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
-            panic!()
-        };
         let first = attempt(7, 1);
-        ticket.sending(first);
-        drop(ticket);
+        leave_unknown(&ledger, first);
         for _ in 0..2 {
             let Begin::Unknown(ticket, known) = begin(&ledger, "a", "n", "YQ==") else {
                 panic!("the first attempt is forgotten")
@@ -315,11 +315,7 @@ mod tests {
     #[test]
     fn a_search_goes_on_where_the_last_one_stopped() {
         let ledger = ledger(LONG, 10);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
-            panic!()
-        };
-        ticket.sending(attempt(7, 1));
-        drop(ticket);
+        leave_unknown(&ledger, attempt(7, 1));
         for (reached, expected) in [(500, 7), (300, 500), (900, 500)] {
             let Begin::Unknown(ticket, known) = begin(&ledger, "a", "n", "YQ==") else {
                 panic!()

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::detect::{generation_of, health};
 use super::manager::Manager;
 use super::nodes::{Node, Nodes};
-use super::page::{self, Page, PageRequest, Window};
+use super::page::{self, Foreign, Page, PageRequest, Window};
 use super::transport::{Answer, Call, Transport};
 use super::{
     Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Rejection, RouteInfo,
@@ -41,6 +41,7 @@ pub struct Client {
     nodes: Nodes,
     manager: Option<Manager>,
     health: tokio::sync::Mutex<Option<(Instant, Result<(), Error>)>>,
+    foreign: Foreign,
 }
 
 /// Carries out a call on the first node that can be reached. A call goes to another node only where it was never sent; it is
@@ -123,6 +124,7 @@ impl Client {
             nodes: Nodes::new(&urls, settings.version),
             manager,
             health: tokio::sync::Mutex::new(None),
+            foreign: Foreign::default(),
         })
     }
 
@@ -201,18 +203,7 @@ impl Client {
             }
             page::read(&answer, reader, channel)
         })?;
-        let foreign = page.received - page.messages.len();
-        if foreign > 0 {
-            self.transport
-                .metrics
-                .foreign_messages
-                .inc_by(foreign as u64);
-            tracing::warn!(
-                channel.id = channel.id(),
-                foreign,
-                "messages of another channel dropped from a page"
-            );
-        }
+        self.foreign.note(&page, channel, &self.transport.metrics);
         Ok(page)
     }
 

@@ -116,7 +116,15 @@ impl Messages {
                 lane.results.put(place, Err(error));
                 continue;
             }
-            let dispatched = match self.try_dispatch(&job, times.answer_by).await {
+            let claimed = {
+                let mut claiming = std::pin::pin!(self.try_dispatch(&job, times.answer_by));
+                match timeout_at(times.send_by.into(), &mut claiming).await {
+                    Ok(claimed) => claimed,
+                    // Time to settle what was sent before; this one may still be answered meanwhile.
+                    Err(_) => tokio::join!(claiming, lane.settle()).0,
+                }
+            };
+            let dispatched = match claimed {
                 Claimed::Ready(dispatched) => dispatched,
                 Claimed::Busy(_) => {
                     // Perhaps this very batch holds the number: settle its messages before waiting, and no two batches can

@@ -29,6 +29,8 @@ async fn start_with(dialect: Dialect, change: impl FnOnce(&mut Settings) + 'stat
         .config(change)
         .start()
         .await;
+    // What is not found is sent again at once.
+    app.app.messages().resend_after(Duration::ZERO);
     app.group("g", "alice", &["bob"]).await;
     app
 }
@@ -261,8 +263,9 @@ async fn a_request_ends_with_its_deadline_though_the_upstream_hangs() {
             .await;
         app.upstream.faults().always("/message/send", Fault::Hang);
         let answer = app.user("alice").send_to_person("bob", "hi").await;
-        let answer = answer.fails(504, "upstream_timeout");
+        let answer = answer.fails(504, "message_unconfirmed");
         assert_eq!(answer.body["message"], "发送消息失败", "{dialect:?}");
+        assert!(answer.body["clientMsgNo"].is_string(), "{dialect:?}");
     }
 }
 

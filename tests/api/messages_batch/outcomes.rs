@@ -189,8 +189,8 @@ async fn every_message_has_an_entry_when_the_time_is_up() {
         let app = TestApp::builder()
             .upstream(dialect)
             .config(|settings| {
-                settings.server.request_timeout = Duration::from_secs(3);
-                settings.wukongim.confirm_timeout = Duration::from_secs(1);
+                settings.server.request_timeout = Duration::from_secs(6);
+                settings.wukongim.confirm_timeout = Duration::from_secs(3);
             })
             .start()
             .await;
@@ -267,5 +267,30 @@ async fn a_lost_answer_whose_message_is_found_stops_nothing() {
         for (place, entry) in data.as_array().unwrap().iter().enumerate() {
             assert_eq!(entry["messageSeq"], place + 1, "{dialect:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_message_that_hangs_is_told_as_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                settings.server.request_timeout = Duration::from_secs(4);
+                settings.wukongim.confirm_timeout = Duration::from_secs(2);
+                settings.wukongim.timeout = Duration::from_secs(30);
+            })
+            .start()
+            .await;
+        app.group("g", "alice", &[]).await;
+        let stuck = Rule::new("/message/send", Fault::Hang);
+        app.upstream.faults().add(stuck.containing("n-2"));
+        let bodies: Vec<_> = (0..4)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        let answer = app.user("alice").send_batch(&bodies).await;
+        let data = answer.fails(207, "partial_failure").body["data"].clone();
+        let expected = ["sent", "sent", "message_unconfirmed", "message_unconfirmed"];
+        assert_eq!(codes(&data), expected, "{dialect:?}");
     }
 }

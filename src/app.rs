@@ -129,7 +129,7 @@ impl App {
     }
 
     /// Sending.
-    pub fn messages(&self) -> &Messages {
+    pub fn messages(&self) -> &Arc<Messages> {
         &self.0.messages
     }
 

@@ -125,7 +125,7 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         warn(embedded, format!("{key}: {what}; only --embedded takes it"));
     }
     let encoded = limits.payload.div_ceil(3) * 4;
-    let cut = wukongim.timeout.max(wukongim.confirm_timeout) >= server.request_timeout;
+    let cut = wukongim.timeout + wukongim.confirm_timeout > server.request_timeout;
     let rules = [
         (
             !server.ops_listen.ip().is_loopback(),
@@ -137,7 +137,7 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         ),
         (
             cut,
-            "server.request_timeout: not longer than wukongim.timeout and wukongim.confirm_timeout: requests will be cut before they can tell what happened",
+            "server.request_timeout: shorter than wukongim.timeout and wukongim.confirm_timeout together: sends will be answered as unconfirmed before they can tell what happened",
         ),
         (
             wukongim.connect_timeout > wukongim.timeout,

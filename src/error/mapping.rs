@@ -72,7 +72,9 @@ impl From<SendError> for Failure {
                     Cause::NoAnswer(
                         Error::Status(_) | Error::Decode(_) | Error::TooLarge { .. },
                     ) => ApiError::UpstreamError,
-                    Cause::NoAnswer(_) | Cause::NeverSeen => ApiError::MessageUnconfirmed,
+                    Cause::NoAnswer(_) | Cause::NeverSeen | Cause::OutOfTime => {
+                        ApiError::MessageUnconfirmed
+                    }
                 };
                 let mut failure = Self::from(code).because(cause.to_string());
                 if let Cause::NoAnswer(Error::Timeout) = cause {

@@ -6,6 +6,7 @@ mod json;
 mod problems;
 mod query;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -33,6 +34,22 @@ pub struct Scope {
     pub deadline: Instant,
     /// Set while the client's body is still being waited for: then a timeout is the client's.
     pub reading_body: AtomicBool,
+}
+
+/// When the request must have ended; never refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub Instant);
+
+impl FromRequestParts<App> for Deadline {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let scope = parts.extensions.get::<Arc<Scope>>();
+        Ok(Self(scope.map_or_else(
+            || Instant::now() + app.settings().server.request_timeout,
+            |scope| scope.deadline,
+        )))
+    }
 }
 
 /// A request body that reads itself from JSON, reporting every problem.

@@ -13,7 +13,7 @@ use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Message, MessageId, Uid};
 use crate::error::{ApiError, Failure, Lang, Problem, Text};
 use crate::extract::{
-    Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
+    Deadline, Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
 };
 use crate::history::Position;
 use crate::messages::{Draft, SendError, Sent};
@@ -93,10 +93,14 @@ impl From<Sent> for SendMessageResponse {
 pub(super) async fn send_message(
     caller: Caller,
     State(app): State<App>,
+    Deadline(deadline): Deadline,
     Json(request): Json<SendMessageRequest>,
 ) -> Result<Envelope<SendMessageResponse>, Failure> {
     let sender = request.sender(&caller)?;
-    let sent = app.messages().send(&sender, request.draft).await?;
+    let sent = app
+        .messages()
+        .send(&sender, request.draft, deadline)
+        .await?;
     Ok(Envelope(sent.into()))
 }
 
@@ -147,6 +151,7 @@ struct BatchError {
 pub(super) async fn send_message_batch(
     caller: Caller,
     State(app): State<App>,
+    Deadline(deadline): Deadline,
     headers: HeaderMap,
     Json(SendMessageBatchRequest(requests)): Json<SendMessageBatchRequest>,
 ) -> Result<Envelope<Vec<SendMessageResponse>>, Failure> {
@@ -154,7 +159,7 @@ pub(super) async fn send_message_batch(
         .into_iter()
         .map(|request| Ok((request.sender(&caller)?, request.draft)));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
-    let results = app.messages().send_batch(drafts).await;
+    let results = app.messages().send_batch(drafts, deadline).await;
     if results.iter().all(Result::is_ok) {
         return Ok(Envelope(
             results

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::detect::generation_of;
 use super::manager::Manager;
 use super::nodes::Nodes;
-use super::page::{self, Page, PageRequest, Window};
+use super::page::{self, Foreign, Page, PageRequest, Window};
 use super::shared::Shared;
 use super::transport::{Answer, Call, Transport};
 use super::{Accepted, Error, Generation, Outgoing, Rejection, SystemInfo, v2, v3};
@@ -23,6 +23,7 @@ pub struct Client {
     pub(super) manager: Option<Manager>,
     pub(super) health: Shared<()>,
     pub(super) system: Shared<SystemInfo>,
+    foreign: Foreign,
 }
 
 /// Carries out a call on the first node that can be reached. A call goes to another node only where it was never sent; it is
@@ -116,6 +117,7 @@ impl Client {
             manager,
             health: Shared::new(),
             system: Shared::new(),
+            foreign: Foreign::default(),
         })
     }
 
@@ -209,18 +211,7 @@ impl Client {
             }
             page::read(&answer, reader, channel)
         })?;
-        let foreign = page.received - page.messages.len();
-        if foreign > 0 {
-            self.transport
-                .metrics
-                .foreign_messages
-                .inc_by(foreign as u64);
-            tracing::warn!(
-                channel.id = channel.id(),
-                foreign,
-                "messages of another channel dropped from a page"
-            );
-        }
+        self.foreign.note(&page, channel, &self.transport.metrics);
         Ok(page)
     }
 

@@ -153,7 +153,8 @@ async fn another_generation_at_the_same_address_is_recognised() {
                 seq
             );
         }
-        assert_eq!(app.looks() > 0, second == V2, "v2 alone is looked at");
+        // The tries before may still be looked for, so of v3 nothing is to be said.
+        assert!(app.looks() > 0 || second == V3);
         app.group("h", "alice", &[]).await;
         assert_eq!(alice.send_to_group("h", "hi").await.ok()["messageSeq"], 1);
     }
@@ -261,8 +262,9 @@ async fn a_request_ends_with_its_deadline_though_the_upstream_hangs() {
             .await;
         app.upstream.faults().always("/message/send", Fault::Hang);
         let answer = app.user("alice").send_to_person("bob", "hi").await;
-        let answer = answer.fails(504, "upstream_timeout");
+        let answer = answer.fails(504, "message_unconfirmed");
         assert_eq!(answer.body["message"], "发送消息失败", "{dialect:?}");
+        assert!(answer.body["clientMsgNo"].is_string(), "{dialect:?}");
     }
 }
 

@@ -212,7 +212,7 @@ fn dangerous_settings_are_warned_of() {
         ),
         (
             "GATEWAY__SERVER__REQUEST_TIMEOUT",
-            "5s",
+            "6s",
             "server.request_timeout",
         ),
         ("GATEWAY__STORE__URL", "sqlite::memory:", "store.url"),

@@ -4,7 +4,7 @@
 //! authentication on every route that is not listed as public → the handler's extractors (body limit, JSON, fields).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -15,6 +15,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::{self, Authorization};
@@ -218,7 +219,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
 
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
     let work = with_request_id(request_id.clone(), work);
-    let mut response = match tokio::time::timeout_at(scope.deadline.into(), work).await {
+    let mut response = match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")

@@ -111,3 +111,162 @@ fn has(claims: &Map<String, Value>, claim: &str) -> bool {
         (_, Some(_)) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const FAR: u64 = 4_000_000_000;
+    const NOW: f64 = 1_000_000.0;
+
+    fn rules(change: impl FnOnce(&mut config::Auth)) -> Rules {
+        let mut settings = config::Settings::for_tests().auth;
+        change(&mut settings);
+        Rules::new(&settings, 128)
+    }
+
+    /// These claims beside a good uid and a far end.
+    fn with(extra: &Value) -> Map<String, Value> {
+        let mut claims = Map::from_iter([
+            ("sub".to_owned(), "a".into()),
+            ("exp".to_owned(), FAR.into()),
+        ]);
+        claims.extend(extra.as_object().unwrap().clone());
+        claims
+    }
+
+    #[test]
+    fn the_uid_is_sub_or_else_user_id() {
+        let rules = rules(|_| {});
+        let uid = |claims: Value| {
+            let judged = rules.judge(claims.as_object().unwrap(), NOW);
+            judged.map(|judged| judged.caller.uid.to_string())
+        };
+        assert_eq!(
+            uid(json!({"sub": "a", "userId": "b", "exp": FAR})),
+            Ok("a".into())
+        );
+        assert_eq!(uid(json!({"userId": "b", "exp": FAR})), Ok("b".into()));
+        for claims in [
+            json!({"exp": FAR}),
+            json!({"sub": "", "userId": "b", "exp": FAR}),
+            json!({"sub": 7, "exp": FAR}),
+            json!({"sub": "a@b", "exp": FAR}),
+            json!({"sub": "____system", "exp": FAR}),
+        ] {
+            let told = uid(claims.clone());
+            assert_eq!(told, Err(TokenError::Invalid("uid")), "{claims}");
+        }
+    }
+
+    #[test]
+    fn times_are_judged_with_leeway() {
+        let rules = rules(|_| {});
+        let judge = |claims: Value| rules.judge(claims.as_object().unwrap(), NOW).map(|_| ());
+        let exp = Err(TokenError::Invalid("exp"));
+        assert_eq!(judge(json!({"sub": "a"})), exp);
+        assert_eq!(judge(json!({"sub": "a", "exp": "2000000"})), exp);
+        assert_eq!(judge(json!({"sub": "a", "exp": 1_000_001})), Ok(()));
+        assert_eq!(judge(json!({"sub": "a", "exp": 999_971})), Ok(()));
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": 999_970})),
+            Err(TokenError::Expired)
+        );
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_030})),
+            Ok(())
+        );
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_031})),
+            Err(TokenError::Invalid("nbf"))
+        );
+        assert_eq!(
+            judge(json!({"sub": "a@b", "exp": 5})),
+            Err(TokenError::Invalid("uid"))
+        );
+    }
+
+    #[test]
+    fn issuer_and_audience_are_checked_when_configured() {
+        let rules = rules(|auth| {
+            auth.issuer = Some("openchat".into());
+            auth.audience = Some("im".into());
+        });
+        let check = |claims: Value| rules.judge(&with(&claims), NOW).map(|_| ());
+        assert_eq!(
+            check(json!({"iss": "openchat", "aud": ["x", "im"]})),
+            Ok(())
+        );
+        assert_eq!(check(json!({"iss": "openchat", "aud": "im"})), Ok(()));
+        assert_eq!(check(json!({"aud": "im"})), Err(TokenError::Invalid("iss")));
+        for aud in [json!("imx"), json!([]), json!([["im"]]), json!({"im": 1})] {
+            assert_eq!(
+                check(json!({"iss": "openchat", "aud": aud})),
+                Err(TokenError::Invalid("aud"))
+            );
+        }
+    }
+
+    #[test]
+    fn required_claims_must_be_there_in_the_shape_they_have() {
+        let check = |required: &str, claims: Value| {
+            let rules = rules(|auth| auth.required_claims = vec![required.to_owned()]);
+            rules.judge(&with(&claims), NOW).map(|_| ())
+        };
+        for (required, good) in [
+            ("roles", json!({"roles": ["user"]})),
+            ("roles", json!({"roles": []})),
+            ("roles", json!({"roles": [7, "user"]})),
+            ("permissions", json!({"permissions": ["read"]})),
+            ("scope", json!({"scope": "im openid"})),
+            ("scope", json!({"scope": ["im"]})),
+            ("tenant", json!({"tenant": 7})),
+            ("tenant", json!({"tenant": ""})),
+        ] {
+            assert_eq!(check(required, good.clone()), Ok(()), "{good}");
+        }
+        for (required, bad) in [
+            ("roles", json!({})),
+            ("roles", json!({"roles": null})),
+            ("roles", json!({"roles": "user"})),
+            ("roles", json!({"roles": {"user": true}})),
+            ("roles", json!({"roles": 1, "scope": "roles"})),
+            ("permissions", json!({"permissions": true})),
+            ("scope", json!({"scope": "  "})),
+            ("scope", json!({"scope": 7})),
+            ("tenant", json!({"tenant": null})),
+        ] {
+            let told = check(required, bad.clone());
+            assert_eq!(told, Err(TokenError::Invalid("required claim")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_of_roles_and_permissions_make_an_admin_and_nothing_else_does() {
+        let admin = |rules: &Rules, claims: &Value| {
+            let judged = rules.judge(&with(claims), NOW);
+            judged.unwrap().caller.is_admin
+        };
+        let usual = rules(|_| {});
+        let by_role = json!({"roles": ["user", 7, null, "admin"]});
+        let by_permission = json!({"permissions": ["im:admin"]});
+        assert!(admin(&usual, &by_role));
+        assert!(admin(&usual, &by_permission));
+        for claims in [
+            json!({"roles": ["im:admin", ["admin"]], "scope": "admin im:admin"}),
+            json!({"roles": "admin", "permissions": "im:admin"}),
+            json!({"roles": {"admin": true}, "permissions": 1}),
+            json!({"scope": ["admin", "im:admin"]}),
+            json!({"roles": ["Admin", " admin", "admin "]}),
+        ] {
+            assert!(!admin(&usual, &claims), "{claims}");
+        }
+        let nobody = rules(|auth| {
+            auth.admin_roles.clear();
+            auth.admin_permissions.clear();
+        });
+        assert!(!admin(&nobody, &by_role) && !admin(&nobody, &by_permission));
+    }
+}

@@ -3,7 +3,7 @@
 
 mod fetch;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::future::Future;
 use std::sync::Arc;

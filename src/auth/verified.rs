@@ -51,4 +51,9 @@ impl Verified {
     pub(super) fn insert(&self, token: Fingerprint, keys: u64, judged: Judged) {
         self.entries.insert(token, Entry { judged, keys });
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
 }

@@ -66,7 +66,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ),
     ("auth.jwks_url", "https://issuer/keys?tenant=1"),
     ("auth.jwks_refresh", "1m"),
-    ("auth.algorithms", "HS256,EdDSA"),
+    ("auth.algorithms", "RS256,EdDSA"),
     ("auth.issuer", "me"),
     ("auth.audience", "you"),
     ("auth.uid_claims", "uid,id"),

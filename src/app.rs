@@ -94,7 +94,7 @@ impl App {
             open: settings.authorization.mode == config::Mode::Open,
         };
         let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
-        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes)?;
+        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         Ok(Self(Arc::new(Shared {
             settings,
             verifier,

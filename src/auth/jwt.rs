@@ -14,10 +14,14 @@ use secrecy::ExposeSecret as _;
 use super::Caller;
 use super::claims::Rules;
 use super::jwks::{HttpSource, Jwks, Published};
-use super::jws::{self, Jws};
+use super::jws::Jws;
 use super::keys::{KeyError, PublicKey};
 use super::verified::{Fingerprint, Verified};
 use crate::config::{self, Algorithm};
+use crate::telemetry::Metrics;
+
+/// A longer token is refused unread.
+const MAX_BYTES: usize = 8 * 1024;
 
 /// Why a token lets nobody in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +61,7 @@ pub struct Verifier {
     taken: Vec<Algorithm>,
     rules: Rules,
     verified: Verified,
+    metrics: Arc<Metrics>,
 }
 
 /// How far a token got without a costly check.
@@ -84,7 +89,11 @@ enum Verdict {
 impl Verifier {
     /// A verifier for tokens signed with `jwt_secret`, one of `jwt_previous_secrets`, a key of `jwt_public_keys` or of `jwks_url`.
     /// With the last one it begins to fetch: to be called on a runtime then.
-    pub fn new(settings: &config::Auth, id_bytes: usize) -> Result<Self, VerifierError> {
+    pub fn new(
+        settings: &config::Auth,
+        id_bytes: usize,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, VerifierError> {
         let taken = settings.algorithms.clone();
         let jwks = match &settings.jwks_url {
             None => None,
@@ -94,13 +103,14 @@ impl Verifier {
                 Some(Jwks::start(source, settings.jwks_refresh, taken.clone()))
             }
         };
-        Self::with_jwks(settings, id_bytes, jwks)
+        Self::with_jwks(settings, id_bytes, jwks, metrics)
     }
 
     fn with_jwks(
         settings: &config::Auth,
         id_bytes: usize,
         jwks: Option<Jwks>,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, VerifierError> {
         let taken = settings.algorithms.clone();
         let files = settings.jwt_public_keys.iter().enumerate();
@@ -123,6 +133,7 @@ impl Verifier {
             taken,
             rules: Rules::new(settings, id_bytes),
             verified: Verified::new(),
+            metrics,
         })
     }
 
@@ -131,22 +142,13 @@ impl Verifier {
         self.jwks.as_ref().is_some_and(|jwks| !jwks.ever_loaded())
     }
 
-    /// Who `token` speaks for.
-    pub async fn verify(&self, token: &str) -> Result<Caller, TokenError> {
-        match self.begin(token)? {
-            Begun::Known(caller) => Ok(caller),
-            Begun::Unverified(token) => self.finish(token).await,
-        }
-    }
-
     /// All that is cheap: HS256 to the end, and the memory of asymmetric signatures.
     pub fn begin<'t>(&self, token: &'t str) -> Result<Begun<'t>, TokenError> {
         self.begin_at(token, now_s())
     }
 
     fn begin_at<'t>(&self, token: &'t str, now_s: f64) -> Result<Begun<'t>, TokenError> {
-        // Not for the hash either.
-        if token.len() > jws::MAX_BYTES {
+        if token.len() > MAX_BYTES {
             return Err(TokenError::Invalid("too long"));
         }
         let fingerprint = if self.files.is_empty() && self.jwks.is_none() {
@@ -155,6 +157,7 @@ impl Verifier {
             let fingerprint = Fingerprint::of(token);
             let keys = self.published().version;
             if let Some(caller) = self.verified.get(&fingerprint, keys, now_s) {
+                self.metrics.cache_looked_up("tokens", true);
                 return Ok(Begun::Known(caller));
             }
             Some(fingerprint)
@@ -176,7 +179,10 @@ impl Verifier {
                 Ok(Begun::Known(judged.caller))
             }
             (_, None) => Err(refused),
-            (_, Some(fingerprint)) => Ok(Begun::Unverified(Unverified { jws, fingerprint })),
+            (_, Some(fingerprint)) => {
+                self.metrics.cache_looked_up("tokens", false);
+                Ok(Begun::Unverified(Unverified { jws, fingerprint }))
+            }
         }
     }
 

@@ -21,6 +21,7 @@ pub async fn authenticate(State(app): State<App>, mut request: Request, next: Ne
     }
 }
 
+/// Between the two steps everything is known that a limit on costly checks would ask for.
 async fn caller(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, TokenError> {
     match verifier.begin(bearer(headers)?)? {
         Begun::Known(caller) => Ok(caller),

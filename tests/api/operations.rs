@@ -66,7 +66,7 @@ impl Ops {
     }
 
     /// The sample with this name and labels, as a number.
-    async fn metric(&self, name_and_labels: &str) -> Option<f64> {
+    pub async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         text.lines()
             .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))

@@ -6,6 +6,7 @@ use wukongim_gateway::config::Algorithm;
 
 use super::{FAR, ask_as, from_now, refused};
 use crate::keys::{ED_ONE, KINDS, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
+use crate::operations::Ops;
 use crate::support::actors::sign;
 use crate::support::{TestApp, V2, V3};
 
@@ -33,6 +34,13 @@ async fn every_algorithm_lets_its_user_in_beside_the_secret() {
             }
         }
         ask_as(&app, &sign(&claims())).await.ok();
+        // The secret's token was neither looked for nor kept.
+        let ops = Ops::of(&app).await;
+        for outcome in ["hit", "miss"] {
+            let name =
+                format!("gateway_cache_lookups_total{{cache=\"tokens\",outcome=\"{outcome}\"}}");
+            assert_eq!(ops.metric(&name).await, Some(9.0), "{outcome}");
+        }
     }
 }
 

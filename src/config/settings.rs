@@ -99,7 +99,7 @@ sections! {
         /// Where an issuer publishes its keys as a JSON Web Key Set (nowhere).
         jwks_url: Option<JwksUrl> = optional(parsed(Show::Url));
         /// How long a key that the issuer has removed may still be good (5 min).
-        jwks_refresh: Duration = duration(10 * SECOND, HOUR);
+        jwks_refresh: Duration = duration(30 * SECOND, HOUR);
         /// The algorithms that are taken; empty (the default): whichever a key is made for.
         algorithms: Vec<Algorithm> = list(0, one_of(Algorithm::NAMES));
         /// The `iss` asked for (any).

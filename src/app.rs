@@ -4,7 +4,7 @@
 //! authentication on every route that is not listed as public → the handler's extractors (body limit, JSON, fields).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -15,8 +15,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
-use crate::auth::{ImTokens, Verifier};
+use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
@@ -53,13 +54,17 @@ pub enum BuildError {
     /// The HTTP client for WuKongIM.
     #[error("cannot set up the upstream client: {0}")]
     Client(String),
+    /// The keys for clients' tokens.
+    #[error(transparent)]
+    Verifier(#[from] VerifierError),
     /// Neither `im_token.secret` nor `auth.jwt_secret` is set.
     #[error("im_token.secret is needed where there is no auth.jwt_secret")]
     ImTokenSecret,
 }
 
 impl App {
-    /// Puts the rooms together. Nothing is called yet: the gateway starts while WuKongIM is down.
+    /// Puts the rooms together, on a runtime. WuKongIM is not called yet: the gateway starts while it is down. The keys of
+    /// `auth.jwks_url` are being fetched from here on.
     pub fn new(settings: Settings, store: Arc<Store>) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let client = Client::new(&settings.wukongim, metrics.clone())
@@ -89,7 +94,7 @@ impl App {
             open: settings.authorization.mode == config::Mode::Open,
         };
         let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
-        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
+        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         Ok(Self(Arc::new(Shared {
             settings,
             verifier,
@@ -214,7 +219,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
 
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
     let work = with_request_id(request_id.clone(), work);
-    let mut response = match tokio::time::timeout_at(scope.deadline.into(), work).await {
+    let mut response = match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")

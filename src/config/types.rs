@@ -139,10 +139,9 @@ impl FromStr for HttpUrl {
             let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
             plain && matches!(url.scheme(), "http" | "https") && url.has_host()
         };
-        // `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
-        let rest = text.split_once("://").map(|(_, rest)| rest);
-        let usual = rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\');
-        let url = Url::parse(text).ok().filter(|url| usual && bare(url));
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| is_usual(text) && bare(url));
         url.map(Self).ok_or_else(|| {
             Expected(
                 "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\""
@@ -156,6 +155,47 @@ impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", without_user_info(self.0.as_str()))
     }
+}
+
+/// Where a JSON Web Key Set is: http or https, with any path and query. User and password in it are not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JwksUrl(Url);
+
+impl JwksUrl {
+    /// The address, with user and password if it has any: not for logs.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for JwksUrl {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let url = is_usual(text).then(|| Url::parse(text).ok()).flatten();
+        let url = url.filter(|url| {
+            let plain = url.has_host() && url.fragment().is_none();
+            plain && matches!(url.scheme(), "http" | "https")
+        });
+        url.map(Self).ok_or_else(|| {
+            Expected(
+                "must be an http or https address, such as \"https://id.example.com/.well-known/jwks.json\""
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for JwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", without_user_info(self.0.as_str()))
+    }
+}
+
+/// `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
+fn is_usual(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\')
 }
 
 /// `http://user:password@host` → `http://[redacted]@host`; works on anything that looks like an address.
@@ -286,6 +326,28 @@ mod tests {
             "http:\\\\h",
         ] {
             assert!(bad.parse::<HttpUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_are_fetched_from_a_whole_address() {
+        for good in [
+            "https://id.example.com/.well-known/jwks.json",
+            "http://u:hunter2@127.0.0.1:9/keys?tenant=1",
+            "http://h",
+        ] {
+            let url: JwksUrl = good.parse().unwrap();
+            assert!(!format!("{url:?}").contains("hunter2"), "{url:?}");
+        }
+        for bad in [
+            "",
+            "id.example.com/keys",
+            "file:///keys",
+            "ftp://h/k",
+            "https:/h/k",
+            "https://h/k#f",
+        ] {
+            assert!(bad.parse::<JwksUrl>().is_err(), "{bad}");
         }
     }
 

@@ -9,7 +9,6 @@ mod query;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -17,6 +16,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Limits;
@@ -38,7 +38,7 @@ pub struct Scope {
 
 /// When the request must have ended; never refused.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline(pub Instant);
+pub struct Deadline(pub std::time::Instant);
 
 impl FromRequestParts<App> for Deadline {
     type Rejection = Infallible;
@@ -46,8 +46,8 @@ impl FromRequestParts<App> for Deadline {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let scope = parts.extensions.get::<Arc<Scope>>();
         Ok(Self(scope.map_or_else(
-            || Instant::now() + app.settings().server.request_timeout,
-            |scope| scope.deadline,
+            || std::time::Instant::now() + app.settings().server.request_timeout,
+            |scope| scope.deadline.into_std(),
         )))
     }
 }

@@ -51,7 +51,7 @@ pub fn router(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// 503 with the reasons while no WuKongIM node answers or the gateway drains. A store that is down only degrades: messages flow.
+/// 503 with the reasons while no WuKongIM node answers, the issuer's keys were never loaded or the gateway drains. A store that is down only degrades: messages flow.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     let ping = tokio::time::timeout(STORE_PATIENCE, readiness.app.store().ping());
     let (upstream, store) = tokio::join!(readiness.app.client().health(), ping);
@@ -61,6 +61,9 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     }
     if upstream.is_err() {
         reasons.push("no wukongim node answers");
+    }
+    if readiness.app.verifier().lacks_keys() {
+        reasons.push("no signing key was ever loaded");
     }
     let degraded = match store {
         Ok(Ok(())) => Vec::new(),

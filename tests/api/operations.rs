@@ -15,14 +15,14 @@ use crate::support::app::{SECRET, own_loopback};
 use crate::support::{TestApp, V2, V3};
 
 /// The operations port of a gateway.
-struct Ops {
+pub struct Ops {
     base: String,
     draining: Arc<AtomicBool>,
     _stop: watch::Sender<bool>,
 }
 
 impl Ops {
-    async fn of(app: &TestApp) -> Self {
+    pub async fn of(app: &TestApp) -> Self {
         let draining = Arc::new(AtomicBool::new(false));
         let router = ops_router(Readiness::new(app.app.clone(), draining.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,7 +36,7 @@ impl Ops {
         }
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    pub async fn get(&self, path: &str) -> (u16, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = client
             .get(format!("{}{path}", self.base))
@@ -46,13 +46,13 @@ impl Ops {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    async fn ready(&self) -> (u16, Value) {
+    pub async fn ready(&self) -> (u16, Value) {
         let (status, text) = self.get("/readyz").await;
         (status, serde_json::from_str(&text).unwrap())
     }
 
     /// Asks until the answer is this one: an answer about WuKongIM is believed for a second.
-    async fn becomes(&self, status: u16, report: Value) {
+    pub async fn becomes(&self, status: u16, report: Value) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let expected = (status, report);
         loop {
@@ -66,7 +66,7 @@ impl Ops {
     }
 
     /// The sample with this name and labels, as a number.
-    async fn metric(&self, name_and_labels: &str) -> Option<f64> {
+    pub async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         text.lines()
             .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))

@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+pub mod issuer;
 pub mod messages;
 pub mod seeds;
 

@@ -15,8 +15,11 @@ use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::AnyPool;
-use sqlx::any::{Any, AnyRow};
+use sqlx::any::Any;
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
+
+use open::Opened;
 
 pub use record::{ChannelRecord, ChannelStage};
 
@@ -52,6 +55,8 @@ pub struct Store {
     pool: AnyPool,
     /// The most time one operation takes, waiting for a connection included.
     timeout: Duration,
+    /// Whether a connection can fall silent for ever.
+    remote: bool,
     /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
     _lock: Option<File>,
 }
@@ -59,8 +64,9 @@ pub struct Store {
 impl Store {
     /// Opens the store, brings its schema up to date and holds it until the last use.
     ///
-    /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing) or `sqlite::memory:`, which has one
-    /// connection whatever `max_connections` says. `timeout` bounds every later operation.
+    /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing), `sqlite::memory:`, which has one
+    /// connection whatever `max_connections` says, or `postgres://…` (the database must be there). `timeout` bounds every later
+    /// operation.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`] or [`StoreError::Open`].
@@ -69,10 +75,11 @@ impl Store {
         max_connections: u32,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let (pool, lock) = open::open(url, max_connections, timeout).await?;
+        let Opened { pool, lock, remote } = open::open(url, max_connections, timeout).await?;
         Ok(Self {
             pool,
             timeout,
+            remote,
             _lock: lock,
         })
     }
@@ -159,17 +166,42 @@ impl Store {
         &self,
         query: Query<'_, Any, sqlx::any::AnyArguments>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
-        // All rows, not the first one: with `fetch_optional` SQLite's statement is reset half-way, and an error of the commit that
-        // follows (disk full) would go unseen.
-        let rows: Vec<AnyRow> =
-            match tokio::time::timeout(self.timeout, query.fetch_all(&self.pool)).await {
-                Ok(result) => result.map_err(StoreError::unavailable)?,
-                Err(_) => return Err(StoreError::unavailable("no answer in time")),
+        let work = async {
+            let mut asking = Asking {
+                connection: self.pool.acquire().await?,
+                unanswered: self.remote,
             };
+            // All rows, not the first one: with `fetch_optional` SQLite's statement is reset half-way, and an error of the commit
+            // that follows (disk full) would go unseen.
+            let rows = query.fetch_all(&mut *asking.connection).await;
+            asking.unanswered = false;
+            rows
+        };
+        let rows = match tokio::time::timeout(self.timeout, work).await {
+            Ok(rows) => rows.map_err(StoreError::unavailable)?,
+            Err(_) => return Err(StoreError::unavailable("no answer in time")),
+        };
         rows.first()
             .map(ChannelRecord::from_row)
             .transpose()
             .map_err(StoreError::unavailable)
+    }
+}
+
+/// A question under way.
+struct Asking {
+    connection: PoolConnection<Any>,
+    /// Whether the connection may be dead, if this is dropped now.
+    unanswered: bool,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if self.unanswered {
+            // The pool would test it without a deadline before it gave its place to another: a database that vanished without a
+            // word would take all places for good.
+            self.connection.close_on_drop();
+        }
     }
 }
 

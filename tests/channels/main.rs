@@ -3,6 +3,8 @@
 
 mod crashes;
 mod create;
+#[path = "../support/database.rs"]
+mod database;
 mod delete;
 mod members;
 mod replicas;

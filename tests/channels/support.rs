@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::Connection as _;
 use wukongim_gateway::channels::{Actor, Channels, Error, Rules, Watch};
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
 use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
 use wukongim_gateway::{config, telemetry, wukongim};
+
+use crate::database::{self, Database};
 
 /// How long the gateway waits for an answer of the upstream.
 pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(400);
@@ -89,7 +90,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) watch: Arc<Recorder>,
     pub(crate) channels: Arc<Channels>,
-    folder: tempfile::TempDir,
+    pub(crate) database: Database,
 }
 
 pub(crate) fn id(text: &str) -> ChannelId {
@@ -106,6 +107,10 @@ pub(crate) fn uids(texts: &[&str]) -> Vec<Uid> {
 
 impl World {
     pub(crate) async fn start(kind: Kind) -> Self {
+        Self::start_on(kind, database::Kind::Sqlite).await
+    }
+
+    pub(crate) async fn start_on(kind: Kind, database: database::Kind) -> Self {
         let options = match kind {
             Kind::V2 => Options::new(Dialect::V2),
             Kind::V3 => Options::new(Dialect::V3),
@@ -115,11 +120,10 @@ impl World {
             },
         };
         let upstream = Embedded::start(options).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/gateway.db", folder.path().display());
-        let store = Store::open(&url, 4, Duration::from_secs(2)).await.unwrap();
+        let database = Database::new(database).await;
+        let store = open(&database).await;
         let client = Arc::new(client(&upstream));
-        let (store, watch) = (Arc::new(store), Arc::new(Recorder::default()));
+        let watch = Arc::new(Recorder::default());
         let channels = channels(&client, &store, &watch, false);
         Self {
             kind,
@@ -128,13 +132,17 @@ impl World {
             store,
             watch,
             channels,
-            folder,
+            database,
         }
     }
 
-    /// One more gateway on the same store and upstream.
-    pub(crate) fn replica(&self) -> Arc<Channels> {
-        channels(&self.client, &self.store, &self.watch, false)
+    /// One more gateway on the same database and upstream. SQLite serves one process, so there the replicas share the store.
+    pub(crate) async fn replica(&self) -> Arc<Channels> {
+        let store = match self.database.kind {
+            database::Kind::Sqlite => self.store.clone(),
+            database::Kind::Postgres => open(&self.database).await,
+        };
+        channels(&self.client, &store, &self.watch, false)
     }
 
     /// A gateway in mode `open` on the same store and upstream.
@@ -217,27 +225,11 @@ impl World {
     pub(crate) fn fault(&self, rule: Rule) {
         self.upstream.faults().add(rule);
     }
+}
 
-    /// Makes the store refuse a change, as a full disk would.
-    pub(crate) async fn break_store(&self, event: &str) {
-        let sql = format!(
-            "CREATE TRIGGER broken BEFORE {event} BEGIN SELECT RAISE(ABORT, 'scripted'); END"
-        );
-        self.raw(sql).await;
-    }
-
-    pub(crate) async fn mend_store(&self) {
-        self.raw("DROP TRIGGER broken".into()).await;
-    }
-
-    async fn raw(&self, sql: String) {
-        let url = format!("sqlite://{}/gateway.db", self.folder.path().display());
-        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await
-            .unwrap();
-    }
+async fn open(database: &Database) -> Arc<Store> {
+    let store = Store::open(&database.url, 4, Duration::from_secs(5)).await;
+    Arc::new(store.unwrap())
 }
 
 /// An admin's uid; everybody else is none.
@@ -299,14 +291,20 @@ fn client(upstream: &Embedded) -> wukongim::Client {
     wukongim::Client::new(&settings, metrics).unwrap()
 }
 
+/// Every kind of world there can be here.
+pub(crate) fn worlds() -> Vec<(Kind, database::Kind)> {
+    let on = |database| Kind::ALL.map(|kind| (kind, database));
+    database::kinds().into_iter().flat_map(on).collect()
+}
+
 /// Runs a test in every kind of world.
 macro_rules! in_every_world {
     ($(async fn $name:ident($world:ident) $body:block)*) => {$(
         #[tokio::test]
         async fn $name() {
-            for kind in $crate::support::Kind::ALL {
-                println!("{kind:?}");
-                let $world = $crate::support::World::start(kind).await;
+            for (kind, database) in $crate::support::worlds() {
+                println!("{kind:?} {database:?}");
+                let $world = $crate::support::World::start_on(kind, database).await;
                 $body
             }
         }

@@ -44,6 +44,16 @@ impl Line {
         Self { address, condition }
     }
 
+    /// A line to the server of this URL, and the URL by way of it.
+    pub async fn to_database(url: &str) -> (String, Self) {
+        let mut url = url::Url::parse(url).unwrap();
+        let host = url.host_str().unwrap();
+        let line = Self::to(format!("{host}:{}", url.port().unwrap_or(5432))).await;
+        url.set_ip_host(line.address.ip()).unwrap();
+        url.set_port(Some(line.address.port())).unwrap();
+        (url.into(), line)
+    }
+
     /// Ends all connections, and each new one at once.
     pub fn cut(&self) {
         self.condition.send_replace(Condition::Cut);

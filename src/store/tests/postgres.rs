@@ -84,13 +84,9 @@ async fn a_database_that_vanished_is_found_again() {
     let Some(database) = database().await else {
         return;
     };
-    let mut url = url::Url::parse(&database.url).unwrap();
-    let host = url.host_str().unwrap().to_owned();
-    let line = Line::to(format!("{host}:{}", url.port().unwrap_or(5432))).await;
-    url.set_ip_host(line.address.ip()).unwrap();
-    url.set_port(Some(line.address.port())).unwrap();
+    let (url, line) = Line::to_database(&database.url).await;
     let timeout = Duration::from_millis(300);
-    let store = Arc::new(Store::open(url.as_str(), 3, timeout).await.unwrap());
+    let store = Arc::new(Store::open(&url, 3, timeout).await.unwrap());
     store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
     for silent in [true, false] {
         // So that there are questions under way.

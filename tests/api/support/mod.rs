@@ -3,6 +3,10 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+#[path = "../../support/database.rs"]
+pub mod database;
+#[path = "../../support/line.rs"]
+pub mod line;
 pub mod messages;
 pub mod seeds;
 

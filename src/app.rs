@@ -41,6 +41,7 @@ struct Shared {
     im_tokens: ImTokens,
     client: Arc<Client>,
     store: Arc<Store>,
+    authorization: Arc<Authorization>,
     messages: Arc<Messages>,
     history: History,
     channels: Channels,
@@ -87,8 +88,10 @@ impl App {
         let rules = channels::Rules {
             group_members: settings.limits.group_members,
             open: settings.authorization.mode == config::Mode::Open,
+            members_may_invite: settings.authorization.members_may_invite,
         };
-        let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
+        let watch = authorization.clone();
+        let channels = Channels::new(client.clone(), store.clone(), watch, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
         Ok(Self(Arc::new(Shared {
             settings,
@@ -96,6 +99,7 @@ impl App {
             im_tokens,
             client,
             store,
+            authorization,
             messages,
             history,
             channels,
@@ -126,6 +130,11 @@ impl App {
     /// Owners, names and tombstones.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Who may read and send.
+    pub fn authorization(&self) -> &Authorization {
+        &self.0.authorization
     }
 
     /// Sending.
@@ -166,6 +175,7 @@ fn authorization_rules(settings: &Settings) -> authorization::Rules {
         mode,
         cache_ttl,
         cache_members,
+        ..
     } = settings.authorization;
     let mode = match mode {
         config::Mode::Members => authorization::Mode::Members,

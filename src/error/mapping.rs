@@ -92,6 +92,7 @@ impl From<channels::Error> for Failure {
             channels::Error::Deleted => ApiError::ChannelDeleted,
             channels::Error::NotFound => ApiError::ChannelNotFound,
             channels::Error::NotOwner => ApiError::NotOwner,
+            channels::Error::NotAMember => ApiError::NotAMember,
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
             channels::Error::Interrupted => ApiError::UpstreamUnavailable,

@@ -4,6 +4,7 @@ mod channels;
 mod config;
 mod health;
 mod messages;
+mod roles;
 mod system;
 mod token;
 
@@ -39,6 +40,13 @@ pub fn router(app: &App) -> Router<App> {
             "/api/v1/im/channel/subscriber/remove",
             post(channels::remove_subscribers),
         ),
+        ("/api/v1/im/channel/info", get(roles::get_channel_info)),
+        ("/api/v1/im/channel/manager/add", post(roles::add_managers)),
+        (
+            "/api/v1/im/channel/manager/remove",
+            post(roles::remove_managers),
+        ),
+        ("/api/v1/im/channel/owner", post(roles::transfer_ownership)),
         ("/api/v1/im/health", get(health::get_health)),
         ("/api/v1/im/system/info", get(system::get_system_info)),
     ];
@@ -66,7 +74,7 @@ pub struct Endpoint {
     pub failure: Text,
 }
 
-const ENDPOINTS: [Endpoint; 11] = [
+const ENDPOINTS: [Endpoint; 15] = [
     Endpoint::new(
         "/api/v1/im/config",
         "获取连接配置失败",
@@ -112,6 +120,10 @@ const ENDPOINTS: [Endpoint; 11] = [
         "移除订阅者失败",
         "failed to remove subscribers",
     ),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/info"),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/manager/add"),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/manager/remove"),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/owner"),
     Endpoint::new("/api/v1/im/health", "服务不可用", "service unavailable"),
     Endpoint::new(
         "/api/v1/im/system/info",
@@ -128,9 +140,14 @@ impl Endpoint {
         }
     }
 
+    /// One that the reference has no text for.
+    const fn beyond_the_reference(route: &'static str) -> Self {
+        Self::new(route, "服务内部错误", "internal service error")
+    }
+
     /// The endpoint at this path of the router.
     pub fn of(path: Option<&str>) -> Self {
-        let unknown = Self::new("unknown", "服务内部错误", "internal service error");
+        let unknown = Self::beyond_the_reference("unknown");
         path.and_then(|path| {
             ENDPOINTS
                 .into_iter()
@@ -139,7 +156,7 @@ impl Endpoint {
         .unwrap_or(unknown)
     }
 
-    /// The endpoints with a text of their own.
+    /// All of them.
     pub fn all() -> &'static [Self] {
         &ENDPOINTS
     }

@@ -21,6 +21,7 @@ use sqlx::query::Query;
 
 use open::Opened;
 
+use record::columns;
 pub use record::{ChannelRecord, ChannelStage};
 
 use crate::domain::{ChannelId, Uid};
@@ -86,8 +87,7 @@ impl Store {
 
     /// What is kept under `id`, tombstones included.
     pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
-        const SQL: &str =
-            "SELECT id, owner, name, avatar, stage, created_at_ms FROM channels WHERE id = $1";
+        const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = $1");
         self.one(sqlx::query(SQL).bind(id.as_str())).await
     }
 
@@ -101,9 +101,11 @@ impl Store {
         name: Option<&str>,
         avatar: Option<&str>,
     ) -> Result<bool, StoreError> {
-        const SQL: &str = "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) \
-            VALUES ($1, $2, $3, $4, 'creating', $5) ON CONFLICT (id) DO NOTHING \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) ",
+            "VALUES ($1, $2, $3, $4, 'creating', $5) ON CONFLICT (id) DO NOTHING RETURNING ",
+            columns!()
+        );
         let query = sqlx::query(SQL)
             .bind(id.as_str())
             .bind(owner.as_str())
@@ -122,9 +124,11 @@ impl Store {
         name: Option<&str>,
         avatar: Option<&str>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
-        const SQL: &str = "UPDATE channels SET stage = 'live', name = COALESCE($3, name), avatar = COALESCE($4, avatar) \
-            WHERE id = $1 AND owner = $2 AND stage IN ('creating', 'live') \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "UPDATE channels SET stage = 'live', name = COALESCE($3, name), avatar = COALESCE($4, avatar) ",
+            "WHERE id = $1 AND owner = $2 AND stage IN ('creating', 'live') RETURNING ",
+            columns!()
+        );
         let query = sqlx::query(SQL)
             .bind(id.as_str())
             .bind(owner.as_str())
@@ -133,13 +137,65 @@ impl Store {
         self.one(query).await
     }
 
+    /// Gives the live group of `before` this owner and these managers. `None`, and nothing is changed, where it is no longer live,
+    /// or its owner or managers are no longer those of `before`.
+    pub async fn set_roles(
+        &self,
+        before: &ChannelRecord,
+        owner: &Uid,
+        managers: &[Uid],
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        const SQL: &str = concat!(
+            "UPDATE channels SET owner = $4, managers = $5 ",
+            "WHERE id = $1 AND stage = 'live' AND owner = $2 AND managers = $3 RETURNING ",
+            columns!()
+        );
+        let query = sqlx::query(SQL)
+            .bind(before.id.as_str())
+            .bind(before.owner.as_ref().map(Uid::as_str))
+            .bind(json(&before.managers)?)
+            .bind(owner.as_str())
+            .bind(json(managers)?);
+        self.one(query).await
+    }
+
+    /// Makes a group live that was made past the gateway. `claim` is the record of somebody who claimed the id for a group of his
+    /// own, where there is one: it ends. `None`, and nothing is changed, where there is any other record of the id by now.
+    pub async fn adopt(
+        &self,
+        id: &ChannelId,
+        claim: Option<&ChannelRecord>,
+        owner: &Uid,
+        name: Option<&str>,
+        avatar: Option<&str>,
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        const SQL: &str = concat!(
+            "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) ",
+            "VALUES ($1, $2, $3, $4, 'live', $5) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, name = excluded.name, ",
+            "avatar = excluded.avatar, stage = excluded.stage, created_at_ms = excluded.created_at_ms ",
+            "WHERE channels.stage = 'creating' AND channels.owner = $6 RETURNING ",
+            columns!()
+        );
+        let claimer = claim.and_then(|claim| claim.owner.as_ref());
+        let query = sqlx::query(SQL)
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .bind(name)
+            .bind(avatar)
+            .bind(now_ms())
+            .bind(claimer.map(Uid::as_str));
+        self.one(query).await
+    }
+
     /// Marks `id` as deleted for every reader, at stage [`ChannelStage::Deleting`], with a record of nobody's where there is none.
     /// Leaves a mark that is there already as it is, a finished one too.
     pub async fn mark_deleted(&self, id: &ChannelId) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO channels (id, stage, created_at_ms, deleted_at_ms) VALUES ($1, 'deleting', $2, $2) \
-            ON CONFLICT (id) DO UPDATE SET stage = 'deleting', deleted_at_ms = excluded.deleted_at_ms \
-            WHERE channels.stage IN ('creating', 'live') \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "INSERT INTO channels (id, stage, created_at_ms, deleted_at_ms) VALUES ($1, 'deleting', $2, $2) ",
+            "ON CONFLICT (id) DO UPDATE SET stage = 'deleting', deleted_at_ms = excluded.deleted_at_ms ",
+            "WHERE channels.stage IN ('creating', 'live') RETURNING ",
+            columns!()
+        );
         self.one(sqlx::query(SQL).bind(id.as_str()).bind(now_ms()))
             .await?;
         Ok(())
@@ -147,16 +203,17 @@ impl Store {
 
     /// Notes that nothing of a marked channel is left upstream: [`ChannelStage::Deleted`].
     pub async fn finish_delete(&self, id: &ChannelId) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' RETURNING ",
+            columns!()
+        );
         self.one(sqlx::query(SQL).bind(id.as_str())).await?;
         Ok(())
     }
 
     /// Whether the store answers; reads the table and not just the connection.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        const SQL: &str =
-            "SELECT id, owner, name, avatar, stage, created_at_ms FROM channels WHERE id = ''";
+        const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = ''");
         self.one(sqlx::query(SQL)).await?;
         Ok(())
     }
@@ -203,6 +260,11 @@ impl Drop for Asking {
             self.connection.close_on_drop();
         }
     }
+}
+
+/// The list as it is stored; the same uids in the same order are always the same text.
+fn json(uids: &[Uid]) -> Result<String, StoreError> {
+    serde_json::to_string(uids).map_err(StoreError::unavailable)
 }
 
 fn now_ms() -> i64 {

@@ -281,3 +281,66 @@ async fn memory_survives_idleness_and_concurrency() {
         );
     }
 }
+
+in_every_database! {
+    async fn roles_change_only_from_what_they_were(database) {
+        let store = open(&database).await;
+        store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        let claimed = store.channel(&id("g")).await.unwrap().unwrap();
+        assert_eq!(claimed.managers, []);
+        let early = store.set_roles(&claimed, &uid("a"), &[uid("m")]).await.unwrap();
+        assert_eq!(early, None, "not live yet");
+        let live = store.make_live(&id("g"), &uid("a"), None, None).await.unwrap().unwrap();
+        let managers = [uid("m"), uid("经理\"'🦀")];
+        let managed = store.set_roles(&live, &uid("a"), &managers).await.unwrap().unwrap();
+        assert_eq!(managed.managers, managers);
+        assert!(managed.is_managed_by(&managers[1]) && !managed.is_managed_by(&uid("a")));
+        assert_eq!(store.channel(&id("g")).await.unwrap(), Some(managed.clone()));
+        let late = store.set_roles(&live, &uid("b"), &[]).await.unwrap();
+        assert_eq!(late, None, "others were named meanwhile");
+        let handed = store.set_roles(&managed, &uid("m"), &[uid("a")]).await.unwrap().unwrap();
+        assert!(handed.is_owned_by(&uid("m")) && handed.is_managed_by(&uid("a")));
+        let late = store.set_roles(&managed, &uid("b"), &managers).await.unwrap();
+        assert_eq!(late, None, "another one owns it by now");
+        let again = store.make_live(&id("g"), &uid("m"), Some("n"), None).await.unwrap().unwrap();
+        assert_eq!(again.managers, handed.managers, "they stay");
+        store.mark_deleted(&id("g")).await.unwrap();
+        assert_eq!(store.set_roles(&again, &uid("b"), &[]).await.unwrap(), None);
+    }
+
+    async fn only_what_nobody_has_is_adopted(database) {
+        let store = open(&database).await;
+        let adopted = store.adopt(&id("g"), None, &uid("a"), Some("n"), None).await.unwrap().unwrap();
+        assert!(adopted.is_live() && adopted.is_owned_by(&uid("a")));
+        assert_eq!(adopted.name.as_deref(), Some("n"));
+        assert!(adopted.created_at_ms > 1_700_000_000_000);
+        assert_eq!(store.adopt(&id("g"), None, &uid("b"), None, None).await.unwrap(), None);
+        assert_eq!(store.adopt(&id("g"), Some(&adopted), &uid("b"), None, None).await.unwrap(), None);
+
+        store.claim(&id("c"), &uid("a"), Some("hers"), None).await.unwrap();
+        let claim = store.channel(&id("c")).await.unwrap().unwrap();
+        assert_eq!(store.adopt(&id("c"), None, &uid("b"), None, None).await.unwrap(), None);
+        let over = store.adopt(&id("c"), Some(&claim), &uid("b"), None, None).await.unwrap().unwrap();
+        assert!(over.is_live() && over.is_owned_by(&uid("b")));
+        assert_eq!(over.name, None, "the claim's is gone");
+        assert_eq!(store.make_live(&id("c"), &uid("a"), None, None).await.unwrap(), None);
+
+        store.mark_deleted(&id("d")).await.unwrap();
+        assert_eq!(store.adopt(&id("d"), None, &uid("a"), None, None).await.unwrap(), None);
+    }
+
+    async fn concurrent_changes_of_roles_are_all_made_or_told_to_be_too_late(database) {
+        let store = Arc::new(open(&database).await);
+        store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        let live = store.make_live(&id("g"), &uid("a"), None, None).await.unwrap().unwrap();
+        let mut changes = tokio::task::JoinSet::new();
+        for n in 0..16 {
+            let (store, live) = (store.clone(), live.clone());
+            changes.spawn(async move {
+                store.set_roles(&live, &uid(&format!("u{n}")), &[uid("a")]).await.unwrap()
+            });
+        }
+        let made = changes.join_all().await.into_iter().flatten().count();
+        assert_eq!(made, 1);
+    }
+}

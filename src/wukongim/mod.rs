@@ -5,6 +5,7 @@ mod client;
 mod detect;
 mod error;
 mod manager;
+mod members;
 mod nodes;
 mod page;
 mod transport;

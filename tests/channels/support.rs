@@ -272,6 +272,7 @@ fn channels(
     let rules = Rules {
         group_members: GROUP_MEMBERS,
         open,
+        members_may_invite: false,
     };
     let channels = Channels::new(client.clone(), store.clone(), watch.clone(), rules);
     Arc::new(channels)

@@ -8,4 +8,5 @@ mod database;
 mod delete;
 mod members;
 mod replicas;
+mod roles;
 mod support;

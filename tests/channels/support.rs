@@ -150,6 +150,16 @@ impl World {
         channels(&self.client, &self.store, &self.watch, true)
     }
 
+    /// A gateway whose subscribers may invite.
+    pub(crate) fn inviting(&self) -> Channels {
+        let rules = Rules {
+            members_may_invite: true,
+            ..RULES
+        };
+        let (client, store) = (self.client.clone(), self.store.clone());
+        Channels::new(client, store, self.watch.clone(), rules)
+    }
+
     pub(crate) async fn create(&self, who: &str) -> Result<ChannelRecord, Error> {
         create(&self.channels, who, G).await
     }
@@ -175,6 +185,27 @@ impl World {
 
     pub(crate) async fn remove(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
         remove(&self.channels, who, whom).await
+    }
+
+    pub(crate) async fn name(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
+        let (who, whom) = (uid(who), uids(whom));
+        self.channels.add_managers(user(&who), &id(G), &whom).await
+    }
+
+    pub(crate) async fn dismiss(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
+        let (who, whom) = (uid(who), uids(whom));
+        self.channels
+            .remove_managers(user(&who), &id(G), &whom)
+            .await
+    }
+
+    pub(crate) async fn hand_over(&self, who: &str, to: &str) -> Result<ChannelRecord, Error> {
+        hand_over(&self.channels, who, to).await
+    }
+
+    /// The managers in the store.
+    pub(crate) async fn managers(&self) -> Vec<Uid> {
+        self.store.channel(&id(G)).await.unwrap().unwrap().managers
     }
 
     /// The stage in the store.
@@ -263,17 +294,30 @@ pub(crate) async fn remove(channels: &Channels, who: &str, whom: &[&str]) -> Res
     channels.remove(user(&uid(who)), &id(G), &uids(whom)).await
 }
 
+pub(crate) async fn hand_over(
+    channels: &Channels,
+    who: &str,
+    to: &str,
+) -> Result<ChannelRecord, Error> {
+    let (who, to) = (uid(who), uid(to));
+    channels
+        .hand_over(user(&who), &id(G), &to, None, None)
+        .await
+}
+
+const RULES: Rules = Rules {
+    group_members: GROUP_MEMBERS,
+    open: false,
+    members_may_invite: false,
+};
+
 fn channels(
     client: &Arc<wukongim::Client>,
     store: &Arc<Store>,
     watch: &Arc<Recorder>,
     open: bool,
 ) -> Arc<Channels> {
-    let rules = Rules {
-        group_members: GROUP_MEMBERS,
-        open,
-        members_may_invite: false,
-    };
+    let rules = Rules { open, ..RULES };
     let channels = Channels::new(client.clone(), store.clone(), watch.clone(), rules);
     Arc::new(channels)
 }

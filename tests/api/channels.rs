@@ -1,7 +1,8 @@
-//! `POST /channel/create`, `/delete`, `/subscriber/add` and `/subscriber/remove`.
+//! The channel endpoints.
 
 mod create;
 mod delete;
+mod roles;
 mod store_down;
 mod subscribers;
 mod validation;

@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+pub mod audit;
 #[path = "../../support/database.rs"]
 pub mod database;
 #[path = "../../support/line.rs"]

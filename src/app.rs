@@ -66,7 +66,8 @@ impl App {
         let client = Client::new(&settings.wukongim, metrics.clone())
             .map(Arc::new)
             .map_err(|error| BuildError::Client(error.to_string()))?;
-        let im_tokens = ImTokens::new(&settings).ok_or(BuildError::ImTokenSecret)?;
+        let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());
+        let im_tokens = im_tokens.ok_or(BuildError::ImTokenSecret)?;
         let authorization = Arc::new(Authorization::new(
             client.clone(),
             store.clone(),
@@ -117,7 +118,7 @@ impl App {
         &self.0.verifier
     }
 
-    /// Makes connect tokens.
+    /// Gives out and revokes connect tokens.
     pub fn im_tokens(&self) -> &ImTokens {
         &self.0.im_tokens
     }

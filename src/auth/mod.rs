@@ -11,7 +11,7 @@ use crate::app::App;
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 
-pub use im_token::{DeviceFlag, ImTokens};
+pub use im_token::{DeviceFlag, ImTokenError, ImTokens};
 pub use jwt::{TokenError, Verifier};
 pub use middleware::authenticate;
 

@@ -1,6 +1,7 @@
 //! What the inner rooms' errors mean to a client: the one place where they become codes.
 
 use super::{ApiError, Failure};
+use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
 use crate::history::ReadError;
@@ -102,5 +103,18 @@ impl From<channels::Error> for Failure {
             }
         };
         code.into()
+    }
+}
+
+impl From<ImTokenError> for Failure {
+    fn from(error: ImTokenError) -> Self {
+        match error {
+            ImTokenError::Banned => ApiError::Forbidden.into(),
+            ImTokenError::Upstream(error) => error.into(),
+            ImTokenError::Store(error) => {
+                Self::from(ApiError::StoreUnavailable).because(error.to_string())
+            }
+            ImTokenError::Interrupted => ApiError::UpstreamUnavailable.into(),
+        }
     }
 }

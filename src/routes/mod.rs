@@ -24,6 +24,7 @@ pub fn router(app: &App) -> Router<App> {
     let endpoints = [
         ("/api/v1/im/config", get(config::get_config)),
         ("/api/v1/im/token", post(token::create_token)),
+        ("/api/v1/im/token/revoke", post(token::revoke_token)),
         ("/api/v1/im/message/send", post(messages::send_message)),
         (
             "/api/v1/im/message/sendbatch",
@@ -74,7 +75,7 @@ pub struct Endpoint {
     pub failure: Text,
 }
 
-const ENDPOINTS: [Endpoint; 15] = [
+const ENDPOINTS: [Endpoint; 16] = [
     Endpoint::new(
         "/api/v1/im/config",
         "获取连接配置失败",
@@ -85,6 +86,7 @@ const ENDPOINTS: [Endpoint; 15] = [
         "获取Token失败",
         "failed to get the token",
     ),
+    Endpoint::beyond_the_reference("/api/v1/im/token/revoke"),
     Endpoint::new(
         "/api/v1/im/message/send",
         "发送消息失败",

@@ -1,4 +1,5 @@
-//! What WuKongIM does not keep: who owns a group, its name and avatar, and which ids are spent. Knows no upstream and no HTTP.
+//! What WuKongIM does not keep: who owns and manages a group, its name and avatar, which ids are spent, and how often a user's connect
+//! tokens were revoked. Knows no upstream and no HTTP.
 //!
 //! One code path for every database: sqlx's `Any` pool, `$1` placeholders, `TEXT` and `BIGINT` only, `RETURNING` and
 //! `ON CONFLICT DO NOTHING`, which SQLite and PostgreSQL read alike. What differs between databases is how one is opened: `open.rs`.
@@ -14,10 +15,10 @@ mod tests;
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::AnyPool;
-use sqlx::any::Any;
+use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
+use sqlx::{AnyPool, Row as _};
 
 use open::Opened;
 
@@ -26,6 +27,7 @@ pub use record::{ChannelRecord, ChannelStage};
 
 use crate::domain::{ChannelId, Uid};
 
+type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL.
@@ -218,11 +220,40 @@ impl Store {
         Ok(())
     }
 
-    /// Runs a statement that gives one record or none, within the deadline.
-    async fn one(
-        &self,
-        query: Query<'_, Any, sqlx::any::AnyArguments>,
-    ) -> Result<Option<ChannelRecord>, StoreError> {
+    /// How often the connect tokens of (`uid`, `device`) were revoked.
+    pub async fn revocations(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT revocations FROM im_tokens WHERE uid = $1 AND device = $2";
+        let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
+        self.number(query).await
+    }
+
+    /// Revokes them once more; how often that makes.
+    pub async fn revoke(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
+        const SQL: &str = "INSERT INTO im_tokens (uid, device, revocations) VALUES ($1, $2, 1) \
+            ON CONFLICT (uid, device) DO UPDATE SET revocations = im_tokens.revocations + 1 RETURNING revocations";
+        let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
+        self.number(query).await
+    }
+
+    /// Runs a statement that gives a number of revocations; none is none.
+    async fn number(&self, query: Question<'_>) -> Result<u64, StoreError> {
+        let rows = self.rows(query).await?;
+        let number = rows.first().map_or(Ok(0), |row| row.try_get("revocations"));
+        let number: i64 = number.map_err(StoreError::unavailable)?;
+        u64::try_from(number).map_err(StoreError::unavailable)
+    }
+
+    /// Runs a statement that gives one record or none.
+    async fn one(&self, query: Question<'_>) -> Result<Option<ChannelRecord>, StoreError> {
+        let rows = self.rows(query).await?;
+        rows.first()
+            .map(ChannelRecord::from_row)
+            .transpose()
+            .map_err(StoreError::unavailable)
+    }
+
+    /// Runs a statement within the deadline.
+    async fn rows(&self, query: Question<'_>) -> Result<Vec<AnyRow>, StoreError> {
         let work = async {
             let mut asking = Asking {
                 connection: self.pool.acquire().await?,
@@ -234,14 +265,10 @@ impl Store {
             asking.unanswered = false;
             rows
         };
-        let rows = match tokio::time::timeout(self.timeout, work).await {
-            Ok(rows) => rows.map_err(StoreError::unavailable)?,
-            Err(_) => return Err(StoreError::unavailable("no answer in time")),
-        };
-        rows.first()
-            .map(ChannelRecord::from_row)
-            .transpose()
-            .map_err(StoreError::unavailable)
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(rows) => rows.map_err(StoreError::unavailable),
+            Err(_) => Err(StoreError::unavailable("no answer in time")),
+        }
     }
 }
 

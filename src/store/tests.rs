@@ -344,3 +344,29 @@ in_every_database! {
         assert_eq!(made, 1);
     }
 }
+
+in_every_database! {
+    async fn revocations_are_counted_by_uid_and_device(database) {
+        let store = open(&database).await;
+        assert_eq!(store.revocations(&uid("a"), 1).await.unwrap(), 0);
+        assert_eq!(store.revoke(&uid("a"), 1).await.unwrap(), 1);
+        assert_eq!(store.revoke(&uid("a"), 1).await.unwrap(), 2);
+        assert_eq!(store.revoke(&uid("a"), 0).await.unwrap(), 1);
+        assert_eq!(store.revocations(&uid("a"), 1).await.unwrap(), 2);
+        for (other, device) in [("a", 2), ("A", 1), ("b", 1)] {
+            assert_eq!(store.revocations(&uid(other), device).await.unwrap(), 0);
+        }
+    }
+
+    async fn no_revocation_is_lost_among_many(database) {
+        let store = Arc::new(open(&database).await);
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..24 {
+            let store = store.clone();
+            calls.spawn(async move { store.revoke(&uid("a"), 1).await.unwrap() });
+        }
+        let mut numbers = calls.join_all().await;
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
+    }
+}

@@ -37,8 +37,8 @@ pub enum MemberChange {
 
 /// The one client for WuKongIM, shared by everything.
 pub struct Client {
-    transport: Transport,
-    nodes: Nodes,
+    pub(super) transport: Transport,
+    pub(super) nodes: Nodes,
     manager: Option<Manager>,
     health: tokio::sync::Mutex<Option<(Instant, Result<(), Error>)>>,
 }
@@ -214,30 +214,6 @@ impl Client {
             );
         }
         Ok(page)
-    }
-
-    /// Registers `token` for (`uid`, `device_flag`). With `master` every live connection of that device is kicked.
-    pub async fn register_token(
-        &self,
-        uid: &Uid,
-        token: &str,
-        device_flag: u8,
-        master: bool,
-    ) -> Result<(), Error> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            uid: &'a str,
-            token: &'a str,
-            device_flag: u8,
-            device_level: u8,
-        }
-        let body = Body {
-            uid: uid.as_str(),
-            token,
-            device_flag,
-            device_level: u8::from(master),
-        };
-        self.act("user_token", "/user/token", &body).await
     }
 
     /// Creates the group with one subscriber. On an existing group this would clear its flags: look first.
@@ -435,7 +411,7 @@ impl Client {
     }
 
     /// A POST that only does something.
-    async fn act(
+    pub(super) async fn act(
         &self,
         name: &'static str,
         path: &'static str,

@@ -9,6 +9,7 @@ mod members;
 mod nodes;
 mod page;
 mod transport;
+mod users;
 mod v2;
 mod v3;
 

@@ -102,12 +102,18 @@ impl Database {
 
     /// Takes the tables away: every question fails.
     pub async fn hide_tables(&self) {
-        self.run("ALTER TABLE channels RENAME TO hidden").await;
+        self.run(
+            "ALTER TABLE channels RENAME TO hidden; ALTER TABLE im_tokens RENAME TO hidden_tokens",
+        )
+        .await;
     }
 
     /// Brings them back.
     pub async fn show_tables(&self) {
-        self.run("ALTER TABLE hidden RENAME TO channels").await;
+        self.run(
+            "ALTER TABLE hidden RENAME TO channels; ALTER TABLE hidden_tokens RENAME TO im_tokens",
+        )
+        .await;
     }
 }
 

@@ -105,6 +105,10 @@ async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
             (alice.add("g", &["carol"]).await, "添加订阅者失败"),
             (alice.remove("g", &["bob"]).await, "移除订阅者失败"),
             (app.admin().delete_group("g").await, "删除频道失败"),
+            (
+                alice.get("/channel/info?channelId=g&channelType=2").await,
+                "服务内部错误",
+            ),
         ] {
             let answer = answer.fails(503, "store_unavailable");
             assert_eq!(answer.body["message"], text);
@@ -122,11 +126,16 @@ async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
                 .send_to_group("g", "hi")
                 .await
                 .fails(403, "not_a_member");
-            alice.post_nothing("/token").await.ok();
+            let token = alice.post_nothing("/token").await;
+            token.fails(503, "store_unavailable");
+            let revoked = alice.post_nothing("/token/revoke").await;
+            revoked.fails(503, "store_unavailable");
             let echo = json!({"channelId": "bob", "channelType": 1});
             alice.post("/channel/create", &echo).await.ok();
         }
         breakable.mend_it().await;
+        alice.post_nothing("/token").await.ok();
+        alice.post_nothing("/token/revoke").await.ok();
         alice.add("g", &["carol"]).await.ok();
         alice.delete_group("g").await.ok();
     }

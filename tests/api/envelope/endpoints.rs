@@ -78,6 +78,7 @@ pub fn all() -> Vec<Endpoint> {
             ),
         ),
         post("/token", None, ("获取Token失败", "failed to get the token")),
+        post("/token/revoke", None, OWN),
         post(
             "/message/send",
             Some(message.clone()),

@@ -38,6 +38,7 @@ async fn the_route_table_is_the_references() {
     insta::assert_snapshot!(routes.join("\n"), @"
     /api/v1/im/config 获取连接配置失败
     /api/v1/im/token 获取Token失败
+    /api/v1/im/token/revoke 服务内部错误
     /api/v1/im/message/send 发送消息失败
     /api/v1/im/message/sendbatch 批量发送消息失败
     /api/v1/im/message/sync 同步消息失败

@@ -213,10 +213,13 @@ impl Store {
         Ok(())
     }
 
-    /// Whether the store answers; reads the table and not just the connection.
+    /// Whether the store can be read and written: a full disk, or a PostgreSQL that became a standby, can be read only.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = ''");
-        self.one(sqlx::query(SQL)).await?;
+        const READ: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = ''");
+        const WRITE: &str = "INSERT INTO pings (id, at_ms) VALUES (1, $1) \
+            ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms RETURNING at_ms";
+        self.rows(sqlx::query(READ)).await?;
+        self.rows(sqlx::query(WRITE).bind(now_ms())).await?;
         Ok(())
     }
 

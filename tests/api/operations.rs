@@ -139,6 +139,28 @@ async fn a_store_that_is_down_only_degrades() {
 }
 
 #[tokio::test]
+async fn a_store_whose_disk_is_full_degrades_although_it_can_be_read() {
+    for kind in database::kinds() {
+        let app = TestApp::builder().database(kind).await.start().await;
+        let ops = Ops::of(&app).await;
+        app.group("g", "alice", &["bob"]).await;
+        let alice = app.user("alice");
+        app.database().fill_disk().await;
+        let degraded = json!({"ready": true, "degraded": ["store"]});
+        assert_eq!(ops.ready().await, (200, degraded));
+        let refused = alice.create_group("new").await;
+        refused.fails(503, "store_unavailable");
+        let refused = alice.post_nothing("/token/revoke").await;
+        refused.fails(503, "store_unavailable");
+        alice.send_to_group("g", "hi").await.ok();
+        alice.post_nothing("/token").await.ok();
+        app.database().free_disk().await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        alice.create_group("new").await.ok();
+    }
+}
+
+#[tokio::test]
 async fn the_version_is_the_binarys() {
     let app = TestApp::start(V2).await;
     let (status, text) = Ops::of(&app).await.get("/version").await;

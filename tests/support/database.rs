@@ -7,6 +7,9 @@
 
 use sqlx::{AnyConnection, Connection as _};
 
+/// What a full disk keeps from being written: each of them is written by an `INSERT … ON CONFLICT` first.
+const TABLES: [&str; 3] = ["channels", "im_tokens", "pings"];
+
 /// What a store may lie in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -73,31 +76,53 @@ impl Database {
         run(&self.url, sql).await;
     }
 
-    /// Makes every change of this kind (`INSERT`, `UPDATE`) of `channels` fail, as a full disk would; with `when`, only those of
-    /// which that is true.
+    /// Makes every change of this kind (`INSERT`, `UPDATE`) of `channels` fail; with `when`, only those of which that is true.
     pub async fn refuse(&self, event: &str, when: Option<&str>) {
         let when = when
             .map(|when| format!("WHEN ({when})"))
             .unwrap_or_default();
+        self.refuse_in("channels", event, &when).await;
+    }
+
+    /// Takes [`Self::refuse`] back.
+    pub async fn allow(&self) {
+        self.allow_in("channels").await;
+    }
+
+    /// Makes every change fail and every look succeed, as a full disk does.
+    pub async fn fill_disk(&self) {
+        for table in TABLES {
+            self.refuse_in(table, "INSERT", "").await;
+        }
+    }
+
+    /// Takes [`Self::fill_disk`] back.
+    pub async fn free_disk(&self) {
+        for table in TABLES {
+            self.allow_in(table).await;
+        }
+    }
+
+    async fn refuse_in(&self, table: &str, event: &str, when: &str) {
         let sql = match self.kind {
             Kind::Sqlite => format!(
-                "CREATE TRIGGER broken BEFORE {event} ON channels {when} BEGIN SELECT RAISE(ABORT, 'scripted'); END"
+                "CREATE TRIGGER broken_{table} BEFORE {event} ON {table} {when} BEGIN SELECT RAISE(ABORT, 'scripted'); END"
             ),
             Kind::Postgres => format!(
                 "CREATE OR REPLACE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS \
                 $$ BEGIN RAISE EXCEPTION 'scripted'; END $$; \
-                CREATE TRIGGER broken BEFORE {event} ON channels FOR EACH ROW {when} EXECUTE FUNCTION broken()"
+                CREATE TRIGGER broken_{table} BEFORE {event} ON {table} FOR EACH ROW {when} EXECUTE FUNCTION broken()"
             ),
         };
         self.run(&sql).await;
     }
 
-    /// Takes [`Self::refuse`] back.
-    pub async fn allow(&self) {
-        match self.kind {
-            Kind::Sqlite => self.run("DROP TRIGGER broken").await,
-            Kind::Postgres => self.run("DROP TRIGGER broken ON channels").await,
-        }
+    async fn allow_in(&self, table: &str) {
+        let on = match self.kind {
+            Kind::Sqlite => String::new(),
+            Kind::Postgres => format!("ON {table}"),
+        };
+        self.run(&format!("DROP TRIGGER broken_{table} {on}")).await;
     }
 
     /// Takes the tables away: every question fails.

@@ -3,7 +3,7 @@
 //! Each change is one statement on the record as it was read, made again on the newer one where another replica was faster.
 
 use super::create::Fields;
-use super::{Channels, Error, Groups, Known, Who};
+use super::{Actor, Channels, Error, Groups, Known, Who};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, Uid};
 use crate::store::ChannelRecord;
@@ -19,6 +19,73 @@ impl Channels {
             Known::Owned(record) => Ok(Some(record)),
             Known::Unowned(_) => Ok(None),
         }
+    }
+
+    /// Names managers, for the owner or an admin; `uids` are distinct. How many were none before. The owner needs no naming.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a group of nobody's too, [`Error::NotOwner`], [`Error::Full`] for more managers than a group may
+    /// have members.
+    pub async fn add_managers(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+        uids: &[Uid],
+    ) -> Result<u64, Error> {
+        let uids = uids.to_vec();
+        self.run(
+            actor,
+            Action::ManagerAdd,
+            id,
+            move |groups, who, id| async move { groups.add_managers(&who, &id, &uids).await },
+        )
+        .await
+    }
+
+    /// Dismisses managers, for the owner or an admin; they stay subscribers. How many were managers.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a group of nobody's too, [`Error::NotOwner`].
+    pub async fn remove_managers(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+        uids: &[Uid],
+    ) -> Result<u64, Error> {
+        let uids = uids.to_vec();
+        self.run(
+            actor,
+            Action::ManagerRemove,
+            id,
+            move |groups, who, id| async move { groups.remove_managers(&who, &id, &uids).await },
+        )
+        .await
+    }
+
+    /// Makes `to` the owner, for the owner or an admin; the former one becomes a manager. A group that lies upstream and is nobody's
+    /// is an admin's to hand over: that adopts it, with these fields. Elsewhere they count for nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::NotAMember`] where `to` is no subscriber.
+    pub async fn hand_over(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+        to: &Uid,
+        name: Option<String>,
+        avatar: Option<String>,
+    ) -> Result<ChannelRecord, Error> {
+        let to = to.clone();
+        self.run(
+            actor,
+            Action::OwnerTransfer,
+            id,
+            move |groups, who, id| async move {
+                let fields = Fields { name, avatar };
+                groups.hand_over(&who, &id, &to, &fields).await
+            },
+        )
+        .await
     }
 }
 

@@ -2,6 +2,7 @@
 //! all bad fields told at once.
 
 mod fields;
+mod query;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,8 @@ use crate::app::App;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, Problem};
 
-pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
+pub use fields::{Fields, MAX_NUMBER, Problems, entries};
+pub use query::QueryFields;
 
 /// What the outermost layer and the extractors know about one request together.
 #[derive(Debug)]

@@ -42,6 +42,7 @@ struct Shared {
     im_tokens: ImTokens,
     client: Arc<Client>,
     store: Arc<Store>,
+    authorization: Arc<Authorization>,
     messages: Arc<Messages>,
     history: History,
     channels: Channels,
@@ -70,7 +71,8 @@ impl App {
         let client = Client::new(&settings.wukongim, metrics.clone())
             .map(Arc::new)
             .map_err(|error| BuildError::Client(error.to_string()))?;
-        let im_tokens = ImTokens::new(&settings).ok_or(BuildError::ImTokenSecret)?;
+        let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());
+        let im_tokens = im_tokens.ok_or(BuildError::ImTokenSecret)?;
         let authorization = Arc::new(Authorization::new(
             client.clone(),
             store.clone(),
@@ -92,8 +94,10 @@ impl App {
         let rules = channels::Rules {
             group_members: settings.limits.group_members,
             open: settings.authorization.mode == config::Mode::Open,
+            members_may_invite: settings.authorization.members_may_invite,
         };
-        let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
+        let watch = authorization.clone();
+        let channels = Channels::new(client.clone(), store.clone(), watch, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         Ok(Self(Arc::new(Shared {
             settings,
@@ -101,6 +105,7 @@ impl App {
             im_tokens,
             client,
             store,
+            authorization,
             messages,
             history,
             channels,
@@ -118,7 +123,7 @@ impl App {
         &self.0.verifier
     }
 
-    /// Makes connect tokens.
+    /// Gives out and revokes connect tokens.
     pub fn im_tokens(&self) -> &ImTokens {
         &self.0.im_tokens
     }
@@ -131,6 +136,11 @@ impl App {
     /// Owners, names and tombstones.
     pub fn store(&self) -> &Store {
         &self.0.store
+    }
+
+    /// Who may read and send.
+    pub fn authorization(&self) -> &Authorization {
+        &self.0.authorization
     }
 
     /// Sending.
@@ -171,6 +181,7 @@ fn authorization_rules(settings: &Settings) -> authorization::Rules {
         mode,
         cache_ttl,
         cache_members,
+        ..
     } = settings.authorization;
     let mode = match mode {
         config::Mode::Members => authorization::Mode::Members,

@@ -19,7 +19,7 @@ use crate::app::App;
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 
-pub use im_token::{DeviceFlag, ImToken, ImTokens};
+pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
 pub use jwt::{Begun, TokenError, Unverified, Verifier, VerifierError};
 pub use keys::{KeyError, PublicKey};
 pub use middleware::authenticate;

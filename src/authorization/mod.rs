@@ -17,6 +17,8 @@
 //! asked for. What is left there is no matter of permission: v2 would silently drop what is sent to a banned or disbanded
 //! group, and would store what is sent to a group that never was.
 
+mod audit;
+pub mod callback;
 mod denial;
 mod facts;
 mod fingerprints;
@@ -26,6 +28,7 @@ mod tombstones;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use audit::Audit;
 pub use denial::Denial;
 
 use crate::domain::{Channel, ChannelId, Uid};
@@ -102,6 +105,21 @@ impl Authorization {
     /// [`Self::explain_read_refusal`] explains.
     pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<Generation, Denial> {
         self.may(Action::Read, reader, channel).await
+    }
+
+    /// Whether `user` may see what the gateway itself knows of the group: its subscribers may.
+    pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        let channel = Channel::Group(group.clone());
+        self.may(Action::Read, user, &channel).await?;
+        if self.mode == Mode::Open || self.generation().await? == Generation::V2 {
+            return Ok(());
+        }
+        // v3 is not asked for anything here to which it could say no itself.
+        match self.client.is_subscriber(user, group).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Denial::NotAMember),
+            Err(error) => Err(Denial::Unavailable(error)),
+        }
     }
 
     /// The gateway has changed the group or its members, or begins to: from this moment nobody is answered from what was

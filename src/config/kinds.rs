@@ -141,6 +141,14 @@ pub(super) fn one_of<T: Copy + 'static>(names: &'static [(&'static str, T)]) -> 
     )
 }
 
+/// `true` or `false`.
+pub(super) fn yes_or_no() -> Kind<bool> {
+    Kind::new("must be true or false", |value| match value {
+        Value::Flag(flag) => Some(*flag),
+        other => trimmed(other)?.parse().ok(),
+    })
+}
+
 /// `""` means "not set".
 pub(super) fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
     let read = move |value: &Value| match value {

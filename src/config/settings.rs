@@ -11,7 +11,7 @@ use tracing::Level;
 use super::algorithm::Algorithm;
 use super::kinds::{
     Show, address, checked, duration, header_secret, list, one_of, optional, parsed, secret, size,
-    text, whole,
+    text, whole, yes_or_no,
 };
 use super::reader::Reader;
 use super::types::{
@@ -123,6 +123,8 @@ sections! {
     authorization: Authorization {
         /// The policy (members).
         mode: Mode = one_of(&[("members", Mode::Members), ("open", Mode::Open)]);
+        /// Whether every subscriber of a group may add others (no).
+        members_may_invite: bool = yes_or_no();
         /// How long an answer about membership is kept; zero keeps none (10 s).
         cache_ttl: Duration = duration(Duration::ZERO, HOUR);
         /// How many memberships are kept (1,000,000).

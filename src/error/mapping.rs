@@ -1,6 +1,7 @@
 //! What the inner rooms' errors mean to a client: the one place where they become codes.
 
 use super::{ApiError, Failure};
+use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
 use crate::history::ReadError;
@@ -95,6 +96,7 @@ impl From<channels::Error> for Failure {
             channels::Error::Deleted => ApiError::ChannelDeleted,
             channels::Error::NotFound => ApiError::ChannelNotFound,
             channels::Error::NotOwner => ApiError::NotOwner,
+            channels::Error::NotAMember => ApiError::NotAMember,
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
             channels::Error::Interrupted => ApiError::UpstreamUnavailable,
@@ -104,5 +106,18 @@ impl From<channels::Error> for Failure {
             }
         };
         code.into()
+    }
+}
+
+impl From<ImTokenError> for Failure {
+    fn from(error: ImTokenError) -> Self {
+        match error {
+            ImTokenError::Banned => ApiError::Forbidden.into(),
+            ImTokenError::Upstream(error) => error.into(),
+            ImTokenError::Store(error) => {
+                Self::from(ApiError::StoreUnavailable).because(error.to_string())
+            }
+            ImTokenError::Interrupted => ApiError::UpstreamUnavailable.into(),
+        }
     }
 }

@@ -217,7 +217,7 @@ impl ApiError {
             Self::TokenInvalid => ("访问令牌无效", "the access token is invalid"),
             Self::TokenExpired => ("访问令牌已过期", "the access token has expired"),
             Self::Forbidden => ("没有权限", "this is not allowed"),
-            Self::NotAMember => ("不是该群成员", "you are not a member of this group"),
+            Self::NotAMember => ("不是该群成员", "not a member of this group"),
             Self::Blocked => ("已被对方或该群屏蔽", "you have been blocked"),
             Self::ChannelBanned => ("频道已被封禁", "the channel is banned"),
             Self::SendBanned => ("已被禁止发言", "sending is banned"),

@@ -209,6 +209,15 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
+    /// A uid.
+    pub fn uid(&mut self, name: &str) -> Option<Uid> {
+        let uid = self.optional_uid(name)?;
+        if uid.is_none() {
+            self.report(name, Problem::Required);
+        }
+        uid
+    }
+
     /// A list of at least one uid, duplicates dropped; the limit counts what was sent.
     pub fn uids(&mut self, name: &str) -> Option<Vec<Uid>> {
         let raw = match self.take(name) {

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use super::json::MAX_NUMBER;
 use super::problems::Problems;
+use crate::config::Limits;
+use crate::domain::{Channel, ChannelId, ChannelType};
 use crate::error::Problem;
 
 /// The parameters of a query string, percent-decoded; `None` where the text is no UTF-8.
@@ -48,6 +51,44 @@ impl QueryFields {
             Some((_, Some(text))) if text.is_empty() => Some(None),
             Some((_, Some(text))) => Some(Some(text.clone())),
         }
+    }
+
+    /// `channelId` and a `channelType` that must be 2.
+    pub fn group(&mut self, limits: &Limits, problems: &mut Problems) -> Option<ChannelId> {
+        let id = self.channel_id(limits, problems);
+        self.channel_type(false, problems)?;
+        id
+    }
+
+    /// `channelId` and `channelType`, 1 or 2.
+    pub fn channel(&mut self, limits: &Limits, problems: &mut Problems) -> Option<Channel> {
+        let id = self.channel_id(limits, problems);
+        let channel_type = self.channel_type(true, problems);
+        Some(Channel::new(channel_type?, id?))
+    }
+
+    fn channel_id(&mut self, limits: &Limits, problems: &mut Problems) -> Option<ChannelId> {
+        let parsed = match self.text("channelId", problems)? {
+            None => Err(Problem::Required),
+            Some(text) => ChannelId::parse(&text, limits.id_bytes).map_err(Problem::Id),
+        };
+        parsed
+            .map_err(|problem| problems.add("channelId", problem))
+            .ok()
+    }
+
+    fn channel_type(&mut self, person: bool, problems: &mut Problems) -> Option<ChannelType> {
+        let number = self.number("channelType", 0, MAX_NUMBER, problems)?;
+        let parsed = match number.map(ChannelType::from_number) {
+            None => Err(Problem::Required),
+            Some(Some(channel_type)) if person || channel_type == ChannelType::Group => {
+                Ok(channel_type)
+            }
+            Some(_) => Err(Problem::ChannelType { person }),
+        };
+        parsed
+            .map_err(|problem| problems.add("channelType", problem))
+            .ok()
     }
 
     /// A parameter of decimal digits between `min` and `max`. The outer `None` means that a problem was reported.

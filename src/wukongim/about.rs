@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::client::{Client, on_node};
 use super::detect::{self, generation_of};
 use super::nodes::{Node, Nodes};
@@ -28,30 +26,6 @@ impl Client {
     pub async fn system_info(&self) -> Result<SystemInfo, Error> {
         let ask = || sum_of_all(Arc::clone(&self.transport), Arc::clone(&self.nodes));
         self.system.get(|_, age| age < HOLDS, ask).await
-    }
-
-    /// Registers `token` for (`uid`, `device_flag`). With `master` every live connection of that device is kicked.
-    pub async fn register_token(
-        &self,
-        uid: &Uid,
-        token: &str,
-        device_flag: u8,
-        master: bool,
-    ) -> Result<(), Error> {
-        #[derive(Serialize)]
-        struct Body<'a> {
-            uid: &'a str,
-            token: &'a str,
-            device_flag: u8,
-            device_level: u8,
-        }
-        let body = Body {
-            uid: uid.as_str(),
-            token,
-            device_flag,
-            device_level: u8::from(master),
-        };
-        self.act("user_token", "/user/token", &body).await
     }
 
     /// Whether the user is banned. v3 knows no such thing and bans nobody.

@@ -7,10 +7,12 @@ mod detect;
 mod error;
 mod groups;
 mod manager;
+mod members;
 mod nodes;
 mod page;
 mod shared;
 mod transport;
+mod users;
 mod v2;
 mod v3;
 

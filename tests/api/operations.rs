@@ -10,9 +10,8 @@ use tokio::sync::watch;
 use wukongim_gateway::embedded::{Embedded, Options};
 use wukongim_gateway::server::{Readiness, ops_router};
 
-use crate::channels::store_down::Breakable;
 use crate::support::app::{SECRET, own_loopback};
-use crate::support::{TestApp, V2, V3};
+use crate::support::{TestApp, V2, V3, database};
 
 /// The operations port of a gateway.
 pub struct Ops {
@@ -127,18 +126,38 @@ async fn one_node_of_two_is_enough() {
 
 #[tokio::test]
 async fn a_store_that_is_down_only_degrades() {
-    let breakable = Breakable::open().await;
-    let app = TestApp::builder()
-        .store(breakable.store.clone())
-        .start()
-        .await;
-    let ops = Ops::of(&app).await;
-    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
-    breakable.break_it().await;
-    let degraded = json!({"ready": true, "degraded": ["store"]});
-    assert_eq!(ops.ready().await, (200, degraded));
-    breakable.mend_it().await;
-    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+    for kind in database::kinds() {
+        let app = TestApp::builder().database(kind).await.start().await;
+        let ops = Ops::of(&app).await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        app.database().hide_tables().await;
+        let degraded = json!({"ready": true, "degraded": ["store"]});
+        assert_eq!(ops.ready().await, (200, degraded));
+        app.database().show_tables().await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_disk_is_full_degrades_although_it_can_be_read() {
+    for kind in database::kinds() {
+        let app = TestApp::builder().database(kind).await.start().await;
+        let ops = Ops::of(&app).await;
+        app.group("g", "alice", &["bob"]).await;
+        let alice = app.user("alice");
+        app.database().fill_disk().await;
+        let degraded = json!({"ready": true, "degraded": ["store"]});
+        assert_eq!(ops.ready().await, (200, degraded));
+        let refused = alice.create_group("new").await;
+        refused.fails(503, "store_unavailable");
+        let refused = alice.post_nothing("/token/revoke").await;
+        refused.fails(503, "store_unavailable");
+        alice.send_to_group("g", "hi").await.ok();
+        alice.post_nothing("/token").await.ok();
+        app.database().free_disk().await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        alice.create_group("new").await.ok();
+    }
 }
 
 #[tokio::test]

@@ -75,6 +75,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("auth.admin_permissions", "root"),
     ("auth.leeway", "0s"),
     ("authorization.mode", "open"),
+    ("authorization.members_may_invite", "true"),
     ("authorization.cache_ttl", "1s"),
     ("authorization.cache_members", "5"),
     ("wukongim.api_urls", "http://a:1,http://b:2"),

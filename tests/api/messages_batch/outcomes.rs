@@ -105,7 +105,7 @@ async fn entries_and_message_are_english_for_who_prefers_it() {
     let answer = answer.fails(403, "not_a_member");
     assert_eq!(answer.body["message"], "failed to send the batch");
     let entry = &answer.body["data"][0]["error"];
-    assert_eq!(entry["message"], "you are not a member of this group");
+    assert_eq!(entry["message"], "not a member of this group");
 }
 
 #[tokio::test]

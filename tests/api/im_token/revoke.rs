@@ -183,7 +183,7 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
         app.user("alice").post_nothing("/token/revoke").await.ok();
         let new = upstream_token(&app, "alice", 1);
         app.upstream.faults().release("registering");
-        assert_eq!(giving.await.unwrap(), new.as_str());
+        assert_eq!(giving.await.unwrap().as_str(), new);
         assert_ne!(new, old);
         assert_eq!(upstream_token(&app, "alice", 1), new);
     }

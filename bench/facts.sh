@@ -1,7 +1,7 @@
 # Part of bench/run: what is measured once. Sizes, starts, memory, idle connections, one real WuKongIM.
 
 # Before any request but the one that finds it healthy.
-idle_memory() {
+at_rest() {
     fact 'release binary, MB' "$(stat -c %s "$gateway" | awk '{ printf "%.1f", $1 / 1000000 }')"
     sleep 1
     fact 'memory after the start, MB' "$(rss_mb "${process[v2]}")"
@@ -25,6 +25,7 @@ idle() {
     fi
     start_gateway "idle-$count" "$port" "$fake_v3"
     local pid=$started
+    : >"$work/holder-$count.out"
     start "holder-$count" 1 "$rig" idle "127.0.0.1:$port" "$count"
     local holder=$started
     for tries in {1..300}; do
@@ -68,14 +69,18 @@ real_v2() {
     fact 'real v2, 64 connections, 50 channels: unconfirmed sends/s directly' "$(of direct 64 'int($4 / $5 * 1000000)')"
 }
 
-other_facts() {
-    printf 'facts\n' >&2
-    fact 'memory after these sends at 64 connections, v3, MB' "$(rss_mb "${process[v3]}")"
-    fact 'memory after these sends at 64 connections, v2, with all their clientMsgNo remembered, MB' "$(rss_mb "${process[v2]}")"
+# What needs gateways of its own.
+apart() {
+    printf 'start, idle connections%s\n' "${WUKONGIM_V2_URL:+, a real v2}" >&2
     fact 'start to first healthy answer, ms' "$(startup | awk '{ printf "%.0f", $1 / 1000 }')"
     idle 5000
     idle 10000
     if [[ -n ${WUKONGIM_V2_URL:-} ]]; then real_v2; fi
+}
+
+after_sends() {
+    fact 'memory after all sends at 64 connections, v3, MB' "$(rss_mb "${process[v3]}")"
+    fact 'memory after all sends at 64 connections, v2, with every clientMsgNo of it remembered, MB' "$(rss_mb "${process[v2]}")"
 }
 
 facts_table() {

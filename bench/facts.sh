@@ -47,9 +47,14 @@ real_v2() {
     start_gateway real $((base + 24)) "$url" ${WUKONGIM_V2_MANAGER_TOKEN:+"GATEWAY__WUKONGIM__MANAGER_TOKEN=$WUKONGIM_V2_MANAGER_TOKEN"}
     address[direct-real]=$url
     members=$(printf '"u%03d",' {0..63})
+    local token=() id
+    [[ -z ${WUKONGIM_V2_MANAGER_TOKEN:-} ]] || token=(-H "token: $WUKONGIM_V2_MANAGER_TOKEN")
     for group in {1..50}; do
-        curl -fsS -o /dev/null "http://$url/channel" ${WUKONGIM_V2_MANAGER_TOKEN:+-H "token: $WUKONGIM_V2_MANAGER_TOKEN"} \
-            -d "{\"channel_id\":\"$(printf 'bench-group%03d' "$group")\",\"channel_type\":2,\"subscribers\":[${members%,}]}"
+        id=$(printf 'bench-group%03d' "$group")
+        # There from an earlier run, mostly.
+        if curl -fsS "${token[@]}" "http://$url/cluster/channels/$id/2/subscribers" | grep u063 >/dev/null; then continue; fi
+        curl -fsS --retry 4 --retry-all-errors -o /dev/null "${token[@]}" "http://$url/channel" \
+            -d "{\"channel_id\":\"$id\",\"channel_type\":2,\"subscribers\":[${members%,}]}"
     done
     local through=$work/real.tsv
     : >"$through"

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 
-use crate::auth::{ImTokens, Verifier};
+use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
@@ -38,6 +38,7 @@ struct Shared {
     im_tokens: ImTokens,
     client: Arc<Client>,
     store: Arc<Store>,
+    authorization: Arc<Authorization>,
     messages: Arc<Messages>,
     history: History,
     channels: Channels,
@@ -53,13 +54,17 @@ pub enum BuildError {
     /// The HTTP client for WuKongIM.
     #[error("cannot set up the upstream client: {0}")]
     Client(String),
+    /// The keys for clients' tokens.
+    #[error(transparent)]
+    Verifier(#[from] VerifierError),
     /// Neither `im_token.secret` nor `auth.jwt_secret` is set.
     #[error("im_token.secret is needed where there is no auth.jwt_secret")]
     ImTokenSecret,
 }
 
 impl App {
-    /// Puts the rooms together. Nothing is called yet: the gateway starts while WuKongIM is down.
+    /// Puts the rooms together, on a runtime. WuKongIM is not called yet: the gateway starts while it is down. The keys of
+    /// `auth.jwks_url` are being fetched from here on.
     pub fn new(settings: Settings, store: Arc<Store>) -> Result<Self, BuildError> {
         Self::with_time(settings, store, &Time::running())
     }
@@ -72,10 +77,11 @@ impl App {
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let memory = Memory::new(settings.server.max_buffered, metrics.refusals("buffered"));
-        let client = Client::new(&settings.wukongim, metrics.clone())
-            .map(|client| Arc::new(client.counted_in(memory.clone())))
+        let client = Client::counted_in(&settings.wukongim, metrics.clone(), memory.clone())
+            .map(Arc::new)
             .map_err(|error| BuildError::Client(error.to_string()))?;
-        let im_tokens = ImTokens::new(&settings).ok_or(BuildError::ImTokenSecret)?;
+        let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());
+        let im_tokens = im_tokens.ok_or(BuildError::ImTokenSecret)?;
         let authorization = Arc::new(Authorization::new(
             client.clone(),
             store.clone(),
@@ -97,9 +103,11 @@ impl App {
         let rules = channels::Rules {
             group_members: settings.limits.group_members,
             open: settings.authorization.mode == config::Mode::Open,
+            members_may_invite: settings.authorization.members_may_invite,
         };
-        let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
-        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
+        let watch = authorization.clone();
+        let channels = Channels::new(client.clone(), store.clone(), watch, rules);
+        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
         Ok(Self(Arc::new(Shared {
@@ -108,6 +116,7 @@ impl App {
             im_tokens,
             client,
             store,
+            authorization,
             messages,
             history,
             channels,
@@ -128,7 +137,7 @@ impl App {
         &self.0.verifier
     }
 
-    /// Makes connect tokens.
+    /// Gives out and revokes connect tokens.
     pub fn im_tokens(&self) -> &ImTokens {
         &self.0.im_tokens
     }
@@ -143,8 +152,13 @@ impl App {
         &self.0.store
     }
 
+    /// Who may read and send.
+    pub fn authorization(&self) -> &Authorization {
+        &self.0.authorization
+    }
+
     /// Sending.
-    pub fn messages(&self) -> &Messages {
+    pub fn messages(&self) -> &Arc<Messages> {
         &self.0.messages
     }
 
@@ -196,6 +210,7 @@ fn authorization_rules(settings: &Settings) -> authorization::Rules {
         mode,
         cache_ttl,
         cache_members,
+        ..
     } = settings.authorization;
     let mode = match mode {
         config::Mode::Members => authorization::Mode::Members,

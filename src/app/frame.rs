@@ -4,7 +4,7 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use tokio::time::Instant;
 
 use super::App;
 use crate::error::{ApiError, Failure};
@@ -34,7 +35,6 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let metrics = app.metrics();
-    let in_flight = InFlight::new(metrics);
     let method = method_label(request.method());
     let endpoint = Endpoint::of(
         request
@@ -43,6 +43,7 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
             .map(MatchedPath::as_str),
     );
     let request_id = request_id(request.headers());
+    let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
     let scope = Arc::new(Scope::new(
@@ -67,13 +68,8 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     let failure = response.extensions_mut().remove::<Failure>();
     if let Some(failure) = &failure {
         let id = request_id.to_str().unwrap_or_default();
-        let headers = std::mem::take(response.headers_mut());
+        // `Allow` of a 405 is set outside of this layer, by the router.
         response = render(failure, lang, endpoint.failure, id);
-        if let Some(allow) = headers.get(http::header::ALLOW) {
-            response
-                .headers_mut()
-                .insert(http::header::ALLOW, allow.clone());
-        }
     }
     if let Some(remaining) = scope.remaining() {
         app.limits().tell(remaining, response.headers_mut());
@@ -90,11 +86,7 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
         .insert(X_REQUEST_ID, request_id.clone());
     let status = response.status();
     let duration = started.elapsed();
-    let labels = HttpLabels {
-        method,
-        route: endpoint.route,
-        status: status.as_u16(),
-    };
+    let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
     log(&labels, status, duration, &request_id, failure.as_ref());
     response
@@ -133,7 +125,7 @@ async fn work(
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
     let work = with_request(request_id, scope.held.clone(), work);
-    match tokio::time::timeout_at(scope.deadline.into(), work).await {
+    match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")
@@ -228,19 +220,51 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Counts a request for as long as it is worked on, hung-up clients included.
+/// A request for as long as it is worked on. Dropped without an answer, which is what becomes of one whose client hangs up, it
+/// writes the request's line itself.
 struct InFlight<'a> {
     metrics: &'a Metrics,
+    labels: HttpLabels,
+    started: Instant,
+    request_id: HeaderValue,
+    answered: bool,
     /// How many others were worked on when it came.
     others: usize,
 }
 
+/// What a request counts as whose client was gone before the answer.
+const HUNG_UP: u16 = 499;
+
 impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
+    fn new(
+        metrics: &'a Metrics,
+        method: &'static str,
+        route: &'static str,
+        started: Instant,
+        request_id: &HeaderValue,
+    ) -> Self {
         let others = metrics.in_flight.inc();
+        let labels = HttpLabels {
+            method,
+            route,
+            status: HUNG_UP,
+        };
         Self {
             metrics,
+            labels,
+            started,
+            request_id: request_id.clone(),
+            answered: false,
             others: usize::try_from(others).unwrap_or(0),
+        }
+    }
+
+    /// It is over, with this status.
+    fn answered_with(mut self, status: u16) -> HttpLabels {
+        self.answered = true;
+        HttpLabels {
+            status,
+            ..self.labels.clone()
         }
     }
 }
@@ -248,5 +272,21 @@ impl<'a> InFlight<'a> {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.metrics.in_flight.dec();
+        if self.answered {
+            return;
+        }
+        let duration = self.started.elapsed();
+        self.metrics
+            .request_answered(&self.labels, duration.as_secs_f64());
+        tracing::warn!(
+            request.id = self.request_id.to_str().unwrap_or_default(),
+            http.method = self.labels.method,
+            http.route = self.labels.route,
+            http.status = self.labels.status,
+            duration_ms = duration.as_secs_f64() * 1000.0,
+            error.code = "client_closed_request",
+            error.cause = "the connection closed before the answer",
+            "request"
+        );
     }
 }

@@ -9,24 +9,26 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
 
-use super::{Caller, TokenError};
+use super::{Begun, Caller, TokenError};
 use crate::app::App;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
-use crate::limits::Cost;
+use crate::limits::{Cost, Refused};
 
 /// Verifies the bearer token, charges its user, and leaves the [`Caller`] in the request's extensions; refuses everybody else.
 pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let (headers, extensions) = (request.headers(), request.extensions());
-    let outcome = match identify(&app, headers) {
+    let outcome = match identify(&app, headers, extensions).await {
         Ok(caller) => charge_caller(&app, extensions, &caller).map(|()| caller),
-        Err(error) => Err(charge_stranger(
-            &app,
-            headers,
-            extensions,
-            error,
-            Failure::from(error),
-        )),
+        Err(stranger) => {
+            let failure = match stranger {
+                Stranger::Failed(error) => error.into(),
+                Stranger::Unchecked(refused) => refused.into(),
+            };
+            Err(charge_stranger(
+                &app, headers, extensions, stranger, failure,
+            ))
+        }
     };
     match outcome {
         Ok(caller) => {
@@ -40,22 +42,41 @@ pub async fn authenticate(State(app): State<App>, mut request: Request, next: Ne
 /// 404 for a path that is none; the address pays for it unless a user comes with it.
 pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
     let not_found = Failure::from(ApiError::NotFound);
-    match identify(&app, &request.headers) {
-        Ok(caller) => charge_caller(&app, &request.extensions, &caller)
+    let (headers, extensions) = (&request.headers, &request.extensions);
+    match identify(&app, headers, extensions).await {
+        Ok(caller) => charge_caller(&app, extensions, &caller)
             .err()
             .unwrap_or(not_found),
-        Err(error) => charge_stranger(
-            &app,
-            &request.headers,
-            &request.extensions,
-            error,
-            not_found,
-        ),
+        Err(stranger) => charge_stranger(&app, headers, extensions, stranger, not_found),
     }
 }
 
-fn identify(app: &App, headers: &HeaderMap) -> Result<Caller, TokenError> {
-    bearer(headers).and_then(|token| app.verifier().verify(token))
+/// Somebody without a good token.
+#[derive(Clone, Copy)]
+enum Stranger {
+    /// His token lets nobody in, or there is none.
+    Failed(TokenError),
+    /// His address has nothing left, nor is there a check left for its like: the signature was not looked at.
+    Unchecked(Refused),
+}
+
+async fn identify(
+    app: &App,
+    headers: &HeaderMap,
+    extensions: &Extensions,
+) -> Result<Caller, Stranger> {
+    let begun = bearer(headers).and_then(|token| app.verifier().begin(token));
+    match begun.map_err(Stranger::Failed)? {
+        Begun::Known(caller) => Ok(caller),
+        Begun::Unverified(token) => {
+            let address = app.limits().address(extensions.get().copied(), headers);
+            app.limits()
+                .may_check_signature(address)
+                .map_err(Stranger::Unchecked)?;
+            let caller = app.verifier().finish(token).await;
+            caller.map_err(Stranger::Failed)
+        }
+    }
 }
 
 fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {
@@ -74,12 +95,14 @@ fn charge_stranger(
     app: &App,
     headers: &HeaderMap,
     extensions: &Extensions,
-    error: TokenError,
+    stranger: Stranger,
     failure: Failure,
 ) -> Failure {
-    // A good user who is late.
-    if error == TokenError::Expired {
-        return failure;
+    match stranger {
+        // A good user who is late, or may be one.
+        Stranger::Failed(TokenError::Expired | TokenError::KeysUnavailable) => return failure,
+        Stranger::Unchecked(refused) => return refused.into(),
+        Stranger::Failed(TokenError::Missing | TokenError::Invalid(_)) => {}
     }
     let address = app.limits().address(extensions.get().copied(), headers);
     match app.limits().charge_address(address) {
@@ -109,6 +132,7 @@ impl From<TokenError> for Failure {
         match error {
             TokenError::Missing => ApiError::TokenMissing.into(),
             TokenError::Expired => ApiError::TokenExpired.into(),
+            TokenError::KeysUnavailable => ApiError::KeysUnavailable.into(),
             TokenError::Invalid(what) => Self::from(ApiError::TokenInvalid).because(what),
         }
     }

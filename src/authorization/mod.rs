@@ -17,6 +17,8 @@
 //! asked for. What is left there is no matter of permission: v2 would silently drop what is sent to a banned or disbanded
 //! group, and would store what is sent to a group that never was.
 
+mod audit;
+pub mod callback;
 mod denial;
 mod facts;
 mod fingerprints;
@@ -26,6 +28,7 @@ mod tombstones;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use audit::Audit;
 pub use denial::Denial;
 
 use crate::domain::{Channel, ChannelId, Uid};
@@ -93,19 +96,37 @@ impl Authorization {
     }
 
     /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
-    /// see [`Denial::of_send_refusal`].
-    pub async fn may_send(&self, sender: &Uid, channel: &Channel) -> Result<(), Denial> {
+    /// see [`Denial::of_send_refusal`]. The generation by whose rules it was decided: what was left to v3 must not go to v2.
+    pub async fn may_send(&self, sender: &Uid, channel: &Channel) -> Result<Generation, Denial> {
         self.may(Action::Send, sender, channel).await
     }
 
-    /// Whether `reader` may read `channel`; what v3 says to the reading itself, [`Self::explain_read_refusal`] explains.
-    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<(), Denial> {
+    /// Whether `reader` may read `channel`, and by whose rules, as in [`Self::may_send`]; what v3 says to the reading itself,
+    /// [`Self::explain_read_refusal`] explains.
+    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<Generation, Denial> {
         self.may(Action::Read, reader, channel).await
     }
 
+    /// Whether `user` may see what the gateway itself knows of the group: its subscribers may.
+    pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        let channel = Channel::Group(group.clone());
+        self.may(Action::Read, user, &channel).await?;
+        if self.mode == Mode::Open || self.generation().await? == Generation::V2 {
+            return Ok(());
+        }
+        // v3 is not asked for anything here to which it could say no itself.
+        match self.client.is_subscriber(user, group).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Denial::NotAMember),
+            Err(error) => Err(Denial::Unavailable(error)),
+        }
+    }
+
     /// The gateway has changed the group or its members, or begins to: from this moment nobody is answered from what was
-    /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included.
+    /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included, and
+    /// where the store may have marked the group as deleted without having said so.
     pub fn group_changed(&self, group: &ChannelId) {
+        self.tombstones.doubt(group);
         self.facts.changed(&Question::Members(group.clone()));
         self.facts.changed(&Question::State(group.clone()));
     }
@@ -135,19 +156,30 @@ impl Authorization {
         })
     }
 
-    async fn may(&self, action: Action, user: &Uid, channel: &Channel) -> Result<(), Denial> {
+    async fn may(
+        &self,
+        action: Action,
+        user: &Uid,
+        channel: &Channel,
+    ) -> Result<Generation, Denial> {
         let group = match channel {
-            Channel::Person(peer) => return self.may_with(action, user, peer).await,
+            Channel::Person(peer) => {
+                let generation = self.generation().await?;
+                self.may_with(generation, action, user, peer).await?;
+                return Ok(generation);
+            }
             Channel::Group(group) => group,
         };
         // Neither WuKongIM nor the store is troubled with what is known to be gone.
         if self.tombstones.has(group) {
             return Err(Denial::ChannelNotFound);
         }
-        let (deleted, allowed) = tokio::join!(
-            self.tombstones.is_deleted(group),
-            self.may_in(action, user, group)
-        );
+        let allowed = async {
+            let generation = self.generation().await?;
+            self.may_in(generation, action, user, group).await?;
+            Ok(generation)
+        };
+        let (deleted, allowed) = tokio::join!(self.tombstones.is_deleted(group), allowed);
         // The tombstone counts first: it holds whatever WuKongIM says, and while it says nothing.
         if deleted {
             return Err(Denial::ChannelNotFound);
@@ -155,8 +187,14 @@ impl Authorization {
         allowed
     }
 
-    async fn may_in(&self, action: Action, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
-        match (self.generation().await?, self.mode) {
+    async fn may_in(
+        &self,
+        generation: Generation,
+        action: Action,
+        user: &Uid,
+        group: &ChannelId,
+    ) -> Result<(), Denial> {
+        match (generation, self.mode) {
             (Generation::V3, _) => Ok(()),
             (Generation::V2, Mode::Open) => {
                 let facts = self.facts(Question::State(group.clone())).await;
@@ -181,8 +219,14 @@ impl Authorization {
         }
     }
 
-    async fn may_with(&self, action: Action, user: &Uid, peer: &Uid) -> Result<(), Denial> {
-        if self.mode == Mode::Open || self.generation().await? == Generation::V3 {
+    async fn may_with(
+        &self,
+        generation: Generation,
+        action: Action,
+        user: &Uid,
+        peer: &Uid,
+    ) -> Result<(), Denial> {
+        if self.mode == Mode::Open || generation == Generation::V3 {
             return Ok(());
         }
         let (banned, facts) = match action {

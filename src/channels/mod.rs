@@ -22,6 +22,16 @@
 //! | after the mark, any step upstream | Deleting | members and group, partly gone | empties and disbands, → Deleted | deleted |
 //! | before noting Deleted | Deleting | gone | empties and disbands again, → Deleted | deleted |
 //!
+//! | who may | owner | manager | subscriber | admin; everybody in mode `open` |
+//! |---|---|---|---|---|
+//! | add subscribers | yes | yes | with `members_may_invite` | yes |
+//! | remove subscribers (the owner never) | yes | all but other managers | himself | yes |
+//! | name and dismiss managers, hand over, delete | yes | – | – | yes |
+//!
+//! A manager who is removed from the group, or leaves it, loses the role before that; the former owner gets it when he hands over, so
+//! that his repeat of a call whose answer was lost finds him in his new place. A group that lies upstream and has no record, or only
+//! somebody's claim that came to nothing, is nobody's: admins manage it, and handing it to a subscriber adopts it.
+//!
 //! Where WuKongIM says that another channel with an equal hash lies under an id (v2: occupied, but not by this id), nothing is ever
 //! written there, since it would change that other channel: create answers `Exists`, to the owner of a lost group too, member
 //! changes `NotFound`, and delete spends the id in the store alone.
@@ -33,17 +43,21 @@
 mod create;
 mod delete;
 mod members;
+mod roles;
 mod turns;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use crate::domain::{ChannelId, ChannelType, Uid};
+use crate::authorization::Audit;
+use crate::authorization::callback::Action;
+use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
-use crate::wukongim::{self, Client, MemberList, Rejection};
+use crate::wukongim::{self, Client, MemberList};
 
 use turns::Turns;
 
@@ -76,6 +90,8 @@ pub struct Rules {
     pub group_members: usize,
     /// `authorization.mode = "open"`: everybody manages every group. Owning stays what it is.
     pub open: bool,
+    /// Whether every subscriber may add others.
+    pub members_may_invite: bool,
 }
 
 /// Why a channel was not changed.
@@ -90,9 +106,12 @@ pub enum Error {
     /// There is no such channel, or there is none any more.
     #[error("channel not found")]
     NotFound,
-    /// Neither its owner nor an admin.
+    /// Neither its owner, nor a manager where those may, nor an admin.
     #[error("not the channel's owner")]
     NotOwner,
+    /// Whom it is to be handed over to is no subscriber.
+    #[error("not a subscriber")]
+    NotAMember,
     /// It would have more members than allowed. Nobody was added.
     #[error("channel is full")]
     Full,
@@ -148,10 +167,15 @@ impl Channels {
         name: Option<String>,
         avatar: Option<String>,
     ) -> Result<ChannelRecord, Error> {
-        self.run(actor, id, move |groups, who, id| async move {
-            let fields = create::Fields { name, avatar };
-            groups.create(&who.uid, &id, &fields).await
-        })
+        self.run(
+            actor,
+            Action::ChannelCreate,
+            id,
+            move |groups, who, id| async move {
+                let fields = create::Fields { name, avatar };
+                groups.create(&who.uid, &id, &fields).await
+            },
+        )
         .await
     }
 
@@ -161,9 +185,12 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`] for what is unknown or deleted already, [`Error::NotOwner`].
     pub async fn delete(&self, actor: Actor<'_>, id: &ChannelId) -> Result<(), Error> {
-        self.run(actor, id, |groups, who, id| async move {
-            groups.delete(&who, &id).await
-        })
+        self.run(
+            actor,
+            Action::ChannelDelete,
+            id,
+            |groups, who, id| async move { groups.delete(&who, &id).await },
+        )
         .await
     }
 
@@ -176,14 +203,18 @@ impl Channels {
     /// [`Error::NotFound`] (never made by accident), [`Error::NotOwner`], [`Error::Full`].
     pub async fn add(&self, actor: Actor<'_>, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
         let uids = uids.to_vec();
-        self.run(actor, id, move |groups, who, id| async move {
-            groups.add(&who, &id, &uids).await
-        })
+        self.run(
+            actor,
+            Action::SubscriberAdd,
+            id,
+            move |groups, who, id| async move { groups.add(&who, &id, &uids).await },
+        )
         .await
     }
 
-    /// Removes subscribers; `uids` are distinct. For the owner, an admin, and everybody for exactly himself. How many were subscribers,
-    /// or, on v3 without its manager port, how many were asked for.
+    /// Removes subscribers; `uids` are distinct. For the owner, an admin, managers where none of them is another manager, and everybody
+    /// for exactly himself. Managers among them lose their role. How many were subscribers, or, on v3 without its manager port, how
+    /// many were asked for.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::OwnerCannotLeave`], whoever asks.
@@ -194,15 +225,26 @@ impl Channels {
         uids: &[Uid],
     ) -> Result<u64, Error> {
         let uids = uids.to_vec();
-        self.run(actor, id, move |groups, who, id| async move {
-            groups.remove(&who, &id, &uids).await
-        })
+        self.run(
+            actor,
+            Action::SubscriberRemove,
+            id,
+            move |groups, who, id| async move { groups.remove(&who, &id, &uids).await },
+        )
         .await
     }
 
     /// Runs `work` when it is this channel's turn, in a task that outlives the caller. Who hangs up while he waits for his turn has
     /// asked for nothing, so the tasks that nobody waits for are at most one a channel.
-    async fn run<T, W, F>(&self, actor: Actor<'_>, id: &ChannelId, work: W) -> Result<T, Error>
+    ///
+    /// Where an admin's right alone let `work` change somebody else's group, the audit gets its line.
+    async fn run<T, W, F>(
+        &self,
+        actor: Actor<'_>,
+        action: Action,
+        id: &ChannelId,
+        work: W,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(Arc<Groups>, Who, ChannelId) -> F,
@@ -212,11 +254,16 @@ impl Channels {
         let who = Who {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,
+            uses_it: Arc::default(),
         };
+        let channel = Channel::Group(id.clone());
+        let uses_it = Arc::clone(&who.uses_it);
+        let mut audit = Audit::new(actor.uid, None, action, &channel, uses_it);
         let work = work(self.groups.clone(), who, id.clone());
         let task = async move {
             let result = work.await;
             drop(turn);
+            audit.ended(&result);
             result
         };
         let task = task.in_current_span();
@@ -239,6 +286,8 @@ impl Channels {
 struct Who {
     uid: Uid,
     is_admin: bool,
+    /// Whether his being one is what let him do it.
+    uses_it: Arc<AtomicBool>,
 }
 
 /// What the operations share.
@@ -253,15 +302,15 @@ struct Groups {
 enum Known {
     /// The store's: live.
     Owned(ChannelRecord),
-    /// Upstream's alone: nobody's, so an admin's.
-    Unowned,
+    /// Upstream's alone: nobody's, so an admin's. With the record of somebody who claimed the id for a group of his own, and failed.
+    Unowned(Option<ChannelRecord>),
 }
 
 impl Known {
     fn record(&self) -> Option<&ChannelRecord> {
         match self {
             Self::Owned(record) => Some(record),
-            Self::Unowned => None,
+            Self::Unowned(_) => None,
         }
     }
 }
@@ -280,7 +329,30 @@ enum Claimed {
 impl Groups {
     /// Whether `who` manages the group with this record; without one it is nobody's.
     fn manages(&self, who: &Who, record: Option<&ChannelRecord>) -> bool {
-        self.rules.open || who.is_admin || record.is_some_and(|record| record.is_owned_by(&who.uid))
+        let owns = record.is_some_and(|record| record.is_owned_by(&who.uid));
+        if who.is_admin && !owns {
+            who.uses_it.store(true, Ordering::SeqCst);
+        }
+        self.rules.open || who.is_admin || owns
+    }
+
+    /// Whether `who` may do `action` to `uids` in the group with this record: by his role, or because he manages it.
+    async fn may(
+        &self,
+        who: &Who,
+        action: Action,
+        id: &ChannelId,
+        record: Option<&ChannelRecord>,
+        uids: &[Uid],
+    ) -> Result<(), Error> {
+        if Self::has_role(who, action, record, uids) || self.manages(who, record) {
+            return Ok(());
+        }
+        let may_invite = self.rules.members_may_invite
+            && action == Action::SubscriberAdd
+            && record.is_some()
+            && self.client.is_subscriber(&who.uid, id).await?;
+        may_invite.then_some(()).ok_or(Error::NotOwner)
     }
 
     /// Whether the group is upstream under exactly this id, and not disbanded.
@@ -294,16 +366,18 @@ impl Groups {
     /// A claim whose create has not finished is no group for anybody, not for an admin either: a member he added would make the
     /// claimer's own group look foreign to its create.
     async fn known(&self, id: &ChannelId) -> Result<Known, Error> {
-        let is_nobodys = match self.store.channel(id).await? {
-            None => true,
+        let claim = match self.store.channel(id).await? {
+            None => None,
             Some(record) => match record.state {
                 ChannelStage::Live => return Ok(Known::Owned(record)),
-                ChannelStage::Creating => self.claimed(&record).await? == Claimed::Foreign,
-                ChannelStage::Deleting | ChannelStage::Deleted => false,
+                ChannelStage::Creating if self.claimed(&record).await? == Claimed::Foreign => {
+                    Some(record)
+                }
+                _ => return Err(Error::NotFound),
             },
         };
-        if is_nobodys && self.is_upstream(id).await? {
-            Ok(Known::Unowned)
+        if self.is_upstream(id).await? {
+            Ok(Known::Unowned(claim))
         } else {
             Err(Error::NotFound)
         }
@@ -330,7 +404,7 @@ impl Groups {
             // v2 writes record and member one after the other: either may be missing after a crash of the node.
             Some([only]) if only == owner.as_str() => state.exists,
             Some([]) if state.exists => false,
-            None if self.reads(owner, id).await? => true,
+            None if self.client.may_read_group(owner, id).await? => true,
             Some(_) | None => return Ok(Claimed::Foreign),
         };
         Ok(if is_written {
@@ -338,28 +412,6 @@ impl Groups {
         } else {
             Claimed::Unwritten
         })
-    }
-
-    /// Whether v3 lets `uid` read the group: only members may.
-    async fn reads(&self, uid: &Uid, id: &ChannelId) -> Result<bool, Error> {
-        const ONE_MESSAGE: usize = 2 * 1024 * 1024;
-        let channel = crate::domain::Channel::Group(id.clone());
-        let page = self
-            .client
-            .page(uid, &channel, wukongim::Window::Newest, 1, ONE_MESSAGE)
-            .await;
-        match page {
-            // A member of an empty group is told that there is no channel (seen on a running server).
-            Ok(_)
-            | Err(
-                wukongim::Error::TooLarge { .. }
-                | wukongim::Error::Rejected(Rejection::ChannelNotFound),
-            ) => Ok(true),
-            Err(wukongim::Error::Rejected(
-                Rejection::MembershipRequired | Rejection::Disbanded,
-            )) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Tells the watch before and, when the answer is dropped, after a change of members.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::HeaderValue;
 use secrecy::SecretString;
 
 use super::layers::Value;
@@ -78,6 +79,18 @@ pub(super) fn text() -> Kind<String> {
 pub(super) fn secret() -> Kind<SecretString> {
     Kind::new("must be text and not empty", |value| match value {
         Value::Text(text) if !text.is_empty() => Some(SecretString::from(text.as_str())),
+        _ => None,
+    })
+    .shown(Show::Secret)
+}
+
+/// A secret that is sent as a header.
+pub(super) fn header_secret() -> Kind<SecretString> {
+    let allowed = "must be text without control characters and not empty: it is sent as a header";
+    Kind::new(allowed, |value| match value {
+        Value::Text(text) if !text.is_empty() && HeaderValue::from_str(text).is_ok() => {
+            Some(SecretString::from(text.as_str()))
+        }
         _ => None,
     })
     .shown(Show::Secret)

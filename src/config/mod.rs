@@ -3,6 +3,7 @@
 //! The only room that reads the environment. `config/default.toml` is the manual; a key's name, type and bounds stand in
 //! `settings.rs`.
 
+mod algorithm;
 mod checks;
 mod describe;
 mod kinds;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+pub use algorithm::Algorithm;
 pub use describe::describe;
 pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};
@@ -29,8 +31,8 @@ pub use settings::{
     Auth, Authorization, Cors, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
 };
 pub use types::{
-    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,
-    StoreUrl,
+    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, JwksUrl, LogFormat,
+    Mode, StoreUrl,
 };
 
 use layers::{Entry, Layer, Value};

@@ -190,6 +190,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// What relative paths begin from.
+    pub(super) fn cwd(&self) -> &'a Path {
+        self.cwd
+    }
+
     fn is_sound(&self, key: &str) -> bool {
         !self.failed.contains(&key)
     }

@@ -139,10 +139,9 @@ impl FromStr for HttpUrl {
             let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
             plain && matches!(url.scheme(), "http" | "https") && url.has_host()
         };
-        // `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
-        let rest = text.split_once("://").map(|(_, rest)| rest);
-        let usual = rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\');
-        let url = Url::parse(text).ok().filter(|url| usual && bare(url));
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| is_usual(text) && bare(url));
         url.map(Self).ok_or_else(|| {
             Expected(
                 "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\""
@@ -156,6 +155,47 @@ impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", without_user_info(self.0.as_str()))
     }
+}
+
+/// Where a JSON Web Key Set is: http or https, with any path and query. User and password in it are not shown by `Debug`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JwksUrl(Url);
+
+impl JwksUrl {
+    /// The address, with user and password if it has any: not for logs.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for JwksUrl {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let url = is_usual(text).then(|| Url::parse(text).ok()).flatten();
+        let url = url.filter(|url| {
+            let plain = url.has_host() && url.fragment().is_none();
+            plain && matches!(url.scheme(), "http" | "https")
+        });
+        url.map(Self).ok_or_else(|| {
+            Expected(
+                "must be an http or https address, such as \"https://id.example.com/.well-known/jwks.json\""
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for JwksUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", without_user_info(self.0.as_str()))
+    }
+}
+
+/// `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
+fn is_usual(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\')
 }
 
 /// `http://user:password@host` → `http://[redacted]@host`; works on anything that looks like an address.
@@ -203,6 +243,8 @@ pub enum StoreUrl {
     SqliteMemory,
     /// `sqlite://path`: a file, relative to the working directory unless it starts with `/`.
     Sqlite(PathBuf),
+    /// `postgres://user:password@host/database`, to the letter. Serves any number of replicas.
+    Postgres(String),
 }
 
 impl FromStr for StoreUrl {
@@ -212,17 +254,51 @@ impl FromStr for StoreUrl {
         if text == "sqlite::memory:" {
             return Ok(Self::SqliteMemory);
         }
-        let what = if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            "PostgreSQL is not supported by this version: must be sqlite://path or sqlite::memory:"
-        } else {
-            "must be sqlite://path, without parameters, or sqlite::memory:"
-        };
+        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            return if is_postgres_url(text) {
+                Ok(Self::Postgres(text.to_owned()))
+            } else {
+                let parameters = POSTGRES_PARAMETERS.join(", ");
+                Err(Expected(format!(
+                    "must be postgres://user:password@host:port/database, without parameters other than {parameters}"
+                )))
+            };
+        }
         text.strip_prefix("sqlite://")
             .filter(|path| !path.is_empty() && !path.ends_with('/'))
             .filter(|path| !path.contains(['?', '#', '%', '\0']) && *path != ":memory:")
             .map(|path| Self::Sqlite(PathBuf::from(path)))
-            .ok_or_else(|| Expected(what.to_owned()))
+            .ok_or_else(|| {
+                let what = "must be sqlite://path, without parameters, sqlite::memory:, or postgres://user:password@host/database";
+                Expected(what.to_owned())
+            })
     }
+}
+
+/// What may follow the `?`. The driver would write any other one to the log, whatever it holds.
+const POSTGRES_PARAMETERS: [&str; 8] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "statement-cache-capacity",
+    "options",
+    "host",
+];
+
+/// User, host and database must be there: the driver would take missing ones from the environment.
+fn is_postgres_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let is_known = |key: &str| {
+            POSTGRES_PARAMETERS.contains(&key) || key.starts_with("options[") && key.ends_with(']')
+        };
+        url.has_host()
+            && !url.username().is_empty()
+            && url.path().len() > 1
+            && url.fragment().is_none()
+            && url.query_pairs().all(|(key, _)| is_known(&key))
+    })
 }
 
 impl fmt::Debug for StoreUrl {
@@ -290,6 +366,28 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_fetched_from_a_whole_address() {
+        for good in [
+            "https://id.example.com/.well-known/jwks.json",
+            "http://u:hunter2@127.0.0.1:9/keys?tenant=1",
+            "http://h",
+        ] {
+            let url: JwksUrl = good.parse().unwrap();
+            assert!(!format!("{url:?}").contains("hunter2"), "{url:?}");
+        }
+        for bad in [
+            "",
+            "id.example.com/keys",
+            "file:///keys",
+            "ftp://h/k",
+            "https:/h/k",
+            "https://h/k#f",
+        ] {
+            assert!(bad.parse::<JwksUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn debug_hides_user_and_password() {
         let url: HttpUrl = "http://root:hunter2@h:1".parse().unwrap();
         assert_eq!(format!("{url:?}"), "\"http://[redacted]@h:1/\"");
@@ -302,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_sqlite() {
+    fn a_store_is_sqlite_or_postgresql() {
         let store = |text: &str| text.parse::<StoreUrl>();
         assert_eq!(store("sqlite::memory:"), Ok(StoreUrl::SqliteMemory));
         assert_eq!(
@@ -323,11 +421,28 @@ mod tests {
         ] {
             assert!(store(bad).is_err(), "{bad}");
         }
-        let said = store("postgres://u:hunter2@h/db").unwrap_err().to_string();
-        assert!(
-            said.starts_with("PostgreSQL is not supported") && !said.contains("hunter2"),
-            "{said}"
-        );
+        for good in [
+            "postgres://u:hunter2@h/db",
+            "postgresql://u@[::1]:5433/db?sslmode=verify-full&sslrootcert=/ca.pem",
+            "postgres://u:p%40@localhost/db?host=/run/postgresql&options[search_path]=im",
+        ] {
+            assert_eq!(store(good), Ok(StoreUrl::Postgres(good.into())));
+        }
+        for bad in [
+            "postgres:",
+            "postgres://h/db",
+            "postgres://u@h",
+            "postgres://u@h/",
+            "postgres:///db",
+            "postgres://u:hunter2@h/db?pasword=hunter2",
+            "postgres://u:hunter2@h:port/db",
+        ] {
+            let said = store(bad).unwrap_err().to_string();
+            assert!(
+                said.starts_with("must be postgres://") && !said.contains("hunter2"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl std::fmt::Debug for Payload {
 }
 
 /// A stored message, already checked to belong to the channel it was asked from.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Message {
     /// WuKongIM's id.
     pub id: MessageId,
@@ -123,6 +123,20 @@ impl Message {
     }
 }
 
+/// Without the payload, which no log may show.
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Message")
+            .field("id", &self.id)
+            .field("seq", &self.seq)
+            .field("from_uid", &self.from_uid)
+            .field("client_msg_no", &self.client_msg_no)
+            .field("timestamp_ms", &self.timestamp_ms)
+            .field("payload", &format_args!("{} bytes", self.payload_bytes()))
+            .finish()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +155,21 @@ mod tests {
             );
         }
         assert_eq!(Payload::parse("", 100), Err(PayloadProblem::Empty));
+    }
+
+    #[test]
+    fn no_payload_is_ever_printed() {
+        let payload = Payload::parse("c2VjcmV0", 100).unwrap();
+        let message = Message {
+            id: MessageId(1),
+            seq: 1,
+            from_uid: "a".into(),
+            client_msg_no: "n".into(),
+            timestamp_ms: 0,
+            payload: Bytes::from_static(b"c2VjcmV0"),
+        };
+        let printed = format!("{payload:?} {message:?}");
+        assert!(!printed.contains("c2VjcmV0"), "{printed}");
     }
 
     #[test]

@@ -103,6 +103,8 @@ pub enum ApiError {
     Overloaded,
     /// The store cannot be asked.
     StoreUnavailable,
+    /// The issuer's keys cannot be had, and the token may be good.
+    KeysUnavailable,
     /// WuKongIM did not answer in time.
     UpstreamTimeout,
     /// Sent, but not seen stored in time.
@@ -113,7 +115,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// All of them, in the order of docs/ERRORS.md.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::InvalidRequest,
         Self::TokenMissing,
         Self::TokenInvalid,
@@ -142,6 +144,7 @@ impl ApiError {
         Self::UpstreamUnavailable,
         Self::Overloaded,
         Self::StoreUnavailable,
+        Self::KeysUnavailable,
         Self::UpstreamTimeout,
         Self::MessageUnconfirmed,
         Self::PartialFailure,
@@ -174,9 +177,10 @@ impl ApiError {
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamError => StatusCode::BAD_GATEWAY,
-            Self::UpstreamUnavailable | Self::Overloaded | Self::StoreUnavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::UpstreamUnavailable
+            | Self::Overloaded
+            | Self::StoreUnavailable
+            | Self::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout | Self::MessageUnconfirmed => StatusCode::GATEWAY_TIMEOUT,
             Self::PartialFailure => StatusCode::MULTI_STATUS,
         }
@@ -213,6 +217,7 @@ impl ApiError {
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::Overloaded => "overloaded",
             Self::StoreUnavailable => "store_unavailable",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::MessageUnconfirmed => "message_unconfirmed",
             Self::PartialFailure => "partial_failure",
@@ -228,7 +233,7 @@ impl ApiError {
             Self::TokenInvalid => ("访问令牌无效", "the access token is invalid"),
             Self::TokenExpired => ("访问令牌已过期", "the access token has expired"),
             Self::Forbidden => ("没有权限", "this is not allowed"),
-            Self::NotAMember => ("不是该群成员", "you are not a member of this group"),
+            Self::NotAMember => ("不是该群成员", "not a member of this group"),
             Self::Blocked => ("已被对方或该群屏蔽", "you have been blocked"),
             Self::ChannelBanned => ("频道已被封禁", "the channel is banned"),
             Self::SendBanned => ("已被禁止发言", "sending is banned"),
@@ -254,6 +259,7 @@ impl ApiError {
             | Self::UpstreamUnavailable
             | Self::Overloaded
             | Self::StoreUnavailable
+            | Self::KeysUnavailable
             | Self::UpstreamTimeout
             | Self::MessageUnconfirmed => ("服务内部错误", "internal service error"),
             Self::PartialFailure => ("批量发送消息失败", "failed to send the batch"),
@@ -263,7 +269,11 @@ impl ApiError {
 
     /// Seconds for `Retry-After`, on answers that say "not now"; [`Failure::retry_after_s`] counts for more.
     pub fn retry_after_s(self) -> Option<u32> {
-        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+        match self {
+            // No sooner are the keys asked for again.
+            Self::KeysUnavailable => Some(10),
+            _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
     }
 }
 

@@ -2,10 +2,13 @@
 //! all bad fields told at once. Where a call costs what is in it, its user is charged here.
 
 mod fields;
+mod json;
+mod problems;
+mod query;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -14,6 +17,7 @@ use http::Extensions;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -22,7 +26,10 @@ use crate::error::{ApiError, Failure, FieldProblem, Problem};
 use crate::limits::{Allowance, Cost, Refused};
 use crate::memory::Share;
 
-pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
+pub use fields::Fields;
+pub use json::{MAX_NUMBER, entries};
+pub use problems::Problems;
+pub use query::QueryFields;
 
 /// What the outermost layer, authentication and the extractors know about one request together.
 #[derive(Debug)]
@@ -84,6 +91,22 @@ fn charge<T>(
     let cost = request.as_ref().map_or(1, cost);
     let cost = u32::try_from(cost).unwrap_or(u32::MAX);
     scope.charged(app.limits().charge_user(&caller.uid, cost))
+}
+
+/// When the request must have ended; never refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub std::time::Instant);
+
+impl FromRequestParts<App> for Deadline {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let scope = parts.extensions.get::<Arc<Scope>>();
+        Ok(Self(scope.map_or_else(
+            || std::time::Instant::now() + app.settings().server.request_timeout,
+            |scope| scope.deadline.into_std(),
+        )))
+    }
 }
 
 /// A request body that reads itself from JSON, reporting every problem.

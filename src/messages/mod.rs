@@ -6,12 +6,20 @@ mod ledger;
 mod lookup;
 mod pace;
 mod send;
+mod send_v2;
+mod send_v3;
+mod table;
+mod walk;
+mod watch;
 
+use std::future::Future;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::task::JoinHandle;
+
 use crate::authorization::Denial;
-use crate::domain::{Channel, ClientMsgNo, MessageId, Payload};
-use crate::wukongim;
+use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
+use crate::wukongim::{self, Generation, current_request_id, in_this_request, with_request_id};
 
 pub use send::Messages;
 
@@ -75,6 +83,81 @@ pub enum Cause {
     /// No usable answer came.
     #[error(transparent)]
     NoAnswer(wukongim::Error),
+    /// The request's time was up before anything was known.
+    #[error("the request's time was up")]
+    OutOfTime,
+}
+
+/// One message on its way: a draft with its sender, and with a number in any case.
+#[derive(Debug)]
+struct Job {
+    sender: Uid,
+    channel: Channel,
+    payload: Payload,
+    number: ClientMsgNo,
+    /// Whether the client brought the number, and may bring it again after a success.
+    own_number: bool,
+}
+
+impl Job {
+    fn new(sender: Uid, draft: Draft) -> Self {
+        let Draft {
+            channel,
+            payload,
+            client_msg_no,
+        } = draft;
+        Self {
+            sender,
+            channel,
+            payload,
+            own_number: client_msg_no.is_some(),
+            number: client_msg_no.unwrap_or_else(ClientMsgNo::generate),
+        }
+    }
+
+    fn conversation(&self) -> ConversationKey {
+        ConversationKey::of(&self.sender, &self.channel)
+    }
+
+    /// For the generation that permitted it, and no other.
+    fn outgoing(&self, permitted_by: Generation) -> wukongim::Outgoing<'_> {
+        wukongim::Outgoing {
+            from: &self.sender,
+            channel: &self.channel,
+            payload: &self.payload,
+            client_msg_no: &self.number,
+            permitted_by,
+        }
+    }
+
+    fn sent(&self, stored: Stored) -> Sent {
+        Sent {
+            stored,
+            client_msg_no: self.number.clone(),
+        }
+    }
+
+    fn unconfirmed(&self, cause: Cause) -> SendError {
+        SendError::Unconfirmed {
+            client_msg_no: self.number.clone(),
+            cause,
+        }
+    }
+}
+
+/// Runs a request's `work` in a task of its own, which goes on when the request is gone: until then what it holds stays counted.
+fn spawn_in_request<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    tokio::spawn(in_this_request(work))
+}
+
+/// Runs `work` that other requests wait for, too, in a task of its own. Its calls bear the id of the one that began it.
+fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    match current_request_id() {
+        Some(id) => tokio::spawn(with_request_id(id, work)),
+        None => tokio::spawn(work),
+    }
 }
 
 /// Now, in Unix milliseconds.

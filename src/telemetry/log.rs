@@ -14,6 +14,8 @@ pub fn init(settings: &Log) {
     // Only this crate's own events: what libraries log may hold addresses and headers.
     let own = Targets::new()
         .with_target("wukongim_gateway", settings.level)
+        // What admins do is always told.
+        .with_target("audit", LevelFilter::INFO)
         .with_default(LevelFilter::OFF);
     let as_text = match settings.format {
         LogFormat::Auto => stderr().is_terminal(),

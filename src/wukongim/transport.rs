@@ -1,7 +1,7 @@
 //! The one private way a request reaches WuKongIM: headers, deadline, size limits, metrics. Knows nothing of what calls mean.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -18,9 +18,10 @@ tokio::task_local! {
 }
 
 /// The client's request that calls are made for.
+#[derive(Clone)]
 struct Request {
     id: HeaderValue,
-    /// Holds the answers for as long as the request lives; `None` in a task of its own.
+    /// Holds the answers for as long as the request lives; `None` in a task that works for others, too.
     held: Option<Arc<Share>>,
 }
 
@@ -48,6 +49,18 @@ pub async fn with_request<F: Future>(
         held: Some(held),
     };
     REQUEST.scope(request, work).await
+}
+
+/// Runs `work` as part of the request that the running code works on, for what is handed to another task and may outlive it: same
+/// id, and what the request holds stays counted until `work` is done.
+pub fn in_this_request<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let request = REQUEST.try_with(Clone::clone).ok();
+    async move {
+        match request {
+            Some(request) => REQUEST.scope(request, work).await,
+            None => work.await,
+        }
+    }
 }
 
 fn current_share() -> Option<Arc<Share>> {
@@ -135,6 +148,8 @@ pub(super) struct Transport {
     pub(super) metrics: Arc<Metrics>,
     /// Where answers are counted.
     pub(super) memory: Arc<Memory>,
+    /// Says once what a v3 does not guard.
+    v3_warning: Once,
 }
 
 impl Transport {
@@ -143,6 +158,7 @@ impl Transport {
         timeout: Duration,
         token: Option<HeaderValue>,
         metrics: Arc<Metrics>,
+        memory: Arc<Memory>,
     ) -> Result<Self, reqwest::Error> {
         // Neither proxies of the environment nor redirects: what is configured is what is called. No reqwest timeouts but the
         // connector's: one deadline around the whole call is cheaper (measured in an experiment: 3.6 µs a request).
@@ -161,8 +177,18 @@ impl Transport {
             timeout,
             token,
             metrics,
-            memory: Memory::unbounded(),
+            memory,
+            v3_warning: Once::new(),
         })
+    }
+
+    /// A node is v3, found or configured: warns of it, the first time.
+    pub(super) fn v3_found(&self) {
+        self.v3_warning.call_once(|| {
+            tracing::warn!(
+                "wukongim v3 checks no connect token: anybody who reaches its ports 5100 and 5200 connects as anybody"
+            );
+        });
     }
 
     /// Carries out one call on one node, within the call's deadline.
@@ -183,13 +209,20 @@ impl Transport {
         if let Some(body) = call.body {
             request = request.body(body);
         }
-        self.finish(node, name, request, call.max_bytes).await
+        let result = self.finish(&node.name, name, request, call.max_bytes).await;
+        match &result {
+            // Only a success: a proxy in front of it goes on answering errors while WuKongIM itself is exchanged.
+            Ok(answer) if answer.status.is_success() => node.heard(),
+            // Whatever answers at this address next may be another WuKongIM.
+            Err(Error::Connect | Error::Lost) => node.forget_generation(),
+            _ => {}
+        }
+        result
     }
 
-    /// Carries out a call to another address than a node's API (v3's manager port), with a bearer token.
+    /// Carries out a call to v3's manager port, with a bearer token. It is no node: what becomes of the call says nothing of one.
     pub(super) async fn call_manager(
         &self,
-        node: &Node,
         url: url::Url,
         call: Call,
         bearer: Option<&HeaderValue>,
@@ -204,12 +237,13 @@ impl Transport {
         if let Some(body) = call.body {
             request = request.header(CONTENT_TYPE, JSON).body(body);
         }
-        self.finish(node, call.name, request, call.max_bytes).await
+        self.finish("manager", call.name, request, call.max_bytes)
+            .await
     }
 
     async fn finish(
         &self,
-        node: &Node,
+        node: &str,
         name: &'static str,
         request: reqwest::RequestBuilder,
         max_bytes: usize,
@@ -227,13 +261,9 @@ impl Transport {
             Err(error) => error.outcome(),
         };
         self.metrics
-            .upstream_called(&node.name, name, outcome, started.elapsed().as_secs_f64());
+            .upstream_called(node, name, outcome, started.elapsed().as_secs_f64());
         if let Err(error) = &result {
-            tracing::debug!(node = %node.name, call = name, %error, "upstream call failed");
-            if matches!(error, Error::Connect | Error::Lost) {
-                // Whatever answers at this address next may be another WuKongIM.
-                node.forget_generation();
-            }
+            tracing::debug!(node, call = name, %error, "upstream call failed");
         }
         result
     }

@@ -12,8 +12,11 @@ mod hostile_input;
 mod idempotency;
 mod identity;
 mod im_token;
+#[path = "../keys/mod.rs"]
+mod keys;
 mod limits;
 mod listener;
+mod manager_port;
 mod messages_batch;
 mod messages_send;
 mod operations;

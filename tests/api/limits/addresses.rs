@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::keys::{ED_ONE, RSA_ONE};
 use crate::support::actors::Actor;
 use crate::support::answer::Answer;
+use crate::support::issuer::Issuer;
 use crate::support::{TestApp, V2};
 
 /// A gateway that forgives an address `per_second` failures, behind these proxies.
@@ -160,4 +162,93 @@ async fn a_user_pays_for_his_wrong_paths_himself() {
         .get("/nothing")
         .await
         .fails(404, "not_found");
+}
+
+/// A request with this token.
+async fn with_token(app: &TestApp, path: &str, token: &str) -> Answer {
+    let authorization = format!("Bearer {token}");
+    with(&app.anon(), path, &[("authorization", &authorization)]).await
+}
+
+/// A good token by a public key, another one for each number.
+fn signed(number: usize) -> String {
+    let claims = json!({"sub": "carol", "exp": 4_000_000_000_u64, "jti": number});
+    ED_ONE.sign(None, &claims)
+}
+
+#[tokio::test]
+async fn an_address_with_nothing_left_has_new_asymmetric_signatures_checked_500_times_a_second() {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.limits.anonymous_per_second = 1;
+            settings.auth.jwt_public_keys = vec![ED_ONE.public_file()];
+        })
+        .start()
+        .await;
+    app.anon().get("/config").await.fails(401, "token_missing");
+    app.anon().get("/config").await.fails(429, "rate_limited");
+    // The first of the 500: a good user at a bad address.
+    with_token(&app, "/system/info", &signed(0)).await.ok();
+    let good = signed(1);
+    let (message, _) = good.rsplit_once('.').unwrap();
+    let forged = format!("{message}.{}", signed(2).rsplit_once('.').unwrap().1);
+    for turn in 1..500 {
+        let path = if turn % 2 == 0 { "/config" } else { "/nothing" };
+        with_token(&app, path, &forged)
+            .await
+            .fails(429, "rate_limited");
+    }
+    let refusals = |limit: &str| {
+        let metrics = app.app.metrics().render();
+        let name = format!("gateway_limited_total{{limit=\"{limit}\"}} ");
+        let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        line.map_or(0, |count| count.parse::<u32>().unwrap())
+    };
+    assert_eq!((refusals("address"), refusals("signature")), (500, 0));
+
+    // Now nothing tells a good signature from a bad one.
+    for path in ["/system/info", "/nothing"] {
+        let answer = with_token(&app, path, &good).await;
+        let refused = answer.fails(429, "rate_limited");
+        assert_eq!(refused.header("retry-after"), "1");
+    }
+    assert_eq!((refusals("address"), refusals("signature")), (500, 2));
+    // What was verified before and what is signed with the secret is served as ever.
+    with_token(&app, "/system/info", &signed(0)).await.ok();
+    app.user("alice").get("/system/info").await.ok();
+
+    app.time.pass(Duration::from_millis(2));
+    with_token(&app, "/system/info", &good).await.ok();
+    with_token(&app, "/system/info", &signed(3))
+        .await
+        .fails(429, "rate_limited");
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_checked_for_want_of_keys_costs_the_address_nothing() {
+    let issuer = Issuer::start(&[]).await;
+    issuer.is_down();
+    let url = issuer.url();
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.limits.anonymous_per_second = 1;
+            settings.auth.jwks_url = Some(url);
+        })
+        .start()
+        .await;
+    let claims = json!({"sub": "carol", "exp": 4_000_000_000_u64});
+    let token = RSA_ONE.sign(Some("one"), &claims);
+    for _ in 0..3 {
+        with_token(&app, "/config", &token)
+            .await
+            .fails(503, "keys_unavailable");
+        with_token(&app, "/nothing", &token)
+            .await
+            .fails(404, "not_found");
+    }
+    app.anon().get("/config").await.fails(401, "token_missing");
+    app.anon().get("/config").await.fails(429, "rate_limited");
+    with_token(&app, "/config", &token)
+        .await
+        .fails(503, "keys_unavailable");
 }

@@ -59,6 +59,17 @@ async fn a_call_costs_what_it_makes_wukongim_do() {
     costs("sync", 1, &alice.sync(2, "g", "&limit=49").await);
     costs("sync", 5, &alice.sync(2, "g", "&limit=999").await);
     costs("create", 5, &alice.create_group("h").await);
+    let managers = |uids: &[&str]| json!({"channelId": "g", "channelType": 2, "uids": uids});
+    for (verb, count, cost) in [("add", 9, 1), ("add", 25, 3), ("remove", 10, 2)] {
+        let path = format!("/channel/manager/{verb}");
+        let answer = alice.post(&path, &managers(&uids[..count])).await;
+        costs(&path, cost, &answer);
+    }
+    let info = "/channel/info?channelId=g&channelType=2";
+    costs("info", 1, &alice.get(info).await);
+    let successor = json!({"channelId": "g", "channelType": 2, "uid": "bob"});
+    costs("owner", 1, &alice.post("/channel/owner", &successor).await);
+    costs("revoke", 5, &alice.post_nothing("/token/revoke").await);
     costs("delete", 1, &alice.delete_group("h").await);
 }
 

@@ -3,6 +3,12 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+pub mod audit;
+#[path = "../../support/database.rs"]
+pub mod database;
+pub mod issuer;
+#[path = "../../support/line.rs"]
+pub mod line;
 pub mod messages;
 pub mod seeds;
 

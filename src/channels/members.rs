@@ -3,15 +3,15 @@
 use std::collections::HashSet;
 
 use super::{Error, Groups, Known, TAKE_BACK_PAUSE, TAKE_BACK_TRIES, Who};
+use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::wukongim::{self, MemberChange, MemberList, Rejection};
 
 impl Groups {
     pub(super) async fn add(&self, who: &Who, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
         let known = self.known(id).await?;
-        if !self.manages(who, known.record()) {
-            return Err(Error::NotOwner);
-        }
+        self.may(who, Action::SubscriberAdd, id, known.record(), uids)
+            .await?;
         self.must_be_upstream(&known, id).await?;
         let members = self.members(id).await?;
         let new: Vec<&str> = uids
@@ -52,8 +52,9 @@ impl Groups {
     ) -> Result<u64, Error> {
         let known = self.known(id).await?;
         let only_himself = uids.iter().all(|uid| *uid == who.uid);
-        if !only_himself && !self.manages(who, known.record()) {
-            return Err(Error::NotOwner);
+        if !only_himself || self.rules.callback.is_some() {
+            self.may(who, Action::SubscriberRemove, id, known.record(), uids)
+                .await?;
         }
         let owner = known.record().and_then(|record| record.owner.as_ref());
         if owner.is_some_and(|owner| uids.contains(owner)) {

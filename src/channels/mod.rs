@@ -37,11 +37,14 @@ mod turns;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use crate::domain::{ChannelId, ChannelType, Uid};
+use crate::authorization::callback::{Action, Callback};
+use crate::authorization::{Audit, Denial};
+use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList, Rejection};
 
@@ -70,12 +73,15 @@ pub trait Watch: Send + Sync {
 }
 
 /// What this deployment allows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// The most members a group may have, counting those added through the gateway.
     pub group_members: usize,
     /// `authorization.mode = "open"`: everybody manages every group. Owning stays what it is.
     pub open: bool,
+    /// `authorization.mode = "callback"`: the application's backend is asked instead of looking at who owns, each time and once
+    /// the group is known to be there. Owning stays what it is.
+    pub callback: Option<Arc<Callback>>,
 }
 
 /// Why a channel was not changed.
@@ -90,6 +96,9 @@ pub enum Error {
     /// There is no such channel, or there is none any more.
     #[error("channel not found")]
     NotFound,
+    /// The application's backend does not allow it, or does not answer.
+    #[error(transparent)]
+    Denied(#[from] Denial),
     /// Neither its owner nor an admin.
     #[error("not the channel's owner")]
     NotOwner,
@@ -148,10 +157,15 @@ impl Channels {
         name: Option<String>,
         avatar: Option<String>,
     ) -> Result<ChannelRecord, Error> {
-        self.run(actor, id, move |groups, who, id| async move {
-            let fields = create::Fields { name, avatar };
-            groups.create(&who.uid, &id, &fields).await
-        })
+        self.run(
+            actor,
+            Action::ChannelCreate,
+            id,
+            move |groups, who, id| async move {
+                let fields = create::Fields { name, avatar };
+                groups.create(&who.uid, &id, &fields).await
+            },
+        )
         .await
     }
 
@@ -161,9 +175,12 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`] for what is unknown or deleted already, [`Error::NotOwner`].
     pub async fn delete(&self, actor: Actor<'_>, id: &ChannelId) -> Result<(), Error> {
-        self.run(actor, id, |groups, who, id| async move {
-            groups.delete(&who, &id).await
-        })
+        self.run(
+            actor,
+            Action::ChannelDelete,
+            id,
+            |groups, who, id| async move { groups.delete(&who, &id).await },
+        )
         .await
     }
 
@@ -176,9 +193,12 @@ impl Channels {
     /// [`Error::NotFound`] (never made by accident), [`Error::NotOwner`], [`Error::Full`].
     pub async fn add(&self, actor: Actor<'_>, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
         let uids = uids.to_vec();
-        self.run(actor, id, move |groups, who, id| async move {
-            groups.add(&who, &id, &uids).await
-        })
+        self.run(
+            actor,
+            Action::SubscriberAdd,
+            id,
+            move |groups, who, id| async move { groups.add(&who, &id, &uids).await },
+        )
         .await
     }
 
@@ -194,15 +214,26 @@ impl Channels {
         uids: &[Uid],
     ) -> Result<u64, Error> {
         let uids = uids.to_vec();
-        self.run(actor, id, move |groups, who, id| async move {
-            groups.remove(&who, &id, &uids).await
-        })
+        self.run(
+            actor,
+            Action::SubscriberRemove,
+            id,
+            move |groups, who, id| async move { groups.remove(&who, &id, &uids).await },
+        )
         .await
     }
 
     /// Runs `work` when it is this channel's turn, in a task that outlives the caller. Who hangs up while he waits for his turn has
     /// asked for nothing, so the tasks that nobody waits for are at most one a channel.
-    async fn run<T, W, F>(&self, actor: Actor<'_>, id: &ChannelId, work: W) -> Result<T, Error>
+    ///
+    /// Where an admin's right alone let `work` change somebody else's group, the audit gets its line.
+    async fn run<T, W, F>(
+        &self,
+        actor: Actor<'_>,
+        action: Action,
+        id: &ChannelId,
+        work: W,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         W: FnOnce(Arc<Groups>, Who, ChannelId) -> F,
@@ -212,11 +243,16 @@ impl Channels {
         let who = Who {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,
+            uses_it: Arc::default(),
         };
+        let channel = Channel::Group(id.clone());
+        let uses_it = Arc::clone(&who.uses_it);
+        let mut audit = Audit::new(actor.uid, None, action, &channel, uses_it);
         let work = work(self.groups.clone(), who, id.clone());
         let task = async move {
             let result = work.await;
             drop(turn);
+            audit.ended(&result);
             result
         };
         let task = task.in_current_span();
@@ -239,6 +275,8 @@ impl Channels {
 struct Who {
     uid: Uid,
     is_admin: bool,
+    /// Whether his being one is what let him do it.
+    uses_it: Arc<AtomicBool>,
 }
 
 /// What the operations share.
@@ -280,7 +318,31 @@ enum Claimed {
 impl Groups {
     /// Whether `who` manages the group with this record; without one it is nobody's.
     fn manages(&self, who: &Who, record: Option<&ChannelRecord>) -> bool {
-        self.rules.open || who.is_admin || record.is_some_and(|record| record.is_owned_by(&who.uid))
+        let owns = record.is_some_and(|record| record.is_owned_by(&who.uid));
+        if who.is_admin && !owns {
+            who.uses_it.store(true, Ordering::SeqCst);
+        }
+        self.rules.open || who.is_admin || owns
+    }
+
+    /// Whether `who` may do `action` to `uids` in the group with this record: the backend's word where it counts, else who
+    /// manages it.
+    async fn may(
+        &self,
+        who: &Who,
+        action: Action,
+        id: &ChannelId,
+        record: Option<&ChannelRecord>,
+        uids: &[Uid],
+    ) -> Result<(), Error> {
+        let manages = self.manages(who, record);
+        match &self.rules.callback {
+            Some(callback) => {
+                let channel = Channel::Group(id.clone());
+                Ok(callback.ask(action, &who.uid, None, &channel, uids).await?)
+            }
+            None => manages.then_some(()).ok_or(Error::NotOwner),
+        }
     }
 
     /// Whether the group is upstream under exactly this id, and not disbanded.

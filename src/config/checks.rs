@@ -42,6 +42,7 @@ pub(super) fn problems(
         }
     }
     manager(settings, reader);
+    callback(settings, reader);
     if limits.sync_default > limits.sync_max {
         let what = format_args!(
             "must be at most limits.sync_max, which is {}",
@@ -67,6 +68,28 @@ fn manager(settings: &Settings, reader: &mut Reader<'_>) {
             let what = format_args!("must be set: {URL}, {USERNAME} and {PASSWORD} go together");
             reader.relation(key, &[URL, USERNAME, PASSWORD], what);
         }
+    }
+}
+
+/// Mode `callback` needs to know whom to ask, and a key.
+fn callback(settings: &Settings, reader: &mut Reader<'_>) {
+    let authorization = &settings.authorization;
+    if authorization.mode != Mode::Callback {
+        return;
+    }
+    let keys = [
+        (
+            "authorization.callback_url",
+            authorization.callback_url.is_some(),
+        ),
+        (
+            "authorization.callback_secret",
+            authorization.callback_secret.is_some(),
+        ),
+    ];
+    for (key, _) in keys.iter().filter(|(_, set)| !set) {
+        let what = "must be set where authorization.mode is \"callback\"";
+        reader.relation(key, &["authorization.mode"], what);
     }
 }
 
@@ -146,6 +169,20 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         (
             authorization.mode == Mode::Open,
             "authorization.mode: open: every valid token may read, send to and manage every channel",
+        ),
+        (
+            authorization.mode == Mode::Callback
+                && authorization
+                    .callback_secret
+                    .as_ref()
+                    .and_then(weakness)
+                    .is_some(),
+            "authorization.callback_secret: shorter than 32 bytes, or printed in documentation: others may sign questions to the backend",
+        ),
+        (
+            authorization.mode == Mode::Callback
+                && authorization.callback_timeout >= server.request_timeout,
+            "authorization.callback_timeout: not shorter than server.request_timeout: requests will be cut before they can tell what happened",
         ),
         (
             authorization.cache_ttl > Duration::from_mins(1),

@@ -28,7 +28,7 @@ pub use settings::{
 };
 pub use types::{
     Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,
-    StoreUrl,
+    PageUrl, StoreUrl,
 };
 
 use layers::{Entry, Layer, Value};

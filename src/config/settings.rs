@@ -13,7 +13,7 @@ use super::kinds::{
 };
 use super::reader::Reader;
 use super::types::{
-    Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode, StoreUrl,
+    Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode, PageUrl, StoreUrl,
     is_host_and_port, is_public_url,
 };
 
@@ -109,11 +109,21 @@ sections! {
     /// Who may do what.
     authorization: Authorization {
         /// The policy (members).
-        mode: Mode = one_of(&[("members", Mode::Members), ("open", Mode::Open)]);
+        mode: Mode = one_of(&[
+            ("members", Mode::Members),
+            ("open", Mode::Open),
+            ("callback", Mode::Callback),
+        ]);
         /// How long an answer about membership is kept; zero keeps none (10 s).
         cache_ttl: Duration = duration(Duration::ZERO, HOUR);
         /// How many memberships are kept (1,000,000).
         cache_members: usize = whole(1, 100_000_000);
+        /// Where the application's backend is asked; always there in mode `callback` after a successful `load`.
+        callback_url: Option<PageUrl> = optional(parsed(Show::Url));
+        /// The key that questions are signed with; always there in mode `callback` after a successful `load`.
+        callback_secret: Option<SecretString> = optional(secret());
+        /// How long one question may take (1 s).
+        callback_timeout: Duration = duration(MS, MINUTE);
     }
 
     /// The upstream.

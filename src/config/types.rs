@@ -24,6 +24,8 @@ pub enum Mode {
     Members,
     /// Any valid token may do anything, though never as another user.
     Open,
+    /// The application's own backend is asked.
+    Callback,
 }
 
 /// When a send is answered.
@@ -120,7 +122,7 @@ impl FromStr for DeviceLevels {
     }
 }
 
-/// An http(s) address without path, query or fragment. User and password in it are not shown by `Debug`.
+/// An http(s) address without path, query or fragment. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl(Url);
 
@@ -139,10 +141,9 @@ impl FromStr for HttpUrl {
             let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
             plain && matches!(url.scheme(), "http" | "https") && url.has_host()
         };
-        // `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
-        let rest = text.split_once("://").map(|(_, rest)| rest);
-        let usual = rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\');
-        let url = Url::parse(text).ok().filter(|url| usual && bare(url));
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| is_usual(text) && bare(url));
         url.map(Self).ok_or_else(|| {
             Expected(
                 "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\""
@@ -154,8 +155,49 @@ impl FromStr for HttpUrl {
 
 impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", without_user_info(self.0.as_str()))
+        f.write_str("[address]")
     }
+}
+
+/// An http(s) address with any path and query. `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PageUrl(Url);
+
+impl PageUrl {
+    /// The address, with user and password if it has any: not for logs.
+    pub fn as_url(&self) -> &Url {
+        &self.0
+    }
+}
+
+impl FromStr for PageUrl {
+    type Err = Expected;
+
+    fn from_str(text: &str) -> Result<Self, Expected> {
+        let whole =
+            |url: &Url| matches!(url.scheme(), "http" | "https") && url.fragment().is_none();
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| is_usual(text) && whole(url));
+        url.map(Self).ok_or_else(|| {
+            Expected(
+                "must be an http or https address, such as \"https://app.example.com/im/callback\""
+                    .to_owned(),
+            )
+        })
+    }
+}
+
+impl fmt::Debug for PageUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[address]")
+    }
+}
+
+/// `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
+fn is_usual(text: &str) -> bool {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\')
 }
 
 /// `http://user:password@host` → `http://[redacted]@host`; works on anything that looks like an address.
@@ -290,9 +332,28 @@ mod tests {
     }
 
     #[test]
-    fn debug_hides_user_and_password() {
+    fn a_page_may_have_a_path_and_a_query() {
+        for good in ["http://h", "https://u:p@h:8443/im/callback?tenant=1"] {
+            assert!(good.parse::<PageUrl>().is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "h/callback",
+            "ftp://h/c",
+            "http:/h/c",
+            "http://",
+            "http://h/c#f",
+        ] {
+            assert!(bad.parse::<PageUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn debug_hides_addresses() {
         let url: HttpUrl = "http://root:hunter2@h:1".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "\"http://[redacted]@h:1/\"");
+        assert_eq!(format!("{url:?}"), "[address]");
+        let url: PageUrl = "http://root:hunter2@h:1/p?q=1".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "[address]");
         assert_eq!(
             without_user_info("http://a@b:c@h/x@y"),
             "http://[redacted]@h/x@y"

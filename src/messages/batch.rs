@@ -6,7 +6,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-use super::send::{Claimed, Dispatched};
+use super::send::{Claimed, Dispatched, audit};
 use super::{Draft, Messages, SendError, Sent};
 use crate::authorization::Denial;
 use crate::domain::{ConversationKey, Uid};
@@ -24,7 +24,9 @@ impl Messages {
         let count = drafts.len();
         let mut lanes: Vec<Vec<Item>> = Vec::new();
         let mut lane_of = HashMap::new();
+        let mut audits = Vec::with_capacity(count);
         for (place, (sender, draft)) in drafts.into_iter().enumerate() {
+            audits.push(audit(&sender, &draft));
             let key = ConversationKey::of(&sender, &draft.channel);
             let lane = *lane_of.entry(key).or_insert_with(|| {
                 lanes.push(Vec::new());
@@ -41,6 +43,9 @@ impl Messages {
             .collect();
         while let Some(done) = running.next().await {
             for (place, result) in done {
+                if let Some(audit) = &mut audits[place] {
+                    audit.ended(&result);
+                }
                 results[place] = Some(result);
             }
             if let Some(lane) = waiting.next() {
@@ -67,7 +72,11 @@ impl Messages {
                 continue;
             }
             if !allowed.contains_key(&sender) {
-                let answer = self.authorization.may_send(&sender, &draft.channel).await;
+                let actor = draft.actor.as_ref();
+                let answer = self
+                    .authorization
+                    .may_send(&sender, actor, &draft.channel)
+                    .await;
                 allowed.insert(sender.clone(), answer);
             }
             if let Some(Err(denial)) = allowed.get(&sender) {

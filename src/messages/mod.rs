@@ -10,7 +10,7 @@ mod send;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::authorization::Denial;
-use crate::domain::{Channel, ClientMsgNo, MessageId, Payload};
+use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};
 use crate::wukongim;
 
 pub use send::Messages;
@@ -18,6 +18,8 @@ pub use send::Messages;
 /// A message as a client hands it in.
 #[derive(Debug, Clone)]
 pub struct Draft {
+    /// The admin who sends it for its sender.
+    pub actor: Option<Uid>,
     /// Where to.
     pub channel: Channel,
     /// The content.

@@ -8,7 +8,8 @@ use super::confirm::{Confirmer, Pending, Sought};
 use super::ledger::{Attempt, Begin, Busy, Ledger, Ticket};
 use super::lookup::{Found, Wanted};
 use super::{Cause, Draft, SendError, Sent, Stored, unix_ms};
-use crate::authorization::{Authorization, Denial};
+use crate::authorization::callback::Action;
+use crate::authorization::{Audit, Authorization, Denial};
 use crate::config::{self, Confirm, DuplicateCheck};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, Uid};
 use crate::telemetry::Metrics;
@@ -81,9 +82,20 @@ impl Messages {
 
     /// Sends one message for `sender` and answers when WuKongIM has stored it.
     pub async fn send(&self, sender: &Uid, draft: Draft) -> Result<Sent, SendError> {
-        self.authorization.may_send(sender, &draft.channel).await?;
-        let dispatched = self.dispatch(sender, draft).await;
-        self.settle(sender, dispatched).await
+        let mut audit = audit(sender, &draft);
+        let result = async {
+            let actor = draft.actor.as_ref();
+            self.authorization
+                .may_send(sender, actor, &draft.channel)
+                .await?;
+            let dispatched = self.dispatch(sender, draft).await;
+            self.settle(sender, dispatched).await
+        }
+        .await;
+        if let Some(audit) = &mut audit {
+            audit.ended(&result);
+        }
+        result
     }
 
     /// How long ago v3 acknowledged a message of this conversation, if that was lately.
@@ -346,6 +358,21 @@ impl Messages {
         self.authorization.group_changed(group);
         Some(denial)
     }
+}
+
+/// The audit's line of what an admin sends as somebody else.
+pub(super) fn audit(sender: &Uid, draft: &Draft) -> Option<Audit> {
+    let due = Arc::new(true.into());
+    let begin = |actor| {
+        Audit::new(
+            actor,
+            Some(sender),
+            Action::MessageSend,
+            &draft.channel,
+            due,
+        )
+    };
+    draft.actor.as_ref().map(begin)
 }
 
 /// What WuKongIM's "no" means.

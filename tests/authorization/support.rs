@@ -115,7 +115,7 @@ impl House {
     }
 
     pub(crate) async fn may_send(&self, who: &str, channel: &Channel) -> Result<(), Denial> {
-        self.authorization.may_send(&uid(who), channel).await
+        self.authorization.may_send(&uid(who), None, channel).await
     }
 
     pub(crate) async fn may_read(&self, who: &str, channel: &Channel) -> Result<(), Denial> {

@@ -278,6 +278,7 @@ fn channels(
     open: bool,
 ) -> Arc<Channels> {
     let rules = Rules {
+        callback: None,
         group_members: GROUP_MEMBERS,
         open,
     };

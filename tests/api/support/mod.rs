@@ -3,6 +3,7 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+pub mod backend;
 pub mod messages;
 pub mod seeds;
 

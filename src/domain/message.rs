@@ -97,8 +97,8 @@ impl std::fmt::Debug for Payload {
     }
 }
 
-/// A stored message, already checked to belong to the channel it was asked from.
-#[derive(Debug, Clone)]
+/// A stored message, already checked to belong to the channel it was asked from. `Debug` shows no payload.
+#[derive(Clone)]
 pub struct Message {
     /// WuKongIM's id.
     pub id: MessageId,
@@ -112,6 +112,14 @@ pub struct Message {
     pub timestamp_ms: u64,
     /// Base64 text, a slice of the page it came in.
     pub payload: Bytes,
+}
+
+impl std::fmt::Debug for Message {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Message");
+        shown.field("id", &self.id).field("seq", &self.seq);
+        shown.finish_non_exhaustive()
+    }
 }
 
 impl Message {
@@ -141,6 +149,21 @@ mod tests {
             );
         }
         assert_eq!(Payload::parse("", 100), Err(PayloadProblem::Empty));
+    }
+
+    #[test]
+    fn debug_shows_no_payload() {
+        let payload = Payload::parse("bWFya2Vk", 100).unwrap();
+        let message = Message {
+            id: MessageId(1),
+            seq: 1,
+            from_uid: "a".into(),
+            client_msg_no: "n".into(),
+            timestamp_ms: 0,
+            payload: "bWFya2Vk".into(),
+        };
+        let shown = format!("{payload:?} {message:?}");
+        assert!(!shown.contains("bWFya2Vk"), "{shown}");
     }
 
     #[test]

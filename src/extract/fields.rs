@@ -411,7 +411,7 @@ fn whole_number(raw: &str) -> Result<u64, Problem> {
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
 
 /// The parameters of a query string, percent-decoded; `None` where the text is no UTF-8.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct QueryFields(Vec<(String, Option<String>)>);
 
 impl QueryFields {

@@ -292,7 +292,7 @@ impl FromQuery for SyncMessagesRequest {
 }
 
 /// One message of a history. `channelId` is always as the caller would write it.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SyncedMessage<'a> {
     message_id: MessageId,

@@ -29,7 +29,7 @@ impl FromJson for CreateTokenRequest {
 }
 
 /// The token, and for whom and what it is.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateTokenResponse {
     token: String,

@@ -6,4 +6,5 @@ mod embedded;
 mod endings;
 mod gateway;
 mod logs;
+mod privacy;
 mod starting;

@@ -50,12 +50,11 @@ fn signed_at(question: &Question) -> u64 {
         .unwrap_or_else(|| panic!("{header}"));
     let key = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
     let signed = [seconds.as_bytes(), b".", &question.raw].concat();
-    let bytes: String = hmac::sign(&key, &signed)
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
+    let bytes: Vec<u8> = (0..hex.len() / 2)
+        .map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap())
         .collect();
-    assert_eq!(hex, bytes);
+    hmac::verify(&key, &signed, &bytes).unwrap();
+    assert_eq!(hex, hex.to_lowercase());
     seconds.parse().unwrap()
 }
 

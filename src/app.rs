@@ -4,7 +4,7 @@
 //! authentication on every route that is not listed as public → the handler's extractors (body limit, JSON, fields).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -15,8 +15,9 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::time::Instant;
 
-use crate::auth::{ImTokens, Verifier};
+use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
@@ -42,6 +43,7 @@ struct Shared {
     im_tokens: ImTokens,
     client: Arc<Client>,
     store: Arc<Store>,
+    authorization: Arc<Authorization>,
     messages: Arc<Messages>,
     history: History,
     channels: Channels,
@@ -57,23 +59,29 @@ pub enum BuildError {
     /// The HTTP client for the application's backend, or `authorization.callback_url` or `callback_secret` is missing.
     #[error("cannot set up the callback: {0}")]
     Callback(String),
+    /// The keys for clients' tokens.
+    #[error(transparent)]
+    Verifier(#[from] VerifierError),
     /// Neither `im_token.secret` nor `auth.jwt_secret` is set.
     #[error("im_token.secret is needed where there is no auth.jwt_secret")]
     ImTokenSecret,
 }
 
 impl App {
-    /// Puts the rooms together. Nothing is called yet: the gateway starts while WuKongIM is down.
+    /// Puts the rooms together, on a runtime. WuKongIM is not called yet: the gateway starts while it is down. The keys of
+    /// `auth.jwks_url` are being fetched from here on.
     pub fn new(settings: Settings, store: Arc<Store>) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let client = Client::new(&settings.wukongim, metrics.clone())
             .map(Arc::new)
             .map_err(|error| BuildError::Client(error.to_string()))?;
-        let im_tokens = ImTokens::new(&settings).ok_or(BuildError::ImTokenSecret)?;
+        let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());
+        let im_tokens = im_tokens.ok_or(BuildError::ImTokenSecret)?;
         let mode = mode(&settings.authorization, &metrics)?;
         let rules = channels::Rules {
             group_members: settings.limits.group_members,
             open: matches!(mode, authorization::Mode::Open),
+            members_may_invite: settings.authorization.members_may_invite,
             callback: match &mode {
                 authorization::Mode::Callback(callback) => Some(callback.clone()),
                 _ => None,
@@ -101,14 +109,16 @@ impl App {
             messages.clone(),
             &settings.limits,
         );
-        let channels = Channels::new(client.clone(), store.clone(), authorization, rules);
-        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes);
+        let watch = authorization.clone();
+        let channels = Channels::new(client.clone(), store.clone(), watch, rules);
+        let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         Ok(Self(Arc::new(Shared {
             settings,
             verifier,
             im_tokens,
             client,
             store,
+            authorization,
             messages,
             history,
             channels,
@@ -126,7 +136,7 @@ impl App {
         &self.0.verifier
     }
 
-    /// Makes connect tokens.
+    /// Gives out and revokes connect tokens.
     pub fn im_tokens(&self) -> &ImTokens {
         &self.0.im_tokens
     }
@@ -141,8 +151,13 @@ impl App {
         &self.0.store
     }
 
+    /// Who may read and send.
+    pub fn authorization(&self) -> &Authorization {
+        &self.0.authorization
+    }
+
     /// Sending.
-    pub fn messages(&self) -> &Messages {
+    pub fn messages(&self) -> &Arc<Messages> {
         &self.0.messages
     }
 
@@ -219,7 +234,6 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let metrics = app.metrics();
-    let _in_flight = InFlight::new(metrics);
     let method = method_label(request.method());
     let endpoint = Endpoint::of(
         request
@@ -228,6 +242,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
             .map(MatchedPath::as_str),
     );
     let request_id = request_id(request.headers());
+    let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
     let scope = Arc::new(Scope {
@@ -238,7 +253,7 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
 
     let work = AssertUnwindSafe(next.run(request)).catch_unwind();
     let work = with_request_id(request_id.clone(), work);
-    let mut response = match tokio::time::timeout_at(scope.deadline.into(), work).await {
+    let mut response = match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")
@@ -254,24 +269,15 @@ async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Resp
     let failure = response.extensions_mut().remove::<Failure>();
     if let Some(failure) = &failure {
         let id = request_id.to_str().unwrap_or_default();
-        let headers = std::mem::take(response.headers_mut());
+        // `Allow` of a 405 is set outside of this layer, by the router.
         response = render(failure, lang, endpoint.failure, id);
-        if let Some(allow) = headers.get(http::header::ALLOW) {
-            response
-                .headers_mut()
-                .insert(http::header::ALLOW, allow.clone());
-        }
     }
     response
         .headers_mut()
         .insert(X_REQUEST_ID, request_id.clone());
     let status = response.status();
     let duration = started.elapsed();
-    let labels = HttpLabels {
-        method,
-        route: endpoint.route,
-        status: status.as_u16(),
-    };
+    let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
     log(&labels, status, duration, &request_id, failure.as_ref());
     response
@@ -358,18 +364,70 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Counts a request for as long as it is worked on, hung-up clients included.
-struct InFlight<'a>(&'a Metrics);
+/// A request for as long as it is worked on. Dropped without an answer, which is what becomes of one whose client hangs up, it
+/// writes the request's line itself.
+struct InFlight<'a> {
+    metrics: &'a Metrics,
+    labels: HttpLabels,
+    started: Instant,
+    request_id: HeaderValue,
+    answered: bool,
+}
+
+/// What a request counts as whose client was gone before the answer.
+const HUNG_UP: u16 = 499;
 
 impl<'a> InFlight<'a> {
-    fn new(metrics: &'a Metrics) -> Self {
+    fn new(
+        metrics: &'a Metrics,
+        method: &'static str,
+        route: &'static str,
+        started: Instant,
+        request_id: &HeaderValue,
+    ) -> Self {
         metrics.in_flight.inc();
-        Self(metrics)
+        let labels = HttpLabels {
+            method,
+            route,
+            status: HUNG_UP,
+        };
+        Self {
+            metrics,
+            labels,
+            started,
+            request_id: request_id.clone(),
+            answered: false,
+        }
+    }
+
+    /// It is over, with this status.
+    fn answered_with(mut self, status: u16) -> HttpLabels {
+        self.answered = true;
+        HttpLabels {
+            status,
+            ..self.labels.clone()
+        }
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.dec();
+        self.metrics.in_flight.dec();
+        if self.answered {
+            return;
+        }
+        let duration = self.started.elapsed();
+        self.metrics
+            .request_answered(&self.labels, duration.as_secs_f64());
+        tracing::warn!(
+            request.id = self.request_id.to_str().unwrap_or_default(),
+            http.method = self.labels.method,
+            http.route = self.labels.route,
+            http.status = self.labels.status,
+            duration_ms = duration.as_secs_f64() * 1000.0,
+            error.code = "client_closed_request",
+            error.cause = "the connection closed before the answer",
+            "request"
+        );
     }
 }

@@ -179,6 +179,10 @@ pub fn run(
                     "auth.admin_roles and auth.admin_permissions are empty: nobody is an admin";
                 return fail(EXIT_USAGE, why);
             }
+            if auth.jwt_secret.is_none() {
+                let why = "auth.jwt_secret is not set: there is nothing to sign with";
+                return fail(EXIT_USAGE, why);
+            }
             if let Err(problem) = Uid::parse(&uid, loaded.settings.limits.id_bytes) {
                 return fail(EXIT_USAGE, &format!("--uid {problem}"));
             }
@@ -226,7 +230,8 @@ fn print(text: &str) -> ExitCode {
 }
 
 /// Signs a JWT (HS256) that the gateway with these settings accepts: the uid in the first of `uid_claims`, issuer and
-/// audience where they are asked for, and for an admin the first admin role, or else the first admin permission.
+/// audience where they are asked for, and for an admin the first admin role, or else the first admin permission. A claim that is
+/// required besides gets a value that says nothing.
 pub fn token(
     auth: &Auth,
     uid: &str,
@@ -264,6 +269,13 @@ pub fn token(
         (true, None, Some(permission)) => claim("permissions", vec![permission.as_str()].into()),
         // Where the configuration leaves no admins there is no such token.
         (true, None, None) | (false, ..) => {}
+    }
+    for required in &auth.required_claims {
+        let nothing = match required.as_str() {
+            "roles" | "permissions" => Value::Array(Vec::new()),
+            _ => "none".into(),
+        };
+        claims.entry(required).or_insert(nothing);
     }
     let key = EncodingKey::from_secret(secret.expose_secret().as_bytes());
     jsonwebtoken::encode(&Header::default(), &claims, &key)

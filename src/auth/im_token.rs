@@ -1,12 +1,25 @@
-//! WuKongIM's own connect tokens: made from a secret, so that every replica gives out the same one and nobody can guess it.
+//! WuKongIM's own connect tokens: made from a secret and the number of their revocations, so that every replica gives out the same one
+//! and nobody can guess it; registered with WuKongIM, and revoked there.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use std::fmt;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret as _;
+use serde::Serialize;
 
-use crate::config;
+use quick_cache::sync::Cache;
+use tracing::Instrument as _;
+
+use crate::config::{self, DeviceLevel, DeviceLevels};
 use crate::domain::Uid;
+use crate::store::{Store, StoreError};
+use crate::wukongim::{self, Client, Reason};
 
 /// The kind of device a connect token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,6 +33,9 @@ pub enum DeviceFlag {
 }
 
 impl DeviceFlag {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::App, Self::Web, Self::Pc];
+
     /// The flag with this number.
     pub fn from_number(number: u8) -> Option<Self> {
         match number {
@@ -40,15 +56,217 @@ impl DeviceFlag {
     }
 }
 
-/// Makes connect tokens: HMAC-SHA256 of uid, device flag and revocation number, as 43 characters of URL-safe base64.
-pub struct ImTokens {
-    key: hmac::Key,
+/// A connect token: 43 characters. Neither `Debug` nor any log shows it.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ImToken(String);
+
+impl ImToken {
+    /// The token itself, for WuKongIM and its user alone.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ImToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// Why there is no connect token, or none was revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum ImTokenError {
+    /// The user is banned upstream (v2).
+    #[error("the user is banned")]
+    Banned,
+    /// WuKongIM failed; repeating the call finishes it.
+    #[error(transparent)]
+    Upstream(wukongim::Error),
+    /// The store failed; repeating the call finishes it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The process is ending; repeating the call finishes it.
+    #[error("interrupted by shutdown")]
+    Interrupted,
+}
+
+impl From<wukongim::Error> for ImTokenError {
+    fn from(error: wukongim::Error) -> Self {
+        match error {
+            // v2 tells a banned user in band, with HTTP 200.
+            wukongim::Error::Refused(Reason::BANNED) => Self::Banned,
+            error => Self::Upstream(error),
+        }
+    }
+}
+
+/// How many numbers of revocations are kept, some 100 bytes each.
+const KEPT: usize = 100_000;
+
+/// Gives out connect tokens and revokes them.
+///
+/// v2 takes the last token registered for a device. So one that is registered while another replica revokes it would be good again:
+/// the number is read once more afterwards, and what is no longer of this number is revoked in WuKongIM again.
+pub struct ImTokens(Arc<Inner>);
+
+struct Inner {
+    maker: Maker,
+    levels: DeviceLevels,
+    client: Arc<Client>,
+    store: Arc<Store>,
+    ttl: Duration,
+    /// Numbers and when they were read. Only the first look of a call goes by them.
+    numbers: Cache<(Uid, u8), (u64, Instant)>,
 }
 
 impl ImTokens {
+    /// `None` where neither `im_token.secret` nor `auth.jwt_secret` is set.
+    pub fn new(
+        settings: &config::Settings,
+        client: Arc<Client>,
+        store: Arc<Store>,
+    ) -> Option<Self> {
+        Some(Self(Arc::new(Inner {
+            maker: Maker::new(settings)?,
+            levels: settings.im_token.level,
+            client,
+            store,
+            ttl: settings.authorization.cache_ttl,
+            numbers: Cache::new(KEPT),
+        })))
+    }
+
+    /// The token of (`uid`, `device`), registered with WuKongIM, on each call: WuKongIM may have lost it.
+    pub async fn give_out(&self, uid: &Uid, device: DeviceFlag) -> Result<ImToken, ImTokenError> {
+        let (inner, uid) = (self.0.clone(), uid.clone());
+        run(async move {
+            let number = inner.number(&uid, device).await?;
+            inner.register(&uid, device, number).await?;
+            let newer = inner.read_number(&uid, device).await?;
+            let number = if newer == number {
+                number
+            } else {
+                inner.renew(&uid, device, newer).await?
+            };
+            Ok(inner.maker.token(&uid, device, number))
+        })
+        .await
+    }
+
+    /// Makes the tokens given out so far for these devices worthless, here and in WuKongIM, and ends their connections.
+    pub async fn revoke(&self, uid: &Uid, devices: &[DeviceFlag]) -> Result<(), ImTokenError> {
+        let (inner, uid, devices) = (self.0.clone(), uid.clone(), devices.to_vec());
+        run(async move {
+            let revoked = devices.iter().map(|device| inner.revoke(&uid, *device));
+            futures_util::future::try_join_all(revoked).await?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Inner {
+    async fn revoke(&self, uid: &Uid, device: DeviceFlag) -> Result<(), ImTokenError> {
+        let number = self.store.revoke(uid, device.number()).await?;
+        self.keep_number(uid, device, number);
+        match self.renew(uid, device, number).await {
+            // Who is banned is let in with no token.
+            Ok(_) | Err(ImTokenError::Banned) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Puts the token of this number, or of a newer one, in the place of all before it, and ends their connections. That number.
+    async fn renew(
+        &self,
+        uid: &Uid,
+        device: DeviceFlag,
+        mut number: u64,
+    ) -> Result<u64, ImTokenError> {
+        loop {
+            // Before: so that no connect with the old token is still on its way when the connections are ended, and because v2 ends
+            // none of a device without a token. After: since ending them has emptied it (all seen on a running server).
+            let before = self.register(uid, device, number).await;
+            if !matches!(before, Err(ImTokenError::Banned)) {
+                before?;
+            }
+            self.client.quit_device(uid, device.number()).await?;
+            self.register(uid, device, number).await?;
+            let newer = self.read_number(uid, device).await?;
+            if newer == number {
+                return Ok(number);
+            }
+            number = newer;
+        }
+    }
+
+    async fn register(
+        &self,
+        uid: &Uid,
+        device: DeviceFlag,
+        number: u64,
+    ) -> Result<(), ImTokenError> {
+        let level = match device {
+            DeviceFlag::App => self.levels.app,
+            DeviceFlag::Web => self.levels.web,
+            DeviceFlag::Pc => self.levels.pc,
+        };
+        let token = self.maker.token(uid, device, number);
+        let is_master = level == DeviceLevel::Master;
+        let registered =
+            self.client
+                .register_token(uid, token.as_str(), device.number(), is_master);
+        Ok(registered.await?)
+    }
+
+    /// The number, read at most `cache_ttl` ago.
+    async fn number(&self, uid: &Uid, device: DeviceFlag) -> Result<u64, StoreError> {
+        match self.numbers.get(&(uid.clone(), device.number())) {
+            Some((number, read)) if read.elapsed() < self.ttl => Ok(number),
+            _ => self.read_number(uid, device).await,
+        }
+    }
+
+    async fn read_number(&self, uid: &Uid, device: DeviceFlag) -> Result<u64, StoreError> {
+        let number = self.store.revocations(uid, device.number()).await?;
+        self.keep_number(uid, device, number);
+        Ok(number)
+    }
+
+    fn keep_number(&self, uid: &Uid, device: DeviceFlag, number: u64) {
+        let key = (uid.clone(), device.number());
+        self.numbers.insert(key, (number, Instant::now()));
+    }
+}
+
+/// Runs `work` in a task that outlives the caller: who hangs up leaves no token half revoked.
+async fn run<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ImTokenError>> + Send + 'static,
+) -> Result<T, ImTokenError> {
+    let work = work.in_current_span();
+    let task = match wukongim::current_request_id() {
+        Some(request_id) => tokio::spawn(wukongim::with_request_id(request_id, work)),
+        None => tokio::spawn(work),
+    };
+    match task.await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ImTokenError::Interrupted),
+        },
+    }
+}
+
+/// Makes connect tokens: HMAC-SHA256 of uid, device flag and revocation number, as 43 characters of URL-safe base64.
+struct Maker {
+    key: hmac::Key,
+}
+
+impl Maker {
     /// The maker for the configured `im_token.secret`, else for one derived from `jwt_secret` under a label of its own (so that
     /// a connect token tells nothing about JWTs); `None` where neither is set.
-    pub fn new(settings: &config::Settings) -> Option<Self> {
+    fn new(settings: &config::Settings) -> Option<Self> {
         let secret = match (&settings.im_token.secret, &settings.auth.jwt_secret) {
             (Some(secret), _) => {
                 hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())
@@ -64,13 +282,13 @@ impl ImTokens {
     }
 
     /// The token of (`uid`, `device`); `revocation` is the number of times it was revoked.
-    pub fn token(&self, uid: &Uid, device: DeviceFlag, revocation: u64) -> String {
+    fn token(&self, uid: &Uid, device: DeviceFlag, revocation: u64) -> ImToken {
         // Fixed-width fields first: no two inputs run into the same bytes.
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&revocation.to_be_bytes());
         context.update(&[device.number()]);
         context.update(uid.as_str().as_bytes());
-        URL_SAFE_NO_PAD.encode(context.sign())
+        ImToken(URL_SAFE_NO_PAD.encode(context.sign()))
     }
 }
 
@@ -78,20 +296,20 @@ impl ImTokens {
 mod tests {
     use super::*;
 
-    fn maker(jwt: &str, own: Option<&str>) -> ImTokens {
+    fn maker(jwt: &str, own: Option<&str>) -> Maker {
         let mut settings = config::Settings::for_tests();
         settings.auth.jwt_secret = Some(jwt.to_owned().into());
         settings.im_token.secret = own.map(|secret| secret.to_owned().into());
-        ImTokens::new(&settings).unwrap()
+        Maker::new(&settings).unwrap()
     }
 
     #[test]
     fn a_token_is_the_same_everywhere_and_differs_in_everything_else() {
         let uid = |text| Uid::parse(text, 128).unwrap();
-        let make = |maker: &ImTokens| maker.token(&uid("a"), DeviceFlag::Web, 0);
+        let make = |maker: &Maker| maker.token(&uid("a"), DeviceFlag::Web, 0);
         let (one, two) = (maker("jwt-secret-1", None), maker("jwt-secret-1", None));
         assert_eq!(make(&one), make(&two));
-        assert_eq!(make(&one).len(), 43);
+        assert_eq!(make(&one).as_str().len(), 43);
         let mut all = std::collections::HashSet::new();
         assert!(all.insert(make(&one)));
         assert!(all.insert(make(&maker("jwt-secret-2", None))));
@@ -99,5 +317,14 @@ mod tests {
         assert!(all.insert(one.token(&uid("b"), DeviceFlag::Web, 0)));
         assert!(all.insert(one.token(&uid("a"), DeviceFlag::App, 0)));
         assert!(all.insert(one.token(&uid("a"), DeviceFlag::Web, 1)));
+    }
+
+    #[test]
+    fn a_token_is_shown_to_its_user_alone() {
+        let uid = Uid::parse("a", 128).unwrap();
+        let token = maker("jwt-secret-1", None).token(&uid, DeviceFlag::Web, 0);
+        assert_eq!(format!("{token:?}"), "[redacted]");
+        let told = serde_json::to_string(&token).unwrap();
+        assert_eq!(told, format!("\"{}\"", token.as_str()));
     }
 }

@@ -6,18 +6,26 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::TokenError;
+use super::{Begun, Caller, TokenError, Verifier};
 use crate::app::App;
 use crate::error::{ApiError, Failure};
 
-/// Verifies the bearer token and leaves the [`super::Caller`] in the request's extensions; refuses everybody else.
+/// Verifies the bearer token and leaves the [`Caller`] in the request's extensions; refuses everybody else.
 pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
-    match bearer(request.headers()).and_then(|token| app.verifier().verify(token)) {
+    match caller(app.verifier(), request.headers()).await {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
         Err(error) => Failure::from(error).into_response(),
+    }
+}
+
+/// Between the two steps everything is known that a limit on costly checks would ask for.
+async fn caller(verifier: &Verifier, headers: &HeaderMap) -> Result<Caller, TokenError> {
+    match verifier.begin(bearer(headers)?)? {
+        Begun::Known(caller) => Ok(caller),
+        Begun::Unverified(token) => verifier.finish(token).await,
     }
 }
 
@@ -42,6 +50,7 @@ impl From<TokenError> for Failure {
         match error {
             TokenError::Missing => ApiError::TokenMissing.into(),
             TokenError::Expired => ApiError::TokenExpired.into(),
+            TokenError::KeysUnavailable => ApiError::KeysUnavailable.into(),
             TokenError::Invalid(what) => Self::from(ApiError::TokenInvalid).because(what),
         }
     }

@@ -1,8 +1,16 @@
 //! Who is calling: verified once in a middleware, read by extractors, so that every handler's signature says who may call it.
 
+mod claims;
 mod im_token;
+mod jwks;
+mod jws;
 mod jwt;
+mod keys;
 mod middleware;
+#[cfg(test)]
+#[path = "../../tests/keys/mod.rs"]
+mod test_keys;
+mod verified;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -11,8 +19,9 @@ use crate::app::App;
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 
-pub use im_token::{DeviceFlag, ImTokens};
-pub use jwt::{TokenError, Verifier};
+pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
+pub use jwt::{Begun, TokenError, Unverified, Verifier, VerifierError};
+pub use keys::{KeyError, PublicKey};
 pub use middleware::authenticate;
 
 /// The user whose token came with the request.

@@ -55,6 +55,8 @@ pub enum Action {
     ManagerRemove,
     /// Hand a group over.
     OwnerTransfer,
+    /// Revoke somebody's connect tokens; for the audit alone, the backend is not asked.
+    TokenRevoke,
 }
 
 impl Action {
@@ -71,6 +73,7 @@ impl Action {
             Self::ManagerAdd => "manager.add",
             Self::ManagerRemove => "manager.remove",
             Self::OwnerTransfer => "owner.transfer",
+            Self::TokenRevoke => "token.revoke",
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::callback::NoAnswer;
 use crate::domain::{Channel, ChannelType};
-use crate::wukongim::{Error, Reason};
+use crate::wukongim::{Error, Reason, Rejection};
 
 /// Why a send or a read does not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +45,13 @@ impl Denial {
     /// What WuKongIM's `error` as the answer to a send to `channel` means; [`Self::Upstream`] where it is no matter of
     /// permission. v3 alone refuses sends; its reason codes were seen on a running server, and each says enough by itself.
     pub fn of_send_refusal(channel: &Channel, error: &Error) -> Self {
-        let Error::Refused(reason) = *error else {
-            return Self::Upstream(error.clone());
+        let reason = match *error {
+            Error::Refused(reason) => reason,
+            // The same in words, with a status of its own (404 `channel not found`; source).
+            Error::Rejected(Rejection::ChannelNotFound) => Reason::NO_CHANNEL,
+            Error::Rejected(Rejection::Disbanded) => Reason::DISBANDED,
+            Error::Rejected(Rejection::MembershipRequired) => Reason::NOT_SUBSCRIBED,
+            _ => return Self::Upstream(error.clone()),
         };
         let person = channel.channel_type() == ChannelType::Person;
         match reason {
@@ -68,7 +73,6 @@ impl Denial {
 mod tests {
     use super::*;
     use crate::domain::{ChannelId, Uid};
-    use crate::wukongim::Rejection;
 
     #[test]
     fn every_reason_of_v3_has_its_meaning() {
@@ -96,6 +100,25 @@ mod tests {
                 with_person,
                 "{reason}"
             );
+        }
+    }
+
+    #[test]
+    fn the_words_of_v3_mean_what_its_reasons_do() {
+        let group = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        let person = Channel::Person(Uid::parse("bob", 9).unwrap());
+        for (words, reason) in [
+            (Rejection::ChannelNotFound, 5),
+            (Rejection::Disbanded, 24),
+            (Rejection::MembershipRequired, 3),
+        ] {
+            for channel in [&group, &person] {
+                assert_eq!(
+                    Denial::of_send_refusal(channel, &Error::Rejected(words)),
+                    Denial::of_send_refusal(channel, &Error::Refused(Reason(reason))),
+                    "{words:?}"
+                );
+            }
         }
     }
 

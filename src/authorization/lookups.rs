@@ -182,13 +182,13 @@ where
     }
 
     /// What was looked up about `key` until now, or is being looked up, is not served to anybody who asks after this call; nor
-    /// is what the other keys about the same id have.
+    /// is what the other keys about the same id have. What is true for ever stays.
     pub(super) fn changed(&self, key: &K) {
         // Before the removal: whoever finds the entry in between sees that it is of an older version.
         self.versions
             .of(key.changes_with())
             .fetch_add(1, Ordering::SeqCst);
-        self.entries.remove(key);
+        self.entries.remove_if(key, |entry| entry.until.is_some());
     }
 
     /// As [`Self::changed`] for every key about this id, without giving up their room.

@@ -103,23 +103,27 @@ impl Authorization {
     }
 
     /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
-    /// see [`Denial::of_send_refusal`]. `actor` is the admin who sends for him.
+    /// see [`Denial::of_send_refusal`]. The generation by whose rules it was decided: what was left to v3 must not go to v2.
+    /// `actor` is the admin who sends for him.
     pub async fn may_send(
         &self,
         sender: &Uid,
         actor: Option<&Uid>,
         channel: &Channel,
-    ) -> Result<(), Denial> {
-        self.may(Action::Send, sender, channel).await?;
+    ) -> Result<Generation, Denial> {
+        let permitted_by = self.may(Action::Send, sender, channel).await?;
         let action = callback::Action::MessageSend;
-        self.ask(action, sender, actor, channel).await
+        self.ask(action, sender, actor, channel).await?;
+        Ok(permitted_by)
     }
 
-    /// Whether `reader` may read `channel`; what v3 says to the reading itself, [`Self::explain_read_refusal`] explains.
-    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<(), Denial> {
-        self.may(Action::Read, reader, channel).await?;
+    /// Whether `reader` may read `channel`, and by whose rules, as in [`Self::may_send`]; what v3 says to the reading itself,
+    /// [`Self::explain_read_refusal`] explains.
+    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<Generation, Denial> {
+        let permitted_by = self.may(Action::Read, reader, channel).await?;
         let action = callback::Action::MessageSync;
-        self.ask(action, reader, None, channel).await
+        self.ask(action, reader, None, channel).await?;
+        Ok(permitted_by)
     }
 
     /// The backend's word, where it counts.
@@ -136,9 +140,31 @@ impl Authorization {
         }
     }
 
+    /// Whether `user` may see what the gateway itself knows of the group: its subscribers may, or whom the backend lets.
+    pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        let channel = Channel::Group(group.clone());
+        let permitted_by = self.may(Action::Read, user, &channel).await?;
+        match (&self.mode, permitted_by) {
+            (Mode::Callback(_), _) => {
+                let action = callback::Action::ChannelInfo;
+                return self.ask(action, user, None, &channel).await;
+            }
+            (Mode::Open, _) | (Mode::Members, Generation::V2) => return Ok(()),
+            (Mode::Members, Generation::V3) => {}
+        }
+        // v3 is not asked for anything here to which it could say no itself.
+        match self.client.is_subscriber(user, group).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Denial::NotAMember),
+            Err(error) => Err(Denial::Unavailable(error)),
+        }
+    }
+
     /// The gateway has changed the group or its members, or begins to: from this moment nobody is answered from what was
-    /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included.
+    /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included, and
+    /// where the store may have marked the group as deleted without having said so.
     pub fn group_changed(&self, group: &ChannelId) {
+        self.tombstones.doubt(group);
         self.facts.changed(&Question::Members(group.clone()));
         self.facts.changed(&Question::Silenced(group.clone()));
         self.facts.changed(&Question::State(group.clone()));
@@ -172,19 +198,30 @@ impl Authorization {
         })
     }
 
-    async fn may(&self, action: Action, user: &Uid, channel: &Channel) -> Result<(), Denial> {
+    async fn may(
+        &self,
+        action: Action,
+        user: &Uid,
+        channel: &Channel,
+    ) -> Result<Generation, Denial> {
         let group = match channel {
-            Channel::Person(peer) => return self.may_with(action, user, peer).await,
+            Channel::Person(peer) => {
+                let generation = self.generation().await?;
+                self.may_with(generation, action, user, peer).await?;
+                return Ok(generation);
+            }
             Channel::Group(group) => group,
         };
         // Neither WuKongIM nor the store is troubled with what is known to be gone.
         if self.tombstones.has(group) {
             return Err(Denial::ChannelNotFound);
         }
-        let (deleted, allowed) = tokio::join!(
-            self.tombstones.is_deleted(group),
-            self.may_in(action, user, group)
-        );
+        let allowed = async {
+            let generation = self.generation().await?;
+            self.may_in(generation, action, user, group).await?;
+            Ok(generation)
+        };
+        let (deleted, allowed) = tokio::join!(self.tombstones.is_deleted(group), allowed);
         // The tombstone counts first: it holds whatever WuKongIM says, and while it says nothing.
         if deleted {
             return Err(Denial::ChannelNotFound);
@@ -192,8 +229,14 @@ impl Authorization {
         allowed
     }
 
-    async fn may_in(&self, action: Action, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
-        match (self.generation().await?, &self.mode) {
+    async fn may_in(
+        &self,
+        generation: Generation,
+        action: Action,
+        user: &Uid,
+        group: &ChannelId,
+    ) -> Result<(), Denial> {
+        match (generation, &self.mode) {
             (Generation::V3, _) => Ok(()),
             (Generation::V2, Mode::Open) => {
                 let facts = self.facts(Question::State(group.clone())).await;
@@ -223,8 +266,14 @@ impl Authorization {
         }
     }
 
-    async fn may_with(&self, action: Action, user: &Uid, peer: &Uid) -> Result<(), Denial> {
-        if matches!(self.mode, Mode::Open) || self.generation().await? == Generation::V3 {
+    async fn may_with(
+        &self,
+        generation: Generation,
+        action: Action,
+        user: &Uid,
+        peer: &Uid,
+    ) -> Result<(), Denial> {
+        if matches!(self.mode, Mode::Open) || generation == Generation::V3 {
             return Ok(());
         }
         let (banned, facts) = match action {

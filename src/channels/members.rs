@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{Error, Groups, Known, TAKE_BACK_PAUSE, TAKE_BACK_TRIES, Who};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, ChannelType, Uid};
+use crate::store::ChannelStage;
 use crate::wukongim::{self, MemberChange, MemberList, Rejection};
 
 impl Groups {
@@ -62,6 +63,10 @@ impl Groups {
         }
         self.must_be_upstream(&known, id).await?;
         let members = self.members(id).await?;
+        if let Known::Owned(record) = known {
+            // First, so that nobody who is out has a say any more, whatever fails from here on.
+            self.dismiss(record, uids).await?;
+        }
         let present: Vec<&str> = uids
             .iter()
             .map(Uid::as_str)
@@ -70,12 +75,26 @@ impl Groups {
         if present.is_empty() {
             return Ok(0);
         }
-        self.change(MemberChange::Remove, id, &present).await
+        let removed = self.change(MemberChange::Remove, id, &present).await;
+        // Only another replica can have handed the group over meanwhile.
+        if let Some(record) = self.store.channel(id).await?
+            && let Some(owner) = record.owner.filter(|owner| uids.contains(owner))
+            && record.state == ChannelStage::Live
+        {
+            self.change(MemberChange::Add, id, &[owner.as_str()])
+                .await?;
+            return Err(Error::OwnerCannotLeave);
+        }
+        removed
     }
 
     /// Both generations make a group by adding to it, and v2 changes the other one with an equal hash: so it must be there, under
     /// exactly this id. A live group that WuKongIM lost is its owner's to create again.
-    async fn must_be_upstream(&self, known: &Known, id: &ChannelId) -> Result<(), Error> {
+    pub(super) async fn must_be_upstream(
+        &self,
+        known: &Known,
+        id: &ChannelId,
+    ) -> Result<(), Error> {
         match known {
             Known::Owned(_) if !self.is_upstream(id).await? => Err(Error::NotFound),
             _ => Ok(()),
@@ -92,7 +111,7 @@ impl Groups {
     }
 
     /// Changes members; how many, by WuKongIM's count where it has one.
-    async fn change(
+    pub(super) async fn change(
         &self,
         change: MemberChange,
         id: &ChannelId,

@@ -22,6 +22,16 @@
 //! | after the mark, any step upstream | Deleting | members and group, partly gone | empties and disbands, → Deleted | deleted |
 //! | before noting Deleted | Deleting | gone | empties and disbands again, → Deleted | deleted |
 //!
+//! | who may | owner | manager | subscriber | admin; everybody in mode `open` |
+//! |---|---|---|---|---|
+//! | add subscribers | yes | yes | with `members_may_invite` | yes |
+//! | remove subscribers (the owner never) | yes | all but other managers | himself | yes |
+//! | name and dismiss managers, hand over, delete | yes | – | – | yes |
+//!
+//! A manager who is removed from the group, or leaves it, loses the role before that; the former owner gets it when he hands over, so
+//! that his repeat of a call whose answer was lost finds him in his new place. A group that lies upstream and has no record, or only
+//! somebody's claim that came to nothing, is nobody's: admins manage it, and handing it to a subscriber adopts it.
+//!
 //! Where WuKongIM says that another channel with an equal hash lies under an id (v2: occupied, but not by this id), nothing is ever
 //! written there, since it would change that other channel: create answers `Exists`, to the owner of a lost group too, member
 //! changes `NotFound`, and delete spends the id in the store alone.
@@ -33,6 +43,7 @@
 mod create;
 mod delete;
 mod members;
+mod roles;
 mod turns;
 
 use std::future::Future;
@@ -46,7 +57,7 @@ use crate::authorization::callback::{Action, Callback};
 use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
-use crate::wukongim::{self, Client, MemberList, Rejection};
+use crate::wukongim::{self, Client, MemberList};
 
 use turns::Turns;
 
@@ -82,6 +93,8 @@ pub struct Rules {
     /// `authorization.mode = "callback"`: the application's backend is asked instead of looking at who owns, each time and once
     /// the group is known to be there. Owning stays what it is.
     pub callback: Option<Arc<Callback>>,
+    /// Whether every subscriber may add others.
+    pub members_may_invite: bool,
 }
 
 /// Why a channel was not changed.
@@ -99,9 +112,13 @@ pub enum Error {
     /// The application's backend does not allow it, or does not answer.
     #[error(transparent)]
     Denied(#[from] Denial),
-    /// Neither its owner nor an admin.
+    /// Neither its owner, nor a manager where those may, nor an admin.
+    /// Neither its owner, nor a manager where those may, nor an admin.
     #[error("not the channel's owner")]
     NotOwner,
+    /// Whom it is to be handed over to is no subscriber.
+    #[error("not a subscriber")]
+    NotAMember,
     /// It would have more members than allowed. Nobody was added.
     #[error("channel is full")]
     Full,
@@ -202,8 +219,9 @@ impl Channels {
         .await
     }
 
-    /// Removes subscribers; `uids` are distinct. For the owner, an admin, and everybody for exactly himself. How many were subscribers,
-    /// or, on v3 without its manager port, how many were asked for.
+    /// Removes subscribers; `uids` are distinct. For the owner, an admin, managers where none of them is another manager, and everybody
+    /// for exactly himself. Managers among them lose their role. How many were subscribers, or, on v3 without its manager port, how
+    /// many were asked for.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::OwnerCannotLeave`], whoever asks.
@@ -247,7 +265,7 @@ impl Channels {
         };
         let channel = Channel::Group(id.clone());
         let uses_it = Arc::clone(&who.uses_it);
-        let mut audit = Audit::new(actor.uid, None, action, &channel, uses_it);
+        let mut audit = Audit::new(actor.uid, None, action, Some(&channel), uses_it);
         let work = work(self.groups.clone(), who, id.clone());
         let task = async move {
             let result = work.await;
@@ -291,15 +309,15 @@ struct Groups {
 enum Known {
     /// The store's: live.
     Owned(ChannelRecord),
-    /// Upstream's alone: nobody's, so an admin's.
-    Unowned,
+    /// Upstream's alone: nobody's, so an admin's. With the record of somebody who claimed the id for a group of his own, and failed.
+    Unowned(Option<ChannelRecord>),
 }
 
 impl Known {
     fn record(&self) -> Option<&ChannelRecord> {
         match self {
             Self::Owned(record) => Some(record),
-            Self::Unowned => None,
+            Self::Unowned(_) => None,
         }
     }
 }
@@ -325,8 +343,8 @@ impl Groups {
         self.rules.open || who.is_admin || owns
     }
 
-    /// Whether `who` may do `action` to `uids` in the group with this record: the backend's word where it counts, else who
-    /// manages it.
+    /// Whether `who` may do `action` to `uids` in the group with this record: the backend's word where it counts, else his role, or
+    /// that he manages it.
     async fn may(
         &self,
         who: &Who,
@@ -335,14 +353,20 @@ impl Groups {
         record: Option<&ChannelRecord>,
         uids: &[Uid],
     ) -> Result<(), Error> {
-        let manages = self.manages(who, record);
-        match &self.rules.callback {
-            Some(callback) => {
-                let channel = Channel::Group(id.clone());
-                Ok(callback.ask(action, &who.uid, None, &channel, uids).await?)
-            }
-            None => manages.then_some(()).ok_or(Error::NotOwner),
+        // In any case, for the audit: it tells what an admin does that no role would let him do.
+        let has_a_right = Self::has_role(who, action, record, uids) || self.manages(who, record);
+        if let Some(callback) = &self.rules.callback {
+            let channel = Channel::Group(id.clone());
+            return Ok(callback.ask(action, &who.uid, None, &channel, uids).await?);
         }
+        if has_a_right {
+            return Ok(());
+        }
+        let may_invite = self.rules.members_may_invite
+            && action == Action::SubscriberAdd
+            && record.is_some()
+            && self.client.is_subscriber(&who.uid, id).await?;
+        may_invite.then_some(()).ok_or(Error::NotOwner)
     }
 
     /// Whether the group is upstream under exactly this id, and not disbanded.
@@ -356,16 +380,18 @@ impl Groups {
     /// A claim whose create has not finished is no group for anybody, not for an admin either: a member he added would make the
     /// claimer's own group look foreign to its create.
     async fn known(&self, id: &ChannelId) -> Result<Known, Error> {
-        let is_nobodys = match self.store.channel(id).await? {
-            None => true,
+        let claim = match self.store.channel(id).await? {
+            None => None,
             Some(record) => match record.state {
                 ChannelStage::Live => return Ok(Known::Owned(record)),
-                ChannelStage::Creating => self.claimed(&record).await? == Claimed::Foreign,
-                ChannelStage::Deleting | ChannelStage::Deleted => false,
+                ChannelStage::Creating if self.claimed(&record).await? == Claimed::Foreign => {
+                    Some(record)
+                }
+                _ => return Err(Error::NotFound),
             },
         };
-        if is_nobodys && self.is_upstream(id).await? {
-            Ok(Known::Unowned)
+        if self.is_upstream(id).await? {
+            Ok(Known::Unowned(claim))
         } else {
             Err(Error::NotFound)
         }
@@ -392,7 +418,7 @@ impl Groups {
             // v2 writes record and member one after the other: either may be missing after a crash of the node.
             Some([only]) if only == owner.as_str() => state.exists,
             Some([]) if state.exists => false,
-            None if self.reads(owner, id).await? => true,
+            None if self.client.may_read_group(owner, id).await? => true,
             Some(_) | None => return Ok(Claimed::Foreign),
         };
         Ok(if is_written {
@@ -400,28 +426,6 @@ impl Groups {
         } else {
             Claimed::Unwritten
         })
-    }
-
-    /// Whether v3 lets `uid` read the group: only members may.
-    async fn reads(&self, uid: &Uid, id: &ChannelId) -> Result<bool, Error> {
-        const ONE_MESSAGE: usize = 2 * 1024 * 1024;
-        let channel = crate::domain::Channel::Group(id.clone());
-        let page = self
-            .client
-            .page(uid, &channel, wukongim::Window::Newest, 1, ONE_MESSAGE)
-            .await;
-        match page {
-            // A member of an empty group is told that there is no channel (seen on a running server).
-            Ok(_)
-            | Err(
-                wukongim::Error::TooLarge { .. }
-                | wukongim::Error::Rejected(Rejection::ChannelNotFound),
-            ) => Ok(true),
-            Err(wukongim::Error::Rejected(
-                Rejection::MembershipRequired | Rejection::Disbanded,
-            )) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Tells the watch before and, when the answer is dropped, after a change of members.

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::algorithm::Algorithm;
 use super::reader::Reader;
 use super::secrets::weakness;
-use super::settings::Settings;
+use super::settings::{Auth, Settings};
 use super::types::{Confirm, Mode, StoreUrl};
+use crate::auth::PublicKey;
 
 /// Notes the problems in the reader.
 pub(super) fn problems(
@@ -22,10 +24,10 @@ pub(super) fn problems(
         limits,
         ..
     } = settings;
-    if auth.jwt_secret.is_none() && file_is_whole {
-        let what = "must be set: the key that clients' tokens are signed with, at least 32 bytes (GATEWAY__AUTH__JWT_SECRET or JWT_SECRET)";
-        reader.relation("auth.jwt_secret", &[], what);
+    if file_is_whole {
+        missing_keys(settings, reader);
     }
+    public_keys(auth, reader);
     if !embedded {
         for (key, what) in weak_secrets(settings) {
             reader.relation(key, &[], what);
@@ -49,6 +51,39 @@ pub(super) fn problems(
             limits.sync_max
         );
         reader.relation("limits.sync_default", &["limits.sync_max"], what);
+    }
+}
+
+/// Something must check clients' tokens, and something must make IM tokens.
+fn missing_keys(settings: &Settings, reader: &mut Reader<'_>) {
+    const OTHERS: [&str; 2] = ["auth.jwt_public_keys", "auth.jwks_url"];
+    let Settings { auth, im_token, .. } = settings;
+    if auth.jwt_secret.is_some() {
+        return;
+    }
+    if auth.jwt_public_keys.is_empty() && auth.jwks_url.is_none() {
+        let what = "must be set: the key that clients' tokens are signed with, at least 32 bytes (GATEWAY__AUTH__JWT_SECRET or JWT_SECRET); or else auth.jwt_public_keys or auth.jwks_url";
+        reader.relation("auth.jwt_secret", &OTHERS, what);
+    } else if im_token.secret.is_none() {
+        let what = "must be set: there is no auth.jwt_secret to derive it from";
+        reader.relation("im_token.secret", &["auth.jwt_secret"], what);
+    }
+}
+
+/// Every public key is readable, good, and for an algorithm that is taken.
+fn public_keys(auth: &Auth, reader: &mut Reader<'_>) {
+    const FILES: &str = "auth.jwt_public_keys";
+    const ALGORITHMS: &str = "auth.algorithms";
+    for (index, file) in auth.jwt_public_keys.iter().enumerate() {
+        if let Err(error) = PublicKey::from_file(&reader.cwd().join(file), &auth.algorithms) {
+            let what = format_args!("entry {} {error}", index + 1);
+            reader.relation(FILES, &[ALGORITHMS], what);
+        }
+    }
+    let symmetric_only = auth.algorithms == [Algorithm::Hs256];
+    if auth.jwks_url.is_some() && symmetric_only {
+        let what = "must have one that the keys of auth.jwks_url are for: HS256 is for secrets";
+        reader.relation(ALGORITHMS, &["auth.jwks_url"], what);
     }
 }
 
@@ -148,7 +183,7 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         warn(embedded, format!("{key}: {what}; only --embedded takes it"));
     }
     let encoded = limits.payload.div_ceil(3) * 4;
-    let cut = wukongim.timeout.max(wukongim.confirm_timeout) >= server.request_timeout;
+    let cut = wukongim.timeout + wukongim.confirm_timeout > server.request_timeout;
     let rules = [
         (
             !server.ops_listen.ip().is_loopback(),
@@ -160,11 +195,21 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         ),
         (
             cut,
-            "server.request_timeout: not longer than wukongim.timeout and wukongim.confirm_timeout: requests will be cut before they can tell what happened",
+            "server.request_timeout: shorter than wukongim.timeout and wukongim.confirm_timeout together: sends will be answered as unconfirmed before they can tell what happened",
         ),
         (
             wukongim.connect_timeout > wukongim.timeout,
             "wukongim.connect_timeout: longer than wukongim.timeout, which ends the call first",
+        ),
+        (
+            auth.jwt_secret.is_some()
+                && !auth.algorithms.is_empty()
+                && !auth.algorithms.contains(&Algorithm::Hs256),
+            "auth.algorithms: without HS256 auth.jwt_secret checks no token",
+        ),
+        (
+            auth.jwks_refresh > Duration::from_mins(5),
+            "auth.jwks_refresh: a key that the issuer has removed is still good for this long",
         ),
         (
             authorization.mode == Mode::Open,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::HeaderValue;
 use secrecy::SecretString;
 
 use super::layers::Value;
@@ -83,6 +84,18 @@ pub(super) fn secret() -> Kind<SecretString> {
     .shown(Show::Secret)
 }
 
+/// A secret that is sent as a header.
+pub(super) fn header_secret() -> Kind<SecretString> {
+    let allowed = "must be text without control characters and not empty: it is sent as a header";
+    Kind::new(allowed, |value| match value {
+        Value::Text(text) if !text.is_empty() && HeaderValue::from_str(text).is_ok() => {
+            Some(SecretString::from(text.as_str()))
+        }
+        _ => None,
+    })
+    .shown(Show::Secret)
+}
+
 /// Whatever reads itself from text and says in its error what is allowed.
 pub(super) fn parsed<T: FromStr<Err = Expected>>(show: Show) -> Kind<T> {
     let read = |value: &Value| match value {
@@ -126,6 +139,14 @@ pub(super) fn one_of<T: Copy + 'static>(names: &'static [(&'static str, T)]) -> 
                 .map(|(_, is)| *is)
         },
     )
+}
+
+/// `true` or `false`.
+pub(super) fn yes_or_no() -> Kind<bool> {
+    Kind::new("must be true or false", |value| match value {
+        Value::Flag(flag) => Some(*flag),
+        other => trimmed(other)?.parse().ok(),
+    })
 }
 
 /// `""` means "not set".

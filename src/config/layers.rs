@@ -30,7 +30,8 @@ pub(super) enum Value {
     List(Vec<Value>),
     /// A section with nothing in it.
     EmptyTable,
-    /// Something no key takes: a boolean, a fraction, a date.
+    Flag(bool),
+    /// Something no key takes: a fraction, a date.
     Other,
 }
 
@@ -96,7 +97,8 @@ fn plain(value: &DeValue<'_>) -> Value {
             Value::List(items.iter().map(Spanned::get_ref).map(plain).collect())
         }
         DeValue::Table(_) => Value::EmptyTable,
-        DeValue::Float(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => Value::Other,
+        DeValue::Boolean(flag) => Value::Flag(*flag),
+        DeValue::Float(_) | DeValue::Datetime(_) => Value::Other,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The only room that reads the environment. `config/default.toml` is the manual; a key's name, type and bounds stand in
 //! `settings.rs`.
 
+mod algorithm;
 mod checks;
 mod describe;
 mod kinds;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
+pub use algorithm::Algorithm;
 pub use describe::describe;
 pub use kinds::Expected;
 pub use problems::{Origin, Problem, Problems};

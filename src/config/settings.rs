@@ -8,8 +8,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tracing::Level;
 
+use super::algorithm::Algorithm;
 use super::kinds::{
-    Show, address, checked, duration, list, one_of, optional, parsed, secret, size, text, whole,
+    Show, address, checked, duration, header_secret, list, one_of, optional, parsed, secret, size,
+    text, whole, yes_or_no,
 };
 use super::reader::Reader;
 use super::types::{
@@ -88,16 +90,27 @@ sections! {
 
     /// Whose tokens are good.
     auth: Auth {
-        /// The HS256 key, 32 bytes or more; always there after a successful `load`.
+        /// The HS256 key, 32 bytes or more; `None` only where there are other keys.
         jwt_secret: Option<SecretString> = optional(secret());
         /// Former keys that are still accepted (none).
         jwt_previous_secrets: Vec<SecretString> = list(0, secret());
+        /// PEM files with a public key each, relative to the working directory (none); every one is readable and good after a
+        /// successful `load`.
+        jwt_public_keys: Vec<String> = list(0, text());
+        /// Where an issuer publishes its keys as a JSON Web Key Set (nowhere).
+        jwks_url: Option<PageUrl> = optional(parsed(Show::Url));
+        /// How long a key that the issuer has removed may still be good (5 min).
+        jwks_refresh: Duration = duration(30 * SECOND, HOUR);
+        /// The algorithms that are taken; empty (the default): whichever a key is made for.
+        algorithms: Vec<Algorithm> = list(0, one_of(Algorithm::NAMES));
         /// The `iss` asked for (any).
         issuer: Option<String> = optional(text());
         /// The `aud` asked for (any).
         audience: Option<String> = optional(text());
         /// Claims that carry the uid, best first (`sub`, `userId`); never empty.
         uid_claims: Vec<String> = list(1, text());
+        /// Claims without which a token is refused (none).
+        required_claims: Vec<String> = list(0, text());
         /// Entries of `roles` that make an admin (`admin`).
         admin_roles: Vec<String> = list(0, text());
         /// Entries of `permissions` that make an admin (`im:admin`).
@@ -114,6 +127,8 @@ sections! {
             ("open", Mode::Open),
             ("callback", Mode::Callback),
         ]);
+        /// Whether every subscriber of a group may add others (no).
+        members_may_invite: bool = yes_or_no();
         /// How long an answer about membership is kept; zero keeps none (10 s).
         cache_ttl: Duration = duration(Duration::ZERO, HOUR);
         /// How many memberships are kept (1,000,000).
@@ -134,7 +149,7 @@ sections! {
         version: Option<Generation> =
             one_of(&[("auto", None), ("2", Some(Generation::V2)), ("3", Some(Generation::V3))]);
         /// v2's manager token (none).
-        manager_token: Option<SecretString> = optional(secret());
+        manager_token: Option<SecretString> = optional(header_secret());
         /// v3's manager port (none).
         manager_url: Option<HttpUrl> = optional(parsed(Show::Url));
         /// Who logs in at v3's manager port (none).

@@ -174,8 +174,10 @@ impl FromStr for PageUrl {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let whole =
-            |url: &Url| matches!(url.scheme(), "http" | "https") && url.fragment().is_none();
+        let whole = |url: &Url| {
+            let plain = url.has_host() && url.fragment().is_none();
+            plain && matches!(url.scheme(), "http" | "https")
+        };
         let url = Url::parse(text)
             .ok()
             .filter(|url| is_usual(text) && whole(url));
@@ -245,6 +247,8 @@ pub enum StoreUrl {
     SqliteMemory,
     /// `sqlite://path`: a file, relative to the working directory unless it starts with `/`.
     Sqlite(PathBuf),
+    /// `postgres://user:password@host/database`, to the letter. Serves any number of replicas.
+    Postgres(String),
 }
 
 impl FromStr for StoreUrl {
@@ -254,17 +258,51 @@ impl FromStr for StoreUrl {
         if text == "sqlite::memory:" {
             return Ok(Self::SqliteMemory);
         }
-        let what = if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            "PostgreSQL is not supported by this version: must be sqlite://path or sqlite::memory:"
-        } else {
-            "must be sqlite://path, without parameters, or sqlite::memory:"
-        };
+        if text.starts_with("postgres:") || text.starts_with("postgresql:") {
+            return if is_postgres_url(text) {
+                Ok(Self::Postgres(text.to_owned()))
+            } else {
+                let parameters = POSTGRES_PARAMETERS.join(", ");
+                Err(Expected(format!(
+                    "must be postgres://user:password@host:port/database, without parameters other than {parameters}"
+                )))
+            };
+        }
         text.strip_prefix("sqlite://")
             .filter(|path| !path.is_empty() && !path.ends_with('/'))
             .filter(|path| !path.contains(['?', '#', '%', '\0']) && *path != ":memory:")
             .map(|path| Self::Sqlite(PathBuf::from(path)))
-            .ok_or_else(|| Expected(what.to_owned()))
+            .ok_or_else(|| {
+                let what = "must be sqlite://path, without parameters, sqlite::memory:, or postgres://user:password@host/database";
+                Expected(what.to_owned())
+            })
     }
+}
+
+/// What may follow the `?`. The driver would write any other one to the log, whatever it holds.
+const POSTGRES_PARAMETERS: [&str; 8] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "statement-cache-capacity",
+    "options",
+    "host",
+];
+
+/// User, host and database must be there: the driver would take missing ones from the environment.
+fn is_postgres_url(text: &str) -> bool {
+    Url::parse(text).is_ok_and(|url| {
+        let is_known = |key: &str| {
+            POSTGRES_PARAMETERS.contains(&key) || key.starts_with("options[") && key.ends_with(']')
+        };
+        url.has_host()
+            && !url.username().is_empty()
+            && url.path().len() > 1
+            && url.fragment().is_none()
+            && url.query_pairs().all(|(key, _)| is_known(&key))
+    })
 }
 
 impl fmt::Debug for StoreUrl {
@@ -333,12 +371,17 @@ mod tests {
 
     #[test]
     fn a_page_may_have_a_path_and_a_query() {
-        for good in ["http://h", "https://u:p@h:8443/im/callback?tenant=1"] {
+        for good in [
+            "http://h",
+            "https://u:p@h:8443/im/callback?tenant=1",
+            "https://id.example.com/.well-known/jwks.json",
+        ] {
             assert!(good.parse::<PageUrl>().is_ok(), "{good}");
         }
         for bad in [
             "",
             "h/callback",
+            "file:///c",
             "ftp://h/c",
             "http:/h/c",
             "http://",
@@ -363,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_is_sqlite() {
+    fn a_store_is_sqlite_or_postgresql() {
         let store = |text: &str| text.parse::<StoreUrl>();
         assert_eq!(store("sqlite::memory:"), Ok(StoreUrl::SqliteMemory));
         assert_eq!(
@@ -384,11 +427,28 @@ mod tests {
         ] {
             assert!(store(bad).is_err(), "{bad}");
         }
-        let said = store("postgres://u:hunter2@h/db").unwrap_err().to_string();
-        assert!(
-            said.starts_with("PostgreSQL is not supported") && !said.contains("hunter2"),
-            "{said}"
-        );
+        for good in [
+            "postgres://u:hunter2@h/db",
+            "postgresql://u@[::1]:5433/db?sslmode=verify-full&sslrootcert=/ca.pem",
+            "postgres://u:p%40@localhost/db?host=/run/postgresql&options[search_path]=im",
+        ] {
+            assert_eq!(store(good), Ok(StoreUrl::Postgres(good.into())));
+        }
+        for bad in [
+            "postgres:",
+            "postgres://h/db",
+            "postgres://u@h",
+            "postgres://u@h/",
+            "postgres:///db",
+            "postgres://u:hunter2@h/db?pasword=hunter2",
+            "postgres://u:hunter2@h:port/db",
+        ] {
+            let said = store(bad).unwrap_err().to_string();
+            assert!(
+                said.starts_with("must be postgres://") && !said.contains("hunter2"),
+                "{said}"
+            );
+        }
     }
 
     #[test]

@@ -97,7 +97,9 @@ fn fits(field: &str, value: &Value) -> bool {
 
 fn go_type(field: &str) -> &'static str {
     match field {
-        "channel_id" | "uid" | "token" | "from_uid" | "login_uid" | "client_msg_no" => "string",
+        "channel_id" | "uid" | "token" | "from_uid" | "login_uid" | "client_msg_no" | "tag_key" => {
+            "string"
+        }
         "payload" => "[]uint8",
         "subscribers" | "uids" | "client_msg_nos" => "[]string",
         "channel_type" | "device_level" | "pull_mode" => "uint8",

@@ -27,7 +27,16 @@ const PUBLIC_TYPES: [u8; 4] = [3, 6, 10, 11];
 const UNSENDABLE: &str = "无法处理发送消息请求！";
 
 pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
-    let send: Send<'_> = match go_json::parse(request.body, "api.messageSendReq") {
+    const REQUEST: &str = "api.messageSendReq";
+    /// What v3 does not know and v2 wants to be a text.
+    #[derive(Deserialize)]
+    struct Tag<'a> {
+        #[serde(borrow, default, rename = "tag_key")]
+        _tag_key: Option<std::borrow::Cow<'a, str>>,
+    }
+    let bound = go_json::parse::<Tag<'_>>(request.body, REQUEST)
+        .and_then(|_| go_json::parse::<Send<'_>>(request.body, REQUEST));
+    let send = match bound {
         Ok(send) => send,
         Err(error) => return Reply::bad_binding(error),
     };

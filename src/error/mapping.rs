@@ -1,6 +1,7 @@
 //! What the inner rooms' errors mean to a client: the one place where they become codes.
 
 use super::{ApiError, Failure};
+use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
 use crate::history::ReadError;
@@ -13,6 +14,7 @@ impl From<Error> for Failure {
             Error::Connect
             | Error::Lost
             | Error::Maintenance
+            | Error::OtherGeneration
             | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
             Error::Timeout => ApiError::UpstreamTimeout,
             Error::Status(_)
@@ -77,7 +79,9 @@ impl From<SendError> for Failure {
                     Cause::NoAnswer(
                         Error::Status(_) | Error::Decode(_) | Error::TooLarge { .. },
                     ) => ApiError::UpstreamError,
-                    Cause::NoAnswer(_) | Cause::NeverSeen => ApiError::MessageUnconfirmed,
+                    Cause::NoAnswer(_) | Cause::NeverSeen | Cause::OutOfTime => {
+                        ApiError::MessageUnconfirmed
+                    }
                 };
                 let mut failure = Self::from(code).because(cause.to_string());
                 if let Cause::NoAnswer(Error::Timeout) = cause {
@@ -98,6 +102,7 @@ impl From<channels::Error> for Failure {
             channels::Error::Deleted => ApiError::ChannelDeleted,
             channels::Error::NotFound => ApiError::ChannelNotFound,
             channels::Error::NotOwner => ApiError::NotOwner,
+            channels::Error::NotAMember => ApiError::NotAMember,
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
             channels::Error::Interrupted => ApiError::UpstreamUnavailable,
@@ -108,5 +113,18 @@ impl From<channels::Error> for Failure {
             }
         };
         code.into()
+    }
+}
+
+impl From<ImTokenError> for Failure {
+    fn from(error: ImTokenError) -> Self {
+        match error {
+            ImTokenError::Banned => ApiError::Forbidden.into(),
+            ImTokenError::Upstream(error) => error.into(),
+            ImTokenError::Store(error) => {
+                Self::from(ApiError::StoreUnavailable).because(error.to_string())
+            }
+            ImTokenError::Interrupted => ApiError::UpstreamUnavailable.into(),
+        }
     }
 }

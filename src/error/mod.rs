@@ -96,6 +96,8 @@ pub enum ApiError {
     UpstreamUnavailable,
     /// The store cannot be asked.
     StoreUnavailable,
+    /// The issuer's keys cannot be had, and the token may be good.
+    KeysUnavailable,
     /// WuKongIM did not answer in time.
     UpstreamTimeout,
     /// Sent, but not seen stored in time.
@@ -106,7 +108,7 @@ pub enum ApiError {
 
 impl ApiError {
     /// All of them, in the order of docs/ERRORS.md.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::TokenMissing,
         Self::TokenInvalid,
@@ -132,6 +134,7 @@ impl ApiError {
         Self::UpstreamError,
         Self::UpstreamUnavailable,
         Self::StoreUnavailable,
+        Self::KeysUnavailable,
         Self::UpstreamTimeout,
         Self::MessageUnconfirmed,
         Self::PartialFailure,
@@ -162,7 +165,9 @@ impl ApiError {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::UpstreamError => StatusCode::BAD_GATEWAY,
-            Self::UpstreamUnavailable | Self::StoreUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamUnavailable | Self::StoreUnavailable | Self::KeysUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout | Self::MessageUnconfirmed => StatusCode::GATEWAY_TIMEOUT,
             Self::PartialFailure => StatusCode::MULTI_STATUS,
         }
@@ -196,6 +201,7 @@ impl ApiError {
             Self::UpstreamError => "upstream_error",
             Self::UpstreamUnavailable => "upstream_unavailable",
             Self::StoreUnavailable => "store_unavailable",
+            Self::KeysUnavailable => "keys_unavailable",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::MessageUnconfirmed => "message_unconfirmed",
             Self::PartialFailure => "partial_failure",
@@ -211,7 +217,7 @@ impl ApiError {
             Self::TokenInvalid => ("访问令牌无效", "the access token is invalid"),
             Self::TokenExpired => ("访问令牌已过期", "the access token has expired"),
             Self::Forbidden => ("没有权限", "this is not allowed"),
-            Self::NotAMember => ("不是该群成员", "you are not a member of this group"),
+            Self::NotAMember => ("不是该群成员", "not a member of this group"),
             Self::Blocked => ("已被对方或该群屏蔽", "you have been blocked"),
             Self::ChannelBanned => ("频道已被封禁", "the channel is banned"),
             Self::SendBanned => ("已被禁止发言", "sending is banned"),
@@ -234,6 +240,7 @@ impl ApiError {
             | Self::UpstreamError
             | Self::UpstreamUnavailable
             | Self::StoreUnavailable
+            | Self::KeysUnavailable
             | Self::UpstreamTimeout
             | Self::MessageUnconfirmed => ("服务内部错误", "internal service error"),
             Self::PartialFailure => ("批量发送消息失败", "failed to send the batch"),
@@ -243,7 +250,11 @@ impl ApiError {
 
     /// Seconds for `Retry-After`, on answers that say "not now".
     pub fn retry_after_s(self) -> Option<u32> {
-        (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1)
+        match self {
+            // No sooner are the keys asked for again.
+            Self::KeysUnavailable => Some(10),
+            _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
+        }
     }
 }
 

@@ -1,78 +1,17 @@
-//! Reading fields one by one out of a JSON object or a query string, so that every problem is found and named.
+//! Reading fields one by one out of a JSON object, so that every problem is found and named.
 //!
 //! Not serde's derive, since that stops at the first bad field, takes `1.0` for an integer and cannot say which entry of which
 //! array was wrong.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use percent_encoding::percent_decode_str;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::json::{Members, Name, whole_number};
+use super::problems::Problems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
-use crate::error::{FieldProblem, Problem};
-
-/// Everything found wrong so far.
-#[derive(Debug, Default)]
-pub struct Problems(Vec<FieldProblem>);
-
-impl Problems {
-    /// Reports one bad field.
-    pub fn add(&mut self, field: impl Into<String>, problem: Problem) {
-        self.0.push(FieldProblem {
-            field: field.into(),
-            problem,
-        });
-    }
-
-    /// Whether nothing was reported.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether this field was reported as missing.
-    pub fn lacks(&self, field: &str) -> bool {
-        self.0
-            .iter()
-            .any(|problem| problem.field == field && problem.problem == Problem::Required)
-    }
-
-    /// The reports, in the order in which they were made.
-    pub fn into_details(self) -> Vec<FieldProblem> {
-        self.0
-    }
-}
-
-/// An object's members in order, duplicates included.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(6);
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name.0, value));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// A member's name, borrowed where it holds no escapes (plain `Cow` keys are always copied).
-#[derive(serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+use crate::error::Problem;
 
 /// The fields of one JSON object, taken one by one.
 pub struct Fields<'a, 'p> {
@@ -270,6 +209,15 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
+    /// A uid.
+    pub fn uid(&mut self, name: &str) -> Option<Uid> {
+        let uid = self.optional_uid(name)?;
+        if uid.is_none() {
+            self.report(name, Problem::Required);
+        }
+        uid
+    }
+
     /// A list of at least one uid, duplicates dropped; the limit counts what was sent.
     pub fn uids(&mut self, name: &str) -> Option<Vec<Uid>> {
         let raw = match self.take(name) {
@@ -366,163 +314,9 @@ enum Taken<'a> {
     Value(&'a RawValue),
 }
 
-/// The entries of a JSON array.
-pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Vec<&'a RawValue>> {
-    let Some(body) = body else {
-        problems.add("body", Problem::Required);
-        return None;
-    };
-    match serde_json::from_slice(body) {
-        Ok(entries) => Some(entries),
-        Err(error) => {
-            problems.add(
-                "body",
-                if error.is_data() {
-                    Problem::NotArray
-                } else {
-                    Problem::NotJson
-                },
-            );
-            None
-        }
-    }
-}
-
-/// A JSON integer that is not negative: no text, no fraction, no exponent.
-fn whole_number(raw: &str) -> Result<u64, Problem> {
-    let out_of_range = Problem::OutOfRange {
-        min: 0,
-        max: MAX_NUMBER,
-    };
-    match raw.strip_prefix('-').unwrap_or(raw) {
-        digits if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(Problem::NotNumber)
-        }
-        _ if raw == "-0" => Ok(0),
-        _ => raw
-            .parse()
-            .ok()
-            .filter(|number| *number <= MAX_NUMBER)
-            .ok_or(out_of_range),
-    }
-}
-
-/// The largest number taken: what WuKongIM's signed 64-bit numbers hold.
-pub const MAX_NUMBER: u64 = i64::MAX as u64;
-
-/// The parameters of a query string, percent-decoded; `None` where the text is no UTF-8.
-#[derive(Default)]
-pub struct QueryFields(Vec<(String, Option<String>)>);
-
-impl QueryFields {
-    /// Splits and decodes a raw query string, in the way HTML forms are encoded.
-    pub fn parse(query: &str) -> Self {
-        let decode = |text: &str| {
-            let spaced = text.replace('+', " ");
-            percent_decode_str(&spaced)
-                .decode_utf8()
-                .ok()
-                .map(Cow::into_owned)
-        };
-        let pairs = query
-            .split('&')
-            .filter(|pair| !pair.is_empty())
-            .filter_map(|pair| {
-                let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                Some((decode(name)?, decode(value)))
-            });
-        Self(pairs.collect())
-    }
-
-    /// A parameter's text. The outer `None` means that a problem was reported; a missing and an empty one are alike.
-    pub fn text(&mut self, name: &str, problems: &mut Problems) -> Option<Option<String>> {
-        let mut found = self.0.iter().filter(|(key, _)| key == name);
-        let first = found.next();
-        if found.next().is_some() {
-            problems.add(name, Problem::Twice);
-            return None;
-        }
-        match first {
-            None => Some(None),
-            Some((_, None)) => {
-                problems.add(name, Problem::NotUtf8);
-                None
-            }
-            Some((_, Some(text))) if text.is_empty() => Some(None),
-            Some((_, Some(text))) => Some(Some(text.clone())),
-        }
-    }
-
-    /// A parameter of decimal digits between `min` and `max`. The outer `None` means that a problem was reported.
-    pub fn number(
-        &mut self,
-        name: &str,
-        min: u64,
-        max: u64,
-        problems: &mut Problems,
-    ) -> Option<Option<u64>> {
-        let Some(text) = self.text(name, problems)? else {
-            return Some(None);
-        };
-        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            problems.add(name, Problem::NotNumber);
-            return None;
-        }
-        // Only digits: what does not fit is more than any maximum.
-        let number = text.parse::<u64>().unwrap_or(u64::MAX);
-        if !(min..=max).contains(&number) {
-            problems.add(name, Problem::OutOfRange { min, max });
-            return None;
-        }
-        Some(Some(number))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_plain_integers() {
-        assert_eq!(whole_number("12"), Ok(12));
-        assert_eq!(whole_number("-0"), Ok(0));
-        for raw in ["1.0", "1e0", "\"1\"", "true", "[]", "{}", "-", ""] {
-            assert_eq!(whole_number(raw), Err(Problem::NotNumber), "{raw}");
-        }
-        for raw in ["-1", "9223372036854775808", "99999999999999999999"] {
-            assert_eq!(
-                whole_number(raw),
-                Err(Problem::OutOfRange {
-                    min: 0,
-                    max: MAX_NUMBER
-                }),
-                "{raw}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_query_is_decoded_strictly() {
-        let mut problems = Problems::default();
-        let mut query = QueryFields::parse("a=%E7%BE%A4+x&b=%ff&c=1&c=2&d=&e");
-        assert_eq!(query.text("a", &mut problems), Some(Some("群 x".into())));
-        assert_eq!(query.text("b", &mut problems), None);
-        assert_eq!(query.text("c", &mut problems), None);
-        assert_eq!(query.text("d", &mut problems), Some(None));
-        assert_eq!(query.text("e", &mut problems), Some(None));
-        let named: Vec<_> = problems
-            .into_details()
-            .into_iter()
-            .map(|p| (p.field, p.problem))
-            .collect();
-        assert_eq!(
-            named,
-            [
-                ("b".to_owned(), Problem::NotUtf8),
-                ("c".to_owned(), Problem::Twice)
-            ]
-        );
-    }
 
     #[test]
     fn escaped_names_and_duplicates_are_seen() {

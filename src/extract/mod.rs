@@ -2,10 +2,13 @@
 //! all bad fields told at once.
 
 mod fields;
+mod json;
+mod problems;
+mod query;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -13,12 +16,16 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, Problem};
 
-pub use fields::{Fields, MAX_NUMBER, Problems, QueryFields, entries};
+pub use fields::Fields;
+pub use json::{MAX_NUMBER, entries};
+pub use problems::Problems;
+pub use query::QueryFields;
 
 /// What the outermost layer and the extractors know about one request together.
 #[derive(Debug)]
@@ -27,6 +34,22 @@ pub struct Scope {
     pub deadline: Instant,
     /// Set while the client's body is still being waited for: then a timeout is the client's.
     pub reading_body: AtomicBool,
+}
+
+/// When the request must have ended; never refused.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(pub std::time::Instant);
+
+impl FromRequestParts<App> for Deadline {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let scope = parts.extensions.get::<Arc<Scope>>();
+        Ok(Self(scope.map_or_else(
+            || std::time::Instant::now() + app.settings().server.request_timeout,
+            |scope| scope.deadline.into_std(),
+        )))
+    }
 }
 
 /// A request body that reads itself from JSON, reporting every problem.

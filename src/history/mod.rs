@@ -8,14 +8,19 @@ use crate::authorization::{Authorization, Denial};
 use crate::config;
 use crate::domain::{Channel, ConversationKey, Message, Uid, caps};
 use crate::messages::Messages;
-use crate::wukongim::{Client, Error, Page, Rejection, Window};
+use crate::wukongim::{Client, Error, Generation, Page, Rejection, Window};
 
 /// What one message may need besides its payload in an upstream answer.
 const MESSAGE_OVERHEAD: usize = 2 * 1024;
 /// The least an answer may have: v2 stores payloads of up to 1,024,000 bytes that came over its sockets.
 const LEAST_BYTES: usize = 2 * 1024 * 1024;
-/// Upstream pages read for one answer at the most; more are only needed where an id's hash is shared with a foreign log.
+/// Upstream pages read for one answer at the most.
 const MOST_STEPS: usize = 256;
+/// Pages in a row that hold nothing of this channel, after which the log is another channel's with the same hash. v2 stores the
+/// messages of one of the two alone (seen), so nothing is missed that could be reached by reading on.
+const MOST_FOREIGN: usize = 16;
+/// The largest step, to which it grows over pages that hold nothing of this channel.
+const LONGEST_STEP: usize = 1000;
 /// For how long after an acknowledged send v3 may not know the pair (0.3–0.5 s; seen on a running server).
 const FRESH: Duration = Duration::from_secs(1);
 const FRESH_PAUSE: Duration = Duration::from_millis(100);
@@ -88,13 +93,15 @@ impl History {
         position: Position,
         limit: usize,
     ) -> Result<Excerpt, ReadError> {
-        self.authorization.may_read(reader, channel).await?;
+        let permitted_by = self.authorization.may_read(reader, channel).await?;
         loop {
             let mut walk = Walk {
                 history: self,
+                permitted_by,
                 reader,
                 channel,
                 left: MOST_STEPS,
+                foreign: 0,
                 step: self.first_step(limit),
             };
             let result = match position {
@@ -138,10 +145,14 @@ impl History {
 /// One answer in the making.
 struct Walk<'a> {
     history: &'a History,
+    /// The generation that may be asked.
+    permitted_by: Generation,
     reader: &'a Uid,
     channel: &'a Channel,
     /// Upstream pages that may still be read.
     left: usize,
+    /// The last pages in a row that held nothing of this channel.
+    foreign: usize,
     /// Messages to ask for next.
     step: usize,
 }
@@ -181,6 +192,11 @@ impl Gathered {
             self.messages.push_back(message);
         }
         true
+    }
+
+    /// Reading ends before the log does. Who has something to go on from can go on.
+    fn break_off(&mut self) {
+        self.has_more = !self.messages.is_empty();
     }
 
     fn into_excerpt(self) -> Excerpt {
@@ -224,7 +240,11 @@ impl Walk<'_> {
     /// By upward pages that end where the last one began: downward pages give nothing on v2 from beyond the newest message.
     async fn descend(&mut self, gathered: &mut Gathered, mut low: u64) -> Result<bool, Error> {
         let mut first = true;
-        while low > 1 && self.left > 0 {
+        while low > 1 {
+            if self.is_exhausted() {
+                gathered.break_off();
+                break;
+            }
             let from = low.saturating_sub(self.step as u64).max(1);
             let Some(page) = self
                 .page(
@@ -264,7 +284,11 @@ impl Walk<'_> {
     async fn upwards(&mut self, after: u64, limit: usize) -> Result<Excerpt, Error> {
         let mut gathered = Gathered::new(limit, self.history.budget);
         let mut from = after.saturating_add(1);
-        while self.left > 0 {
+        loop {
+            if self.is_exhausted() {
+                gathered.break_off();
+                break;
+            }
             let asked = self.step;
             let Some(page) = self
                 .page(Window::Up { from, until: None }, &gathered)
@@ -296,15 +320,35 @@ impl Walk<'_> {
         match self
             .history
             .client
-            .page(self.reader, self.channel, window, self.step, max_bytes)
+            .permitted_page(
+                self.permitted_by,
+                self.reader,
+                self.channel,
+                window,
+                self.step,
+                max_bytes,
+            )
             .await
         {
             Err(Error::TooLarge { .. }) if self.step > 1 && self.left > 0 => {
                 self.step = (self.step / 4).max(1);
                 Ok(None)
             }
-            page => page.map(Some),
+            page => {
+                let page = page?;
+                if page.received > 0 && page.messages.is_empty() {
+                    self.foreign += 1;
+                    self.step = (self.step * 2).min(LONGEST_STEP);
+                } else {
+                    self.foreign = 0;
+                }
+                Ok(Some(page))
+            }
         }
+    }
+
+    fn is_exhausted(&self) -> bool {
+        self.left == 0 || self.foreign >= MOST_FOREIGN
     }
 
     async fn newest_page(&mut self, gathered: &Gathered) -> Result<Page, Error> {

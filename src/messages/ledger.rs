@@ -1,6 +1,5 @@
 //! The memory of recent sends: who sent which number to which channel, and what came of it. Bounded by entries and by time.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,52 +9,19 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 
 use super::Stored;
+use super::table::{Entry, Key, State, Table};
 use crate::domain::{ClientMsgNo, ConversationKey, Payload, Uid};
-
-/// Beyond this many entries a user's own are forgotten before anybody else's.
-const FAIR_SHARE: usize = 1000;
 
 /// What a send left behind whose outcome is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Attempt {
-    /// The highest seq known in the channel before it was sent; `None` where nothing was known of the channel.
+    /// A seq at or below which the message is not: the highest one known in the channel before it was first sent. `None` where
+    /// nothing was known of the channel.
     pub(super) floor: Option<u64>,
-    /// When it was sent, in Unix milliseconds.
+    /// When it was first sent, in Unix milliseconds.
     pub(super) sent_ms: u64,
-}
-
-/// 128 bits of (sender, channel, number) under keys of this process: nobody can choose two that are equal.
-type Key = u128;
-
-#[derive(Debug)]
-enum State {
-    InFlight {
-        done: Arc<Notify>,
-        attempt: Option<Attempt>,
-    },
-    Unknown(Attempt),
-    Done(Stored),
-}
-
-struct Entry {
-    state: State,
-    payload: u64,
-    user: u64,
-    since: Instant,
-    /// Tells this entry from an earlier one with the same key in the queues.
-    serial: u64,
-}
-
-#[derive(Default)]
-struct Table {
-    entries: HashMap<Key, Entry>,
-    /// Oldest first; may name entries that are gone.
-    order: VecDeque<(Key, u64)>,
-    per_user: HashMap<u64, usize>,
-    /// The users above their fair share, with their entries oldest first.
-    heavy: HashMap<u64, VecDeque<(Key, u64)>>,
-    heavy_users: BTreeSet<u64>,
-    serial: u64,
+    /// When it was last sent.
+    pub(super) last: Instant,
 }
 
 /// See the module.
@@ -120,10 +86,7 @@ impl Ledger {
         let now = Instant::now();
         table.drop_expired(now, self.window);
         let mut unknown = None;
-        if let Some(entry) = table.entries.get_mut(&key)
-            && (matches!(entry.state, State::InFlight { .. })
-                || now.duration_since(entry.since) < self.window)
-        {
+        if let Some(entry) = table.get_mut(key) {
             match &entry.state {
                 State::InFlight { done, .. } => return Begin::Busy(Busy(done.clone())),
                 _ if entry.payload != payload => return Begin::Conflict,
@@ -131,61 +94,44 @@ impl Ledger {
                 State::Unknown(attempt) => unknown = Some(*attempt),
             }
         }
-        let done = Arc::new(Notify::new());
         let state = State::InFlight {
-            done,
+            done: Arc::default(),
             attempt: unknown,
         };
-        if let (Some(_), Some(entry)) = (unknown, table.entries.get_mut(&key)) {
-            entry.state = state;
-        } else {
-            table.remove(key);
-            while table.entries.len() >= self.capacity && table.forget_one() {
-                self.forgotten.inc();
-            }
-            table.insert(
-                key,
-                Entry {
-                    state,
-                    payload,
-                    user,
-                    since: now,
-                    serial: 0,
-                },
-            );
-        }
         let ticket = Ticket {
             ledger: self.clone(),
             key,
+            began_unknown: unknown.is_some(),
             settled: false,
         };
-        match unknown {
-            Some(attempt) => Begin::Unknown(ticket, attempt),
-            None => Begin::New(ticket),
+        if let Some(attempt) = unknown {
+            table.set(key, state, now);
+            return Begin::Unknown(ticket, attempt);
         }
+        while table.len() >= self.capacity && table.forget_one() {
+            self.forgotten.inc();
+        }
+        table.insert(key, Entry::new(state, payload, user, now));
+        Begin::New(ticket)
     }
 
     fn settle(&self, key: Key, outcome: Outcome) {
         let mut table = self.table.lock();
-        let Some(entry) = table.entries.get_mut(&key) else {
+        let Some(entry) = table.get_mut(key) else {
             return;
         };
         let State::InFlight { done, attempt } = &entry.state else {
             return;
         };
         let (done, attempt) = (done.clone(), *attempt);
+        let now = Instant::now();
         match (outcome, attempt) {
-            (Outcome::Stored(stored), _) => entry.state = State::Done(stored),
-            (Outcome::Dropped, Some(attempt)) => entry.state = State::Unknown(attempt),
+            (Outcome::Stored(stored), _) => table.set(key, State::Done(stored), now),
+            (Outcome::Dropped, Some(attempt)) => table.set(key, State::Unknown(attempt), now),
             (Outcome::Forget, _) | (Outcome::Dropped, None) => table.remove(key),
         }
         drop(table);
         done.notify_one();
-    }
-
-    #[cfg(test)]
-    fn len(&self) -> usize {
-        self.table.lock().entries.len()
     }
 }
 
@@ -195,129 +141,41 @@ enum Outcome {
     Dropped,
 }
 
-impl Table {
-    fn insert(&mut self, key: Key, mut entry: Entry) {
-        self.serial += 1;
-        entry.serial = self.serial;
-        let user = entry.user;
-        self.order.push_back((key, self.serial));
-        self.entries.insert(key, entry);
-        let count = self.per_user.entry(user).or_insert(0);
-        *count += 1;
-        if let Some(own) = self.heavy.get_mut(&user) {
-            own.push_back((key, self.serial));
-        } else if *count > FAIR_SHARE {
-            // Once every thousand sends of one user: gather what he has.
-            let entries = &self.entries;
-            let own = |(key, serial): &&(Key, u64)| {
-                entries
-                    .get(key)
-                    .is_some_and(|entry| entry.serial == *serial && entry.user == user)
-            };
-            let own: VecDeque<_> = self.order.iter().filter(own).copied().collect();
-            self.heavy.insert(user, own);
-            self.heavy_users.insert(user);
-        }
-    }
-
-    fn remove(&mut self, key: Key) {
-        let Some(entry) = self.entries.remove(&key) else {
-            return;
-        };
-        let Some(count) = self.per_user.get_mut(&entry.user) else {
-            return;
-        };
-        *count -= 1;
-        let count = *count;
-        if count == 0 {
-            self.per_user.remove(&entry.user);
-        }
-        if count <= FAIR_SHARE && self.heavy.remove(&entry.user).is_some() {
-            self.heavy_users.remove(&entry.user);
-        }
-        // The queues name it still; they are shortened as they are walked, and here before they outgrow the table.
-        if self.order.len() > 2 * self.entries.len() + 64 {
-            let entries = &self.entries;
-            self.order.retain(|(key, serial)| {
-                entries
-                    .get(key)
-                    .is_some_and(|entry| entry.serial == *serial)
-            });
-        }
-    }
-
-    fn drop_expired(&mut self, now: Instant, window: Duration) {
-        while let Some((key, serial)) = self.order.front().copied() {
-            match self.entries.get(&key) {
-                Some(entry) if entry.serial == serial => {
-                    let over = now.duration_since(entry.since) >= window;
-                    if !over || matches!(entry.state, State::InFlight { .. }) {
-                        return;
-                    }
-                    self.order.pop_front();
-                    self.remove(key);
-                }
-                _ => drop(self.order.pop_front()),
-            }
-        }
-    }
-
-    /// Forgets the oldest finished entry: of a user above his share, else of anybody. False where all are in flight.
-    fn forget_one(&mut self) -> bool {
-        let heavy = self.heavy_users.first().copied();
-        if let Some(user) = heavy
-            && let Some(mut own) = self.heavy.remove(&user)
-        {
-            let found = self.first_finished(&mut own);
-            self.heavy.insert(user, own);
-            if let Some(key) = found {
-                self.remove(key);
-                return true;
-            }
-        }
-        let mut order = std::mem::take(&mut self.order);
-        let found = self.first_finished(&mut order);
-        self.order = order;
-        found.is_some_and(|key| {
-            self.remove(key);
-            true
-        })
-    }
-
-    fn first_finished(&self, queue: &mut VecDeque<(Key, u64)>) -> Option<Key> {
-        for _ in 0..queue.len() {
-            let (key, serial) = queue.pop_front()?;
-            match self.entries.get(&key) {
-                Some(entry) if entry.serial == serial => {
-                    if !matches!(entry.state, State::InFlight { .. }) {
-                        return Some(key);
-                    }
-                    queue.push_back((key, serial));
-                }
-                _ => {}
-            }
-        }
-        None
-    }
-}
-
-/// The right to send one number. Dropped without a word – a client that hung up, a panic – it leaves "outcome unknown" behind
-/// where the message may be on its way, and nothing where it was not yet sent.
+/// The right to send one number. Dropped without a word – a task that panicked, a message that was not seen – it leaves "outcome
+/// unknown" behind where the message may be on its way, and nothing where it was not yet sent.
 pub(super) struct Ticket {
     ledger: Arc<Ledger>,
     key: Key,
+    /// An earlier attempt was never settled: whatever becomes of this one, it may still turn up.
+    began_unknown: bool,
     settled: bool,
 }
 
 impl Ticket {
     /// The message goes out now; from here on its outcome may be unknown.
     pub(super) fn sending(&self, attempt: Attempt) {
-        let mut table = self.ledger.table.lock();
-        if let Some(entry) = table.entries.get_mut(&self.key)
-            && let State::InFlight { attempt: known, .. } = &mut entry.state
-        {
+        self.change(|known| match known {
             // A second try keeps the floor of the first: both may turn up above it.
-            known.get_or_insert(attempt);
+            Some(first) => first.last = attempt.last,
+            None => *known = Some(attempt),
+        });
+    }
+
+    /// The earlier attempt was looked for up to this seq, in vain.
+    pub(super) fn searched(&self, up_to: u64) {
+        self.change(|known| {
+            if let Some(attempt) = known {
+                attempt.floor = attempt.floor.max(Some(up_to));
+            }
+        });
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Option<Attempt>)) {
+        let mut table = self.ledger.table.lock();
+        if let Some(entry) = table.get_mut(self.key)
+            && let State::InFlight { attempt, .. } = &mut entry.state
+        {
+            change(attempt);
         }
     }
 
@@ -327,10 +185,12 @@ impl Ticket {
         self.ledger.settle(self.key, Outcome::Stored(stored));
     }
 
-    /// It was certainly not stored, or nobody can ask for it again.
+    /// This attempt was certainly not stored, or nobody can ask for it again. An earlier one that may turn up is kept.
     pub(super) fn forget(mut self) {
-        self.settled = true;
-        self.ledger.settle(self.key, Outcome::Forget);
+        if !self.began_unknown {
+            self.settled = true;
+            self.ledger.settle(self.key, Outcome::Forget);
+        }
     }
 }
 
@@ -346,16 +206,21 @@ impl Drop for Ticket {
 mod tests {
     use super::*;
     use crate::domain::{Channel, ChannelId, MessageId};
+    use crate::messages::table::FAIR_SHARE;
 
     fn ledger(window: Duration, capacity: usize) -> Arc<Ledger> {
         Ledger::new(window, capacity, Counter::default())
     }
 
     const LONG: Duration = Duration::from_mins(10);
-    const ATTEMPT: Attempt = Attempt {
-        floor: Some(7),
-        sent_ms: 1,
-    };
+
+    fn attempt(floor: u64, sent_ms: u64) -> Attempt {
+        Attempt {
+            floor: Some(floor),
+            sent_ms,
+            last: Instant::now(),
+        }
+    }
 
     fn begin(ledger: &Arc<Ledger>, user: &str, number: &str, payload: &str) -> Begin {
         let user = Uid::parse(user, 99).unwrap();
@@ -365,10 +230,21 @@ mod tests {
         ledger.begin(&user, &key, &number, &Payload::parse(payload, 99).unwrap())
     }
 
+    fn len(ledger: &Ledger) -> usize {
+        ledger.table.lock().len()
+    }
+
     fn stored(seq: u64) -> Stored {
         Stored {
             id: MessageId(seq),
             seq,
+        }
+    }
+
+    fn leave_unknown(ledger: &Arc<Ledger>, attempt: Attempt) {
+        match begin(ledger, "a", "n", "YQ==") {
+            Begin::New(ticket) => ticket.sending(attempt),
+            _ => panic!("not new"),
         }
     }
 
@@ -400,25 +276,53 @@ mod tests {
             panic!()
         };
         drop(ticket);
-        let Begin::New(ticket) = begin(&ledger, "a", "n", "YQ==") else {
-            panic!("never sent")
-        };
-        ticket.sending(ATTEMPT);
-        drop(ticket);
-        let Begin::Unknown(ticket, attempt) = begin(&ledger, "a", "n", "YQ==") else {
+        // It was never sent.
+        let first = attempt(7, 1);
+        leave_unknown(&ledger, first);
+        let Begin::Unknown(ticket, known) = begin(&ledger, "a", "n", "YQ==") else {
             panic!()
         };
-        assert_eq!(attempt, ATTEMPT);
-        ticket.sending(Attempt {
-            floor: Some(99),
-            sent_ms: 2,
-        });
+        assert_eq!(known, first);
+        let second = attempt(99, 2);
+        ticket.sending(second);
         drop(ticket);
-        assert!(
-            matches!(begin(&ledger, "a", "n", "YQ=="), Begin::Unknown(_, ATTEMPT)),
+        let Begin::Unknown(_, known) = begin(&ledger, "a", "n", "YQ==") else {
+            panic!()
+        };
+        assert_eq!(
+            (known.floor, known.sent_ms),
+            (Some(7), 1),
             "the first floor holds"
         );
+        assert_eq!(known.last, second.last);
         assert!(matches!(begin(&ledger, "a", "n", "Yg=="), Begin::Conflict));
+    }
+
+    #[test]
+    fn a_refused_retry_does_not_forget_the_first_attempt() {
+        let ledger = ledger(LONG, 10);
+        let first = attempt(7, 1);
+        leave_unknown(&ledger, first);
+        for _ in 0..2 {
+            let Begin::Unknown(ticket, known) = begin(&ledger, "a", "n", "YQ==") else {
+                panic!("the first attempt is forgotten")
+            };
+            assert_eq!(known, first);
+            ticket.forget();
+        }
+    }
+
+    #[test]
+    fn a_search_goes_on_where_the_last_one_stopped() {
+        let ledger = ledger(LONG, 10);
+        leave_unknown(&ledger, attempt(7, 1));
+        for (reached, expected) in [(500, 7), (300, 500), (900, 500)] {
+            let Begin::Unknown(ticket, known) = begin(&ledger, "a", "n", "YQ==") else {
+                panic!()
+            };
+            assert_eq!(known.floor, Some(expected));
+            ticket.searched(reached);
+        }
     }
 
     #[test]
@@ -426,7 +330,7 @@ mod tests {
         let ledger = ledger(Duration::ZERO, 10);
         send(&ledger, "a", "n", 1);
         send(&ledger, "a", "n", 2);
-        assert_eq!(ledger.len(), 1);
+        assert_eq!(len(&ledger), 1);
     }
 
     #[test]
@@ -438,7 +342,7 @@ mod tests {
         send(&ledger, "a", "1", 1);
         send(&ledger, "a", "2", 2);
         send(&ledger, "a", "3", 3);
-        assert_eq!((ledger.len(), ledger.forgotten.get()), (3, 1));
+        assert_eq!((len(&ledger), ledger.forgotten.get()), (3, 1));
         assert!(matches!(
             begin(&ledger, "a", "held", "YQ=="),
             Begin::Busy(_)
@@ -466,9 +370,12 @@ mod tests {
                 "{n}"
             );
         }
-        assert_eq!(ledger.len(), 2 * FAIR_SHARE);
-        let table = ledger.table.lock();
-        assert!(table.order.len() <= 2 * table.entries.len() + 64);
+        assert_eq!(len(&ledger), 2 * FAIR_SHARE);
+        assert_eq!(
+            ledger.forgotten.get(),
+            7 * FAIR_SHARE as u64 / 2,
+            "each eviction is counted"
+        );
     }
 
     #[tokio::test]

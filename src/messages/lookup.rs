@@ -1,26 +1,29 @@
 //! Looking for a message by its number: one whose answer was lost earlier, or (`duplicate_check = "upstream"`) one that another
 //! replica or an earlier process sent.
 
-use super::Stored;
-use super::confirm::CLOCK_SKEW_MS;
 use super::ledger::Attempt;
 use super::send::Messages;
-use crate::domain::{Channel, ClientMsgNo, Message, Payload, Uid};
-use crate::wukongim::{Error, Window};
+use super::walk::{self, Walk};
+use super::watch::CLOCK_SKEW_MS;
+use super::{Job, Stored};
+use crate::domain::Message;
+use crate::wukongim::{Error, Page, Window};
 
 /// The newest messages of a channel among which a duplicate is looked for.
 const NEWEST: u64 = 1000;
-/// Messages read in one step.
-const STEP: usize = 100;
-/// The largest answer to one step.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
+/// Pages read at the most in one look for an attempt.
+const PAGES: usize = 64;
 
-/// The message that bears a number, and whether it is the same message.
-pub(super) enum Found {
+/// What a look for a number found. Somebody else's message with the same number is not seen at all.
+pub(super) enum Search {
     /// The very message.
     Same(Stored),
     /// The same sender used the number for another payload.
     OtherPayload,
+    /// It is not there.
+    Absent,
+    /// More was written than one look reads.
+    Unfinished,
 }
 
 /// How far down a channel is looked through.
@@ -32,148 +35,98 @@ enum Reach {
     Since(u64),
 }
 
-impl Reach {
-    fn covers(self, message: &Message) -> bool {
-        match self {
-            Self::Newest(_) => true,
-            Self::Since(ms) => message.id.unix_ms() >= ms,
+impl Job {
+    /// The message of this job among those of a page which count.
+    fn found_in(&self, page: &Page, counts: impl Fn(&Message) -> bool) -> Option<Search> {
+        let message = page.messages.iter().rev().find(|message| {
+            *message.from_uid == *self.sender.as_str()
+                && *message.client_msg_no == *self.number.as_str()
+                && counts(message)
+        })?;
+        if *message.payload != *self.payload.as_base64().as_bytes() {
+            return Some(Search::OtherPayload);
         }
-    }
-}
-
-/// What is looked for; somebody else's message with the same number is not seen at all.
-#[derive(Clone, Copy)]
-pub(super) struct Wanted<'a> {
-    pub(super) sender: &'a Uid,
-    pub(super) channel: &'a Channel,
-    pub(super) number: &'a ClientMsgNo,
-    pub(super) payload: &'a Payload,
-}
-
-impl Wanted<'_> {
-    fn is(&self, message: &Message) -> bool {
-        *message.from_uid == *self.sender.as_str()
-            && *message.client_msg_no == *self.number.as_str()
-    }
-
-    fn found(&self, message: &Message) -> Found {
-        if *message.payload == *self.payload.as_base64().as_bytes() {
-            Found::Same(Stored {
-                id: message.id,
-                seq: message.seq,
-            })
-        } else {
-            Found::OtherPayload
-        }
+        let (id, seq) = (message.id, message.seq);
+        Some(Search::Same(Stored { id, seq }))
     }
 }
 
 impl Messages {
-    /// Looks for an earlier attempt, upwards from what was known before it.
+    /// Looks for an earlier attempt, upwards from what was known before it; `searched` is told how far it came, where that was not
+    /// the end.
     pub(super) async fn find_attempt(
         &self,
-        wanted: Wanted<'_>,
+        job: &Job,
         attempt: Attempt,
-    ) -> Result<Option<Found>, Error> {
+        searched: impl Fn(u64),
+    ) -> Result<Search, Error> {
+        let (client, reader, channel) = (&*self.client, &job.sender, &job.channel);
         // Where no seq is the bound, its time is: a busy channel hides nothing.
         let since = Reach::Since(attempt.sent_ms.saturating_sub(CLOCK_SKEW_MS));
         let Some(floor) = attempt.floor else {
-            return self.find_downwards(wanted, since).await;
+            return self.find_downwards(job, since).await;
         };
-        let newest = self
-            .client
-            .page(wanted.sender, wanted.channel, Window::Newest, 1, STEP_BYTES)
-            .await?;
+        let newest = walk::page(client, reader, channel, Window::Newest, 1).await?;
         if newest.span.is_none_or(|(_, high)| high < floor) {
             // WuKongIM has lost the channel since, and counts from 1 again.
-            return self.find_downwards(wanted, since).await;
+            return self.find_downwards(job, since).await;
         }
-        let mut from = floor + 1;
-        let mut step = STEP;
-        loop {
-            let window = Window::Up { from, until: None };
-            let page = match self
-                .client
-                .page(wanted.sender, wanted.channel, window, step, STEP_BYTES)
-                .await
-            {
-                Err(Error::TooLarge { .. }) if step > 1 => {
-                    step = (step / 4).max(1);
-                    continue;
-                }
-                page => page?,
+        let mut walk = Walk::up(client, reader, channel, floor + 1);
+        for _ in 0..PAGES {
+            let Some(page) = walk.next().await? else {
+                return Ok(Search::Absent);
             };
-            if let Some(message) = page.messages.iter().find(|message| wanted.is(message)) {
-                return Ok(Some(wanted.found(message)));
+            if let Some(found) = job.found_in(&page, |_| true) {
+                return Ok(found);
             }
-            match page.span {
-                Some((_, high)) if page.received >= step => from = high + 1,
-                _ => return Ok(None),
+            // What turns up later stands above a page that is full; the last one may yet be written anew, when a cluster loses a node.
+            if let (false, Some((_, high))) = (walk.is_over(), page.span) {
+                searched(high);
             }
         }
+        Ok(finished(&walk))
     }
 
     /// Looks through the channel's newest 1,000 messages, newest first.
-    pub(super) async fn find_newest(&self, wanted: Wanted<'_>) -> Result<Option<Found>, Error> {
-        self.find_downwards(wanted, Reach::Newest(NEWEST)).await
+    pub(super) async fn find_newest(&self, job: &Job) -> Result<Search, Error> {
+        self.find_downwards(job, Reach::Newest(NEWEST)).await
     }
 
-    async fn find_downwards(
-        &self,
-        wanted: Wanted<'_>,
-        reach: Reach,
-    ) -> Result<Option<Found>, Error> {
-        let mut window = Window::Newest;
-        let mut step = STEP;
-        let mut lowest_wanted = None;
-        loop {
-            let page = match self
-                .client
-                .page(wanted.sender, wanted.channel, window, step, STEP_BYTES)
-                .await
-            {
-                Err(Error::TooLarge { .. }) if step > 1 => {
-                    step = (step / 4).max(1);
-                    if let Window::Up {
-                        until: Some(until), ..
-                    } = window
-                    {
-                        window = Window::Up {
-                            from: until.saturating_sub(step as u64).max(1),
-                            until: Some(until),
-                        };
-                    }
-                    continue;
-                }
-                page => page?,
+    async fn find_downwards(&self, job: &Job, reach: Reach) -> Result<Search, Error> {
+        let mut walk = Walk::down(&self.client, &job.sender, &job.channel, None);
+        let (since, pages) = match reach {
+            Reach::Since(ms) => (ms, PAGES),
+            Reach::Newest(_) => (0, usize::MAX),
+        };
+        let mut stop = None;
+        for _ in 0..pages {
+            let Some(page) = walk.next().await? else {
+                return Ok(Search::Absent);
             };
-            if let Some(message) = page
-                .messages
-                .iter()
-                .rev()
-                .find(|message| wanted.is(message) && reach.covers(message))
-            {
-                return Ok(Some(wanted.found(message)));
-            }
             let Some((low, high)) = page.span else {
-                return Ok(None);
+                return Ok(Search::Absent);
             };
-            let stop = *lowest_wanted.get_or_insert(match reach {
-                Reach::Newest(count) => high.saturating_sub(count) + 1,
+            let stop = *stop.get_or_insert(match reach {
+                Reach::Newest(count) => (high + 1).saturating_sub(count),
                 Reach::Since(_) => 1,
             });
-            let passed = page
-                .messages
-                .first()
-                .is_some_and(|oldest| !reach.covers(oldest));
-            if low <= stop || passed {
-                return Ok(None);
+            let counts = |message: &Message| message.seq >= stop && message.id.unix_ms() >= since;
+            if let Some(found) = job.found_in(&page, counts) {
+                return Ok(found);
             }
-            let from = low.saturating_sub(step as u64).max(stop);
-            window = Window::Up {
-                from,
-                until: Some(low),
-            };
+            let passed = page.messages.first().is_some_and(|oldest| !counts(oldest));
+            if low <= stop || passed {
+                return Ok(Search::Absent);
+            }
         }
+        Ok(finished(&walk))
+    }
+}
+
+fn finished(walk: &Walk<'_>) -> Search {
+    if walk.is_over() {
+        Search::Absent
+    } else {
+        Search::Unfinished
     }
 }

@@ -6,12 +6,22 @@ mod ledger;
 mod lookup;
 mod pace;
 mod send;
+mod send_v2;
+mod send_v3;
+mod table;
+mod walk;
+mod watch;
 
+use std::future::Future;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::authorization::Denial;
-use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};
-use crate::wukongim;
+use tokio::task::JoinHandle;
+
+use crate::authorization::callback::Action;
+use crate::authorization::{Audit, Denial};
+use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
+use crate::wukongim::{self, Generation, current_request_id, with_request_id};
 
 pub use send::Messages;
 
@@ -77,6 +87,92 @@ pub enum Cause {
     /// No usable answer came.
     #[error(transparent)]
     NoAnswer(wukongim::Error),
+    /// The request's time was up before anything was known.
+    #[error("the request's time was up")]
+    OutOfTime,
+}
+
+/// One message on its way: a draft with its sender, and with a number in any case.
+#[derive(Debug)]
+struct Job {
+    /// The admin who sends it for `sender`.
+    actor: Option<Uid>,
+    sender: Uid,
+    channel: Channel,
+    payload: Payload,
+    number: ClientMsgNo,
+    /// Whether the client brought the number, and may bring it again after a success.
+    own_number: bool,
+}
+
+impl Job {
+    fn new(sender: Uid, draft: Draft) -> Self {
+        let Draft {
+            actor,
+            channel,
+            payload,
+            client_msg_no,
+        } = draft;
+        Self {
+            actor,
+            sender,
+            channel,
+            payload,
+            own_number: client_msg_no.is_some(),
+            number: client_msg_no.unwrap_or_else(ClientMsgNo::generate),
+        }
+    }
+
+    fn conversation(&self) -> ConversationKey {
+        ConversationKey::of(&self.sender, &self.channel)
+    }
+
+    /// The audit's line, where an admin sends as somebody else.
+    fn audit(&self) -> Option<Audit> {
+        let actor = self.actor.as_ref()?;
+        let acts_for = Some(&self.sender);
+        let due = Arc::new(true.into());
+        Some(Audit::new(
+            actor,
+            acts_for,
+            Action::MessageSend,
+            Some(&self.channel),
+            due,
+        ))
+    }
+
+    /// For the generation that permitted it, and no other.
+    fn outgoing(&self, permitted_by: Generation) -> wukongim::Outgoing<'_> {
+        wukongim::Outgoing {
+            from: &self.sender,
+            channel: &self.channel,
+            payload: &self.payload,
+            client_msg_no: &self.number,
+            permitted_by,
+        }
+    }
+
+    fn sent(&self, stored: Stored) -> Sent {
+        Sent {
+            stored,
+            client_msg_no: self.number.clone(),
+        }
+    }
+
+    fn unconfirmed(&self, cause: Cause) -> SendError {
+        SendError::Unconfirmed {
+            client_msg_no: self.number.clone(),
+            cause,
+        }
+    }
+}
+
+/// Runs `work` in a task of its own, which goes on when the request that began it is gone. Its calls bear that request's id.
+fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    match current_request_id() {
+        Some(id) => tokio::spawn(with_request_id(id, work)),
+        None => tokio::spawn(work),
+    }
 }
 
 /// Now, in Unix milliseconds.

@@ -27,6 +27,17 @@ impl Look {
     }
 }
 
+/// What is believed of the delay after a message that took `sample`. Down fast, up slowly: many things can hold up one message, and
+/// a pause that was not needed costs more than a look that was.
+pub(super) fn learnt(known: Duration, sample: Duration) -> Duration {
+    if sample < known {
+        (known + sample) / 2
+    } else {
+        let believable = sample.min(known * 4 + IMMEDIATE);
+        (known * 3 + believable) / 4
+    }
+}
+
 /// When to look next.
 pub(super) struct Pace {
     delay: Duration,
@@ -91,10 +102,22 @@ mod tests {
                 earlier: None,
                 started: since + paused + Duration::from_micros(500),
             };
-            delay = delay * 3 / 4 + look.delay_of(since) / 4;
+            delay = learnt(delay, look.delay_of(since));
             messages += 1;
             assert!(messages < 100, "still {delay:?}");
         }
+    }
+
+    #[test]
+    fn a_slow_moment_or_two_do_not_count_and_a_cluster_is_known_in_a_dozen_messages() {
+        let slow = Duration::from_millis(300);
+        let mut delay = Duration::from_micros(500);
+        delay = learnt(delay, slow);
+        assert!(delay < IMMEDIATE, "{delay:?}");
+        for _ in 0..11 {
+            delay = learnt(delay, slow);
+        }
+        assert!(delay > slow / 2, "{delay:?}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The channel endpoints: create, delete, add and remove subscribers.
+//! The channel endpoints: create, delete, and who is in a group.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -13,9 +13,9 @@ use crate::extract::{Fields, FromJson, Json, Problems};
 use crate::response::Envelope;
 
 /// Characters of a group's name.
-const NAME_CHARS: usize = 128;
+pub(super) const NAME_CHARS: usize = 128;
 /// Characters of an avatar's URL.
-const AVATAR_CHARS: usize = 1024;
+pub(super) const AVATAR_CHARS: usize = 1024;
 
 /// A channel to create.
 #[derive(Debug)]
@@ -168,7 +168,7 @@ pub(super) async fn remove_subscribers(
     Ok(Envelope(RemoveSubscribersResponse { removed }))
 }
 
-fn actor(caller: &Caller) -> Actor<'_> {
+pub(super) fn actor(caller: &Caller) -> Actor<'_> {
     Actor {
         uid: &caller.uid,
         is_admin: caller.is_admin,

@@ -10,10 +10,10 @@ use serde_json::value::to_raw_value;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
-use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Message, MessageId, Uid};
+use crate::domain::{Channel, ClientMsgNo, Message, MessageId, Uid};
 use crate::error::{ApiError, Failure, Lang, Problem, Text};
 use crate::extract::{
-    Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
+    Deadline, Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
 };
 use crate::history::Position;
 use crate::messages::{Draft, SendError, Sent};
@@ -99,10 +99,11 @@ impl From<Sent> for SendMessageResponse {
 pub(super) async fn send_message(
     caller: Caller,
     State(app): State<App>,
+    Deadline(deadline): Deadline,
     Json(request): Json<SendMessageRequest>,
 ) -> Result<Envelope<SendMessageResponse>, Failure> {
     let (sender, draft) = request.with_sender(&caller)?;
-    let sent = app.messages().send(&sender, draft).await?;
+    let sent = app.messages().send(&sender, draft, deadline).await?;
     Ok(Envelope(sent.into()))
 }
 
@@ -153,6 +154,7 @@ struct BatchError {
 pub(super) async fn send_message_batch(
     caller: Caller,
     State(app): State<App>,
+    Deadline(deadline): Deadline,
     headers: HeaderMap,
     Json(SendMessageBatchRequest(requests)): Json<SendMessageBatchRequest>,
 ) -> Result<Envelope<Vec<SendMessageResponse>>, Failure> {
@@ -160,7 +162,7 @@ pub(super) async fn send_message_batch(
         .into_iter()
         .map(|request| request.with_sender(&caller));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
-    let results = app.messages().send_batch(drafts).await;
+    let results = app.messages().send_batch(drafts, deadline).await;
     if results.iter().all(Result::is_ok) {
         return Ok(Envelope(
             results
@@ -227,33 +229,7 @@ impl FromQuery for SyncMessagesRequest {
         limits: &Limits,
         problems: &mut Problems,
     ) -> Option<Self> {
-        let id = query
-            .text("channelId", problems)
-            .and_then(|text| match text {
-                None => {
-                    problems.add("channelId", Problem::Required);
-                    None
-                }
-                Some(text) => match ChannelId::parse(&text, limits.id_bytes) {
-                    Ok(id) => Some(id),
-                    Err(problem) => {
-                        problems.add("channelId", Problem::Id(problem));
-                        None
-                    }
-                },
-            });
-        let number = query.number("channelType", 0, MAX_NUMBER, problems);
-        let channel_type = number.and_then(|number| match number.map(ChannelType::from_number) {
-            None => {
-                problems.add("channelType", Problem::Required);
-                None
-            }
-            Some(None) => {
-                problems.add("channelType", Problem::ChannelType { person: true });
-                None
-            }
-            Some(channel_type) => channel_type,
-        });
+        let channel = query.channel(limits, problems);
         let after = query.number("lastMessageSeq", 0, MAX_NUMBER, problems);
         let before = query.number("beforeMessageSeq", 1, MAX_NUMBER, problems);
         // More than the maximum means the maximum.
@@ -271,9 +247,8 @@ impl FromQuery for SyncMessagesRequest {
             None => limits.sync_default,
             Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
         };
-        let channel = Channel::new(channel_type?, id?);
         Some(Self {
-            channel,
+            channel: channel?,
             position,
             limit: limit.min(limits.sync_max),
         })

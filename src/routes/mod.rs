@@ -4,6 +4,7 @@ mod channels;
 mod config;
 mod health;
 mod messages;
+mod roles;
 mod system;
 mod token;
 
@@ -23,6 +24,7 @@ pub fn router(app: &App) -> Router<App> {
     let endpoints = [
         ("/api/v1/im/config", get(config::get_config)),
         ("/api/v1/im/token", post(token::create_token)),
+        ("/api/v1/im/token/revoke", post(token::revoke_token)),
         ("/api/v1/im/message/send", post(messages::send_message)),
         (
             "/api/v1/im/message/sendbatch",
@@ -39,6 +41,13 @@ pub fn router(app: &App) -> Router<App> {
             "/api/v1/im/channel/subscriber/remove",
             post(channels::remove_subscribers),
         ),
+        ("/api/v1/im/channel/info", get(roles::get_channel_info)),
+        ("/api/v1/im/channel/manager/add", post(roles::add_managers)),
+        (
+            "/api/v1/im/channel/manager/remove",
+            post(roles::remove_managers),
+        ),
+        ("/api/v1/im/channel/owner", post(roles::transfer_ownership)),
         ("/api/v1/im/health", get(health::get_health)),
         ("/api/v1/im/system/info", get(system::get_system_info)),
     ];
@@ -66,7 +75,7 @@ pub struct Endpoint {
     pub failure: Text,
 }
 
-const ENDPOINTS: [Endpoint; 11] = [
+const ENDPOINTS: [Endpoint; 16] = [
     Endpoint::new(
         "/api/v1/im/config",
         "获取连接配置失败",
@@ -77,6 +86,7 @@ const ENDPOINTS: [Endpoint; 11] = [
         "获取Token失败",
         "failed to get the token",
     ),
+    Endpoint::beyond_the_reference("/api/v1/im/token/revoke"),
     Endpoint::new(
         "/api/v1/im/message/send",
         "发送消息失败",
@@ -112,6 +122,10 @@ const ENDPOINTS: [Endpoint; 11] = [
         "移除订阅者失败",
         "failed to remove subscribers",
     ),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/info"),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/manager/add"),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/manager/remove"),
+    Endpoint::beyond_the_reference("/api/v1/im/channel/owner"),
     Endpoint::new("/api/v1/im/health", "服务不可用", "service unavailable"),
     Endpoint::new(
         "/api/v1/im/system/info",
@@ -128,9 +142,14 @@ impl Endpoint {
         }
     }
 
+    /// One that the reference has no text for.
+    const fn beyond_the_reference(route: &'static str) -> Self {
+        Self::new(route, "服务内部错误", "internal service error")
+    }
+
     /// The endpoint at this path of the router.
     pub fn of(path: Option<&str>) -> Self {
-        let unknown = Self::new("unknown", "服务内部错误", "internal service error");
+        let unknown = Self::beyond_the_reference("unknown");
         path.and_then(|path| {
             ENDPOINTS
                 .into_iter()
@@ -139,7 +158,7 @@ impl Endpoint {
         .unwrap_or(unknown)
     }
 
-    /// The endpoints with a text of their own.
+    /// All of them.
     pub fn all() -> &'static [Self] {
         &ENDPOINTS
     }

@@ -1,16 +1,19 @@
-//! `POST /token`: the caller's connect token for WuKongIM.
+//! `POST /token`: the caller's connect token for WuKongIM; `POST /token/revoke`: the end of those given out.
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Caller, DeviceFlag};
-use crate::config::{DeviceLevel, Limits};
+use crate::auth::{Caller, DeviceFlag, ImToken};
+use crate::authorization::Audit;
+use crate::authorization::callback::Action;
+use crate::config::Limits;
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, Json, Problems};
 use crate::response::Envelope;
-use crate::wukongim::{Error, Reason};
 
 /// The optional body.
 #[derive(Debug)]
@@ -32,38 +35,71 @@ impl FromJson for CreateTokenRequest {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateTokenResponse {
-    token: String,
+    token: ImToken,
     uid: Uid,
     device_flag: u8,
 }
 
-/// Makes the token and registers it with WuKongIM, on each call: WuKongIM may have lost it.
+/// Makes the token and registers it with WuKongIM.
 pub(super) async fn create_token(
     caller: Caller,
     State(app): State<App>,
     Json(CreateTokenRequest { device }): Json<CreateTokenRequest>,
 ) -> Result<Envelope<CreateTokenResponse>, Failure> {
-    // The number of revocations; raised by a later `/token/revoke`.
-    let token = app.im_tokens().token(&caller.uid, device, 0);
-    let levels = &app.settings().im_token.level;
-    let level = match device {
-        DeviceFlag::App => levels.app,
-        DeviceFlag::Web => levels.web,
-        DeviceFlag::Pc => levels.pc,
-    };
-    let master = level == DeviceLevel::Master;
-    match app
-        .client()
-        .register_token(&caller.uid, &token, device.number(), master)
-        .await
-    {
-        Ok(()) => Ok(Envelope(CreateTokenResponse {
-            token,
-            uid: caller.uid,
-            device_flag: device.number(),
-        })),
-        // v2 tells a banned user in band, with HTTP 200.
-        Err(Error::Refused(Reason::BANNED)) => Err(ApiError::Forbidden.into()),
-        Err(error) => Err(error.into()),
+    let token = app.im_tokens().give_out(&caller.uid, device).await?;
+    Ok(Envelope(CreateTokenResponse {
+        token,
+        uid: caller.uid,
+        device_flag: device.number(),
+    }))
+}
+
+/// The optional body: whose tokens, and for which device; all of the caller's where it says nothing.
+#[derive(Debug)]
+pub(super) struct RevokeTokenRequest {
+    uid: Option<Uid>,
+    device: Option<DeviceFlag>,
+}
+
+impl FromJson for RevokeTokenRequest {
+    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
+        let mut fields = Fields::of_body(body, limits, problems)?;
+        let flag = fields.device_flag();
+        let uid = fields.optional_uid("uid");
+        Some(Self {
+            uid: uid?,
+            device: flag?.and_then(DeviceFlag::from_number),
+        })
     }
+}
+
+/// Whose tokens are worth nothing from now on.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RevokeTokenResponse {
+    uid: Uid,
+    device_flags: Vec<u8>,
+}
+
+/// Makes the tokens given out so far worthless and ends their connections; another user's for admins only.
+pub(super) async fn revoke_token(
+    caller: Caller,
+    State(app): State<App>,
+    Json(RevokeTokenRequest { uid, device }): Json<RevokeTokenRequest>,
+) -> Result<Envelope<RevokeTokenResponse>, Failure> {
+    let uid = uid.unwrap_or_else(|| caller.uid.clone());
+    let is_foreign = uid != caller.uid;
+    if is_foreign && !caller.is_admin {
+        return Err(ApiError::Forbidden.into());
+    }
+    let devices = device.map_or(DeviceFlag::ALL.to_vec(), |device| vec![device]);
+    let due = Arc::new(is_foreign.into());
+    let mut audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
+    let revoked = app.im_tokens().revoke(&uid, &devices).await;
+    audit.ended(&revoked);
+    revoked?;
+    Ok(Envelope(RevokeTokenResponse {
+        uid,
+        device_flags: devices.into_iter().map(DeviceFlag::number).collect(),
+    }))
 }

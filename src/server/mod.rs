@@ -122,6 +122,7 @@ impl Running {
         let url = match &settings.store.url {
             StoreUrl::SqliteMemory => "sqlite::memory:".to_owned(),
             StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
+            StoreUrl::Postgres(url) => url.clone(),
         };
         let store = Store::open(&url, settings.store.max_connections, settings.store.timeout).await;
         let store = store

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,6 +14,9 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::response::json;
+
+/// A store that takes longer counts as down: whoever asks for readiness waits no longer than a prober does.
+const STORE_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What readiness is judged by.
 #[derive(Clone)]
@@ -47,12 +51,10 @@ pub fn router(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// 503 with the reasons while no WuKongIM node answers or the gateway drains. A store that is down only degrades: messages flow.
+/// 503 with the reasons while no WuKongIM node answers, the issuer's keys were never loaded or the gateway drains. A store that is down only degrades: messages flow.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    let (upstream, store) = tokio::join!(
-        readiness.app.client().health(),
-        readiness.app.store().ping()
-    );
+    let ping = tokio::time::timeout(STORE_PATIENCE, readiness.app.store().ping());
+    let (upstream, store) = tokio::join!(readiness.app.client().health(), ping);
     let mut reasons = Vec::new();
     if readiness.draining.load(Ordering::Relaxed) {
         reasons.push("draining");
@@ -60,10 +62,12 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     if upstream.is_err() {
         reasons.push("no wukongim node answers");
     }
-    let degraded = if store.is_err() {
-        vec!["store"]
-    } else {
-        Vec::new()
+    if readiness.app.verifier().lacks_keys() {
+        reasons.push("no signing key was ever loaded");
+    }
+    let degraded = match store {
+        Ok(Ok(())) => Vec::new(),
+        Ok(Err(_)) | Err(_) => vec!["store"],
     };
     let status = if reasons.is_empty() {
         StatusCode::OK

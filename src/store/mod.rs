@@ -1,4 +1,5 @@
-//! What WuKongIM does not keep: who owns a group, its name and avatar, and which ids are spent. Knows no upstream and no HTTP.
+//! What WuKongIM does not keep: who owns and manages a group, its name and avatar, which ids are spent, and how often a user's connect
+//! tokens were revoked. Knows no upstream and no HTTP.
 //!
 //! One code path for every database: sqlx's `Any` pool, `$1` placeholders, `TEXT` and `BIGINT` only, `RETURNING` and
 //! `ON CONFLICT DO NOTHING`, which SQLite and PostgreSQL read alike. What differs between databases is how one is opened: `open.rs`.
@@ -14,14 +15,19 @@ mod tests;
 use std::fs::File;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::AnyPool;
-use sqlx::any::{Any, AnyRow};
+use sqlx::any::{Any, AnyArguments, AnyRow};
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
+use sqlx::{AnyPool, Row as _};
 
+use open::Opened;
+
+use record::columns;
 pub use record::{ChannelRecord, ChannelStage};
 
 use crate::domain::{ChannelId, Uid};
 
+type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL.
@@ -52,6 +58,8 @@ pub struct Store {
     pool: AnyPool,
     /// The most time one operation takes, waiting for a connection included.
     timeout: Duration,
+    /// Whether a connection can fall silent for ever.
+    remote: bool,
     /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
     _lock: Option<File>,
 }
@@ -59,8 +67,9 @@ pub struct Store {
 impl Store {
     /// Opens the store, brings its schema up to date and holds it until the last use.
     ///
-    /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing) or `sqlite::memory:`, which has one
-    /// connection whatever `max_connections` says. `timeout` bounds every later operation.
+    /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing), `sqlite::memory:`, which has one
+    /// connection whatever `max_connections` says, or `postgres://…` (the database must be there). `timeout` bounds every later
+    /// operation.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`] or [`StoreError::Open`].
@@ -69,18 +78,18 @@ impl Store {
         max_connections: u32,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let (pool, lock) = open::open(url, max_connections, timeout).await?;
+        let Opened { pool, lock, remote } = open::open(url, max_connections, timeout).await?;
         Ok(Self {
             pool,
             timeout,
+            remote,
             _lock: lock,
         })
     }
 
     /// What is kept under `id`, tombstones included.
     pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
-        const SQL: &str =
-            "SELECT id, owner, name, avatar, stage, created_at_ms FROM channels WHERE id = $1";
+        const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = $1");
         self.one(sqlx::query(SQL).bind(id.as_str())).await
     }
 
@@ -94,9 +103,11 @@ impl Store {
         name: Option<&str>,
         avatar: Option<&str>,
     ) -> Result<bool, StoreError> {
-        const SQL: &str = "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) \
-            VALUES ($1, $2, $3, $4, 'creating', $5) ON CONFLICT (id) DO NOTHING \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) ",
+            "VALUES ($1, $2, $3, $4, 'creating', $5) ON CONFLICT (id) DO NOTHING RETURNING ",
+            columns!()
+        );
         let query = sqlx::query(SQL)
             .bind(id.as_str())
             .bind(owner.as_str())
@@ -115,9 +126,11 @@ impl Store {
         name: Option<&str>,
         avatar: Option<&str>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
-        const SQL: &str = "UPDATE channels SET stage = 'live', name = COALESCE($3, name), avatar = COALESCE($4, avatar) \
-            WHERE id = $1 AND owner = $2 AND stage IN ('creating', 'live') \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "UPDATE channels SET stage = 'live', name = COALESCE($3, name), avatar = COALESCE($4, avatar) ",
+            "WHERE id = $1 AND owner = $2 AND stage IN ('creating', 'live') RETURNING ",
+            columns!()
+        );
         let query = sqlx::query(SQL)
             .bind(id.as_str())
             .bind(owner.as_str())
@@ -126,13 +139,65 @@ impl Store {
         self.one(query).await
     }
 
+    /// Gives the live group of `before` this owner and these managers. `None`, and nothing is changed, where it is no longer live,
+    /// or its owner or managers are no longer those of `before`.
+    pub async fn set_roles(
+        &self,
+        before: &ChannelRecord,
+        owner: &Uid,
+        managers: &[Uid],
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        const SQL: &str = concat!(
+            "UPDATE channels SET owner = $4, managers = $5 ",
+            "WHERE id = $1 AND stage = 'live' AND owner = $2 AND managers = $3 RETURNING ",
+            columns!()
+        );
+        let query = sqlx::query(SQL)
+            .bind(before.id.as_str())
+            .bind(before.owner.as_ref().map(Uid::as_str))
+            .bind(json(&before.managers)?)
+            .bind(owner.as_str())
+            .bind(json(managers)?);
+        self.one(query).await
+    }
+
+    /// Makes a group live that was made past the gateway. `claim` is the record of somebody who claimed the id for a group of his
+    /// own, where there is one: it ends. `None`, and nothing is changed, where there is any other record of the id by now.
+    pub async fn adopt(
+        &self,
+        id: &ChannelId,
+        claim: Option<&ChannelRecord>,
+        owner: &Uid,
+        name: Option<&str>,
+        avatar: Option<&str>,
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        const SQL: &str = concat!(
+            "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) ",
+            "VALUES ($1, $2, $3, $4, 'live', $5) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, name = excluded.name, ",
+            "avatar = excluded.avatar, stage = excluded.stage, created_at_ms = excluded.created_at_ms ",
+            "WHERE channels.stage = 'creating' AND channels.owner = $6 RETURNING ",
+            columns!()
+        );
+        let claimer = claim.and_then(|claim| claim.owner.as_ref());
+        let query = sqlx::query(SQL)
+            .bind(id.as_str())
+            .bind(owner.as_str())
+            .bind(name)
+            .bind(avatar)
+            .bind(now_ms())
+            .bind(claimer.map(Uid::as_str));
+        self.one(query).await
+    }
+
     /// Marks `id` as deleted for every reader, at stage [`ChannelStage::Deleting`], with a record of nobody's where there is none.
     /// Leaves a mark that is there already as it is, a finished one too.
     pub async fn mark_deleted(&self, id: &ChannelId) -> Result<(), StoreError> {
-        const SQL: &str = "INSERT INTO channels (id, stage, created_at_ms, deleted_at_ms) VALUES ($1, 'deleting', $2, $2) \
-            ON CONFLICT (id) DO UPDATE SET stage = 'deleting', deleted_at_ms = excluded.deleted_at_ms \
-            WHERE channels.stage IN ('creating', 'live') \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "INSERT INTO channels (id, stage, created_at_ms, deleted_at_ms) VALUES ($1, 'deleting', $2, $2) ",
+            "ON CONFLICT (id) DO UPDATE SET stage = 'deleting', deleted_at_ms = excluded.deleted_at_ms ",
+            "WHERE channels.stage IN ('creating', 'live') RETURNING ",
+            columns!()
+        );
         self.one(sqlx::query(SQL).bind(id.as_str()).bind(now_ms()))
             .await?;
         Ok(())
@@ -140,37 +205,96 @@ impl Store {
 
     /// Notes that nothing of a marked channel is left upstream: [`ChannelStage::Deleted`].
     pub async fn finish_delete(&self, id: &ChannelId) -> Result<(), StoreError> {
-        const SQL: &str = "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' \
-            RETURNING id, owner, name, avatar, stage, created_at_ms";
+        const SQL: &str = concat!(
+            "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' RETURNING ",
+            columns!()
+        );
         self.one(sqlx::query(SQL).bind(id.as_str())).await?;
         Ok(())
     }
 
-    /// Whether the store answers; reads the table and not just the connection.
+    /// Whether the store can be read and written: a full disk, or a PostgreSQL that became a standby, can be read only.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        const SQL: &str =
-            "SELECT id, owner, name, avatar, stage, created_at_ms FROM channels WHERE id = ''";
-        self.one(sqlx::query(SQL)).await?;
+        const READ: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = ''");
+        const WRITE: &str = "INSERT INTO pings (id, at_ms) VALUES (1, $1) \
+            ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms RETURNING at_ms";
+        self.rows(sqlx::query(READ)).await?;
+        self.rows(sqlx::query(WRITE).bind(now_ms())).await?;
         Ok(())
     }
 
-    /// Runs a statement that gives one record or none, within the deadline.
-    async fn one(
-        &self,
-        query: Query<'_, Any, sqlx::any::AnyArguments>,
-    ) -> Result<Option<ChannelRecord>, StoreError> {
-        // All rows, not the first one: with `fetch_optional` SQLite's statement is reset half-way, and an error of the commit that
-        // follows (disk full) would go unseen.
-        let rows: Vec<AnyRow> =
-            match tokio::time::timeout(self.timeout, query.fetch_all(&self.pool)).await {
-                Ok(result) => result.map_err(StoreError::unavailable)?,
-                Err(_) => return Err(StoreError::unavailable("no answer in time")),
-            };
+    /// How often the connect tokens of (`uid`, `device`) were revoked.
+    pub async fn revocations(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
+        const SQL: &str = "SELECT revocations FROM im_tokens WHERE uid = $1 AND device = $2";
+        let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
+        self.number(query).await
+    }
+
+    /// Revokes them once more; how often that makes.
+    pub async fn revoke(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
+        const SQL: &str = "INSERT INTO im_tokens (uid, device, revocations) VALUES ($1, $2, 1) \
+            ON CONFLICT (uid, device) DO UPDATE SET revocations = im_tokens.revocations + 1 RETURNING revocations";
+        let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
+        self.number(query).await
+    }
+
+    /// Runs a statement that gives a number of revocations; none is none.
+    async fn number(&self, query: Question<'_>) -> Result<u64, StoreError> {
+        let rows = self.rows(query).await?;
+        let number = rows.first().map_or(Ok(0), |row| row.try_get("revocations"));
+        let number: i64 = number.map_err(StoreError::unavailable)?;
+        u64::try_from(number).map_err(StoreError::unavailable)
+    }
+
+    /// Runs a statement that gives one record or none.
+    async fn one(&self, query: Question<'_>) -> Result<Option<ChannelRecord>, StoreError> {
+        let rows = self.rows(query).await?;
         rows.first()
             .map(ChannelRecord::from_row)
             .transpose()
             .map_err(StoreError::unavailable)
     }
+
+    /// Runs a statement within the deadline.
+    async fn rows(&self, query: Question<'_>) -> Result<Vec<AnyRow>, StoreError> {
+        let work = async {
+            let mut asking = Asking {
+                connection: self.pool.acquire().await?,
+                unanswered: self.remote,
+            };
+            // All rows, not the first one: with `fetch_optional` SQLite's statement is reset half-way, and an error of the commit
+            // that follows (disk full) would go unseen.
+            let rows = query.fetch_all(&mut *asking.connection).await;
+            asking.unanswered = false;
+            rows
+        };
+        match tokio::time::timeout(self.timeout, work).await {
+            Ok(rows) => rows.map_err(StoreError::unavailable),
+            Err(_) => Err(StoreError::unavailable("no answer in time")),
+        }
+    }
+}
+
+/// A question under way.
+struct Asking {
+    connection: PoolConnection<Any>,
+    /// Whether the connection may be dead, if this is dropped now.
+    unanswered: bool,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if self.unanswered {
+            // The pool would test it without a deadline before it gave its place to another: a database that vanished without a
+            // word would take all places for good.
+            self.connection.close_on_drop();
+        }
+    }
+}
+
+/// The list as it is stored; the same uids in the same order are always the same text.
+fn json(uids: &[Uid]) -> Result<String, StoreError> {
+    serde_json::to_string(uids).map_err(StoreError::unavailable)
 }
 
 fn now_ms() -> i64 {

@@ -6,10 +6,9 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use sqlx::AnyPool;
-use sqlx::ConnectOptions as _;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::{AnyPool, ConnectOptions as _};
 
 use super::StoreError;
 
@@ -26,51 +25,105 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// Connecting for the first time and migrating may take longer than an operation.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// An open database.
+pub(super) struct Opened {
+    pub(super) pool: AnyPool,
+    /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
+    pub(super) lock: Option<File>,
+    /// Whether it lies behind a network, where a connection can fall silent for ever.
+    pub(super) remote: bool,
+}
+
 pub(super) async fn open(
     url: &str,
     max_connections: u32,
     timeout: Duration,
-) -> Result<(AnyPool, Option<File>), StoreError> {
+) -> Result<Opened, StoreError> {
     sqlx::any::install_default_drivers();
-    let (options, pool, lock) = match sqlite_database(url)? {
-        Database::Memory => {
-            let options = AnyConnectOptions::from_str("sqlite::memory:").map_err(broken)?;
-            // The data lives and dies with this connection.
-            let pool = AnyPoolOptions::new()
-                .min_connections(1)
-                .max_connections(1)
-                .idle_timeout(None)
-                .max_lifetime(None);
-            (options, pool, None)
-        }
-        Database::File { path, parameters } => {
-            let (path, lock) = lock_file(&path)?;
-            let text = path.to_str().ok_or_else(|| broken("path is no utf-8"))?;
-            let url = format!(
-                "sqlite://{}?mode=rwc{parameters}",
-                utf8_percent_encode(text, PATH)
-            );
-            let options = AnyConnectOptions::from_str(&url).map_err(broken)?;
-            let pool = AnyPoolOptions::new().max_connections(max_connections.max(1));
-            (options, with_pragmas(pool, timeout), Some(lock))
-        }
-    };
+    let pool = AnyPoolOptions::new()
+        .max_connections(max_connections.max(1))
+        .acquire_timeout(timeout);
     let open = async {
-        let pool = pool
-            .acquire_timeout(timeout)
-            .connect_with(options.disable_statement_logging())
-            .await
-            .map_err(broken)?;
+        if is_postgres(url) {
+            return postgres(url, pool, timeout).await;
+        }
+        let (url, pool, lock) = match sqlite_database(url)? {
+            Database::Memory => {
+                // The data lives and dies with this connection.
+                let pool = pool
+                    .min_connections(1)
+                    .max_connections(1)
+                    .idle_timeout(None)
+                    .max_lifetime(None);
+                ("sqlite::memory:".to_owned(), pool, None)
+            }
+            Database::File { path, parameters } => {
+                let (path, lock) = lock_file(&path)?;
+                let text = path.to_str().ok_or_else(|| broken("path is no utf-8"))?;
+                let path = utf8_percent_encode(text, PATH);
+                let url = format!("sqlite://{path}?mode=rwc{parameters}");
+                (url, with_pragmas(pool, timeout), Some(lock))
+            }
+        };
+        let pool = pool.connect_with(options(&url)?).await.map_err(broken)?;
         migrate(&MIGRATIONS, &pool).await?;
-        Ok(pool)
+        Ok(Opened {
+            pool,
+            lock,
+            remote: false,
+        })
     };
-    let pool = tokio::time::timeout(OPEN_TIMEOUT, open)
+    tokio::time::timeout(OPEN_TIMEOUT, open)
         .await
-        .map_err(|_| broken("no answer in time"))??;
-    Ok((pool, lock))
+        .map_err(|_| broken("no answer in time"))?
 }
 
-pub(super) async fn migrate(migrations: &Migrator, pool: &AnyPool) -> Result<(), StoreError> {
+fn is_postgres(url: &str) -> bool {
+    ["postgres:", "postgresql:"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+}
+
+/// Migrates on a connection of its own: replicas that start at once wait for each other there (sqlx takes an advisory lock), longer
+/// perhaps than an operation may take. All others end a statement after `timeout`, whether or not anybody waits for it still.
+async fn postgres(
+    url: &str,
+    pool: AnyPoolOptions,
+    timeout: Duration,
+) -> Result<Opened, StoreError> {
+    let options = options(url)?;
+    let migrating = AnyPoolOptions::new().max_connections(1);
+    let migrating = migrating
+        .connect_with(options.clone())
+        .await
+        .map_err(broken)?;
+    migrate(&MIGRATIONS, &migrating).await?;
+    migrating.close().await;
+    let statement_ms = timeout.as_millis();
+    let pool = pool.after_connect(move |connection, _| {
+        Box::pin(async move {
+            // Not among the URL's options: connection poolers refuse those.
+            let sql = format!("SET statement_timeout = {statement_ms}");
+            // A number only: nothing of the configuration's text is in it.
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+                .execute(connection)
+                .await?;
+            Ok(())
+        })
+    });
+    Ok(Opened {
+        pool: pool.connect_with(options).await.map_err(broken)?,
+        lock: None,
+        remote: true,
+    })
+}
+
+fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
+    let options = AnyConnectOptions::from_str(url).map_err(broken)?;
+    Ok(options.disable_statement_logging())
+}
+
+async fn migrate(migrations: &Migrator, pool: &AnyPool) -> Result<(), StoreError> {
     migrations.run(pool).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => StoreError::Newer(version),
         error => broken(error),
@@ -94,7 +147,7 @@ enum Database {
 /// Takes `sqlite://data/gateway.db` (relative), `sqlite:///var/gateway.db`, `sqlite:gateway.db` and `sqlite::memory:` apart.
 fn sqlite_database(url: &str) -> Result<Database, StoreError> {
     let Some(rest) = url.strip_prefix("sqlite:") else {
-        return Err(broken("store.url must begin with sqlite:"));
+        return Err(broken("store.url must begin with sqlite: or postgres:"));
     };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -198,7 +251,7 @@ mod tests {
             assert_eq!(sqlite_database(url).unwrap(), expected, "{url}");
         }
         for url in [
-            "postgres://h/d",
+            "mysql://h/d",
             "sqlite://",
             "sqlite://data/",
             "sqlite://x?mode=ro",

@@ -26,15 +26,25 @@ pub struct ChannelRecord {
     pub id: ChannelId,
     /// Who owns it; `None` where an admin deleted a group that nobody owned.
     pub owner: Option<Uid>,
+    /// Who may add and remove subscribers beside the owner, in the order in which they were named.
+    pub managers: Vec<Uid>,
     /// As its owner gave it.
     pub name: Option<String>,
     /// An http(s) URL.
     pub avatar: Option<String>,
-    /// When it was claimed, in Unix milliseconds.
+    /// When it was claimed, or adopted, in Unix milliseconds.
     pub created_at_ms: u64,
     /// How far its life has come.
     pub state: ChannelStage,
 }
+
+/// The columns a record is read from.
+macro_rules! columns {
+    () => {
+        "id, owner, managers, name, avatar, stage, created_at_ms"
+    };
+}
+pub(super) use columns;
 
 impl ChannelRecord {
     /// Whether the mark is set: from then on nobody reads from, sends to or is added to it.
@@ -52,11 +62,18 @@ impl ChannelRecord {
         self.owner.as_ref() == Some(uid)
     }
 
-    /// Reads `id, owner, name, avatar, stage, created_at_ms`. An id or a stage that this binary cannot read is an error, never a
-    /// guess.
+    /// Whether `uid` is one of its managers.
+    pub fn is_managed_by(&self, uid: &Uid) -> bool {
+        self.managers.contains(uid)
+    }
+
+    /// Reads [`columns`]. An id or a stage that this binary cannot read is an error, never a guess.
     pub(super) fn from_row(row: &AnyRow) -> Result<Self, BoxError> {
         let id: String = row.try_get("id")?;
         let owner: Option<String> = row.try_get("owner")?;
+        let managers: String = row.try_get("managers")?;
+        let managers: Vec<String> = serde_json::from_str(&managers)?;
+        let managers = managers.iter().map(|uid| Uid::parse(uid, caps::ID_BYTES));
         let stage: String = row.try_get("stage")?;
         let created_at_ms: i64 = row.try_get("created_at_ms")?;
         Ok(Self {
@@ -64,6 +81,7 @@ impl ChannelRecord {
             owner: owner
                 .map(|uid| Uid::parse(&uid, caps::ID_BYTES))
                 .transpose()?,
+            managers: managers.collect::<Result<_, _>>()?,
             name: row.try_get("name")?,
             avatar: row.try_get("avatar")?,
             created_at_ms: u64::try_from(created_at_ms).unwrap_or(0),

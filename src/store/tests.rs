@@ -1,7 +1,15 @@
-//! The store by itself, on files and in memory.
+//! The store by itself, in every database there is here, and in memory.
+
+#[path = "../../tests/support/database.rs"]
+mod database;
+#[path = "../../tests/support/line.rs"]
+mod line;
+mod postgres;
 
 use super::*;
-use sqlx::Connection as _;
+use database::{Database, Kind};
+use sqlx::{AnyConnection, Connection as _};
+use std::sync::Arc;
 use std::time::Instant;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,133 +30,148 @@ async fn memory() -> Store {
     Store::open("sqlite::memory:", 10, SECOND).await.unwrap()
 }
 
-async fn raw(folder: &tempfile::TempDir) -> sqlx::SqliteConnection {
-    sqlx::SqliteConnection::connect(&url(folder)).await.unwrap()
+async fn open(database: &Database) -> Store {
+    Store::open(&database.url, 8, 5 * SECOND).await.unwrap()
 }
 
-#[tokio::test]
-async fn a_claim_is_won_once() {
-    let store = memory().await;
-    assert!(
-        store
-            .claim(&id("g"), &uid("a"), Some("n"), None)
-            .await
-            .unwrap()
-    );
-    assert!(!store.claim(&id("g"), &uid("b"), None, None).await.unwrap());
-    assert!(!store.claim(&id("g"), &uid("a"), None, None).await.unwrap());
-    let record = store.channel(&id("g")).await.unwrap().unwrap();
-    assert_eq!(record.state, ChannelStage::Creating);
-    assert!(record.is_owned_by(&uid("a")) && !record.is_deleted() && !record.is_live());
-    assert_eq!((record.name.as_deref(), record.avatar), (Some("n"), None));
-    assert!(record.created_at_ms > 1_700_000_000_000);
-    assert_eq!(
-        store.channel(&id("G")).await.unwrap(),
-        None,
-        "ids compare byte for byte"
-    );
+/// Runs a test in every kind of database.
+macro_rules! in_every_database {
+    ($(async fn $name:ident($database:ident) $body:block)*) => {$(
+        #[tokio::test]
+        async fn $name() {
+            for kind in database::kinds() {
+                println!("{kind:?}");
+                let $database = Database::new(kind).await;
+                $body
+            }
+        }
+    )*};
 }
 
-#[tokio::test]
-async fn concurrent_claims_have_one_winner() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = std::sync::Arc::new(Store::open(&url(&folder), 8, 5 * SECOND).await.unwrap());
-    let mut claims = tokio::task::JoinSet::new();
-    for n in 0..32 {
-        let store = store.clone();
-        claims.spawn(async move {
+in_every_database! {
+    async fn a_claim_is_won_once(database) {
+        let store = open(&database).await;
+        assert!(
             store
-                .claim(&id("g"), &uid(&format!("u{n}")), None, None)
+                .claim(&id("g"), &uid("a"), Some("n"), None)
                 .await
                 .unwrap()
-        });
+        );
+        assert!(!store.claim(&id("g"), &uid("b"), None, None).await.unwrap());
+        assert!(!store.claim(&id("g"), &uid("a"), None, None).await.unwrap());
+        let record = store.channel(&id("g")).await.unwrap().unwrap();
+        assert_eq!(record.state, ChannelStage::Creating);
+        assert!(record.is_owned_by(&uid("a")) && !record.is_deleted() && !record.is_live());
+        assert_eq!((record.name.as_deref(), record.avatar), (Some("n"), None));
+        assert!(record.created_at_ms > 1_700_000_000_000);
+        assert_eq!(
+            store.channel(&id("G")).await.unwrap(),
+            None,
+            "ids compare byte for byte"
+        );
     }
-    let won = claims
-        .join_all()
-        .await
-        .into_iter()
-        .filter(|won| *won)
-        .count();
-    assert_eq!(won, 1);
-}
 
-#[tokio::test]
-async fn fields_that_are_given_are_written_and_absent_ones_stay() {
-    let store = memory().await;
-    store
-        .claim(&id("g"), &uid("a"), Some("one"), Some("http://a"))
-        .await
-        .unwrap();
-    let live = store
-        .make_live(&id("g"), &uid("a"), None, Some("http://b"))
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(live.is_live());
-    assert_eq!(
-        (live.name.as_deref(), live.avatar.as_deref()),
-        (Some("one"), Some("http://b"))
-    );
-    let again = store
-        .make_live(&id("g"), &uid("a"), Some("群 🦀"), None)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(
-        (again.name.as_deref(), again.avatar.as_deref()),
-        (Some("群 🦀"), Some("http://b"))
-    );
-    assert_eq!(again.created_at_ms, live.created_at_ms);
-    assert_eq!(store.channel(&id("g")).await.unwrap(), Some(again));
-    assert_eq!(
-        store
-            .make_live(&id("g"), &uid("b"), Some("x"), None)
+    async fn concurrent_claims_have_one_winner(database) {
+        let store = Arc::new(open(&database).await);
+        let other = match database.kind {
+            Kind::Sqlite => store.clone(),
+            Kind::Postgres => Arc::new(open(&database).await),
+        };
+        let mut claims = tokio::task::JoinSet::new();
+        for n in 0..32 {
+            let store = if n % 2 == 0 { store.clone() } else { other.clone() };
+            claims.spawn(async move {
+                store
+                    .claim(&id("g"), &uid(&format!("u{n}")), None, None)
+                    .await
+                    .unwrap()
+            });
+        }
+        let won = claims
+            .join_all()
             .await
-            .unwrap(),
-        None
-    );
-    assert_eq!(
-        store
-            .make_live(&id("h"), &uid("a"), Some("x"), None)
-            .await
-            .unwrap(),
-        None
-    );
-}
+            .into_iter()
+            .filter(|won| *won)
+            .count();
+        assert_eq!(won, 1);
+    }
 
-#[tokio::test]
-async fn a_mark_is_never_taken_back() {
-    let store = memory().await;
-    store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
-    store.finish_delete(&id("g")).await.unwrap();
-    assert!(
-        !store.channel(&id("g")).await.unwrap().unwrap().is_deleted(),
-        "only what is marked is finished"
-    );
-    store.mark_deleted(&id("g")).await.unwrap();
-    let marked = store.channel(&id("g")).await.unwrap().unwrap();
-    assert_eq!(marked.state, ChannelStage::Deleting);
-    assert!(marked.is_deleted() && marked.is_owned_by(&uid("a")));
-    assert_eq!(
+    async fn fields_that_are_given_are_written_and_absent_ones_stay(database) {
+        let store = open(&database).await;
         store
-            .make_live(&id("g"), &uid("a"), None, None)
+            .claim(&id("g"), &uid("a"), Some("one"), Some("http://a"))
             .await
-            .unwrap(),
-        None
-    );
-    store.finish_delete(&id("g")).await.unwrap();
-    store.mark_deleted(&id("g")).await.unwrap();
-    assert_eq!(
-        store.channel(&id("g")).await.unwrap().unwrap().state,
-        ChannelStage::Deleted
-    );
-    assert!(!store.claim(&id("g"), &uid("a"), None, None).await.unwrap());
-    store.mark_deleted(&id("nobodys")).await.unwrap();
-    let nobodys = store.channel(&id("nobodys")).await.unwrap().unwrap();
-    assert_eq!(
-        (nobodys.owner, nobodys.state),
-        (None, ChannelStage::Deleting)
-    );
+            .unwrap();
+        let live = store
+            .make_live(&id("g"), &uid("a"), None, Some("http://b"))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(live.is_live());
+        assert_eq!(
+            (live.name.as_deref(), live.avatar.as_deref()),
+            (Some("one"), Some("http://b"))
+        );
+        let again = store
+            .make_live(&id("g"), &uid("a"), Some("群 🦀"), None)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (again.name.as_deref(), again.avatar.as_deref()),
+            (Some("群 🦀"), Some("http://b"))
+        );
+        assert_eq!(again.created_at_ms, live.created_at_ms);
+        assert_eq!(store.channel(&id("g")).await.unwrap(), Some(again));
+        assert_eq!(
+            store
+                .make_live(&id("g"), &uid("b"), Some("x"), None)
+                .await
+                .unwrap(),
+            None
+        );
+        assert_eq!(
+            store
+                .make_live(&id("h"), &uid("a"), Some("x"), None)
+                .await
+                .unwrap(),
+            None
+        );
+    }
+
+    async fn a_mark_is_never_taken_back(database) {
+        let store = open(&database).await;
+        store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        store.finish_delete(&id("g")).await.unwrap();
+        assert!(
+            !store.channel(&id("g")).await.unwrap().unwrap().is_deleted(),
+            "only what is marked is finished"
+        );
+        store.mark_deleted(&id("g")).await.unwrap();
+        let marked = store.channel(&id("g")).await.unwrap().unwrap();
+        assert_eq!(marked.state, ChannelStage::Deleting);
+        assert!(marked.is_deleted() && marked.is_owned_by(&uid("a")));
+        assert_eq!(
+            store
+                .make_live(&id("g"), &uid("a"), None, None)
+                .await
+                .unwrap(),
+            None
+        );
+        store.finish_delete(&id("g")).await.unwrap();
+        store.mark_deleted(&id("g")).await.unwrap();
+        assert_eq!(
+            store.channel(&id("g")).await.unwrap().unwrap().state,
+            ChannelStage::Deleted
+        );
+        assert!(!store.claim(&id("g"), &uid("a"), None, None).await.unwrap());
+        store.mark_deleted(&id("nobodys")).await.unwrap();
+        let nobodys = store.channel(&id("nobodys")).await.unwrap().unwrap();
+        assert_eq!(
+            (nobodys.owner, nobodys.state),
+            (None, ChannelStage::Deleting)
+        );
+    }
 }
 
 #[tokio::test]
@@ -172,17 +195,23 @@ async fn a_file_keeps_its_records_and_serves_one_process() {
     store.ping().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_newer_schema_is_told_apart() {
-    let folder = tempfile::tempdir().unwrap();
-    drop(Store::open(&url(&folder), 4, SECOND).await.unwrap());
-    let mut connection = raw(&folder).await;
-    sqlx::query("INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', 1, x'00', 0)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
-    let opened = Store::open(&url(&folder), 4, SECOND).await;
-    assert!(matches!(opened, Err(StoreError::Newer(9999))));
+in_every_database! {
+    async fn a_newer_schema_is_told_apart(database) {
+        drop(open(&database).await);
+        let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (9999, 'later', TRUE, '', 0)";
+        database.run(sql).await;
+        let opened = Store::open(&database.url, 4, SECOND).await;
+        assert!(matches!(opened, Err(StoreError::Newer(9999))));
+    }
+
+    async fn a_store_that_is_there_already_is_opened_again(database) {
+        let store = open(&database).await;
+        store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        drop(store);
+        let store = open(&database).await;
+        assert!(store.channel(&id("g")).await.unwrap().is_some());
+        store.ping().await.unwrap();
+    }
 }
 
 #[tokio::test]
@@ -203,33 +232,34 @@ async fn what_is_no_database_cannot_be_opened() {
     ));
 }
 
-#[tokio::test]
-async fn an_operation_ends_at_its_deadline_and_the_store_recovers() {
-    let folder = tempfile::tempdir().unwrap();
-    let timeout = Duration::from_millis(200);
-    let store = Store::open(&url(&folder), 2, timeout).await.unwrap();
-    let mut writer = raw(&folder).await;
-    sqlx::query("BEGIN IMMEDIATE")
-        .execute(&mut writer)
-        .await
-        .unwrap();
-    for _ in 0..4 {
-        let started = Instant::now();
-        let claimed = store.claim(&id("g"), &uid("a"), None, None).await;
-        assert!(matches!(claimed, Err(StoreError::Unavailable(_))));
-        assert!(started.elapsed() < 2 * SECOND, "{:?}", started.elapsed());
+in_every_database! {
+    async fn an_operation_ends_at_its_deadline_and_the_store_recovers(database) {
+        let timeout = Duration::from_millis(200);
+        let store = Store::open(&database.url, 2, timeout).await.unwrap();
+        let mut writer = AnyConnection::connect(&database.url).await.unwrap();
+        let lock = match database.kind {
+            Kind::Sqlite => "BEGIN IMMEDIATE",
+            Kind::Postgres => "BEGIN; LOCK TABLE channels IN ACCESS EXCLUSIVE MODE",
+        };
+        sqlx::raw_sql(lock).execute(&mut writer).await.unwrap();
+        for _ in 0..4 {
+            let started = Instant::now();
+            let claimed = store.claim(&id("g"), &uid("a"), None, None).await;
+            assert!(matches!(claimed, Err(StoreError::Unavailable(_))));
+            assert!(started.elapsed() < 2 * SECOND, "{:?}", started.elapsed());
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
+        tokio::time::sleep(2 * timeout).await;
+        // A claim that was told to have failed may have been made after all: it is nobody else's.
+        let left = store.channel(&id("g")).await.unwrap();
+        assert!(left.is_none_or(|record| record.is_owned_by(&uid("a"))));
+        assert!(store.claim(&id("h"), &uid("a"), None, None).await.unwrap());
     }
-    sqlx::query("COMMIT").execute(&mut writer).await.unwrap();
-    tokio::time::sleep(2 * timeout).await;
-    // A claim that was told to have failed may have been made after all: it is nobody else's.
-    let left = store.channel(&id("g")).await.unwrap();
-    assert!(left.is_none_or(|record| record.is_owned_by(&uid("a"))));
-    assert!(store.claim(&id("h"), &uid("a"), None, None).await.unwrap());
 }
 
 #[tokio::test]
 async fn memory_survives_idleness_and_concurrency() {
-    let store = std::sync::Arc::new(memory().await);
+    let store = Arc::new(memory().await);
     let mut claims = tokio::task::JoinSet::new();
     for n in 0..50 {
         let store = store.clone();
@@ -249,5 +279,94 @@ async fn memory_survives_idleness_and_concurrency() {
                 .unwrap()
                 .is_some()
         );
+    }
+}
+
+in_every_database! {
+    async fn roles_change_only_from_what_they_were(database) {
+        let store = open(&database).await;
+        store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        let claimed = store.channel(&id("g")).await.unwrap().unwrap();
+        assert_eq!(claimed.managers, []);
+        let early = store.set_roles(&claimed, &uid("a"), &[uid("m")]).await.unwrap();
+        assert_eq!(early, None, "not live yet");
+        let live = store.make_live(&id("g"), &uid("a"), None, None).await.unwrap().unwrap();
+        let managers = [uid("m"), uid("经理\"'🦀")];
+        let managed = store.set_roles(&live, &uid("a"), &managers).await.unwrap().unwrap();
+        assert_eq!(managed.managers, managers);
+        assert!(managed.is_managed_by(&managers[1]) && !managed.is_managed_by(&uid("a")));
+        assert_eq!(store.channel(&id("g")).await.unwrap(), Some(managed.clone()));
+        let late = store.set_roles(&live, &uid("b"), &[]).await.unwrap();
+        assert_eq!(late, None, "others were named meanwhile");
+        let handed = store.set_roles(&managed, &uid("m"), &[uid("a")]).await.unwrap().unwrap();
+        assert!(handed.is_owned_by(&uid("m")) && handed.is_managed_by(&uid("a")));
+        let late = store.set_roles(&managed, &uid("b"), &managers).await.unwrap();
+        assert_eq!(late, None, "another one owns it by now");
+        let again = store.make_live(&id("g"), &uid("m"), Some("n"), None).await.unwrap().unwrap();
+        assert_eq!(again.managers, handed.managers, "they stay");
+        store.mark_deleted(&id("g")).await.unwrap();
+        assert_eq!(store.set_roles(&again, &uid("b"), &[]).await.unwrap(), None);
+    }
+
+    async fn only_what_nobody_has_is_adopted(database) {
+        let store = open(&database).await;
+        let adopted = store.adopt(&id("g"), None, &uid("a"), Some("n"), None).await.unwrap().unwrap();
+        assert!(adopted.is_live() && adopted.is_owned_by(&uid("a")));
+        assert_eq!(adopted.name.as_deref(), Some("n"));
+        assert!(adopted.created_at_ms > 1_700_000_000_000);
+        assert_eq!(store.adopt(&id("g"), None, &uid("b"), None, None).await.unwrap(), None);
+        assert_eq!(store.adopt(&id("g"), Some(&adopted), &uid("b"), None, None).await.unwrap(), None);
+
+        store.claim(&id("c"), &uid("a"), Some("hers"), None).await.unwrap();
+        let claim = store.channel(&id("c")).await.unwrap().unwrap();
+        assert_eq!(store.adopt(&id("c"), None, &uid("b"), None, None).await.unwrap(), None);
+        let over = store.adopt(&id("c"), Some(&claim), &uid("b"), None, None).await.unwrap().unwrap();
+        assert!(over.is_live() && over.is_owned_by(&uid("b")));
+        assert_eq!(over.name, None, "the claim's is gone");
+        assert_eq!(store.make_live(&id("c"), &uid("a"), None, None).await.unwrap(), None);
+
+        store.mark_deleted(&id("d")).await.unwrap();
+        assert_eq!(store.adopt(&id("d"), None, &uid("a"), None, None).await.unwrap(), None);
+    }
+
+    async fn concurrent_changes_of_roles_are_all_made_or_told_to_be_too_late(database) {
+        let store = Arc::new(open(&database).await);
+        store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        let live = store.make_live(&id("g"), &uid("a"), None, None).await.unwrap().unwrap();
+        let mut changes = tokio::task::JoinSet::new();
+        for n in 0..16 {
+            let (store, live) = (store.clone(), live.clone());
+            changes.spawn(async move {
+                store.set_roles(&live, &uid(&format!("u{n}")), &[uid("a")]).await.unwrap()
+            });
+        }
+        let made = changes.join_all().await.into_iter().flatten().count();
+        assert_eq!(made, 1);
+    }
+}
+
+in_every_database! {
+    async fn revocations_are_counted_by_uid_and_device(database) {
+        let store = open(&database).await;
+        assert_eq!(store.revocations(&uid("a"), 1).await.unwrap(), 0);
+        assert_eq!(store.revoke(&uid("a"), 1).await.unwrap(), 1);
+        assert_eq!(store.revoke(&uid("a"), 1).await.unwrap(), 2);
+        assert_eq!(store.revoke(&uid("a"), 0).await.unwrap(), 1);
+        assert_eq!(store.revocations(&uid("a"), 1).await.unwrap(), 2);
+        for (other, device) in [("a", 2), ("A", 1), ("b", 1)] {
+            assert_eq!(store.revocations(&uid(other), device).await.unwrap(), 0);
+        }
+    }
+
+    async fn no_revocation_is_lost_among_many(database) {
+        let store = Arc::new(open(&database).await);
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..24 {
+            let store = store.clone();
+            calls.spawn(async move { store.revoke(&uid("a"), 1).await.unwrap() });
+        }
+        let mut numbers = calls.join_all().await;
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
     }
 }

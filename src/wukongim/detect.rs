@@ -34,13 +34,11 @@ pub(super) async fn generation_of(transport: &Transport, node: &Node) -> Result<
     match probe(transport, node).await {
         Ok(generation) => {
             *last_failure = None;
-            node.set_generation(generation);
-            tracing::info!(node = %node.name, ?generation, "wukongim found");
+            if node.set_generation(generation) {
+                tracing::info!(node = %node.name, ?generation, "wukongim found");
+            }
             if generation == Generation::V3 {
-                tracing::warn!(
-                    node = %node.name,
-                    "wukongim v3 checks no connect token: anybody who reaches its ports 5100 and 5200 connects as anybody"
-                );
+                transport.v3_found();
             }
             Ok(generation)
         }

@@ -35,6 +35,9 @@ pub enum Error {
     /// v3 is restoring a backup.
     #[error("wukongim is in maintenance")]
     Maintenance,
+    /// Another generation answers than the one by whose rules the call was permitted: nothing was done.
+    #[error("another generation of wukongim answers than the one that was asked for permission")]
+    OtherGeneration,
     /// The gateway's own credentials (manager token or manager login) are refused.
     #[error("wukongim refused the gateway's credentials")]
     Credentials,
@@ -85,14 +88,6 @@ pub enum Rejection {
 }
 
 impl Error {
-    /// Whether the same call may be made again without any risk of doing it twice.
-    pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            Self::Connect | Self::Maintenance | Self::Rejected(Rejection::RetryRequired)
-        )
-    }
-
     /// Whether the call may have been carried out although it failed.
     pub fn may_have_arrived(&self) -> bool {
         matches!(
@@ -112,6 +107,7 @@ impl Error {
             Self::Decode(_) => "decode",
             Self::TooLarge { .. } => "too_large",
             Self::Maintenance => "maintenance",
+            Self::OtherGeneration => "generation",
             Self::Credentials => "credentials",
         }
     }

@@ -1,5 +1,6 @@
 //! v3's manager port: the only place where v3 tells members, counts and flags. Used where it is configured.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::HeaderValue;
@@ -8,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::nodes::Node;
+use super::shared::Shared;
 use super::transport::{Answer, Call, Transport};
 use super::v2::encode;
 use super::{ChannelState, Error, MemberList};
@@ -17,12 +18,78 @@ use crate::domain::{ChannelId, ChannelType};
 /// Uids asked for at a time; v3's default is smaller and its maximum larger.
 const PAGE: usize = 200;
 
-/// The manager port's address and the gateway's account there.
+/// The most bytes of uids taken as one list, as in v2's answer: a server that never comes to an end is not followed.
+const LIST_BYTES: usize = 32 * 1024 * 1024;
+
+/// For how long a failed login is believed, and a fresh one not doubted: a flood of requests is no flood of passwords.
+const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+
+/// The manager port and the session there.
 pub(super) struct Manager {
+    account: Arc<Account>,
+    session: Shared<Session>,
+}
+
+/// The manager port's address and the gateway's account there.
+struct Account {
     base: Url,
     username: String,
     password: SecretString,
-    session: tokio::sync::Mutex<Option<(HeaderValue, Instant)>>,
+}
+
+/// What a login gave.
+#[derive(Clone)]
+struct Session {
+    bearer: HeaderValue,
+    until: Instant,
+}
+
+impl Account {
+    fn url(&self, path: &str) -> Result<Url, Error> {
+        self.base
+            .join(path.trim_start_matches('/'))
+            .map_err(|_| Error::Decode("url"))
+    }
+
+    async fn log_in(&self, transport: &Transport) -> Result<Session, Error> {
+        #[derive(Serialize)]
+        struct Login<'a> {
+            username: &'a str,
+            password: &'a str,
+        }
+        #[derive(Deserialize)]
+        struct LoggedIn {
+            access_token: String,
+            #[serde(default)]
+            expires_in: u64,
+        }
+        let login = Login {
+            username: &self.username,
+            password: self.password.expose_secret(),
+        };
+        let call = Call::post("manager_login", "", &login);
+        let answer = transport
+            .call_manager(self.url("manager/login")?, call, None)
+            .await?;
+        match answer.status {
+            StatusCode::OK => {}
+            // Out of order, which is no word on the account.
+            status if status.is_server_error() => return Err(Error::Status(status.as_u16())),
+            _ => return Err(Error::Credentials),
+        }
+        let LoggedIn {
+            access_token,
+            expires_in,
+        } = answer.json()?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {access_token}"))
+            .map_err(|_| Error::Decode(answer.call))?;
+        bearer.set_sensitive(true);
+        let lifetime = Duration::from_secs((expires_in / 2).clamp(1, 3600));
+        Ok(Session {
+            bearer,
+            until: Instant::now() + lifetime,
+        })
+    }
 }
 
 impl Manager {
@@ -31,75 +98,48 @@ impl Manager {
             let path = format!("{}/", base.path());
             base.set_path(&path);
         }
-        Self {
+        let account = Account {
             base,
             username,
             password,
-            session: tokio::sync::Mutex::new(None),
-        }
-    }
-
-    fn url(&self, path: &str) -> Result<Url, Error> {
-        self.base
-            .join(path.trim_start_matches('/'))
-            .map_err(|_| Error::Decode("url"))
-    }
-
-    /// A bearer token, from the last login where that still holds.
-    async fn bearer(&self, transport: &Transport, node: &Node) -> Result<HeaderValue, Error> {
-        #[derive(Serialize)]
-        struct Login<'a> {
-            username: &'a str,
-            password: &'a str,
-        }
-        #[derive(Deserialize)]
-        struct Session {
-            access_token: String,
-            #[serde(default)]
-            expires_in: u64,
-        }
-        let mut session = self.session.lock().await;
-        if let Some((bearer, until)) = &*session
-            && *until > Instant::now()
-        {
-            return Ok(bearer.clone());
-        }
-        let login = Login {
-            username: &self.username,
-            password: self.password.expose_secret(),
         };
-        let call = Call::post("manager_login", "", &login);
-        let answer = transport
-            .call_manager(node, self.url("manager/login")?, call, None)
-            .await?;
-        if answer.status != StatusCode::OK {
-            return Err(Error::Credentials);
+        Self {
+            account: Arc::new(account),
+            session: Shared::new(),
         }
-        let Session {
-            access_token,
-            expires_in,
-        } = answer.json()?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {access_token}"))
-            .map_err(|_| Error::Decode(answer.call))?;
-        bearer.set_sensitive(true);
-        let lifetime = Duration::from_secs((expires_in / 2).clamp(1, 3600));
-        *session = Some((bearer.clone(), Instant::now() + lifetime));
-        Ok(bearer)
+    }
+
+    /// The session, from the last login where that still holds. One logs in for all; a failure is believed for a moment.
+    async fn session(&self, transport: &Arc<Transport>) -> Result<Session, Error> {
+        let login = || {
+            let (transport, account) = (Arc::clone(transport), Arc::clone(&self.account));
+            async move { account.log_in(&transport).await }
+        };
+        let holds = |outcome: &Result<Session, Error>, age| match outcome {
+            Ok(session) => Instant::now() < session.until,
+            Err(_) => age < FAILURE_HOLDS,
+        };
+        self.session.get(holds, login).await
     }
 
     /// One call, logged in; once more with a new login where the old one is refused.
     async fn call(
         &self,
-        transport: &Transport,
-        node: &Node,
+        transport: &Arc<Transport>,
         call: impl Fn() -> Call,
     ) -> Result<Answer, Error> {
-        for again in [false, true] {
-            let bearer = self.bearer(transport, node).await?;
+        for _ in 0..2 {
+            let Session { bearer, .. } = self.session(transport).await?;
             let call = call();
-            let url = self.url(&call.path)?;
-            match transport.call_manager(node, url, call, Some(&bearer)).await {
-                Err(Error::Credentials) if !again => *self.session.lock().await = None,
+            let url = self.account.url(&call.path)?;
+            match transport.call_manager(url, call, Some(&bearer)).await {
+                // A login of this very moment that is refused is no old one: another would not help.
+                Err(Error::Credentials) => self.session.forget_if(|outcome, age| {
+                    age >= FAILURE_HOLDS
+                        && outcome
+                            .as_ref()
+                            .is_ok_and(|session| session.bearer == bearer)
+                }),
                 other => return other,
             }
         }
@@ -109,8 +149,7 @@ impl Manager {
     /// `GET /manager/channels/2/{id}`.
     pub(super) async fn group_state(
         &self,
-        transport: &Transport,
-        node: &Node,
+        transport: &Arc<Transport>,
         group: &ChannelId,
     ) -> Result<ChannelState, Error> {
         #[derive(Deserialize)]
@@ -120,9 +159,7 @@ impl Manager {
         }
         let path = format!("manager/channels/2/{}", encode(group.as_str()));
         let answer = self
-            .call(transport, node, || {
-                Call::get("manager_channel", path.as_str())
-            })
+            .call(transport, || Call::get("manager_channel", path.as_str()))
             .await?;
         match answer.status {
             StatusCode::OK => {
@@ -142,8 +179,7 @@ impl Manager {
     /// `GET /manager/channels/{type}/{id}/…`: the whole list, page by page; empty for an unknown channel.
     pub(super) async fn list(
         &self,
-        transport: &Transport,
-        node: &Node,
+        transport: &Arc<Transport>,
         list: MemberList,
         channel_type: ChannelType,
         id: &str,
@@ -171,6 +207,7 @@ impl Manager {
             encode(id)
         );
         let mut uids = Vec::new();
+        let mut bytes = 0;
         let mut cursor = None::<String>;
         loop {
             let path = match &cursor {
@@ -178,9 +215,7 @@ impl Manager {
                 Some(cursor) => format!("{base}&cursor={}", encode(cursor)),
             };
             let answer = self
-                .call(transport, node, || {
-                    Call::get("manager_members", path.as_str())
-                })
+                .call(transport, || Call::get("manager_members", path.as_str()))
                 .await?;
             match answer.status {
                 StatusCode::OK => {}
@@ -188,12 +223,17 @@ impl Manager {
                 status => return Err(Error::Status(status.as_u16())),
             }
             let page: Members = answer.json()?;
-            uids.extend(
-                page.items
-                    .unwrap_or_default()
-                    .into_iter()
-                    .map(|item| item.uid),
-            );
+            // Pages and uids cost something even where they are empty.
+            bytes += PAGE;
+            for Item { uid } in page.items.unwrap_or_default() {
+                bytes += uid.len() + std::mem::size_of::<String>();
+                uids.push(uid);
+            }
+            if bytes > LIST_BYTES {
+                return Err(Error::TooLarge {
+                    max_bytes: LIST_BYTES,
+                });
+            }
             match page
                 .next_cursor
                 .filter(|next| page.has_more && !next.is_empty() && Some(next) != cursor.as_ref())
@@ -208,8 +248,7 @@ impl Manager {
     /// `POST /manager/channels/2/{id}/subscribers/add|remove`: how many of `uids` changed.
     pub(super) async fn change_subscribers(
         &self,
-        transport: &Transport,
-        node: &Node,
+        transport: &Arc<Transport>,
         group: &ChannelId,
         uids: &[&str],
         add: bool,
@@ -229,7 +268,7 @@ impl Manager {
         );
         let body = serde_json::to_vec(&Uids { uids }).unwrap_or_default();
         let answer = self
-            .call(transport, node, || Call {
+            .call(transport, || Call {
                 name: "manager_change_members",
                 method: Method::POST,
                 path: path.clone(),

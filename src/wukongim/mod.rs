@@ -1,18 +1,24 @@
 //! The upstream: one client for both generations of WuKongIM. Everything the gateway asks of WuKongIM goes through here, built
 //! from parsed types; nothing above this room knows an upstream path, field or status. Knows no axum.
 
+mod about;
 mod client;
 mod detect;
 mod error;
+mod groups;
 mod manager;
+mod members;
 mod nodes;
 mod page;
+mod shared;
 mod transport;
+mod users;
 mod v2;
 mod v3;
 
-pub use client::{Client, MemberChange};
+pub use client::Client;
 pub use error::{Error, Reason, Rejection};
+pub use groups::MemberChange;
 pub use page::{Page, Window};
 pub use transport::{current_request_id, with_request_id};
 
@@ -30,6 +36,8 @@ pub struct Outgoing<'a> {
     pub payload: &'a Payload,
     /// The sender's number.
     pub client_msg_no: &'a ClientMsgNo,
+    /// By whose rules it was permitted: v2 checks nothing itself, so it must not get what was left to v3 to check.
+    pub permitted_by: Generation,
 }
 
 /// WuKongIM's answer to a send.

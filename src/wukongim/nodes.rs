@@ -12,6 +12,10 @@ use super::{Error, Generation};
 /// How long a node that could not be reached is passed over while others can be.
 const REST: Duration = Duration::from_secs(1);
 
+/// For how long a silent node is believed to be v3 still. What v3 checks by itself v2 lets pass, and no server starts in so short a
+/// time: a v2 that took its place meanwhile is found out before it is asked for anything.
+const STILL_V3: Duration = Duration::from_secs(2);
+
 /// One WuKongIM node.
 pub(super) struct Node {
     /// `n1`, `n2`, … by its place in `wukongim.api_urls`: the only name of it that leaves the process.
@@ -22,6 +26,8 @@ pub(super) struct Node {
     /// Set where the configuration names the generation: it is never forgotten.
     fixed: bool,
     rests_until: Mutex<Option<Instant>>,
+    /// When it answered anything last.
+    heard: Mutex<Instant>,
     /// One detection at a time.
     pub(super) detecting: tokio::sync::Mutex<Option<(Instant, Error)>>,
 }
@@ -39,6 +45,7 @@ impl Node {
             generation: AtomicU8::new(generation),
             fixed: fixed.is_some(),
             rests_until: Mutex::new(None),
+            heard: Mutex::new(Instant::now()),
             detecting: tokio::sync::Mutex::new(None),
         }
     }
@@ -55,11 +62,17 @@ impl Node {
     pub(super) fn generation(&self) -> Option<Generation> {
         match self.generation.load(Ordering::Relaxed) {
             2 => Some(Generation::V2),
-            3 => Some(Generation::V3),
+            3 if self.fixed || self.heard.lock().elapsed() < STILL_V3 => Some(Generation::V3),
             _ => None,
         }
     }
 
+    /// The node has answered.
+    pub(super) fn heard(&self) {
+        *self.heard.lock() = Instant::now();
+    }
+
+    /// Notes the generation; true where it is news.
     pub(super) fn set_generation(&self, generation: Generation) -> bool {
         let number = if generation == Generation::V2 { 2 } else { 3 };
         self.generation.swap(number, Ordering::Relaxed) != number
@@ -103,11 +116,12 @@ impl Nodes {
         &self.0
     }
 
-    /// The nodes in the order in which a call tries them: those that rest come last.
+    /// The nodes in the order in which a call tries them, each once: those that rest come last. Judged at the beginning, since
+    /// the call itself sends nodes to rest.
     pub(super) fn in_order(&self) -> impl Iterator<Item = &Node> {
-        let awake = self.0.iter().filter(|node| !node.is_resting());
-        let resting = self.0.iter().filter(|node| node.is_resting());
-        awake.chain(resting)
+        let (awake, resting): (Vec<&Node>, Vec<&Node>) =
+            self.0.iter().partition(|node| !node.is_resting());
+        awake.into_iter().chain(resting)
     }
 
     /// Passes over `node` for a moment: it could not be reached.
@@ -115,5 +129,23 @@ impl Nodes {
         if self.0.len() > 1 {
             node.rest();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_node_is_tried_once_though_all_go_to_rest_meanwhile() {
+        let url = |port: u16| Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let nodes = Nodes::new(&[url(1), url(2), url(3)], None);
+        nodes.rest(&nodes.all()[0]);
+        let mut tried = Vec::new();
+        for node in nodes.in_order() {
+            tried.push(node.name.clone());
+            nodes.rest(node);
+        }
+        assert_eq!(tried, ["n2", "n3", "n1"]);
     }
 }

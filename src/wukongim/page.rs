@@ -4,14 +4,18 @@
 //! (found in minutes by anybody; `upstream-api.md`). No message leaves this file unchecked: what does not belong is dropped.
 
 use std::borrow::Cow;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use parking_lot::Mutex;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::Error;
 use super::transport::Answer;
 use crate::domain::{Channel, Message, MessageId, SYSTEM_UID, Uid};
+use crate::telemetry::Metrics;
 
 /// Which part of a channel's history to read. Seqs count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,10 +74,43 @@ impl<'a> PageRequest<'a> {
     }
 }
 
+/// The most messages that are ever asked for: `limits.sync_max` goes up to 1,000, and one more shows whether more remain.
+const MOST_MESSAGES: usize = 1001;
+/// One warning of foreign messages in this time: whoever reads such a channel could fill the log.
+const WARN_EVERY: Duration = Duration::from_mins(1);
+
 #[derive(Deserialize)]
 struct WirePage<'a> {
     #[serde(borrow, default)]
-    messages: Option<Vec<WireMessage<'a>>>,
+    messages: Option<WireMessages<'a>>,
+}
+
+/// A list that nobody asked to be so long is no answer, and is not held in memory first.
+struct WireMessages<'a>(Vec<WireMessage<'a>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for WireMessages<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bounded;
+        impl<'de> Visitor<'de> for Bounded {
+            type Value = Vec<WireMessage<'de>>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "at most {MOST_MESSAGES} messages")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut wire: A) -> Result<Self::Value, A::Error> {
+                let mut messages = Vec::new();
+                while let Some(message) = wire.next_element()? {
+                    if messages.len() == MOST_MESSAGES {
+                        return Err(serde::de::Error::invalid_length(MOST_MESSAGES + 1, &self));
+                    }
+                    messages.push(message);
+                }
+                Ok(messages)
+            }
+        }
+        deserializer.deserialize_seq(Bounded).map(Self)
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,11 +130,43 @@ struct WireMessage<'a> {
     payload: Option<&'a RawValue>,
 }
 
+/// Tells of the messages that did not belong to the channel that was asked: each is counted, some are logged.
+#[derive(Default)]
+pub(super) struct Foreign {
+    warned: Mutex<Option<Instant>>,
+}
+
+impl Foreign {
+    pub(super) fn note(&self, page: &Page, channel: &Channel, metrics: &Metrics) {
+        let foreign = page.received - page.messages.len();
+        if foreign == 0 {
+            return;
+        }
+        metrics.foreign_messages.inc_by(foreign as u64);
+        if self.is_due(Instant::now()) {
+            tracing::warn!(
+                channel.id = channel.id(),
+                foreign,
+                "messages of another channel dropped from a page; told once a minute at most"
+            );
+        }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let mut warned = self.warned.lock();
+        let due = warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
+        if due {
+            *warned = Some(now);
+        }
+        due
+    }
+}
+
 /// Reads a page and keeps what belongs to `channel` as `reader` sees it.
 pub(super) fn read(answer: &Answer, reader: &Uid, channel: &Channel) -> Result<Page, Error> {
     // An answer without the list of messages is no page, whatever else it says.
     let wire: WirePage<'_> = answer.json()?;
-    let wire = wire.messages.ok_or(Error::Decode(answer.call))?;
+    let WireMessages(wire) = wire.messages.ok_or(Error::Decode(answer.call))?;
     let received = wire.len();
     let span = match (wire.first(), wire.last()) {
         (Some(first), Some(last)) => Some((first.message_seq, last.message_seq)),
@@ -263,6 +332,27 @@ mod tests {
         );
         assert_eq!(message.timestamp_ms / 1000, 1_795_437_889);
         assert_eq!(&*message.from_uid, SYSTEM_UID);
+    }
+
+    #[test]
+    fn a_warning_is_due_once_a_minute() {
+        let foreign = Foreign::default();
+        let now = Instant::now();
+        assert!(foreign.is_due(now));
+        assert!(!foreign.is_due(now + WARN_EVERY / 2));
+        assert!(foreign.is_due(now + WARN_EVERY));
+        assert!(!foreign.is_due(now + WARN_EVERY));
+    }
+
+    #[test]
+    fn a_page_longer_than_any_that_is_asked_for_is_none() {
+        let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
+        for (count, fits) in [(MOST_MESSAGES, true), (MOST_MESSAGES + 1, false)] {
+            let all = vec![message("a", "g", 2); count].join(",");
+            let body = format!(r#"{{"messages":[{all}]}}"#);
+            let page = read(&answer(&body), &uid("me"), &asked);
+            assert_eq!(page.is_ok(), fits, "{count}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The one private way a request reaches WuKongIM: headers, deadline, size limit, metrics. Knows nothing of what calls mean.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -101,6 +101,8 @@ pub(super) struct Transport {
     /// v2's manager token, sent as `token`.
     token: Option<HeaderValue>,
     pub(super) metrics: Arc<Metrics>,
+    /// Says once what a v3 does not guard.
+    v3_warning: Once,
 }
 
 impl Transport {
@@ -127,7 +129,17 @@ impl Transport {
             timeout,
             token,
             metrics,
+            v3_warning: Once::new(),
         })
+    }
+
+    /// A node is v3, found or configured: warns of it, the first time.
+    pub(super) fn v3_found(&self) {
+        self.v3_warning.call_once(|| {
+            tracing::warn!(
+                "wukongim v3 checks no connect token: anybody who reaches its ports 5100 and 5200 connects as anybody"
+            );
+        });
     }
 
     /// Carries out one call on one node, within the call's deadline.
@@ -148,13 +160,20 @@ impl Transport {
         if let Some(body) = call.body {
             request = request.body(body);
         }
-        self.finish(node, name, request, call.max_bytes).await
+        let result = self.finish(&node.name, name, request, call.max_bytes).await;
+        match &result {
+            // Only a success: a proxy in front of it goes on answering errors while WuKongIM itself is exchanged.
+            Ok(answer) if answer.status.is_success() => node.heard(),
+            // Whatever answers at this address next may be another WuKongIM.
+            Err(Error::Connect | Error::Lost) => node.forget_generation(),
+            _ => {}
+        }
+        result
     }
 
-    /// Carries out a call to another address than a node's API (v3's manager port), with a bearer token.
+    /// Carries out a call to v3's manager port, with a bearer token. It is no node: what becomes of the call says nothing of one.
     pub(super) async fn call_manager(
         &self,
-        node: &Node,
         url: url::Url,
         call: Call,
         bearer: Option<&HeaderValue>,
@@ -169,12 +188,13 @@ impl Transport {
         if let Some(body) = call.body {
             request = request.header(CONTENT_TYPE, JSON).body(body);
         }
-        self.finish(node, call.name, request, call.max_bytes).await
+        self.finish("manager", call.name, request, call.max_bytes)
+            .await
     }
 
     async fn finish(
         &self,
-        node: &Node,
+        node: &str,
         name: &'static str,
         request: reqwest::RequestBuilder,
         max_bytes: usize,
@@ -191,13 +211,9 @@ impl Transport {
             Err(error) => error.outcome(),
         };
         self.metrics
-            .upstream_called(&node.name, name, outcome, started.elapsed().as_secs_f64());
+            .upstream_called(node, name, outcome, started.elapsed().as_secs_f64());
         if let Err(error) = &result {
-            tracing::debug!(node = %node.name, call = name, %error, "upstream call failed");
-            if matches!(error, Error::Connect | Error::Lost) {
-                // Whatever answers at this address next may be another WuKongIM.
-                node.forget_generation();
-            }
+            tracing::debug!(node, call = name, %error, "upstream call failed");
         }
         result
     }

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::nodes::Node;
 use super::transport::{Answer, Call, Transport};
 use super::{
-    Accepted, ChannelState, Error, MemberList, Outgoing, Reason, Rejection, RouteInfo, SystemInfo,
+    Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Rejection, RouteInfo,
+    SystemInfo,
 };
 use crate::domain::{ChannelId, ChannelType, MessageId, Uid};
 
@@ -34,6 +35,9 @@ struct Header {
 /// The body of `/message/send`, alike on both generations. Built from checked types only: v3 trusts a `device_id` in it.
 #[derive(Serialize)]
 pub(super) struct SendBody<'a> {
+    /// A text to v2, nothing to v3. As a number it makes v2 refuse the whole body (seen on running servers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_key: Option<u8>,
     header: Header,
     from_uid: &'a str,
     channel_id: &'a str,
@@ -45,6 +49,8 @@ pub(super) struct SendBody<'a> {
 impl<'a> From<&Outgoing<'a>> for SendBody<'a> {
     fn from(message: &Outgoing<'a>) -> Self {
         Self {
+            // What v3 is to check must not be stored unchecked by a v2 that has taken its place a moment ago.
+            tag_key: (message.permitted_by == Generation::V3).then_some(0),
             header: Header { red_dot: 1 },
             from_uid: message.from.as_str(),
             channel_id: message.channel.id(),

@@ -77,11 +77,24 @@ pub(super) async fn send(
 }
 
 fn sent(answer: &Answer) -> Result<Accepted, Error> {
+    /// What v2 says to a body of v3's: `json: cannot unmarshal number into Go struct field messageSendReq.tag_key …`.
+    #[derive(Deserialize)]
+    struct OfV2 {
+        msg: String,
+    }
     #[derive(Deserialize)]
     struct Sent {
         message_id: u64,
         message_seq: u64,
         reason: i64,
+    }
+    let is_of_v2 = || {
+        answer
+            .json()
+            .is_ok_and(|OfV2 { msg }| msg.contains("tag_key"))
+    };
+    if answer.status == StatusCode::BAD_REQUEST && is_of_v2() {
+        return Err(Error::OtherGeneration);
     }
     if answer.status != StatusCode::OK {
         return Err(refusal(answer));
@@ -115,12 +128,22 @@ pub(super) async fn probe_group(
         "channel_id": group.as_str(),
         "channel_type": 2,
         "payload": "e30=",
+        // As in `SendBody`: nothing to v3, and v2 refuses it.
+        "tag_key": 0,
     });
     let answer = transport
         .call(node, Call::post("channel_probe", "/message/send", &body))
         .await?;
     match sent(&answer) {
-        Err(Error::Refused(Reason::NO_CHANNEL)) => Ok(ChannelState::default()),
+        Err(Error::Refused(Reason::NO_CHANNEL) | Error::Rejected(Rejection::ChannelNotFound)) => {
+            Ok(ChannelState::default())
+        }
+        Err(Error::Rejected(Rejection::Disbanded)) => Ok(ChannelState {
+            exists: true,
+            occupied: true,
+            disbanded: true,
+            ..ChannelState::default()
+        }),
         Err(Error::Refused(reason)) => Ok(ChannelState {
             exists: true,
             occupied: true,

@@ -6,6 +6,7 @@ mod matrix;
 mod open;
 mod persons;
 mod store;
+mod swaps;
 
 use wukongim_gateway::embedded::{Dialect, GROUP};
 

@@ -1,21 +1,48 @@
-//! `POST /channel/create`, `/delete`, `/subscriber/add` and `/subscriber/remove`.
+//! The channel endpoints.
 
 mod create;
 mod delete;
-pub mod store_down;
+mod roles;
+mod store_down;
 mod subscribers;
 mod validation;
 
 use wukongim_gateway::embedded::Dialect;
 
+use crate::support::database;
 use crate::support::{TestApp, V2, V3};
 
-/// What groups behave differently on: v2, v3 alone, and v3 with its manager port.
-const KINDS: [(Dialect, bool); 3] = [(V2, false), (V3, false), (V3, true)];
+/// What groups behave differently on: v2, v3 alone, and v3 with its manager port; and what they are kept in.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    dialect: Dialect,
+    manager: bool,
+    database: database::Kind,
+}
 
-async fn start((dialect, manager): (Dialect, bool)) -> TestApp {
-    let builder = TestApp::builder().upstream(dialect);
-    if manager {
+impl Kind {
+    /// Whether this upstream tells who is a member.
+    fn tells_members(self) -> bool {
+        self.dialect == V2 || self.manager
+    }
+}
+
+/// Every kind there can be here.
+fn kinds() -> Vec<Kind> {
+    let on = |database| {
+        [(V2, false), (V3, false), (V3, true)].map(|(dialect, manager)| Kind {
+            dialect,
+            manager,
+            database,
+        })
+    };
+    database::kinds().into_iter().flat_map(on).collect()
+}
+
+async fn start(kind: Kind) -> TestApp {
+    let builder = TestApp::builder().upstream(kind.dialect);
+    let builder = builder.database(kind.database).await;
+    if kind.manager {
         builder.manager_port().start().await
     } else {
         builder.start().await

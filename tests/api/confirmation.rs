@@ -2,12 +2,15 @@
 
 mod busy;
 mod lost_answers;
+mod numbers;
 mod pace;
+mod retries;
+mod unknown_v3;
 
 use std::time::Duration;
 
 use serde_json::json;
-use wukongim_gateway::embedded::Fault;
+use wukongim_gateway::embedded::{Fault, Rule};
 
 use crate::support::messages::{numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
@@ -237,6 +240,17 @@ async fn a_group_that_was_lost_and_made_again_counts_from_one() {
         let sent = app.user("alice").send_to_group("g", "after").await.ok();
         assert_eq!(sent["messageSeq"], seq);
     }
+}
+
+#[tokio::test]
+async fn a_look_whether_a_group_was_lost_that_fails_is_made_again() {
+    let app = made_again().await;
+    // Only that look asks for a single message.
+    let fault = Rule::new("/channel/messagesync", Fault::Reset).containing("\"limit\":1,");
+    app.upstream.faults().add(fault.times(1));
+    let sent = app.user("alice").send_to_group("g", "after").await.ok();
+    assert_eq!(sent["messageSeq"], 1);
+    assert_eq!(app.upstream.faults().remaining(), 0);
 }
 
 #[tokio::test]

@@ -1,11 +1,13 @@
 //! One number, one message: repeats, conflicts, concurrent duplicates, restarts.
 
+mod hang_ups;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
 use wukongim_gateway::config::{Confirm, DuplicateCheck};
-use wukongim_gateway::embedded::{Fault, Rule};
+use wukongim_gateway::embedded::Fault;
 
 use crate::support::messages::{message, numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
@@ -192,24 +194,6 @@ async fn after_the_window_a_number_is_new() {
 }
 
 #[tokio::test]
-async fn a_client_that_hung_up_sends_again_without_storing_twice() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
-        let answer = Fault::HoldAnswer("answer".into());
-        app.upstream
-            .faults()
-            .add(Rule::new("/message/send", answer).containing("n-1"));
-        let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
-        let held = app.upstream.faults().wait_held("answer", 1);
-        alice.send_and_hang_up(&body, held).await;
-        app.upstream.faults().clear();
-        assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{dialect:?}");
-        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
-    }
-}
-
-#[tokio::test]
 async fn a_generated_number_told_with_a_504_can_be_sent_again() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
@@ -370,4 +354,22 @@ async fn accepted_is_answered_without_a_look_and_still_once() {
         assert_eq!(first["messageId"], id.to_string());
         assert_eq!(app.looks(), 0, "{dialect:?}");
     }
+}
+
+#[tokio::test]
+async fn accepted_without_a_number_takes_nobodys_place_in_the_memory() {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.wukongim.confirm = Confirm::Accepted;
+            settings.wukongim.idempotency_entries = 2;
+        })
+        .start()
+        .await;
+    let (alice, body) = (app.user("alice"), numbered(1, "bob", "hi", "n"));
+    let first = alice.send(&body).await.ok();
+    for _ in 0..3 {
+        alice.send(&message(1, "bob", "no number")).await.ok();
+    }
+    assert_eq!(alice.send(&body).await.ok(), first);
+    assert_eq!(app.sends().len(), 4);
 }

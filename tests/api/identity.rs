@@ -1,6 +1,9 @@
 //! Who is calling: the JWT's table, and that nobody who is refused is heard of upstream.
 
 mod configured;
+mod forged;
+mod issuer;
+mod public_keys;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -237,9 +240,11 @@ async fn roles_and_permissions_make_an_admin_and_nothing_else_does() {
     for (place, (extra, is_admin)) in [
         (json!({"roles": ["admin"]}), true),
         (json!({"roles": ["user", "admin"]}), true),
-        (json!({"roles": "admin"}), true),
         (json!({"permissions": ["im:admin"]}), true),
         (json!({}), false),
+        // A list, or nothing.
+        (json!({"roles": "admin", "permissions": "im:admin"}), false),
+        (json!({"roles": [["admin"]]}), false),
         (json!({"roles": ["Admin"]}), false),
         (json!({"roles": ["im:admin"]}), false),
         (json!({"permissions": ["admin"]}), false),
@@ -248,6 +253,7 @@ async fn roles_and_permissions_make_an_admin_and_nothing_else_does() {
             json!({"role": "admin", "scope": "im:admin", "admin": true, "isAdmin": true}),
             false,
         ),
+        (json!({"scope": ["admin", "im:admin"]}), false),
     ]
     .into_iter()
     .enumerate()

@@ -12,6 +12,9 @@ mod hostile_input;
 mod idempotency;
 mod identity;
 mod im_token;
+#[path = "../keys/mod.rs"]
+mod keys;
+mod manager_port;
 mod messages_batch;
 mod messages_send;
 mod operations;

@@ -128,10 +128,14 @@ async fn upstream_gets_exactly_these_fields_and_nothing_else_of_the_client() {
         app.user("alice").send(&body).await.ok();
         let sends = app.sends();
         assert_eq!(sends.len(), 1);
-        let expected = json!({
+        let mut expected = json!({
             "header": {"red_dot": 1}, "from_uid": "alice", "channel_id": "g", "channel_type": 2,
             "payload": payload("hi"), "client_msg_no": "n-1",
         });
+        if dialect == V3 {
+            // The gateway's own: a v2 in v3's place refuses the body for it.
+            expected["tag_key"] = json!(0);
+        }
         assert_eq!(sends[0].body, expected, "{dialect:?}");
         assert!(app.upstream.state().messages(2, "g")[0].red_dot);
     }

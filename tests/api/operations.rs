@@ -10,19 +10,18 @@ use tokio::sync::watch;
 use wukongim_gateway::embedded::{Embedded, Options};
 use wukongim_gateway::server::{Readiness, ops_router};
 
-use crate::channels::store_down::Breakable;
 use crate::support::app::{SECRET, own_loopback};
-use crate::support::{TestApp, V2, V3};
+use crate::support::{TestApp, V2, V3, database};
 
 /// The operations port of a gateway.
-struct Ops {
+pub struct Ops {
     base: String,
     draining: Arc<AtomicBool>,
     _stop: watch::Sender<bool>,
 }
 
 impl Ops {
-    async fn of(app: &TestApp) -> Self {
+    pub async fn of(app: &TestApp) -> Self {
         let draining = Arc::new(AtomicBool::new(false));
         let router = ops_router(Readiness::new(app.app.clone(), draining.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,7 +35,7 @@ impl Ops {
         }
     }
 
-    async fn get(&self, path: &str) -> (u16, String) {
+    pub async fn get(&self, path: &str) -> (u16, String) {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let answer = client
             .get(format!("{}{path}", self.base))
@@ -46,13 +45,13 @@ impl Ops {
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
-    async fn ready(&self) -> (u16, Value) {
+    pub async fn ready(&self) -> (u16, Value) {
         let (status, text) = self.get("/readyz").await;
         (status, serde_json::from_str(&text).unwrap())
     }
 
     /// Asks until the answer is this one: an answer about WuKongIM is believed for a second.
-    async fn becomes(&self, status: u16, report: Value) {
+    pub async fn becomes(&self, status: u16, report: Value) {
         let deadline = Instant::now() + Duration::from_secs(10);
         let expected = (status, report);
         loop {
@@ -66,7 +65,7 @@ impl Ops {
     }
 
     /// The sample with this name and labels, as a number.
-    async fn metric(&self, name_and_labels: &str) -> Option<f64> {
+    pub async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
         text.lines()
             .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))
@@ -127,18 +126,38 @@ async fn one_node_of_two_is_enough() {
 
 #[tokio::test]
 async fn a_store_that_is_down_only_degrades() {
-    let breakable = Breakable::open().await;
-    let app = TestApp::builder()
-        .store(breakable.store.clone())
-        .start()
-        .await;
-    let ops = Ops::of(&app).await;
-    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
-    breakable.break_it().await;
-    let degraded = json!({"ready": true, "degraded": ["store"]});
-    assert_eq!(ops.ready().await, (200, degraded));
-    breakable.mend_it().await;
-    assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+    for kind in database::kinds() {
+        let app = TestApp::builder().database(kind).await.start().await;
+        let ops = Ops::of(&app).await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        app.database().hide_tables().await;
+        let degraded = json!({"ready": true, "degraded": ["store"]});
+        assert_eq!(ops.ready().await, (200, degraded));
+        app.database().show_tables().await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+    }
+}
+
+#[tokio::test]
+async fn a_store_whose_disk_is_full_degrades_although_it_can_be_read() {
+    for kind in database::kinds() {
+        let app = TestApp::builder().database(kind).await.start().await;
+        let ops = Ops::of(&app).await;
+        app.group("g", "alice", &["bob"]).await;
+        let alice = app.user("alice");
+        app.database().fill_disk().await;
+        let degraded = json!({"ready": true, "degraded": ["store"]});
+        assert_eq!(ops.ready().await, (200, degraded));
+        let refused = alice.create_group("new").await;
+        refused.fails(503, "store_unavailable");
+        let refused = alice.post_nothing("/token/revoke").await;
+        refused.fails(503, "store_unavailable");
+        alice.send_to_group("g", "hi").await.ok();
+        alice.post_nothing("/token").await.ok();
+        app.database().free_disk().await;
+        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        alice.create_group("new").await.ok();
+    }
 }
 
 #[tokio::test]
@@ -223,6 +242,28 @@ async fn a_request_counts_as_in_flight_until_it_is_answered() {
         ops.metric("gateway_http_requests_in_flight").await,
         Some(0.0)
     );
+}
+
+#[tokio::test]
+async fn a_request_whose_client_hangs_up_is_counted_as_such() {
+    let app = TestApp::start(V2).await;
+    let ops = Ops::of(&app).await;
+    let fault = wukongim_gateway::embedded::Fault::Hold("held".into());
+    app.upstream.faults().always("/user/token", fault);
+    let alice = app.user("alice");
+    tokio::select! {
+        answer = alice.post_nothing("/token") => panic!("answered: {answer:?}"),
+        () = app.upstream.faults().wait_held("held", 1) => {}
+    }
+    let counted =
+        r#"gateway_http_requests_total{method="POST",route="/api/v1/im/token",status="499"}"#;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while ops.metric(counted).await != Some(1.0) {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let running = ops.metric("gateway_http_requests_in_flight").await;
+    assert_eq!(running, Some(0.0));
 }
 
 #[tokio::test]

@@ -148,7 +148,7 @@ async fn many_groups_do_not_grow_the_cache_without_bound() {
         let id = format!("g{n}");
         let g = house.group(&id, &["alice", "bob"]).await;
         let may = house.authorization.may_read(&uid("alice"), &g).await;
-        assert_eq!(may, Ok(()));
+        assert!(may.is_ok(), "{may:?}");
     }
     house.upstream.clear_calls();
     for n in 0..60 {

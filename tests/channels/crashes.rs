@@ -33,10 +33,10 @@ async fn until_served<T>(call: impl AsyncFn() -> Result<T, Error>) -> Result<T, 
 
 #[tokio::test]
 async fn a_create_whose_write_failed_is_finished_by_its_owner_alone() {
-    for kind in Kind::ALL {
+    for (kind, database) in worlds() {
         for failure in failures() {
-            println!("{kind:?} {failure:?}");
-            let w = World::start(kind).await;
+            println!("{kind:?} {database:?} {failure:?}");
+            let w = World::start_on(kind, database).await;
             w.fault(Rule::exact("/channel", failure).times(1));
             let first = w.create_named("alice", Some("first"), None).await;
             assert_is!(first, Err(Error::Upstream(_)));
@@ -66,10 +66,10 @@ async fn a_create_whose_write_failed_is_finished_by_its_owner_alone() {
 
 #[tokio::test]
 async fn a_create_whose_look_failed_has_done_nothing() {
-    for kind in Kind::ALL {
+    for (kind, database) in worlds() {
         for failure in failures() {
-            println!("{kind:?} {failure:?}");
-            let w = World::start(kind).await;
+            println!("{kind:?} {database:?} {failure:?}");
+            let w = World::start_on(kind, database).await;
             w.client.generation().await.unwrap();
             let times = if matches!(failure, Fault::Status(..) | Fault::Garbage) {
                 2
@@ -90,17 +90,17 @@ async fn a_create_whose_look_failed_has_done_nothing() {
 
 in_every_world! {
     async fn a_create_that_the_store_failed_is_finished_by_its_owner(w) {
-        w.break_store("INSERT ON channels").await;
+        w.database.refuse("INSERT", None).await;
         assert_is!(w.create("alice").await, Err(Error::Store(_)));
         assert!(w.writes().is_empty(), "no claim, no write");
-        w.mend_store().await;
-        w.break_store("UPDATE ON channels").await;
+        w.database.allow().await;
+        w.database.refuse("UPDATE", None).await;
         for _ in 0..2 {
             assert_is!(w.create("alice").await, Err(Error::Store(_)));
             assert_eq!(w.stage().await, Some(ChannelStage::Creating));
             assert_is!(w.create("bob").await, Err(Error::Exists));
         }
-        w.mend_store().await;
+        w.database.allow().await;
         assert!(w.create("alice").await.unwrap().is_live());
         assert_eq!(w.members(), ["alice"]);
         assert_eq!(w.writes(), ["/channel"], "what was made is recognised");
@@ -142,17 +142,17 @@ in_every_world! {
 
     async fn a_delete_that_the_store_failed_is_finished_by_repeating_it(w) {
         w.create("alice").await.unwrap();
-        w.break_store("UPDATE ON channels").await;
+        w.database.refuse("UPDATE", None).await;
         w.upstream.clear_calls();
         assert_is!(w.delete("alice").await, Err(Error::Store(_)));
         assert!(w.writes().is_empty(), "no mark, no write");
         assert_eq!(w.members(), ["alice"]);
-        w.mend_store().await;
-        w.break_store("UPDATE ON channels WHEN NEW.stage = 'deleted'").await;
+        w.database.allow().await;
+        w.database.refuse("UPDATE", Some("NEW.stage = 'deleted'")).await;
         assert_is!(w.delete("alice").await, Err(Error::Store(_)));
         assert_eq!(w.stage().await, Some(ChannelStage::Deleting));
         assert!(w.is_disbanded());
-        w.mend_store().await;
+        w.database.allow().await;
         w.delete("alice").await.unwrap();
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
         assert_is!(w.delete("alice").await, Err(Error::NotFound));
@@ -186,11 +186,11 @@ in_every_world! {
 
 #[tokio::test]
 async fn a_delete_that_failed_upstream_is_finished_by_repeating_it() {
-    for kind in Kind::ALL {
+    for (kind, database) in worlds() {
         for path in ["/channel/subscriber_remove_all", "/channel/delete"] {
             for failure in failures() {
-                println!("{kind:?} {path} {failure:?}");
-                let w = World::start(kind).await;
+                println!("{kind:?} {database:?} {path} {failure:?}");
+                let w = World::start_on(kind, database).await;
                 w.create("alice").await.unwrap();
                 w.add("alice", &["bob"]).await.unwrap();
                 w.fault(Rule::exact(path, failure).times(1));
@@ -216,8 +216,8 @@ async fn a_delete_that_failed_upstream_is_finished_by_repeating_it() {
 
 #[tokio::test]
 async fn a_delete_whose_look_failed_is_finished_by_repeating_it() {
-    for kind in Kind::ALL {
-        let w = World::start(kind).await;
+    for (kind, database) in worlds() {
+        let w = World::start_on(kind, database).await;
         w.create("alice").await.unwrap();
         w.fault(Rule::new(kind.look_path(), Fault::Reset).times(1));
         assert_is!(w.delete("alice").await, Err(Error::Upstream(_)));

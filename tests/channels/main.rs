@@ -3,7 +3,10 @@
 
 mod crashes;
 mod create;
+#[path = "../support/database.rs"]
+mod database;
 mod delete;
 mod members;
 mod replicas;
+mod roles;
 mod support;

@@ -8,7 +8,7 @@ use crate::support::*;
 
 in_every_world! {
     async fn of_many_who_create_one_id_one_owns_it(w) {
-        let replicas = [w.channels.clone(), w.replica(), w.replica()];
+        let replicas = [w.channels.clone(), w.replica().await, w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..24 {
             let channels = replicas[n % 3].clone();
@@ -34,7 +34,7 @@ in_every_world! {
     }
 
     async fn an_owner_who_creates_twice_at_once_owns_it(w) {
-        let replicas = [w.channels.clone(), w.replica()];
+        let replicas = [w.channels.clone(), w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..8 {
             let channels = replicas[n % 2].clone();
@@ -49,7 +49,7 @@ in_every_world! {
     async fn an_add_that_a_delete_overtook_is_taken_back(w) {
         w.create("alice").await.unwrap();
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())));
-        let other = w.replica();
+        let other = w.replica().await;
         let adding = tokio::spawn(async move { add(&other, "alice", &["bob", "carol"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         w.delete("alice").await.unwrap();
@@ -66,7 +66,7 @@ in_every_world! {
         let path = w.kind.add_path();
         w.fault(Rule::new(path, Fault::HoldAnswer("add".into())));
         w.fault(Rule::new(path, Fault::ResetAfter));
-        let other = w.replica();
+        let other = w.replica().await;
         let adding = tokio::spawn(async move { add(&other, "alice", &["bob"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         // The other replica marks it and dies before it empties the group.
@@ -78,7 +78,7 @@ in_every_world! {
 
     async fn a_create_that_a_delete_overtook_is_taken_back(w) {
         w.fault(Rule::exact("/channel", Fault::Hold("create".into())));
-        let other = w.replica();
+        let other = w.replica().await;
         let creating = tokio::spawn(async move { create(&other, "alice", G).await });
         w.upstream.faults().wait_held("create", 1).await;
         w.delete("alice").await.unwrap();

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use sqlx::Connection as _;
 use wukongim_gateway::channels::{Actor, Channels, Error, Rules, Watch};
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
 use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
 use wukongim_gateway::{config, telemetry, wukongim};
+
+use crate::database::{self, Database};
 
 /// How long the gateway waits for an answer of the upstream.
 pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(400);
@@ -89,7 +90,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<Store>,
     pub(crate) watch: Arc<Recorder>,
     pub(crate) channels: Arc<Channels>,
-    folder: tempfile::TempDir,
+    pub(crate) database: Database,
 }
 
 pub(crate) fn id(text: &str) -> ChannelId {
@@ -106,6 +107,10 @@ pub(crate) fn uids(texts: &[&str]) -> Vec<Uid> {
 
 impl World {
     pub(crate) async fn start(kind: Kind) -> Self {
+        Self::start_on(kind, database::Kind::Sqlite).await
+    }
+
+    pub(crate) async fn start_on(kind: Kind, database: database::Kind) -> Self {
         let options = match kind {
             Kind::V2 => Options::new(Dialect::V2),
             Kind::V3 => Options::new(Dialect::V3),
@@ -115,11 +120,10 @@ impl World {
             },
         };
         let upstream = Embedded::start(options).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}/gateway.db", folder.path().display());
-        let store = Store::open(&url, 4, Duration::from_secs(2)).await.unwrap();
+        let database = Database::new(database).await;
+        let store = open(&database).await;
         let client = Arc::new(client(&upstream));
-        let (store, watch) = (Arc::new(store), Arc::new(Recorder::default()));
+        let watch = Arc::new(Recorder::default());
         let channels = channels(&client, &store, &watch, false);
         Self {
             kind,
@@ -128,18 +132,32 @@ impl World {
             store,
             watch,
             channels,
-            folder,
+            database,
         }
     }
 
-    /// One more gateway on the same store and upstream.
-    pub(crate) fn replica(&self) -> Arc<Channels> {
-        channels(&self.client, &self.store, &self.watch, false)
+    /// One more gateway on the same database and upstream. SQLite serves one process, so there the replicas share the store.
+    pub(crate) async fn replica(&self) -> Arc<Channels> {
+        let store = match self.database.kind {
+            database::Kind::Sqlite => self.store.clone(),
+            database::Kind::Postgres => open(&self.database).await,
+        };
+        channels(&self.client, &store, &self.watch, false)
     }
 
     /// A gateway in mode `open` on the same store and upstream.
     pub(crate) fn open_mode(&self) -> Arc<Channels> {
         channels(&self.client, &self.store, &self.watch, true)
+    }
+
+    /// A gateway whose subscribers may invite.
+    pub(crate) fn inviting(&self) -> Channels {
+        let rules = Rules {
+            members_may_invite: true,
+            ..RULES
+        };
+        let (client, store) = (self.client.clone(), self.store.clone());
+        Channels::new(client, store, self.watch.clone(), rules)
     }
 
     pub(crate) async fn create(&self, who: &str) -> Result<ChannelRecord, Error> {
@@ -167,6 +185,27 @@ impl World {
 
     pub(crate) async fn remove(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
         remove(&self.channels, who, whom).await
+    }
+
+    pub(crate) async fn name(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
+        let (who, whom) = (uid(who), uids(whom));
+        self.channels.add_managers(user(&who), &id(G), &whom).await
+    }
+
+    pub(crate) async fn dismiss(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
+        let (who, whom) = (uid(who), uids(whom));
+        self.channels
+            .remove_managers(user(&who), &id(G), &whom)
+            .await
+    }
+
+    pub(crate) async fn hand_over(&self, who: &str, to: &str) -> Result<ChannelRecord, Error> {
+        hand_over(&self.channels, who, to).await
+    }
+
+    /// The managers in the store.
+    pub(crate) async fn managers(&self) -> Vec<Uid> {
+        self.store.channel(&id(G)).await.unwrap().unwrap().managers
     }
 
     /// The stage in the store.
@@ -217,27 +256,11 @@ impl World {
     pub(crate) fn fault(&self, rule: Rule) {
         self.upstream.faults().add(rule);
     }
+}
 
-    /// Makes the store refuse a change, as a full disk would.
-    pub(crate) async fn break_store(&self, event: &str) {
-        let sql = format!(
-            "CREATE TRIGGER broken BEFORE {event} BEGIN SELECT RAISE(ABORT, 'scripted'); END"
-        );
-        self.raw(sql).await;
-    }
-
-    pub(crate) async fn mend_store(&self) {
-        self.raw("DROP TRIGGER broken".into()).await;
-    }
-
-    async fn raw(&self, sql: String) {
-        let url = format!("sqlite://{}/gateway.db", self.folder.path().display());
-        let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
-            .execute(&mut connection)
-            .await
-            .unwrap();
-    }
+async fn open(database: &Database) -> Arc<Store> {
+    let store = Store::open(&database.url, 4, Duration::from_secs(5)).await;
+    Arc::new(store.unwrap())
 }
 
 /// An admin's uid; everybody else is none.
@@ -271,17 +294,31 @@ pub(crate) async fn remove(channels: &Channels, who: &str, whom: &[&str]) -> Res
     channels.remove(user(&uid(who)), &id(G), &uids(whom)).await
 }
 
+pub(crate) async fn hand_over(
+    channels: &Channels,
+    who: &str,
+    to: &str,
+) -> Result<ChannelRecord, Error> {
+    let (who, to) = (uid(who), uid(to));
+    channels
+        .hand_over(user(&who), &id(G), &to, None, None)
+        .await
+}
+
+const RULES: Rules = Rules {
+    group_members: GROUP_MEMBERS,
+    open: false,
+    callback: None,
+    members_may_invite: false,
+};
+
 fn channels(
     client: &Arc<wukongim::Client>,
     store: &Arc<Store>,
     watch: &Arc<Recorder>,
     open: bool,
 ) -> Arc<Channels> {
-    let rules = Rules {
-        callback: None,
-        group_members: GROUP_MEMBERS,
-        open,
-    };
+    let rules = Rules { open, ..RULES };
     let channels = Channels::new(client.clone(), store.clone(), watch.clone(), rules);
     Arc::new(channels)
 }
@@ -300,14 +337,20 @@ fn client(upstream: &Embedded) -> wukongim::Client {
     wukongim::Client::new(&settings, metrics).unwrap()
 }
 
+/// Every kind of world there can be here.
+pub(crate) fn worlds() -> Vec<(Kind, database::Kind)> {
+    let on = |database| Kind::ALL.map(|kind| (kind, database));
+    database::kinds().into_iter().flat_map(on).collect()
+}
+
 /// Runs a test in every kind of world.
 macro_rules! in_every_world {
     ($(async fn $name:ident($world:ident) $body:block)*) => {$(
         #[tokio::test]
         async fn $name() {
-            for kind in $crate::support::Kind::ALL {
-                println!("{kind:?}");
-                let $world = $crate::support::World::start(kind).await;
+            for (kind, database) in $crate::support::worlds() {
+                println!("{kind:?} {database:?}");
+                let $world = $crate::support::World::start_on(kind, database).await;
                 $body
             }
         }

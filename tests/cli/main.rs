@@ -177,6 +177,26 @@ fn a_token_carries_the_uid_and_lives_as_long_as_asked() {
 }
 
 #[test]
+fn a_token_is_made_with_a_secret_alone_and_has_what_is_required() {
+    let required = ("GATEWAY__AUTH__REQUIRED_CLAIMS", "roles,scope,tenant");
+    let args = ["token", "--uid", "alice"];
+    let token = run_bare(&args, &[("JWT_SECRET", SECRET), required]).1;
+    let made = claims(&token, None);
+    assert_eq!(made["roles"], Value::Array(Vec::new()));
+    assert!(
+        made["scope"].is_string() && made["tenant"].is_string(),
+        "{made}"
+    );
+    let env = [
+        ("GATEWAY__AUTH__JWKS_URL", "http://127.0.0.1:1/keys"),
+        ("GATEWAY__IM_TOKEN__SECRET", SECRET),
+    ];
+    let (code, stdout, stderr) = run_bare(&args, &env);
+    assert_eq!((code, stdout.as_str()), (64, ""));
+    assert!(stderr.contains("auth.jwt_secret is not set"), "{stderr}");
+}
+
+#[test]
 fn a_healthcheck_is_0_on_200_and_1_on_anything_else() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -114,6 +114,12 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
         let log = gateway.log();
         let requests = log.iter().filter(|line| line["message"] == "request");
         assert_eq!(requests.map(told_by).collect::<Vec<_>>(), asked);
+        // Though the v3 was lost and found several times.
+        let warnings = log.iter().filter(|line| {
+            let text = line["message"].as_str().unwrap_or_default();
+            text.contains("checks no connect token")
+        });
+        assert_eq!(warnings.count(), usize::from(dialect == Dialect::V3));
         let port = host.rsplit(':').next().unwrap();
         for secret in [
             SECRET,
@@ -134,6 +140,38 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_client_hangs_up_has_its_line_too() {
+    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    let mut gateway = Gateway::start(&[], &env);
+    let fault = Fault::Hold("held".into());
+    upstream.faults().always("/user/token", fault);
+    let request = gateway
+        .post("/token")
+        .bearer_auth(token("alice"))
+        .header("x-request-id", "gone");
+    tokio::select! {
+        answer = answer(request) => panic!("answered: {answer:?}"),
+        () = upstream.faults().wait_held("held", 1) => {}
+    }
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let line = loop {
+        let log = gateway.log();
+        let line = log.iter().find(|line| line["request.id"] == "gone");
+        if let Some(line) = line {
+            break line.clone();
+        }
+        assert!(std::time::Instant::now() < deadline);
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    assert_eq!(told_by(&line), ("gone".to_owned(), 499));
+    gateway.signal("TERM");
+    gateway.wait();
 }
 
 #[test]

@@ -107,6 +107,74 @@ fn weak_and_missing_secrets_stop_the_start() {
 }
 
 #[test]
+fn public_keys_do_without_a_secret_but_im_tokens_need_one() {
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa-one.pub.pem");
+    let load_with = |env: &[(&str, &str)]| {
+        let mut sources = sources(env);
+        sources.env.remove("GATEWAY__AUTH__JWT_SECRET");
+        load(&sources).map_err(|problems| problems.0.iter().map(ToString::to_string).collect())
+    };
+    let im = ("GATEWAY__IM_TOKEN__SECRET", OTHER);
+    let file = ("GATEWAY__AUTH__JWT_PUBLIC_KEYS", key);
+    let issuer = ("GATEWAY__AUTH__JWKS_URL", "https://id/keys");
+    assert!(load_with(&[im, file]).is_ok());
+    assert!(load_with(&[im, issuer]).is_ok());
+    let alone: Vec<String> = load_with(&[issuer]).unwrap_err();
+    let what = "im_token.secret: must be set: there is no auth.jwt_secret to derive it from";
+    assert_eq!(alone, [what]);
+    assert!(load_with(&[im]).unwrap_err()[0].starts_with("auth.jwt_secret: must be set"));
+}
+
+#[test]
+fn every_bad_public_key_is_told_by_its_place_and_not_quoted() {
+    let private = include_str!("../../../tests/keys/rsa-one.pem");
+    let (dir, mut sources) = directory(&[("private.pem", private), ("text.pem", "hunter2")], &[]);
+    let good = include_str!("../../../tests/keys/ed25519-one.pub.pem");
+    std::fs::write(dir.path().join("good.pem"), good).unwrap();
+    let mut set = |name: &str, value: &str| sources.env.insert(name.to_owned(), value.to_owned());
+    set(
+        "GATEWAY__AUTH__JWT_PUBLIC_KEYS",
+        "good.pem,private.pem,missing.pem,text.pem",
+    );
+    let said = bad(&sources);
+    assert_eq!(said.len(), 3, "{said:#?}");
+    let start = "GATEWAY__AUTH__JWT_PUBLIC_KEYS: entry ";
+    assert!(said[0].starts_with(&format!("{start}2 must be a PEM file with one public key")));
+    assert!(said[1].starts_with(&format!("{start}3 cannot be read")));
+    assert!(said[2].starts_with(&format!("{start}4 must be a PEM file")));
+    assert!(!said.join("").contains("hunter2"), "{said:#?}");
+    let mut set = |name: &str, value: &str| sources.env.insert(name.to_owned(), value.to_owned());
+    set("GATEWAY__AUTH__JWT_PUBLIC_KEYS", "good.pem");
+    set("GATEWAY__AUTH__ALGORITHMS", "HS256,RS256");
+    assert_eq!(
+        bad(&sources),
+        [format!(
+            "{start}1 is a key for none of the algorithms in auth.algorithms"
+        )]
+    );
+}
+
+#[test]
+fn algorithms_have_their_names_and_fit_the_keys() {
+    for nonsense in ["none", "hs256", "HS512", "ES512", "HS256,RSA"] {
+        let said = bad(&sources(&[("GATEWAY__AUTH__ALGORITHMS", nonsense)]));
+        assert!(
+            said[0].contains("must be one of \"HS256\", \"RS256\""),
+            "{said:?}"
+        );
+    }
+    let env = [
+        ("GATEWAY__AUTH__ALGORITHMS", "HS256"),
+        ("GATEWAY__AUTH__JWKS_URL", "https://u:hunter2@id/keys"),
+    ];
+    let said = bad(&sources(&env));
+    assert!(
+        said[0].starts_with("GATEWAY__AUTH__ALGORITHMS: must have one that"),
+        "{said:?}"
+    );
+}
+
+#[test]
 fn broken_toml_is_told_by_line_without_its_text() {
     let file = "[auth]\njwt_secret = \"hunter2-hunter2-hunter2\n[log]\nlevel = 'loud'\n";
     let (_dir, sources) = directory(
@@ -212,10 +280,12 @@ fn dangerous_settings_are_warned_of() {
         ),
         (
             "GATEWAY__SERVER__REQUEST_TIMEOUT",
-            "5s",
+            "6s",
             "server.request_timeout",
         ),
         ("GATEWAY__STORE__URL", "sqlite::memory:", "store.url"),
+        ("GATEWAY__AUTH__ALGORITHMS", "RS256", "auth.algorithms"),
+        ("GATEWAY__AUTH__JWKS_REFRESH", "6m", "auth.jwks_refresh"),
     ] {
         assert!(starts(&[(name, value)], key), "{key}");
         assert!(!starts(&[], key), "{key}");
@@ -270,6 +340,7 @@ fn no_secret_is_ever_shown() {
             "http://a:hunter2@b/c",
         ),
         ("GATEWAY__AUTHORIZATION__CALLBACK_SECRET", marked),
+        ("GATEWAY__AUTH__JWKS_URL", "https://a:hunter2@h/keys"),
         ("GATEWAY__STORE__URL", "sqlite://hunter2.db"),
     ];
     let loaded = good(&env);
@@ -306,4 +377,23 @@ fn no_secret_is_ever_shown() {
     values.push(("GATEWAY__PUBLIC__WS_URL", "wss://a:hunter2@h"));
     let said = bad(&sources(&values)).join("\n");
     assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_manager_token_that_no_header_can_carry_is_told_with_the_others() {
+    for token in ["hunter2\n2", "hunter2\u{7f}"] {
+        let env = [
+            ("GATEWAY__WUKONGIM__MANAGER_TOKEN", token),
+            ("GATEWAY__SERVER__LISTEN", "nowhere"),
+        ];
+        let (_dir, sources) = directory(&[], &env);
+        let said = bad(&sources).join("\n");
+        assert!(said.contains("MANAGER_TOKEN"), "{said}");
+        assert!(
+            said.contains("must be text without control characters"),
+            "{said}"
+        );
+        assert!(said.contains("SERVER__LISTEN"), "{said}");
+        assert!(!said.contains(token), "{said}");
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use wukongim_gateway::domain::ChannelId;
 use wukongim_gateway::embedded::{Fault, PERSON, StoredMessage};
 
-use super::{KINDS, start};
+use super::{kinds, start};
 use crate::support::{TestApp, V2, V3};
 
 fn group(id: &str, more: &Value) -> Value {
@@ -17,7 +17,7 @@ fn group(id: &str, more: &Value) -> Value {
 
 #[tokio::test]
 async fn the_creator_is_the_first_subscriber_and_the_owner() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         let told = app.user("alice").create_group("g").await.ok();
         assert_eq!(told, json!({"channelId": "g", "channelType": 2}));
@@ -33,7 +33,7 @@ async fn the_creator_is_the_first_subscriber_and_the_owner() {
 
 #[tokio::test]
 async fn an_owner_may_repeat_it_and_given_fields_are_updated() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         let alice = app.user("alice");
         let create =
@@ -69,7 +69,7 @@ async fn an_owner_may_repeat_it_and_given_fields_are_updated() {
 
 #[tokio::test]
 async fn nobody_else_gets_an_id_that_is_taken() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
         for actor in [app.user("bob"), app.user("mallory"), app.admin()] {
@@ -86,7 +86,7 @@ async fn nobody_else_gets_an_id_that_is_taken() {
 
 #[tokio::test]
 async fn a_channel_that_lies_upstream_is_taken_over_by_nobody() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         let state = app.upstream.state();
         // Made past the gateway, the caller being its member or not.
@@ -152,7 +152,7 @@ async fn on_v2_an_id_with_the_hash_of_a_chat_is_taken() {
 
 #[tokio::test]
 async fn a_deleted_id_is_spent_for_everybody() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &[]).await;
         app.user("alice").delete_group("g").await.ok();
@@ -166,7 +166,7 @@ async fn a_deleted_id_is_spent_for_everybody() {
 
 #[tokio::test]
 async fn a_person_channel_is_echoed_and_nothing_is_sent_or_stored() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         for peer in ["bob", "alice"] {
             let body = json!({"channelId": peer, "channelType": 1, "name": "Bob", "avatar": "http://h/b.png"});
@@ -191,7 +191,7 @@ async fn a_person_channel_is_echoed_and_nothing_is_sent_or_stored() {
 
 #[tokio::test]
 async fn a_group_that_wukongim_has_lost_is_made_again() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
         app.upstream.state().forget_channel("g");
@@ -207,7 +207,7 @@ async fn a_group_that_wukongim_has_lost_is_made_again() {
 
 #[tokio::test]
 async fn a_create_that_failed_is_finished_by_its_repeat_and_by_nobody_else() {
-    for kind in KINDS {
+    for kind in kinds() {
         for fault in [
             Fault::Status(500, "boom".into()),
             Fault::Reset,

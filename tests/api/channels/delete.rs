@@ -3,12 +3,12 @@
 use serde_json::json;
 use wukongim_gateway::embedded::{Fault, GROUP};
 
-use super::{KINDS, start};
+use super::{kinds, start};
 use crate::support::actors::payload;
 
 #[tokio::test]
 async fn an_owner_deletes_and_nothing_is_left() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob", "carol"]).await;
         app.user("bob").send_to_group("g", "before").await.ok();
@@ -40,7 +40,7 @@ async fn an_owner_deletes_and_nothing_is_left() {
 
 #[tokio::test]
 async fn only_owner_and_admin_delete() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
         for uid in ["bob", "mallory"] {
@@ -57,7 +57,7 @@ async fn only_owner_and_admin_delete() {
 
 #[tokio::test]
 async fn an_unknown_group_is_404_and_nothing_is_made_by_asking() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         for actor in [app.user("alice"), app.admin()] {
             actor
@@ -86,7 +86,7 @@ async fn an_unknown_group_is_404_and_nothing_is_made_by_asking() {
 
 #[tokio::test]
 async fn a_deleted_group_stays_closed_whatever_upstream_lists_say() {
-    for kind in KINDS {
+    for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
         app.user("alice").delete_group("g").await.ok();
@@ -113,7 +113,7 @@ async fn a_deleted_group_stays_closed_whatever_upstream_lists_say() {
 
 #[tokio::test]
 async fn a_delete_that_failed_half_way_is_finished_by_its_repeat() {
-    for kind in KINDS {
+    for kind in kinds() {
         for path in ["/channel/subscriber_remove_all", "/channel/delete"] {
             for fault in [
                 Fault::Status(500, "boom".into()),

@@ -4,48 +4,92 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
-use sqlx::AnyPool;
 use wukongim_gateway::store::Store;
 
+use crate::support::database::{self, Database};
+use crate::support::line::Line;
 use crate::support::{TestApp, V2, V3};
 
-/// A gateway's store in a file, and a way to break and mend it from outside.
-pub struct Breakable {
-    pub store: Arc<Store>,
-    outside: AnyPool,
-    _folder: tempfile::TempDir,
+/// How a store fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// It answers errors.
+    Errors(database::Kind),
+    /// Its connections end and no new one opens.
+    Cut,
+    /// It says nothing more.
+    Silent,
+}
+
+fn failures() -> Vec<Failure> {
+    let kinds = database::kinds();
+    let mut failures = vec![Failure::Errors(database::Kind::Sqlite)];
+    if kinds.contains(&database::Kind::Postgres) {
+        let errors = Failure::Errors(database::Kind::Postgres);
+        failures.extend([errors, Failure::Cut, Failure::Silent]);
+    }
+    failures
+}
+
+/// A gateway's store, and a way to break and mend it from outside.
+struct Breakable {
+    failure: Failure,
+    store: Arc<Store>,
+    line: Option<Line>,
+    database: Database,
 }
 
 impl Breakable {
-    pub async fn open() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("g.db").display());
-        let store = Store::open(&url, 2, Duration::from_secs(5)).await.unwrap();
-        let outside = AnyPool::connect(&url).await.unwrap();
+    async fn open(failure: Failure) -> Self {
+        let kind = match failure {
+            Failure::Errors(kind) => kind,
+            Failure::Cut | Failure::Silent => database::Kind::Postgres,
+        };
+        let database = Database::new(kind).await;
+        let (url, line) = match kind {
+            database::Kind::Sqlite => (database.url.clone(), None),
+            database::Kind::Postgres => {
+                let (url, line) = Line::to_database(&database.url).await;
+                (url, Some(line))
+            }
+        };
+        let timeout = Duration::from_millis(if line.is_some() { 300 } else { 5000 });
+        let store = Store::open(&url, 2, timeout).await.unwrap();
         Self {
+            failure,
             store: Arc::new(store),
-            outside,
-            _folder: folder,
+            line,
+            database,
         }
     }
 
-    pub async fn break_it(&self) {
-        self.run("ALTER TABLE channels RENAME TO hidden").await;
+    async fn break_it(&self) {
+        match (self.failure, &self.line) {
+            (Failure::Cut, Some(line)) => line.cut(),
+            (Failure::Silent, Some(line)) => line.silence(),
+            _ => self.database.hide_tables().await,
+        }
     }
 
-    pub async fn mend_it(&self) {
-        self.run("ALTER TABLE hidden RENAME TO channels").await;
-    }
-
-    async fn run(&self, sql: &'static str) {
-        sqlx::query(sql).execute(&self.outside).await.unwrap();
+    async fn mend_it(&self) {
+        match (self.failure, &self.line) {
+            (Failure::Cut | Failure::Silent, Some(line)) => {
+                line.mend();
+                // Within seconds, once the dead connections are given up.
+                let mended = async { while self.store.ping().await.is_err() {} };
+                let mended = tokio::time::timeout(Duration::from_secs(20), mended).await;
+                mended.expect("it recovers");
+            }
+            _ => self.database.show_tables().await,
+        }
     }
 }
 
 #[tokio::test]
 async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
-    for dialect in [V2, V3] {
-        let breakable = Breakable::open().await;
+    for (failure, dialect) in failures().into_iter().flat_map(|f| [(f, V2), (f, V3)]) {
+        println!("{failure:?} {dialect:?}");
+        let breakable = Breakable::open(failure).await;
         let app = TestApp::builder()
             .upstream(dialect)
             .store(breakable.store.clone())
@@ -61,6 +105,10 @@ async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
             (alice.add("g", &["carol"]).await, "添加订阅者失败"),
             (alice.remove("g", &["bob"]).await, "移除订阅者失败"),
             (app.admin().delete_group("g").await, "删除频道失败"),
+            (
+                alice.get("/channel/info?channelId=g&channelType=2").await,
+                "服务内部错误",
+            ),
         ] {
             let answer = answer.fails(503, "store_unavailable");
             assert_eq!(answer.body["message"], text);
@@ -78,11 +126,16 @@ async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
                 .send_to_group("g", "hi")
                 .await
                 .fails(403, "not_a_member");
-            alice.post_nothing("/token").await.ok();
+            let token = alice.post_nothing("/token").await;
+            token.fails(503, "store_unavailable");
+            let revoked = alice.post_nothing("/token/revoke").await;
+            revoked.fails(503, "store_unavailable");
             let echo = json!({"channelId": "bob", "channelType": 1});
             alice.post("/channel/create", &echo).await.ok();
         }
         breakable.mend_it().await;
+        alice.post_nothing("/token").await.ok();
+        alice.post_nothing("/token/revoke").await.ok();
         alice.add("g", &["carol"]).await.ok();
         alice.delete_group("g").await.ok();
     }

@@ -1,4 +1,4 @@
-//! The eleven endpoints as the reference lists them, written down once more: what the router has is held to this.
+//! The endpoints as the reference lists them, and those beyond it, written down once more: what the router has is held to this.
 
 use serde_json::{Value, json};
 
@@ -44,6 +44,9 @@ impl Endpoint {
     }
 }
 
+/// What a 5xx of an endpoint says that the reference does not have.
+const OWN: (&str, &str) = ("服务内部错误", "internal service error");
+
 /// All of them, in the reference's order.
 pub fn all() -> Vec<Endpoint> {
     let get = |path, query, failure| Endpoint {
@@ -63,6 +66,8 @@ pub fn all() -> Vec<Endpoint> {
     let message = json!({"channelId": "bob", "channelType": 1, "payload": payload("hi")});
     let group = json!({"channelId": "g", "channelType": 2});
     let subscribers = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
+    let managers = json!({"channelId": "g", "channelType": 2, "uids": ["bob"]});
+    let owner = json!({"channelId": "g", "channelType": 2, "uid": "bob"});
     vec![
         get(
             "/config",
@@ -73,6 +78,7 @@ pub fn all() -> Vec<Endpoint> {
             ),
         ),
         post("/token", None, ("获取Token失败", "failed to get the token")),
+        post("/token/revoke", None, OWN),
         post(
             "/message/send",
             Some(message.clone()),
@@ -108,6 +114,10 @@ pub fn all() -> Vec<Endpoint> {
             Some(subscribers),
             ("移除订阅者失败", "failed to remove subscribers"),
         ),
+        get("/channel/info", "?channelId=g&channelType=2", OWN),
+        post("/channel/manager/add", Some(managers.clone()), OWN),
+        post("/channel/manager/remove", Some(managers), OWN),
+        post("/channel/owner", Some(owner), OWN),
         get("/health", "", ("服务不可用", "service unavailable")),
         get(
             "/system/info",

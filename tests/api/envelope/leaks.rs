@@ -42,7 +42,7 @@ async fn a_body_that_is_no_json_is_400_on_every_endpoint() {
         answer.fails(400, "invalid_request");
         // Some other JSON.
         for other in ["7", "\"text\"", "true", "[1]", "[[]]", "{\"a\":1}"] {
-            let wants_nothing = endpoint.path == "/token" && other.starts_with('{');
+            let wants_nothing = endpoint.path.starts_with("/token") && other.starts_with('{');
             if !wants_nothing {
                 let answer = alice.post_text(endpoint.path, other).await;
                 answer.fails(400, "invalid_request");
@@ -74,7 +74,7 @@ async fn a_body_without_a_json_content_type_is_415_and_an_empty_one_is_none() {
                 .request("POST", endpoint.path)
                 .header("content-type", content_type);
             let answer = Answer::of(request.send().await.unwrap()).await;
-            if endpoint.path == "/token" {
+            if endpoint.path.starts_with("/token") {
                 answer.ok();
             } else {
                 answer.fails(400, "invalid_request");
@@ -130,7 +130,14 @@ async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
                 continue;
             }
             let answer = endpoint.call(&app.user("alice")).await;
-            let answer = answer.fails(504, "upstream_timeout");
+            // A batch has an answer for each message.
+            let code = match endpoint.path {
+                "/message/sendbatch" => "message_unconfirmed",
+                // v3 is asked for no permission first: this may have been sent.
+                "/message/send" if dialect == V3 => "message_unconfirmed",
+                _ => "upstream_timeout",
+            };
+            let answer = answer.fails(504, code);
             assert_eq!(answer.body["message"], endpoint.failure.0);
         }
     }

@@ -38,6 +38,7 @@ async fn the_route_table_is_the_references() {
     insta::assert_snapshot!(routes.join("\n"), @"
     /api/v1/im/config 获取连接配置失败
     /api/v1/im/token 获取Token失败
+    /api/v1/im/token/revoke 服务内部错误
     /api/v1/im/message/send 发送消息失败
     /api/v1/im/message/sendbatch 批量发送消息失败
     /api/v1/im/message/sync 同步消息失败
@@ -45,6 +46,10 @@ async fn the_route_table_is_the_references() {
     /api/v1/im/channel/delete 删除频道失败
     /api/v1/im/channel/subscriber/add 添加订阅者失败
     /api/v1/im/channel/subscriber/remove 移除订阅者失败
+    /api/v1/im/channel/info 服务内部错误
+    /api/v1/im/channel/manager/add 服务内部错误
+    /api/v1/im/channel/manager/remove 服务内部错误
+    /api/v1/im/channel/owner 服务内部错误
     /api/v1/im/health 服务不可用
     /api/v1/im/system/info 获取系统信息失败
     ");
@@ -144,6 +149,7 @@ async fn an_unknown_path_is_404_under_the_prefix_and_outside_it() {
 #[tokio::test]
 async fn head_is_get_without_a_body() {
     let app = TestApp::start(V2).await;
+    app.group("g", "alice", &[]).await;
     let alice = app.user("alice");
     for endpoint in all() {
         let path = format!("{}{}", endpoint.path, endpoint.query);

@@ -105,7 +105,7 @@ async fn entries_and_message_are_english_for_who_prefers_it() {
     let answer = answer.fails(403, "not_a_member");
     assert_eq!(answer.body["message"], "failed to send the batch");
     let entry = &answer.body["data"][0]["error"];
-    assert_eq!(entry["message"], "you are not a member of this group");
+    assert_eq!(entry["message"], "not a member of this group");
 }
 
 #[tokio::test]
@@ -180,4 +180,133 @@ async fn what_follows_a_message_that_was_not_taken_does_not_overtake_it() {
         assert_eq!(codes(&answer.body["data"]), expected, "{dialect:?}");
         assert_eq!(app.stored_in("g").len(), 1);
     }
+}
+
+#[tokio::test]
+async fn every_message_has_an_entry_when_the_time_is_up() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                settings.server.request_timeout = Duration::from_secs(6);
+                settings.wukongim.confirm_timeout = Duration::from_secs(3);
+            })
+            .start()
+            .await;
+        app.group("g", "alice", &[]).await;
+        let slow = Rule::new("/message/send", Fault::Delay(Duration::from_millis(400)));
+        app.upstream.faults().add(slow.containing("n-"));
+        let stuck = Rule::new("/message/send", Fault::Hang);
+        app.upstream.faults().add(stuck.containing("stuck"));
+        let mut bodies: Vec<_> = (0..40)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        bodies.push(numbered(1, "bob", "hi", "stuck"));
+        bodies.push(message(1, "carol", "no number"));
+        let answer = app.user("alice").send_batch(&bodies).await;
+        let data = answer.fails(207, "partial_failure").body["data"].clone();
+        let told = codes(&data);
+        assert_eq!(told.len(), 42, "{dialect:?}");
+        assert_eq!((told[0], told[41]), ("sent", "sent"), "{dialect:?}");
+        for place in [38, 39, 40] {
+            assert_eq!(told[place], "message_unconfirmed", "{dialect:?}");
+            let number = &bodies[place]["clientMsgNo"];
+            assert_eq!(data[place]["error"]["clientMsgNo"], *number);
+        }
+        // Those that were sent are a beginning of the channel, in order.
+        let sent = told.iter().take_while(|code| **code == "sent").count();
+        assert!(told[sent..41].iter().all(|code| *code != "sent"));
+        let numbers = app.stored_in("g").into_iter().map(|stored| stored.1);
+        let expected = (0..40).map(|n| format!("n-{n}"));
+        assert!(numbers.zip(expected).all(|(is, should)| is == should));
+    }
+}
+
+#[tokio::test]
+async fn nothing_overtakes_a_message_that_was_not_answered() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                settings.wukongim.timeout = Duration::from_secs(1);
+                settings.wukongim.confirm_timeout = Duration::from_secs(1);
+            })
+            .start()
+            .await;
+        app.group("g", "alice", &[]).await;
+        let stuck = Rule::new("/message/send", Fault::Hang);
+        app.upstream.faults().add(stuck.containing("n-1"));
+        let bodies: Vec<_> = (0..4)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        let answer = app.user("alice").send_batch(&bodies).await;
+        let data = answer.fails(207, "partial_failure").body["data"].clone();
+        let expected = [
+            "sent",
+            "message_unconfirmed",
+            "upstream_timeout",
+            "upstream_timeout",
+        ];
+        assert_eq!(codes(&data), expected, "{dialect:?}");
+        assert_eq!(app.sends().len(), 2, "{dialect:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_answer_whose_message_is_found_stops_nothing() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let lost = Rule::new("/message/send", Fault::ResetAfter).containing("n-1");
+        app.upstream.faults().add(lost.times(1));
+        let bodies: Vec<_> = (0..4)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        let data = app.user("alice").send_batch(&bodies).await.ok();
+        for (place, entry) in data.as_array().unwrap().iter().enumerate() {
+            assert_eq!(entry["messageSeq"], place + 1, "{dialect:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_before_a_message_that_hangs_is_told_as_sent() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                settings.server.request_timeout = Duration::from_secs(4);
+                settings.wukongim.confirm_timeout = Duration::from_secs(2);
+                settings.wukongim.timeout = Duration::from_secs(30);
+            })
+            .start()
+            .await;
+        app.group("g", "alice", &[]).await;
+        let stuck = Rule::new("/message/send", Fault::Hang);
+        app.upstream.faults().add(stuck.containing("n-2"));
+        let bodies: Vec<_> = (0..4)
+            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+            .collect();
+        let answer = app.user("alice").send_batch(&bodies).await;
+        let data = answer.fails(207, "partial_failure").body["data"].clone();
+        let expected = ["sent", "sent", "message_unconfirmed", "message_unconfirmed"];
+        assert_eq!(codes(&data), expected, "{dialect:?}");
+    }
+}
+
+/// As a busy v2 does it, which handles two messages at once that come close to each other.
+#[tokio::test]
+async fn a_message_that_is_stored_late_is_not_overtaken() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &[]).await;
+    let late = Rule::new("/message/send", Fault::StoreLate(Duration::from_millis(15)))
+        .containing("n-1")
+        .times(1);
+    app.upstream.faults().add(late);
+    let bodies: Vec<_> = (0..3)
+        .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
+        .collect();
+    let sent = app.user("alice").send_batch(&bodies).await.ok();
+    let seqs: Vec<_> = (0..3).map(|n| sent[n]["messageSeq"].clone()).collect();
+    assert_eq!(seqs, [1, 2, 3]);
 }

@@ -12,6 +12,7 @@ use wukongim_gateway::embedded::{Call, Dialect, Embedded, Options};
 use wukongim_gateway::store::Store;
 
 use super::actors::{Actor, http_client};
+use super::database::{self, Database};
 
 /// The secret of every test's tokens.
 pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
@@ -37,6 +38,7 @@ pub struct TestApp {
     /// Whether this gateway's upstream is v2.
     pub dialect: Dialect,
     _stop: watch::Sender<bool>,
+    database: Option<Database>,
 }
 
 /// What to start.
@@ -45,6 +47,7 @@ pub struct Builder {
     change: Box<dyn FnOnce(&mut Settings)>,
     version_known: bool,
     store: Option<Arc<Store>>,
+    database: Option<Database>,
 }
 
 impl TestApp {
@@ -56,6 +59,7 @@ impl TestApp {
             change: Box::new(|_| {}),
             version_known: false,
             store: None,
+            database: None,
         }
     }
 
@@ -77,6 +81,11 @@ impl TestApp {
     /// An admin, whose uid is `root`.
     pub fn admin(&self) -> Actor<'_> {
         Actor::admin(self)
+    }
+
+    /// The store's database, where it was asked for.
+    pub fn database(&self) -> &Database {
+        self.database.as_ref().expect("a database was asked for")
     }
 
     /// The calls the upstream got to paths that begin so.
@@ -150,6 +159,14 @@ impl Builder {
         self
     }
 
+    /// A store of its own in a database of this kind, instead of one in memory.
+    pub async fn database(mut self, kind: database::Kind) -> Self {
+        let database = Database::new(kind).await;
+        self.store = Some(open_store(&database.url).await);
+        self.database = Some(database);
+        self
+    }
+
     pub async fn start(self) -> TestApp {
         let upstream = Embedded::start(self.options.clone())
             .await
@@ -172,11 +189,7 @@ impl Builder {
         (self.change)(&mut settings);
         let store = match self.store {
             Some(store) => store,
-            None => Arc::new(
-                Store::open("sqlite::memory:", 1, settings.store.timeout)
-                    .await
-                    .expect("a store in memory opens"),
-            ),
+            None => open_store("sqlite::memory:").await,
         };
         let app =
             App::new(settings.clone(), store.clone()).expect("the application is put together");
@@ -198,6 +211,12 @@ impl Builder {
             http: http_client(),
             dialect,
             _stop: stop,
+            database: self.database,
         }
     }
+}
+
+async fn open_store(url: &str) -> Arc<Store> {
+    let store = Store::open(url, 4, Duration::from_secs(5)).await;
+    Arc::new(store.expect("a store opens"))
 }

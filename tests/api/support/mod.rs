@@ -3,7 +3,13 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+pub mod audit;
 pub mod backend;
+#[path = "../../support/database.rs"]
+pub mod database;
+pub mod issuer;
+#[path = "../../support/line.rs"]
+pub mod line;
 pub mod messages;
 pub mod seeds;
 

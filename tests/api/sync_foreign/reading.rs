@@ -146,6 +146,31 @@ async fn own_messages_between_foreign_ones_are_paged_without_a_gap() {
 }
 
 #[tokio::test]
+async fn a_log_that_is_another_channels_is_given_up_after_a_few_pages() {
+    let app = TestApp::start(V2).await;
+    seeds::group(&app, FIRST, &["alice"]);
+    let own = seeds::message(&app, GROUP, FIRST, "alice", b"own");
+    let last = (0..9000)
+        .map(|_| seeds::message(&app, GROUP, SECOND, "alice", b"foreign"))
+        .last();
+    let last = last.unwrap();
+    let before_all = format!("&limit=1&beforeMessageSeq={}", last + 1);
+    let after_own = format!("&limit=1&lastMessageSeq={own}");
+    for (bounds, found, more) in [
+        ("&limit=1", vec![], false),
+        (&*before_all, vec![], false),
+        (&*after_own, vec![], false),
+        ("&limit=2&beforeMessageSeq=2", vec![own], false),
+    ] {
+        app.upstream.clear_calls();
+        let answer = app.user("alice").sync(GROUP, FIRST, bounds).await;
+        assert_eq!(page(answer), (found, more), "{bounds}");
+        let looks = app.calls_to("/channel/messagesync").len();
+        assert!(looks <= 18, "{bounds}: {looks} pages");
+    }
+}
+
+#[tokio::test]
 async fn messages_of_a_wrong_channel_are_dropped_whoever_sent_them() {
     // Not even equal hashes: an upstream that mixes everything up, on either generation.
     for dialect in [V2, V3] {

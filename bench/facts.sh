@@ -1,0 +1,94 @@
+# Part of bench/run: what is measured once. Sizes, starts, memory, idle connections, one real WuKongIM.
+
+# Before any request but the one that finds it healthy.
+at_rest() {
+    fact 'release binary, MB' "$(stat -c %s "$gateway" | awk '{ printf "%.1f", $1 / 1000000 }')"
+    sleep 1
+    fact 'memory after the start, MB' "$(rss_mb "${process[v2]}")"
+}
+
+startup() {
+    local round port=$((base + 20))
+    gateway_environment "$port" "$fake_v2"
+    for round in {1..9}; do
+        rm -f "$work/$port".db*
+        "${environment[@]}" taskset -c 0 "$rig" startup "127.0.0.1:$port" "$gateway"
+    done | median
+}
+
+# idle COUNT: memory of a fresh gateway with that many connections, each of which had an answer.
+idle() {
+    local count=$1 port=$((base + 22)) tries
+    if (($(ulimit -n) < count + 200)); then
+        printf '  %s idle connections: SKIPPED, the limit of open files is %s\n' "$count" "$(ulimit -n)" >&2
+        return
+    fi
+    start_gateway "idle-$count" "$port" "$fake_v3"
+    local pid=$started
+    : >"$work/holder-$count.out"
+    start "holder-$count" 1 "$rig" idle "127.0.0.1:$port" "$count"
+    local holder=$started
+    for tries in {1..300}; do
+        if grep -q open "$work/holder-$count.out"; then break; fi
+        kill -0 "$holder" 2>/dev/null || fail "idle connections: $(<"$work/holder-$count.err")"
+        sleep 0.1
+    done
+    grep -q open "$work/holder-$count.out" || fail "$count connections did not open in 30 s"
+    sleep 2
+    kill -0 "$holder" 2>/dev/null || fail "idle connections: $(<"$work/holder-$count.err")"
+    fact "memory with $count idle connections, MB" "$(rss_mb "$pid")"
+    kill "$holder"; wait "$holder" 2>/dev/null || true
+    kill "$pid"; wait "$pid" 2>/dev/null || true
+}
+
+# Sends to a real v2, confirmed through the gateway and unconfirmed past it, in turn.
+real_v2() {
+    local url=${WUKONGIM_V2_URL#http://} group members round
+    start_gateway real $((base + 24)) "$url" ${WUKONGIM_V2_MANAGER_TOKEN:+"GATEWAY__WUKONGIM__MANAGER_TOKEN=$WUKONGIM_V2_MANAGER_TOKEN"}
+    address[direct-real]=$url
+    members=$(printf '"u%03d",' {0..63})
+    local token=() id
+    [[ -z ${WUKONGIM_V2_MANAGER_TOKEN:-} ]] || token=(-H "token: $WUKONGIM_V2_MANAGER_TOKEN")
+    for group in {1..50}; do
+        id=$(printf 'bench-group%03d' "$group")
+        # There from an earlier run, mostly.
+        if curl -fsS "${token[@]}" "http://$url/cluster/channels/$id/2/subscribers" | grep u063 >/dev/null; then continue; fi
+        curl -fsS --retry 4 --retry-all-errors -o /dev/null "${token[@]}" "http://$url/channel" \
+            -d "{\"channel_id\":\"$id\",\"channel_type\":2,\"subscribers\":[${members%,}]}"
+    done
+    local through=$work/real.tsv
+    : >"$through"
+    for round in $(seq 0 "$rounds"); do
+        for connections in 1 64; do
+            load real "$connections" 3 send-group 200 "$sent_one" 80
+            printf '%s\tgateway\t%s\t%s\n' "$round" "$connections" "$result" >>"$through"
+            load direct-real "$connections" 3 direct-group 200 "$wire_v2" 40
+            printf '%s\tdirect\t%s\t%s\n' "$round" "$connections" "$result" >>"$through"
+        done
+    done
+    # The first round warmed up.
+    of() { awk -F'\t' -v who="$1" -v connections="$2" '$1 > 0 && $2 == who && $3 == connections { print '"$3"' }' "$through" | median; }
+    fact 'real v2, 1 connection: send through the gateway, stored, p50 ms' "$(of gateway 1 '$6 / 1000')"
+    fact 'real v2, 1 connection: sent directly, not seen stored, p50 ms' "$(of direct 1 '$6 / 1000')"
+    fact 'real v2, 64 connections, 50 channels: confirmed sends/s through the gateway' "$(of gateway 64 'int($4 / $5 * 1000000)')"
+    fact 'real v2, 64 connections, 50 channels: unconfirmed sends/s directly' "$(of direct 64 'int($4 / $5 * 1000000)')"
+}
+
+# What needs gateways of its own.
+apart() {
+    printf 'start, idle connections%s\n' "${WUKONGIM_V2_URL:+, a real v2}" >&2
+    fact 'start to first healthy answer, ms' "$(startup | awk '{ printf "%.0f", $1 / 1000 }')"
+    idle 5000
+    idle 10000
+    if [[ -n ${WUKONGIM_V2_URL:-} ]]; then real_v2; fi
+}
+
+after_sends() {
+    fact 'memory after all sends at 64 connections, v3, MB' "$(rss_mb "${process[v3]}")"
+    fact 'memory after all sends at 64 connections, v2, with every clientMsgNo of it remembered, MB' "$(rss_mb "${process[v2]}")"
+}
+
+facts_table() {
+    printf '\n| figure | value |\n|---|---|\n'
+    awk -F'\t' '{ printf "| %s | %s |\n", $1, $2 }' "$facts"
+}

@@ -1,0 +1,176 @@
+//! What the hot pieces cost by themselves, in CPU time of the measuring thread: `cargo bench --bench pieces`.
+//!
+//! CPU time and not the clock's, so that a busy machine changes the figures little.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::IntoResponse as _;
+use criterion::measurement::{Measurement, ValueFormatter, WallTime};
+use criterion::{BatchSize, Criterion};
+use http::Request;
+use rustix::time::{ClockId, clock_gettime};
+use tower::ServiceExt as _;
+use wukongim_gateway::app::App;
+use wukongim_gateway::auth::Verifier;
+use wukongim_gateway::cli;
+use wukongim_gateway::config::Settings;
+use wukongim_gateway::domain::{ClientMsgNo, Payload, Uid};
+use wukongim_gateway::response::Envelope;
+use wukongim_gateway::store::Store;
+use wukongim_gateway::telemetry::Metrics;
+
+/// This thread's CPU time in nanoseconds.
+struct ThreadCpu;
+
+static NANOSECONDS: WallTime = WallTime;
+
+fn cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let time = Duration::try_from(time).unwrap_or_default();
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Measurement for ThreadCpu {
+    type Intermediate = u64;
+    type Value = u64;
+
+    fn start(&self) -> u64 {
+        cpu_ns()
+    }
+
+    fn end(&self, start: u64) -> u64 {
+        cpu_ns() - start
+    }
+
+    fn add(&self, one: &u64, other: &u64) -> u64 {
+        one + other
+    }
+
+    fn zero(&self) -> u64 {
+        0
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a measurement")]
+    fn to_f64(&self, value: &u64) -> f64 {
+        *value as f64
+    }
+
+    fn formatter(&self) -> &dyn ValueFormatter {
+        NANOSECONDS.formatter()
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let secret = "a-secret-for-the-benchmark-and-nothing-else".to_owned();
+    let settings = Settings::builtin(&secret.into()).map_err(|_| "the defaults are bad")?;
+    let token = cli::token(&settings.auth, "u000", false, Duration::from_hours(1))?;
+    let mut criterion = Criterion::default()
+        .with_measurement(ThreadCpu)
+        .measurement_time(Duration::from_secs(2))
+        .warm_up_time(Duration::from_millis(500))
+        .configure_from_args();
+
+    tokens(&mut criterion, &settings, &token)?;
+    values(&mut criterion);
+    requests(&mut criterion, &settings, &token)?;
+    criterion.final_summary();
+    Ok(())
+}
+
+fn tokens(
+    criterion: &mut Criterion<ThreadCpu>,
+    settings: &Settings,
+    token: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let metrics = Arc::new(Metrics::new());
+    let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics)?;
+    let forged = format!("{}AAAA", &token[..token.len() - 4]);
+    criterion.bench_function("token/hs256", |bencher| {
+        bencher.iter(|| verifier.begin(black_box(token)).is_ok());
+    });
+    criterion.bench_function("token/hs256 forged", |bencher| {
+        bencher.iter(|| verifier.begin(black_box(&forged)).is_ok());
+    });
+    Ok(())
+}
+
+fn values(criterion: &mut Criterion<ThreadCpu>) {
+    let small = "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==";
+    let large = format!("{}YQ==", "YWFh".repeat(16 * 1024));
+    criterion.bench_function("id/uid", |bencher| {
+        bencher.iter(|| Uid::parse(black_box("user-0123456789"), 128).is_ok());
+    });
+    criterion.bench_function("id/new clientMsgNo", |bencher| {
+        bencher.iter(ClientMsgNo::generate);
+    });
+    criterion.bench_function("payload/small", |bencher| {
+        bencher.iter(|| Payload::parse(black_box(small), 65_536).is_ok());
+    });
+    criterion.bench_function("payload/48 KiB", |bencher| {
+        bencher.iter(|| Payload::parse(black_box(&large), 65_536).is_ok());
+    });
+    criterion.bench_function("envelope/success", |bencher| {
+        let data = serde_json::json!({"messageId": "2124961498668208128", "messageSeq": 1});
+        bencher.iter(|| Envelope(black_box(&data)).into_response());
+    });
+}
+
+/// Whole requests through the router, without a socket and without WuKongIM.
+fn requests(
+    criterion: &mut Criterion<ThreadCpu>,
+    settings: &Settings,
+    token: &str,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let mut settings = settings.clone();
+    // Both set: /config asks nobody.
+    settings.public.ws_url = Some("ws://127.0.0.1:5200".parse().map_err(|_| "an address")?);
+    settings.public.tcp_addr = Some("127.0.0.1:5100".parse().map_err(|_| "an address")?);
+    let store = runtime.block_on(Store::open("sqlite::memory:", 1, Duration::from_secs(2)))?;
+    let router = App::new(settings, Arc::new(store))?.router();
+
+    let request = |method: &str, path: &str, token: Option<&str>, body: &'static str| {
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        request.body(Body::from(body)).unwrap_or_default()
+    };
+    let send = "/api/v1/im/message/send";
+    let bad =
+        r#"{"channelId":"peer","channelType":1,"payload":"no base64!","clientMsgNo":"r-00000001"}"#;
+    let cases = [
+        ("request/401", "POST", send, None, bad, 401),
+        ("request/400", "POST", send, Some(token), bad, 400),
+        (
+            "request/config",
+            "GET",
+            "/api/v1/im/config",
+            Some(token),
+            "",
+            200,
+        ),
+        ("request/404", "GET", "/api/v1/im/nothing", None, "", 404),
+    ];
+    for (name, method, path, token, body, status) in cases {
+        let answer =
+            runtime.block_on(router.clone().oneshot(request(method, path, token, body)))?;
+        assert_eq!(answer.status(), status, "{name}");
+        criterion.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || (router.clone(), request(method, path, token, body)),
+                |(router, request)| runtime.block_on(router.oneshot(request)),
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! What a token says, judged: issuer, audience, times, what must be in it, who it speaks for, whether he is an admin. Knows no
+//! signature.
+
+use serde_json::{Map, Value};
+
+use super::{Caller, TokenError};
+use crate::config;
+use crate::domain::Uid;
+
+/// What is asked of claims.
+pub(super) struct Rules {
+    issuer: Option<String>,
+    audience: Option<String>,
+    uid_claims: Vec<String>,
+    required: Vec<String>,
+    admin_roles: Vec<String>,
+    admin_permissions: Vec<String>,
+    leeway_s: f64,
+    id_bytes: usize,
+}
+
+/// A token that lets somebody in.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Judged {
+    pub(super) caller: Caller,
+    /// Its `exp`, in seconds since 1970.
+    pub(super) exp_s: f64,
+}
+
+impl Rules {
+    /// The configured rules; a uid has at most `id_bytes` bytes.
+    pub(super) fn new(settings: &config::Auth, id_bytes: usize) -> Self {
+        Self {
+            issuer: settings.issuer.clone(),
+            audience: settings.audience.clone(),
+            uid_claims: settings.uid_claims.clone(),
+            required: settings.required_claims.clone(),
+            admin_roles: settings.admin_roles.clone(),
+            admin_permissions: settings.admin_permissions.clone(),
+            leeway_s: settings.leeway.as_secs_f64(),
+            id_bytes,
+        }
+    }
+
+    /// Who these claims speak for at `now_s`, in seconds since 1970.
+    pub(super) fn judge(
+        &self,
+        claims: &Map<String, Value>,
+        now_s: f64,
+    ) -> Result<Judged, TokenError> {
+        if let Some(issuer) = &self.issuer
+            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        {
+            return Err(TokenError::Invalid("iss"));
+        }
+        if let Some(audience) = &self.audience
+            && !claims.get("aud").is_some_and(|aud| is_for(aud, audience))
+        {
+            return Err(TokenError::Invalid("aud"));
+        }
+        match claims.get("nbf") {
+            None => {}
+            Some(nbf) if nbf.as_f64().is_some_and(|nbf| nbf <= now_s + self.leeway_s) => {}
+            Some(_) => return Err(TokenError::Invalid("nbf")),
+        }
+        let exp_s = claims
+            .get("exp")
+            .and_then(Value::as_f64)
+            .ok_or(TokenError::Invalid("exp"))?;
+        if !self.required.iter().all(|claim| has(claims, claim)) {
+            return Err(TokenError::Invalid("required claim"));
+        }
+        let uid = self
+            .uid_claims
+            .iter()
+            .find_map(|claim| claims.get(claim))
+            .and_then(Value::as_str);
+        let uid = uid
+            .and_then(|text| Uid::parse(text, self.id_bytes).ok())
+            .ok_or(TokenError::Invalid("uid"))?;
+        // Last of all: a client may take `token_expired` as "refresh and come back", which must then be enough.
+        if exp_s <= now_s - self.leeway_s {
+            return Err(TokenError::Expired);
+        }
+        let names = |claim: &str, wanted: &[String]| {
+            let list = claims.get(claim).and_then(Value::as_array);
+            let mut names = list.into_iter().flatten().filter_map(Value::as_str);
+            names.any(|name| wanted.iter().any(|one| one == name))
+        };
+        let is_admin =
+            names("roles", &self.admin_roles) || names("permissions", &self.admin_permissions);
+        let caller = Caller { uid, is_admin };
+        Ok(Judged { caller, exp_s })
+    }
+}
+
+/// `aud` is one text or a list.
+fn is_for(aud: &Value, audience: &str) -> bool {
+    match aud {
+        Value::Array(list) => list.iter().any(|entry| entry.as_str() == Some(audience)),
+        single => single.as_str() == Some(audience),
+    }
+}
+
+/// Whether a claim is there. The three that are lists count only as lists: what else stands there is passed over.
+fn has(claims: &Map<String, Value>, claim: &str) -> bool {
+    match (claim, claims.get(claim)) {
+        ("roles" | "permissions" | "scope", Some(Value::Array(_))) => true,
+        ("scope", Some(Value::String(words))) => !words.trim().is_empty(),
+        ("roles" | "permissions" | "scope", _) | (_, None | Some(Value::Null)) => false,
+        (_, Some(_)) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const FAR: u64 = 4_000_000_000;
+    const NOW: f64 = 1_000_000.0;
+
+    fn rules(change: impl FnOnce(&mut config::Auth)) -> Rules {
+        let mut settings = config::Settings::for_tests().auth;
+        change(&mut settings);
+        Rules::new(&settings, 128)
+    }
+
+    /// These claims beside a good uid and a far end.
+    fn with(extra: &Value) -> Map<String, Value> {
+        let mut claims = Map::from_iter([
+            ("sub".to_owned(), "a".into()),
+            ("exp".to_owned(), FAR.into()),
+        ]);
+        claims.extend(extra.as_object().unwrap().clone());
+        claims
+    }
+
+    #[test]
+    fn the_uid_is_sub_or_else_user_id() {
+        let rules = rules(|_| {});
+        let uid = |claims: Value| {
+            let judged = rules.judge(claims.as_object().unwrap(), NOW);
+            judged.map(|judged| judged.caller.uid.to_string())
+        };
+        assert_eq!(
+            uid(json!({"sub": "a", "userId": "b", "exp": FAR})),
+            Ok("a".into())
+        );
+        assert_eq!(uid(json!({"userId": "b", "exp": FAR})), Ok("b".into()));
+        for claims in [
+            json!({"exp": FAR}),
+            json!({"sub": "", "userId": "b", "exp": FAR}),
+            json!({"sub": 7, "exp": FAR}),
+            json!({"sub": "a@b", "exp": FAR}),
+            json!({"sub": "____system", "exp": FAR}),
+        ] {
+            let told = uid(claims.clone());
+            assert_eq!(told, Err(TokenError::Invalid("uid")), "{claims}");
+        }
+    }
+
+    #[test]
+    fn times_are_judged_with_leeway() {
+        let rules = rules(|_| {});
+        let judge = |claims: Value| rules.judge(claims.as_object().unwrap(), NOW).map(|_| ());
+        let exp = Err(TokenError::Invalid("exp"));
+        assert_eq!(judge(json!({"sub": "a"})), exp);
+        assert_eq!(judge(json!({"sub": "a", "exp": "2000000"})), exp);
+        assert_eq!(judge(json!({"sub": "a", "exp": 1_000_001})), Ok(()));
+        assert_eq!(judge(json!({"sub": "a", "exp": 999_971})), Ok(()));
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": 999_970})),
+            Err(TokenError::Expired)
+        );
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_030})),
+            Ok(())
+        );
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_031})),
+            Err(TokenError::Invalid("nbf"))
+        );
+        assert_eq!(
+            judge(json!({"sub": "a@b", "exp": 5})),
+            Err(TokenError::Invalid("uid"))
+        );
+    }
+
+    #[test]
+    fn issuer_and_audience_are_checked_when_configured() {
+        let rules = rules(|auth| {
+            auth.issuer = Some("openchat".into());
+            auth.audience = Some("im".into());
+        });
+        let check = |claims: Value| rules.judge(&with(&claims), NOW).map(|_| ());
+        assert_eq!(
+            check(json!({"iss": "openchat", "aud": ["x", "im"]})),
+            Ok(())
+        );
+        assert_eq!(check(json!({"iss": "openchat", "aud": "im"})), Ok(()));
+        assert_eq!(check(json!({"aud": "im"})), Err(TokenError::Invalid("iss")));
+        for aud in [json!("imx"), json!([]), json!([["im"]]), json!({"im": 1})] {
+            assert_eq!(
+                check(json!({"iss": "openchat", "aud": aud})),
+                Err(TokenError::Invalid("aud"))
+            );
+        }
+    }
+
+    #[test]
+    fn required_claims_must_be_there_in_the_shape_they_have() {
+        let check = |required: &str, claims: Value| {
+            let rules = rules(|auth| auth.required_claims = vec![required.to_owned()]);
+            rules.judge(&with(&claims), NOW).map(|_| ())
+        };
+        for (required, good) in [
+            ("roles", json!({"roles": ["user"]})),
+            ("roles", json!({"roles": []})),
+            ("roles", json!({"roles": [7, "user"]})),
+            ("permissions", json!({"permissions": ["read"]})),
+            ("scope", json!({"scope": "im openid"})),
+            ("scope", json!({"scope": ["im"]})),
+            ("tenant", json!({"tenant": 7})),
+            ("tenant", json!({"tenant": ""})),
+        ] {
+            assert_eq!(check(required, good.clone()), Ok(()), "{good}");
+        }
+        for (required, bad) in [
+            ("roles", json!({})),
+            ("roles", json!({"roles": null})),
+            ("roles", json!({"roles": "user"})),
+            ("roles", json!({"roles": {"user": true}})),
+            ("roles", json!({"roles": 1, "scope": "roles"})),
+            ("permissions", json!({"permissions": true})),
+            ("scope", json!({"scope": "  "})),
+            ("scope", json!({"scope": 7})),
+            ("tenant", json!({"tenant": null})),
+        ] {
+            let told = check(required, bad.clone());
+            assert_eq!(told, Err(TokenError::Invalid("required claim")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_of_roles_and_permissions_make_an_admin_and_nothing_else_does() {
+        let admin = |rules: &Rules, claims: &Value| {
+            let judged = rules.judge(&with(claims), NOW);
+            judged.unwrap().caller.is_admin
+        };
+        let usual = rules(|_| {});
+        let by_role = json!({"roles": ["user", 7, null, "admin"]});
+        let by_permission = json!({"permissions": ["im:admin"]});
+        assert!(admin(&usual, &by_role));
+        assert!(admin(&usual, &by_permission));
+        for claims in [
+            json!({"roles": ["im:admin", ["admin"]], "scope": "admin im:admin"}),
+            json!({"roles": "admin", "permissions": "im:admin"}),
+            json!({"roles": {"admin": true}, "permissions": 1}),
+            json!({"scope": ["admin", "im:admin"]}),
+            json!({"roles": ["Admin", " admin", "admin "]}),
+        ] {
+            assert!(!admin(&usual, &claims), "{claims}");
+        }
+        let nobody = rules(|auth| {
+            auth.admin_roles.clear();
+            auth.admin_permissions.clear();
+        });
+        assert!(!admin(&nobody, &by_role) && !admin(&nobody, &by_permission));
+    }
+}

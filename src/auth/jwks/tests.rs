@@ -1,0 +1,241 @@
+//! Fetching under a clock that stands still: hours pass in no time, and to the microsecond.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+use super::*;
+use crate::auth::test_keys::{ED_ONE, RSA_ONE, key_set};
+
+/// An issuer in memory that counts.
+#[derive(Clone)]
+pub(in crate::auth) struct Issuer(Arc<Inner>);
+
+struct Inner {
+    answer: Mutex<Result<Bytes, FetchError>>,
+    takes: Mutex<Duration>,
+    fetches: AtomicUsize,
+    at_once: AtomicUsize,
+}
+
+impl Issuer {
+    pub(in crate::auth) fn new(keys: &[serde_json::Value]) -> Self {
+        Self(Arc::new(Inner {
+            answer: Mutex::new(Ok(key_set(keys).into())),
+            takes: Mutex::new(Duration::ZERO),
+            fetches: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
+        }))
+    }
+
+    pub(in crate::auth) fn publishes(&self, keys: &[serde_json::Value]) {
+        self.answers(Ok(key_set(keys).into()));
+    }
+
+    pub(in crate::auth) fn answers(&self, answer: Result<Bytes, FetchError>) {
+        *self.0.answer.lock() = answer;
+    }
+
+    pub(in crate::auth) fn is_down(&self) {
+        self.answers(Err(FetchError::Connect));
+    }
+
+    fn takes(&self, time: Duration) {
+        *self.0.takes.lock() = time;
+    }
+
+    pub(in crate::auth) fn fetches(&self) -> usize {
+        self.0.fetches.load(Ordering::SeqCst)
+    }
+}
+
+impl Source for Issuer {
+    async fn fetch(&self) -> Result<Bytes, FetchError> {
+        self.0.fetches.fetch_add(1, Ordering::SeqCst);
+        let others = self.0.at_once.fetch_add(1, Ordering::SeqCst);
+        assert_eq!(others, 0, "two fetches at once");
+        let takes = *self.0.takes.lock();
+        tokio::time::sleep(takes).await;
+        self.0.at_once.fetch_sub(1, Ordering::SeqCst);
+        self.0.answer.lock().clone()
+    }
+}
+
+const REFRESH: Duration = Duration::from_mins(5);
+
+fn start(issuer: &Issuer) -> Jwks {
+    Jwks::start(issuer.clone(), REFRESH, Vec::new())
+}
+
+/// Lets time pass and everything happen that is due.
+pub(in crate::auth) async fn pass(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
+const BLINK: Duration = Duration::from_millis(1);
+
+fn kids(published: &Published) -> Vec<&str> {
+    let keys = published.keys.iter();
+    keys.map(|key| key.kid.as_deref().unwrap_or("-")).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_fetched_at_the_start_and_then_in_time() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let jwks = start(&issuer);
+    assert!(!jwks.ever_loaded());
+    pass(BLINK).await;
+    assert!(jwks.ever_loaded());
+    assert_eq!((issuer.fetches(), kids(&jwks.published())), (1, vec!["a"]));
+    pass(REFRESH).await;
+    assert_eq!(issuer.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removed_key_is_gone_within_the_refresh_however_slow_the_issuer_answers() {
+    for takes_s in [0, 4] {
+        let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
+        issuer.takes(Duration::from_secs(takes_s));
+        let jwks = start(&issuer);
+        pass(Duration::from_secs(takes_s) + BLINK).await;
+        assert_eq!(kids(&jwks.published()), ["a", "b"]);
+        issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
+        pass(REFRESH).await;
+        assert_eq!(kids(&jwks.published()), ["b"], "{takes_s}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_keys_stay_while_the_issuer_is_down_for_an_hour() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let jwks = start(&issuer);
+    pass(BLINK).await;
+    issuer.is_down();
+    pass(Duration::from_hours(1)).await;
+    assert_eq!(kids(&jwks.published()), ["a"]);
+    assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    // Asked for again and again, but never more often than the gap allows.
+    assert!(
+        (300..=360).contains(&issuer.fetches()),
+        "{}",
+        issuer.fetches()
+    );
+    issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
+    pass(GAP).await;
+    assert_eq!(kids(&jwks.published()), ["b"]);
+    assert!(jwks.refreshed().await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_cannot_be_read_changes_nothing() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let jwks = start(&issuer);
+    pass(BLINK).await;
+    for broken in ["", "{", "[]", "{\"keys\":{}}", "{\"key\":[]}", "<html>"] {
+        issuer.answers(Ok(broken.into()));
+        pass(REFRESH).await;
+        assert_eq!(kids(&jwks.published()), ["a"], "{broken}");
+        assert_eq!(jwks.refreshed().await.err(), Some(Unavailable), "{broken}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_who_ask_share_one_fetch() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let jwks = Arc::new(start(&issuer));
+    pass(GAP + BLINK).await;
+    issuer.takes(Duration::from_secs(2));
+    issuer.publishes(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
+    let asking: Vec<_> = (0_u64..100)
+        .map(|place| {
+            let jwks = jwks.clone();
+            tokio::spawn(async move {
+                pass(Duration::from_millis(place * 10)).await;
+                jwks.refreshed().await.map(|now| kids(&now).join(","))
+            })
+        })
+        .collect();
+    for asked in asking {
+        assert_eq!(asked.await.unwrap(), Ok("a,b".to_owned()));
+    }
+    assert_eq!(issuer.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_there_is_one_fetch_in_ten_seconds() {
+    for down in [false, true] {
+        let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+        let jwks = start(&issuer);
+        pass(BLINK).await;
+        if down {
+            issuer.is_down();
+        }
+        for _ in 0..1_000 {
+            drop(jwks.refreshed().await);
+            pass(Duration::from_millis(100)).await;
+        }
+        // 100 seconds: the one at the start and ten more.
+        assert!(
+            (10..=11).contains(&issuer.fetches()),
+            "{}",
+            issuer.fetches()
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_before_the_first_answer_waits_for_it() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    issuer.takes(Duration::from_secs(3));
+    let jwks = start(&issuer);
+    let told = jwks.refreshed().await.map(|now| kids(&now).join(","));
+    assert_eq!((told, issuer.fetches()), (Ok("a".to_owned()), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_hangs_is_given_up_and_nobody_waits_longer() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    issuer.takes(Duration::from_hours(1));
+    let jwks = start(&issuer);
+    let began = Instant::now();
+    assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    assert_eq!(began.elapsed(), FETCH_TIMEOUT);
+    assert!(!jwks.ever_loaded());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_set_is_no_key_loaded_but_removes_those_there_were() {
+    let issuer = Issuer::new(&[]);
+    let jwks = start(&issuer);
+    assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    assert!(!jwks.ever_loaded());
+    issuer.publishes(&[RSA_ONE.jwk(Some("a"))]);
+    pass(REFRESH).await;
+    issuer.publishes(&[]);
+    pass(REFRESH).await;
+    assert!(jwks.ever_loaded());
+    assert!(jwks.refreshed().await.is_ok_and(|now| now.keys.is_empty()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_version_changes_with_the_keys_alone() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let jwks = start(&issuer);
+    pass(BLINK).await;
+    let first = jwks.published().version;
+    pass(REFRESH * 3).await;
+    assert_eq!(jwks.published().version, first);
+    issuer.publishes(&[RSA_ONE.jwk(Some("b"))]);
+    pass(REFRESH).await;
+    assert_ne!(jwks.published().version, first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetching_ends_with_the_last_holder() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let jwks = start(&issuer);
+    pass(BLINK).await;
+    drop(jwks);
+    pass(Duration::from_hours(1)).await;
+    assert_eq!(issuer.fetches(), 1);
+}

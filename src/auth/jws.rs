@@ -1,0 +1,68 @@
+//! A token as it comes in, taken apart: the compact form of RFC 7515. Says nothing about whether it is good.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny};
+use serde_json::{Map, Value};
+
+use super::TokenError;
+use crate::config::Algorithm;
+
+/// The parts of a token.
+pub(super) struct Jws<'t> {
+    /// What its header says it is signed with. A claim like any other: only a key that is for it may check it.
+    pub(super) algorithm: Algorithm,
+    /// The name of the key, where the header has one.
+    pub(super) kid: Option<String>,
+    /// Header and claims as they came: what is signed.
+    pub(super) message: &'t [u8],
+    /// The signature's bytes.
+    pub(super) signature: Vec<u8>,
+    /// The claims, not decoded yet: that waits until the signature has been checked.
+    claims: &'t str,
+}
+
+/// Keys that come with the token (`jwk`, `jku`, `x5c`, …) are not even looked at.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    /// Extensions the receiver must know (RFC 7515, 4.1.11). None is known here.
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(deserializer).map(|_| true)
+}
+
+impl<'t> Jws<'t> {
+    /// Takes `token` apart.
+    pub(super) fn parse(token: &'t str) -> Result<Self, TokenError> {
+        const MALFORMED: TokenError = TokenError::Invalid("malformed");
+        let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
+        let (header, claims) = message.split_once('.').ok_or(MALFORMED)?;
+        // No part has a dot in it: it is no base64url.
+        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
+        let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
+        if header.crit {
+            return Err(TokenError::Invalid("crit"));
+        }
+        Ok(Self {
+            algorithm: Algorithm::named(&header.alg).ok_or(TokenError::Invalid("algorithm"))?,
+            kid: header.kid,
+            message: message.as_bytes(),
+            signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?,
+            claims,
+        })
+    }
+
+    /// The claims, for a token whose signature is good.
+    pub(super) fn claims(&self) -> Result<Map<String, Value>, TokenError> {
+        let decoded = URL_SAFE_NO_PAD.decode(self.claims).ok();
+        decoded
+            .and_then(|json| serde_json::from_slice(&json).ok())
+            .ok_or(TokenError::Invalid("malformed"))
+    }
+}

@@ -1,0 +1,413 @@
+//! Which key lets which token in, and what is remembered of it. The router's side of this is in `tests/api/identity`.
+
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm as By;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::auth::claims::Judged;
+use crate::auth::jwks::GAP;
+use crate::auth::jwks::tests::{Issuer, pass};
+use crate::auth::test_keys::{
+    ED_ONE, ED_TWO, KINDS, P256_ONE, P256_TWO, RSA_ONE, RSA_TWO, TestKey, path,
+};
+
+const SECRET: &str = "a-secret-of-thirty-two-bytes-or-more";
+const OLD: &str = "another-secret-of-thirty-two-bytes!!";
+const FAR: u64 = 4_000_000_000;
+const BLINK: Duration = Duration::from_millis(1);
+
+fn settings(change: impl FnOnce(&mut config::Auth)) -> config::Auth {
+    let mut settings = config::Settings::for_tests().auth;
+    settings.jwt_secret = Some(SECRET.to_owned().into());
+    change(&mut settings);
+    settings
+}
+
+fn verifier(change: impl FnOnce(&mut config::Auth)) -> Verifier {
+    Verifier::new(&settings(change), 128, Arc::default()).unwrap()
+}
+
+fn with_files(files: &[TestKey]) -> Verifier {
+    verifier(|auth| auth.jwt_public_keys = files.iter().map(|key| key.public_file()).collect())
+}
+
+fn with_issuer(issuer: &Issuer) -> Verifier {
+    let jwks = Jwks::start(issuer.clone(), Duration::from_mins(5), Vec::new());
+    Verifier::with_jwks(&settings(|_| {}), 128, Some(jwks), Arc::default()).unwrap()
+}
+
+fn hs256(secret: &str, claims: &Value) -> String {
+    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&jsonwebtoken::Header::default(), claims, &key).unwrap()
+}
+
+fn claims() -> Value {
+    json!({"sub": "a", "exp": FAR})
+}
+
+async fn verify(verifier: &Verifier, token: &str) -> Result<Caller, TokenError> {
+    match verifier.begin(token)? {
+        Begun::Known(caller) => Ok(caller),
+        Begun::Unverified(token) => verifier.finish(token).await,
+    }
+}
+
+async fn told(verifier: &Verifier, token: &str) -> Result<String, TokenError> {
+    let caller = verify(verifier, token).await?;
+    Ok(caller.uid.to_string())
+}
+
+const GOOD: Result<&str, TokenError> = Ok("a");
+const BAD: Result<&str, TokenError> = Err(TokenError::Invalid("signature"));
+const CONFUSED: Result<&str, TokenError> = Err(TokenError::Invalid("algorithm"));
+const NO_KEYS: Result<&str, TokenError> = Err(TokenError::KeysUnavailable);
+
+macro_rules! assert_told {
+    ($verifier:expr, $token:expr, $expected:expr $(, $($more:tt)+)?) => {{
+        let told = told(&$verifier, &$token).await;
+        assert_eq!(told.as_deref().map_err(|error| *error), $expected $(, $($more)+)?);
+    }};
+}
+
+#[tokio::test]
+async fn every_algorithm_is_accepted_with_its_own_key_and_with_no_other() {
+    for key in KINDS {
+        for algorithm in key.algorithms {
+            let token = key.sign_by(*algorithm, None, &claims());
+            for other in KINDS {
+                let expected = if other.name == key.name { GOOD } else { BAD };
+                assert_told!(
+                    with_files(&[other]),
+                    token,
+                    expected,
+                    "{algorithm:?} {other:?}"
+                );
+            }
+        }
+    }
+    for (key, other) in [(RSA_ONE, RSA_TWO), (P256_ONE, P256_TWO), (ED_ONE, ED_TWO)] {
+        let token = other.sign(None, &claims());
+        assert_told!(with_files(&[key]), token, BAD, "{key:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_kind_of_published_key_checks_its_algorithms() {
+    for key in KINDS {
+        let verifier = with_issuer(&Issuer::new(&[key.jwk(Some("k"))]));
+        for algorithm in key.algorithms {
+            let token = key.sign_by(*algorithm, Some("k"), &claims());
+            assert_told!(verifier, token, GOOD, "{algorithm:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_chosen_by_its_name_and_else_all_are_tried() {
+    let verifier = with_files(&[P256_ONE, RSA_TWO, RSA_ONE]);
+    for kid in [Some("rsa-one.pub"), Some("2026-11"), None] {
+        assert_told!(verifier, RSA_ONE.sign(kid, &claims()), GOOD, "{kid:?}");
+    }
+    let misnamed = RSA_ONE.sign(Some("rsa-two.pub"), &claims());
+    assert_told!(verifier, misnamed, BAD);
+    let of_another_kind = RSA_ONE.sign(Some("p256-one.pub"), &claims());
+    assert_told!(verifier, of_another_kind, CONFUSED);
+}
+
+#[tokio::test]
+async fn secrets_old_and_new_and_public_keys_are_good_side_by_side() {
+    let verifier = verifier(|auth| {
+        auth.jwt_previous_secrets = vec![OLD.to_owned().into()];
+        auth.jwt_public_keys = vec![ED_ONE.public_file()];
+    });
+    for token in [
+        hs256(SECRET, &claims()),
+        hs256(OLD, &claims()),
+        ED_ONE.sign(None, &claims()),
+    ] {
+        assert_told!(verifier, token, GOOD);
+    }
+    assert_told!(verifier, hs256("some-other-secret", &claims()), BAD);
+}
+
+#[tokio::test]
+async fn only_the_listed_algorithms_are_taken() {
+    let verifier = verifier(|auth| {
+        auth.jwt_public_keys = vec![RSA_ONE.public_file(), ED_ONE.public_file()];
+        auth.algorithms = vec![Algorithm::Ps256, Algorithm::EdDsa];
+    });
+    assert_told!(verifier, RSA_ONE.sign_by(By::PS256, None, &claims()), GOOD);
+    assert_told!(verifier, ED_ONE.sign(None, &claims()), GOOD);
+    assert_told!(
+        verifier,
+        RSA_ONE.sign_by(By::RS256, None, &claims()),
+        CONFUSED
+    );
+    assert_told!(verifier, hs256(SECRET, &claims()), CONFUSED);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_algorithm_of_a_published_key_binds_it() {
+    let mut jwk = RSA_ONE.jwk(Some("k"));
+    jwk["alg"] = "RS512".into();
+    let verifier = with_issuer(&Issuer::new(&[jwk]));
+    assert_told!(
+        verifier,
+        RSA_ONE.sign_by(By::RS512, Some("k"), &claims()),
+        GOOD
+    );
+    assert_told!(
+        verifier,
+        RSA_ONE.sign_by(By::RS256, Some("k"), &claims()),
+        CONFUSED
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn published_keys_for_something_else_are_passed_over() {
+    let with = |member: &str, value: Value| {
+        let mut jwk = ED_ONE.jwk(Some("k"));
+        jwk[member] = value;
+        jwk
+    };
+    let junk = [
+        json!(7),
+        json!({}),
+        json!({"kty": "oct", "kid": "k", "k": "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3JldA"}),
+        json!({"kty": "RSA", "kid": "k", "n": "AQAB", "e": "AQAB"}),
+        json!({"kty": "EC", "kid": "k", "crv": "P-256", "x": "AA", "y": "AA"}),
+        json!({"kty": "EC", "kid": "k", "crv": "secp256k1"}),
+        with("use", "enc".into()),
+        with("key_ops", json!(["sign"])),
+        with("alg", "ES256".into()),
+        with("alg", "ECDH-ES".into()),
+        with("crv", "Ed448".into()),
+        with("x", "AAAA".into()),
+        with("x", 7.into()),
+    ];
+    let token = ED_ONE.sign(Some("k"), &claims());
+    for jwk in &junk {
+        let verifier = with_issuer(&Issuer::new(std::slice::from_ref(jwk)));
+        assert_told!(verifier, token, NO_KEYS, "{jwk}");
+    }
+    let mut all = junk.to_vec();
+    all.push(with("use", "sig".into()));
+    assert_told!(with_issuer(&Issuer::new(&all)), token, GOOD);
+}
+
+#[test]
+fn a_file_that_is_no_good_public_key_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        file.to_str().unwrap().to_owned()
+    };
+    let private = std::fs::read_to_string(path("rsa-one.pem")).unwrap();
+    let (one, two) = (ED_ONE.public_pem(), RSA_ONE.public_pem());
+    let certificate = one.replace("PUBLIC KEY", "CERTIFICATE");
+    let torn = one.replace("MCowBQYDK2Vw", "MCowBQYDK2Vv");
+    for (file, said) in [
+        (path("missing.pem"), "cannot be read"),
+        (write("empty.pem", ""), "must be a PEM file"),
+        (write("text.pem", "hunter2"), "must be a PEM file"),
+        (write("private.pem", &private), "must be a PEM file"),
+        (write("certificate.pem", &certificate), "must be a PEM file"),
+        (
+            write("two.pem", &format!("{one}{two}")),
+            "must be a PEM file",
+        ),
+        (write("torn.pem", &torn), "must be an RSA, P-256"),
+        (path("refused-p521.pub.pem"), "must be an RSA, P-256"),
+        (path("refused-secp256k1.pub.pem"), "must be an RSA, P-256"),
+        (path("refused-x25519.pub.pem"), "must be an RSA, P-256"),
+        (path("refused-rsa-1024.pub.pem"), "2048 to 8192 bits"),
+    ] {
+        let refused = PublicKey::from_file(Path::new(&file), &[]).err();
+        let told = refused.map(|error| error.to_string()).unwrap_or_default();
+        assert!(
+            told.starts_with(said) || told.contains(said),
+            "{file}: {told}"
+        );
+    }
+    let pkcs1 = path("rsa-one.pkcs1.pub.pem");
+    assert!(PublicKey::from_file(Path::new(&pkcs1), &[]).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_kid_waits_for_one_fetch_and_is_then_invalid() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("old"))]);
+    let verifier = with_issuer(&issuer);
+    let (old, new) = (
+        RSA_ONE.sign(Some("old"), &claims()),
+        ED_ONE.sign(Some("new"), &claims()),
+    );
+    assert_told!(verifier, old, GOOD);
+    // Just fetched: nobody publishes that key.
+    assert_told!(verifier, new, BAD);
+    assert_eq!(issuer.fetches(), 1);
+    issuer.publishes(&[RSA_ONE.jwk(Some("old")), ED_ONE.jwk(Some("new"))]);
+    pass(GAP).await;
+    assert_told!(verifier, new, GOOD);
+    assert_told!(verifier, old, GOOD);
+    assert_eq!(issuer.fetches(), 2);
+    // Neither a known name with a wrong signature nor a confused one makes it fetch.
+    pass(GAP).await;
+    assert_told!(verifier, RSA_TWO.sign(Some("old"), &claims()), BAD);
+    assert_told!(verifier, ED_ONE.sign(Some("old"), &claims()), CONFUSED);
+    assert_told!(verifier, hs256("some-other-secret", &claims()), BAD);
+    assert_eq!(issuer.fetches(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keys_nobody_is_called_invalid() {
+    let issuer = Issuer::new(&[]);
+    issuer.is_down();
+    let verifier = with_issuer(&issuer);
+    assert!(verifier.lacks_keys());
+    for kid in [Some("k"), None] {
+        assert_told!(verifier, RSA_ONE.sign(kid, &claims()), NO_KEYS);
+    }
+    // What no issuer could mend.
+    assert_told!(verifier, hs256(SECRET, &claims()), GOOD);
+    assert_told!(verifier, hs256(OLD, &claims()), BAD);
+    issuer.publishes(&[RSA_ONE.jwk(Some("k"))]);
+    pass(GAP + BLINK).await;
+    assert!(!verifier.lacks_keys());
+    assert_told!(verifier, RSA_ONE.sign(Some("k"), &claims()), GOOD);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_issuer_that_is_down_for_an_hour_logs_nobody_out() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("known"))]);
+    let verifier = with_issuer(&issuer);
+    pass(BLINK).await;
+    issuer.is_down();
+    for minute in 0..60 {
+        pass(Duration::from_mins(1)).await;
+        let claims = json!({"sub": "a", "exp": FAR, "jti": minute});
+        assert_told!(verifier, RSA_ONE.sign(Some("known"), &claims), GOOD);
+        if minute > 5 {
+            assert_told!(verifier, ED_ONE.sign(Some("unknown"), &claims), NO_KEYS);
+        }
+    }
+    assert!(!verifier.lacks_keys());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nameless_rotation_is_found_as_well() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(None)]);
+    let verifier = with_issuer(&issuer);
+    pass(GAP).await;
+    for kid in [Some("k"), None] {
+        assert_told!(verifier, RSA_ONE.sign(kid, &claims()), GOOD, "{kid:?}");
+    }
+    issuer.publishes(&[RSA_TWO.jwk(None)]);
+    assert_told!(verifier, RSA_TWO.sign(None, &claims()), GOOD);
+}
+
+/// Whether the token is let in without a costly check at this time.
+fn is_remembered(verifier: &Verifier, token: &str, now_s: f64) -> bool {
+    matches!(verifier.begin_at(token, now_s), Ok(Begun::Known(_)))
+}
+
+#[tokio::test]
+async fn a_good_signature_is_checked_once_but_never_past_its_time() {
+    let verifier = with_files(&[RSA_ONE]);
+    let token = RSA_ONE.sign(None, &claims());
+    let (now_s, exp_s) = (now_s(), 4_000_000_000.0);
+    assert!(!is_remembered(&verifier, &token, now_s));
+    assert_told!(verifier, token, GOOD);
+    assert!(is_remembered(&verifier, &token, now_s));
+    assert!(is_remembered(&verifier, &token, exp_s - 0.001));
+    // Within the leeway it may still be good, but not from memory.
+    assert!(!is_remembered(&verifier, &token, exp_s));
+    // Not a letter may differ.
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    for other in [
+        format!("{head}.{}", RSA_TWO.signature(By::RS256, head)),
+        format!("{head}.{signature}A"),
+        format!("{token}."),
+    ] {
+        assert!(!is_remembered(&verifier, &other, now_s));
+        assert!(verify(&verifier, &other).await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_and_what_a_secret_signed_is_not_remembered() {
+    let verifier = with_files(&[RSA_ONE]);
+    for token in [
+        RSA_TWO.sign(None, &claims()),
+        RSA_ONE.sign(None, &json!({"sub": "a", "exp": 5})),
+        RSA_ONE.sign(None, &json!({"sub": "a@b", "exp": FAR})),
+    ] {
+        assert!(verify(&verifier, &token).await.is_err());
+        assert!(!is_remembered(&verifier, &token, 0.0));
+    }
+    let token = hs256(SECRET, &claims());
+    assert_told!(verifier, token, GOOD);
+    assert_eq!(verifier.verified.len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_remembered_across_a_change_of_keys() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    let verifier = with_issuer(&issuer);
+    let token = RSA_ONE.sign(Some("a"), &claims());
+    assert_told!(verifier, token, GOOD);
+    pass(Duration::from_mins(20)).await;
+    assert!(is_remembered(&verifier, &token, now_s()), "the same keys");
+    issuer.publishes(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
+    pass(Duration::from_mins(5)).await;
+    assert!(!is_remembered(&verifier, &token, now_s()));
+    assert_told!(verifier, token, GOOD);
+    issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
+    pass(Duration::from_mins(5)).await;
+    assert_told!(verifier, token, BAD);
+}
+
+#[tokio::test]
+async fn the_memory_is_bounded() {
+    let verifier = with_files(&[ED_ONE]);
+    let judged = Judged {
+        caller: verify(&verifier, &ED_ONE.sign(None, &claims()))
+            .await
+            .unwrap(),
+        exp_s: 4_000_000_000.0,
+    };
+    for number in 0..100_000 {
+        let fingerprint = Fingerprint::of(&number.to_string());
+        verifier.verified.insert(fingerprint, 0, judged.clone());
+    }
+    assert!(
+        verifier.verified.len() <= 33_000,
+        "{}",
+        verifier.verified.len()
+    );
+    assert!(
+        verifier.verified.len() > 20_000,
+        "{}",
+        verifier.verified.len()
+    );
+}
+
+#[tokio::test]
+async fn a_long_token_is_refused_unread() {
+    let verifier = with_files(&[ED_ONE]);
+    let padded = |bytes: usize| {
+        let claims = json!({"sub": "a", "exp": FAR, "pad": "x".repeat(bytes)});
+        hs256(SECRET, &claims)
+    };
+    assert_told!(verifier, padded(6_000), GOOD);
+    let long = padded(6_200);
+    assert!(long.len() > 8_192, "{}", long.len());
+    assert_told!(verifier, long, Err(TokenError::Invalid("too long")));
+    assert_told!(
+        verifier,
+        "a".repeat(8_193),
+        Err(TokenError::Invalid("too long"))
+    );
+}

@@ -1,0 +1,34 @@
+//! What was found wrong in a request, gathered until all of it has been looked at.
+
+use crate::error::{FieldProblem, Problem};
+
+/// Everything found wrong so far.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<FieldProblem>);
+
+impl Problems {
+    /// Reports one bad field.
+    pub fn add(&mut self, field: impl Into<String>, problem: Problem) {
+        self.0.push(FieldProblem {
+            field: field.into(),
+            problem,
+        });
+    }
+
+    /// Whether nothing was reported.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this field was reported as missing.
+    pub fn lacks(&self, field: &str) -> bool {
+        self.0
+            .iter()
+            .any(|problem| problem.field == field && problem.problem == Problem::Required)
+    }
+
+    /// The reports, in the order in which they were made.
+    pub fn into_details(self) -> Vec<FieldProblem> {
+        self.0
+    }
+}

@@ -1,0 +1,145 @@
+//! Handing a message to v2, which stores whatever it is given, as often as it is given it: the ledger and a look into the log say
+//! first whether it was sent before.
+
+use std::time::Instant;
+
+use tokio::time::timeout_at;
+
+use super::confirm::Pending;
+use super::ledger::{Attempt, Begin, Ticket};
+use super::lookup::Search;
+use super::send::{Claimed, Dispatched, Messages, Waiting, keep, refused, settled};
+use super::watch::Sought;
+use super::{Cause, Job, SendError, Stored, unix_ms};
+use crate::config::{Confirm, DuplicateCheck};
+use crate::wukongim::{Accepted, Error, Generation};
+
+/// What is known of a number before it is sent.
+enum Earlier {
+    /// Nothing: send it.
+    Absent,
+    /// This very message is stored.
+    Same(Stored),
+    /// The sender used the number for another payload.
+    OtherPayload,
+}
+
+impl Messages {
+    pub(super) async fn send_v2(&self, job: &Job, answer_by: Instant) -> Claimed {
+        let conversation = job.conversation();
+        let begin = self
+            .ledger
+            .begin(&job.sender, &conversation, &job.number, &job.payload);
+        let (ticket, attempt) = match begin {
+            Begin::Busy(busy) => return Claimed::Busy(busy),
+            Begin::Conflict => return settled(Err(SendError::Conflict)),
+            Begin::Done(stored) => return settled(Ok(job.sent(stored))),
+            Begin::Unknown(ticket, attempt) => (ticket, Some(attempt)),
+            Begin::New(ticket) => (ticket, None),
+        };
+        // Registered before anything is looked for: what turns up from here on is not missed.
+        let pending = self.confirmer.expect(&conversation);
+        let earlier = match attempt {
+            Some(attempt) => {
+                self.find_earlier(job, attempt, &ticket, &pending, answer_by)
+                    .await
+            }
+            None => self.find_duplicate(job, answer_by).await,
+        };
+        match earlier {
+            Ok(Earlier::Absent) => {}
+            Ok(Earlier::Same(stored)) => return settled(Ok(keep(job, ticket, stored))),
+            Ok(Earlier::OtherPayload) => {
+                ticket.forget();
+                return settled(Err(SendError::Conflict));
+            }
+            // Not known whether it is there: nothing is sent. The dropped ticket keeps what is known.
+            Err(error) => return settled(Err(error)),
+        }
+        let sent_ms = unix_ms();
+        ticket.sending(Attempt {
+            floor: pending.floor(),
+            sent_ms,
+            last: Instant::now(),
+        });
+        let (sought, cause) = match self.client.send(&job.outgoing(Generation::V2)).await {
+            Ok(Accepted { id, seq: Some(seq) }) => {
+                return settled(Ok(keep(job, ticket, Stored { id, seq })));
+            }
+            Ok(Accepted { id, seq: None }) if self.confirm == Confirm::Accepted => {
+                return settled(Ok(keep(job, ticket, Stored { id, seq: 0 })));
+            }
+            Ok(Accepted { id, seq: None }) => (Sought::Id(id), Cause::NeverSeen),
+            Err(error) if error.may_have_arrived() => {
+                (Sought::Number { sent_ms }, Cause::NoAnswer(error))
+            }
+            Err(error) => {
+                ticket.forget();
+                return settled(Err(refused(&job.channel, &error)));
+            }
+        };
+        Claimed::Ready(Dispatched::Waiting(Box::new(Waiting {
+            ticket,
+            pending,
+            sought,
+            cause,
+        })))
+    }
+
+    /// Looks for a message that another process may have sent, where that is asked for.
+    async fn find_duplicate(&self, job: &Job, answer_by: Instant) -> Result<Earlier, SendError> {
+        if !job.own_number || self.duplicate_check != DuplicateCheck::Upstream {
+            return Ok(Earlier::Absent);
+        }
+        match timeout_at(answer_by.into(), self.find_newest(job)).await {
+            Ok(Ok(Search::Same(stored))) => Ok(Earlier::Same(stored)),
+            Ok(Ok(Search::OtherPayload)) => Ok(Earlier::OtherPayload),
+            Ok(Ok(Search::Absent | Search::Unfinished)) => Ok(Earlier::Absent),
+            Ok(Err(error)) => Err(SendError::Upstream(error)),
+            Err(_) => Err(SendError::Upstream(Error::Timeout)),
+        }
+    }
+
+    /// Looks for an earlier attempt whose outcome is not known. Where it is not there, yet young enough to turn up, it is waited for
+    /// as a new message is; only what is overdue is sent again.
+    ///
+    /// A v2 cluster that has just lost a node refuses some channels' reads with 400 for seconds (seen): no word on the message that was
+    /// sent before.
+    async fn find_earlier(
+        &self,
+        job: &Job,
+        attempt: Attempt,
+        ticket: &Ticket,
+        pending: &Pending,
+        answer_by: Instant,
+    ) -> Result<Earlier, SendError> {
+        let overdue_at = self.overdue_at(attempt.last);
+        loop {
+            // Asked before the look, so that what was overdue then had been so for the whole of it.
+            let overdue = Instant::now() >= overdue_at;
+            let search = self.find_attempt(job, attempt, |up_to| ticket.searched(up_to));
+            let cause = match timeout_at(answer_by.into(), search).await {
+                Ok(Ok(Search::Same(stored))) => return Ok(Earlier::Same(stored)),
+                Ok(Ok(Search::OtherPayload)) => return Ok(Earlier::OtherPayload),
+                Ok(Ok(Search::Absent)) if overdue => return Ok(Earlier::Absent),
+                Ok(Ok(Search::Absent)) => {
+                    let sought = Sought::Number {
+                        sent_ms: attempt.sent_ms,
+                    };
+                    let until = overdue_at.min(answer_by);
+                    if let Some(stored) = pending.stored_by(until, sought, job).await {
+                        return Ok(Earlier::Same(stored));
+                    }
+                    if Instant::now() < answer_by {
+                        continue;
+                    }
+                    Cause::NeverSeen
+                }
+                Ok(Ok(Search::Unfinished)) | Err(_) => Cause::OutOfTime,
+                Ok(Err(error @ (Error::Rejected(_) | Error::Status(_)))) => Cause::NoAnswer(error),
+                Ok(Err(error)) => return Err(SendError::Upstream(error)),
+            };
+            return Err(job.unconfirmed(cause));
+        }
+    }
+}

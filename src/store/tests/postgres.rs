@@ -1,0 +1,123 @@
+//! What only a database behind a network does: start with many replicas at once, and vanish without a word.
+
+use super::database::postgres_url;
+use super::line::Line;
+use super::*;
+
+/// A database on PostgreSQL, where there is one here.
+async fn database() -> Option<Database> {
+    if postgres_url().is_none() {
+        println!("SKIPPED: GATEWAY_TEST_POSTGRES_URL is not set");
+        return None;
+    }
+    Some(Database::new(Kind::Postgres).await)
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_migrate_once() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let mut starts = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let url = database.url.clone();
+        starts.spawn(async move { Store::open(&url, 2, 5 * SECOND).await.unwrap() });
+    }
+    let stores = starts.join_all().await;
+    for (n, store) in stores.iter().enumerate() {
+        let won = store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+        assert_eq!(won, n == 0);
+    }
+}
+
+#[tokio::test]
+async fn a_migration_may_take_longer_than_a_question() {
+    let Some(database) = database().await else {
+        return;
+    };
+    drop(open(&database).await);
+    let mut migrating = AnyConnection::connect(&database.url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut migrating).await.unwrap();
+    let url = database.url.clone();
+    let timeout = Duration::from_millis(300);
+    let starting = tokio::spawn(async move { Store::open(&url, 2, timeout).await });
+    tokio::time::sleep(3 * timeout).await;
+    assert!(!starting.is_finished(), "it waits");
+    sqlx::raw_sql("COMMIT")
+        .execute(&mut migrating)
+        .await
+        .unwrap();
+    starting.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn the_server_ends_what_nobody_waits_for() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let name = uuid::Uuid::new_v4().simple().to_string();
+    let url = format!("{}&application_name={name}", database.url);
+    let store = Store::open(&url, 2, SECOND).await.unwrap();
+    let mut holder = AnyConnection::connect(&database.url).await.unwrap();
+    let lock = "BEGIN; LOCK TABLE channels IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+    let claim = async { store.claim(&id("g"), &uid("a"), None, None).await };
+    let hung_up = tokio::time::timeout(SECOND / 5, claim).await;
+    assert!(hung_up.is_err());
+    // Not the holder's: in a transaction the activity is that of its beginning.
+    let mut onlooker = AnyConnection::connect(&database.url).await.unwrap();
+    let sql = "SELECT application_name FROM pg_stat_activity WHERE application_name = $1 AND state = 'active'";
+    let started = Instant::now();
+    loop {
+        let running = sqlx::query(sql).bind(&name).fetch_all(&mut onlooker).await;
+        if running.unwrap().is_empty() {
+            break;
+        }
+        assert!(started.elapsed() < 20 * SECOND, "it runs on");
+        tokio::time::sleep(SECOND / 20).await;
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_vanished_is_found_again() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let (url, line) = Line::to_database(&database.url).await;
+    let timeout = Duration::from_millis(300);
+    let store = Arc::new(Store::open(&url, 3, timeout).await.unwrap());
+    store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
+    for silent in [true, false] {
+        // So that there are questions under way.
+        let mut holder = AnyConnection::connect(&database.url).await.unwrap();
+        let lock = "BEGIN; LOCK TABLE channels IN ACCESS EXCLUSIVE MODE";
+        sqlx::raw_sql(lock).execute(&mut holder).await.unwrap();
+        // More at once than there are connections.
+        let mut questions = tokio::task::JoinSet::new();
+        for _ in 0..9 {
+            let store = store.clone();
+            questions.spawn(async move {
+                let started = Instant::now();
+                (store.channel(&id("g")).await, started.elapsed())
+            });
+        }
+        tokio::time::sleep(timeout / 3).await;
+        if silent {
+            line.silence();
+        } else {
+            line.cut();
+        }
+        for (answer, took) in questions.join_all().await {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))));
+            assert!(took < 2 * SECOND, "{took:?}");
+        }
+        drop(holder);
+        line.mend();
+        let mended = Instant::now();
+        while store.ping().await.is_err() {
+            assert!(mended.elapsed() < 20 * SECOND, "it never recovers");
+        }
+        assert!(store.channel(&id("g")).await.unwrap().is_some());
+    }
+}

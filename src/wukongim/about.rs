@@ -1,0 +1,93 @@
+//! The calls about WuKongIM itself and about users: is it well, what is it, where to connect, tokens and bans.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::{Client, on_node};
+use super::detect::{self, generation_of};
+use super::nodes::{Node, Nodes};
+use super::transport::Transport;
+use super::{Error, Generation, RouteInfo, SystemInfo, v2, v3};
+use crate::domain::{ChannelType, Uid};
+
+/// For how long what was asked of all nodes is believed, counted from the asking: one round a second at most.
+const HOLDS: Duration = Duration::from_secs(1);
+/// A probe that takes longer is a "no": health tells the truth within two seconds.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(900);
+
+impl Client {
+    /// Whether any node is well. Asked at most once a second, however many want to know; a "no" comes within a second.
+    pub async fn health(&self) -> Result<(), Error> {
+        let ask = || is_any_well(Arc::clone(&self.transport), Arc::clone(&self.nodes));
+        self.health.get(|_, age| age < HOLDS, ask).await
+    }
+
+    /// Version, uptime and connections over all nodes that answer; an error when none does. Asked at most once a second.
+    pub async fn system_info(&self) -> Result<SystemInfo, Error> {
+        let ask = || sum_of_all(Arc::clone(&self.transport), Arc::clone(&self.nodes));
+        self.system.get(|_, age| age < HOLDS, ask).await
+    }
+
+    /// Whether the user is banned. v3 knows no such thing and bans nobody.
+    pub async fn user_is_banned(&self, uid: &Uid) -> Result<bool, Error> {
+        on_node!(self, |node, generation| async {
+            match generation {
+                Generation::V2 => {
+                    let state =
+                        v2::channel_state(&self.transport, node, ChannelType::Person, uid.as_str())
+                            .await?;
+                    Ok(state.banned)
+                }
+                Generation::V3 => Ok(false),
+            }
+        })
+    }
+
+    /// The addresses for `uid` to connect to.
+    pub async fn route(&self, uid: &Uid) -> Result<RouteInfo, Error> {
+        on_node!(self, |node, _generation| v2::route(
+            &self.transport,
+            node,
+            uid
+        ))
+    }
+}
+
+async fn is_any_well(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<(), Error> {
+    let probes = nodes.all().iter().map(|node| {
+        let probe = tokio::time::timeout(HEALTH_TIMEOUT, detect::health(&transport, node));
+        Box::pin(async move {
+            match probe.await {
+                Ok(result) => result,
+                Err(_) => Err(Error::Timeout),
+            }
+        })
+    });
+    let ((), _) = futures_util::future::select_ok(probes).await?;
+    Ok(())
+}
+
+async fn sum_of_all(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<SystemInfo, Error> {
+    let asked = nodes.all().iter().map(|node| info_of(&transport, node));
+    let mut whole: Option<SystemInfo> = None;
+    let mut failure = Error::Connect;
+    for result in futures_util::future::join_all(asked).await {
+        match (result, &mut whole) {
+            (Ok(info), None) => whole = Some(info),
+            (Ok(info), Some(sum)) => {
+                sum.connections += info.connections;
+                sum.uptime_s = sum.uptime_s.max(info.uptime_s);
+                sum.version = sum.version.take().or(info.version);
+            }
+            (Err(error), _) => failure = error,
+        }
+    }
+    whole.ok_or(failure)
+}
+
+async fn info_of(transport: &Transport, node: &Node) -> Result<SystemInfo, Error> {
+    match generation_of(transport, node).await? {
+        Generation::V2 => v2::system_info(transport, node).await,
+        Generation::V3 => v3::system_info(transport, node).await,
+    }
+}

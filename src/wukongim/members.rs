@@ -1,0 +1,36 @@
+//! Whether somebody is in a group, where no list tells it too.
+
+use super::page::Window;
+use super::{Client, Error, MemberList, Rejection};
+use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+
+/// The most bytes of a page whose content nobody wants: larger ones are an answer as well.
+const ONE_MESSAGE: usize = 2 * 1024 * 1024;
+
+impl Client {
+    /// Whether `uid` is a subscriber of the group: by its list, or where WuKongIM tells none (v3 without its manager port) by what
+    /// he may read.
+    pub async fn is_subscriber(&self, uid: &Uid, group: &ChannelId) -> Result<bool, Error> {
+        let list = MemberList::Subscribers;
+        match self.list(list, ChannelType::Group, group.as_str()).await? {
+            Some(all) => Ok(all.iter().any(|member| member == uid.as_str())),
+            None => self.may_read_group(uid, group).await,
+        }
+    }
+
+    /// Whether v3 lets `uid` read the group: only members may.
+    pub async fn may_read_group(&self, uid: &Uid, group: &ChannelId) -> Result<bool, Error> {
+        let channel = Channel::Group(group.clone());
+        match self
+            .page(uid, &channel, Window::Newest, 1, ONE_MESSAGE)
+            .await
+        {
+            // A member of an empty group is told that there is no channel (seen on a running server).
+            Ok(_) | Err(Error::TooLarge { .. } | Error::Rejected(Rejection::ChannelNotFound)) => {
+                Ok(true)
+            }
+            Err(Error::Rejected(Rejection::MembershipRequired | Rejection::Disbanded)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What v3 was to check never goes to a v2 unchecked, wherever that comes from: v2 stores and shows whatever it is asked to.
+
+use std::time::Duration;
+
+use wukongim_gateway::embedded::{Embedded, GROUP, Options, StoredMessage};
+
+use crate::support::seeds;
+use crate::support::{TestApp, V2, V3};
+
+/// A v3 and, next in the list, a v2 with the group `g` of alice; the gateway has spoken to the v3 alone so far.
+async fn v3_before_v2() -> (TestApp, Embedded) {
+    let second = Embedded::start(Options::new(V2)).await.expect("a v2");
+    let url = second.url().parse().expect("an address");
+    let app = TestApp::builder()
+        .upstream(V3)
+        .config(move |settings| settings.wukongim.api_urls.push(url))
+        .start()
+        .await;
+    app.user("alice").send_to_person("bob", "hi").await.ok();
+    second.state().ban_group("g", false);
+    second.state().join("g", "alice");
+    second.state().store_message(StoredMessage {
+        channel_id: "g".into(),
+        channel_type: GROUP,
+        from_uid: "alice".into(),
+        payload: b"a secret".to_vec(),
+        ..StoredMessage::default()
+    });
+    (app, second)
+}
+
+#[tokio::test]
+async fn a_send_that_v3_was_to_check_is_not_sent_to_another_nodes_v2() {
+    let (app, second) = v3_before_v2().await;
+    app.upstream.stop().await;
+    let stranger = app.user("stranger");
+    let answer = stranger.send_to_group("g", "x").await;
+    answer.fails(503, "upstream_unavailable");
+    assert_eq!(second.state().messages(GROUP, "g").len(), 1);
+    // From then on v2's rules are asked.
+    let answer = stranger.send_to_group("g", "x").await;
+    answer.fails(403, "not_a_member");
+    app.user("alice").send_to_group("g", "x").await.ok();
+    assert_eq!(second.state().messages(GROUP, "g").len(), 2);
+}
+
+#[tokio::test]
+async fn a_batch_that_v3_was_to_check_is_not_sent_to_another_nodes_v2() {
+    let (app, second) = v3_before_v2().await;
+    app.upstream.stop().await;
+    let body = crate::support::messages::message(GROUP, "g", "x");
+    let answer = app.user("stranger").send_batch(&[body.clone(), body]).await;
+    answer.fails(503, "upstream_unavailable");
+    assert_eq!(second.state().messages(GROUP, "g").len(), 1);
+}
+
+#[tokio::test]
+async fn a_history_that_v3_was_to_guard_is_not_read_from_another_nodes_v2() {
+    let (app, second) = v3_before_v2().await;
+    app.upstream.stop().await;
+    let stranger = app.user("stranger");
+    let answer = stranger.sync(GROUP, "g", "").await;
+    answer.fails(503, "upstream_unavailable");
+    assert!(second.calls_to("/channel/messagesync").is_empty());
+    let answer = stranger.sync(GROUP, "g", "").await;
+    answer.fails(403, "not_a_member");
+    app.user("alice").sync(GROUP, "g", "").await.ok();
+}
+
+#[tokio::test]
+async fn a_v2_in_v3s_place_refuses_what_v3_was_to_check() {
+    let app = TestApp::start(V3).await;
+    app.user("alice").send_to_person("bob", "hi").await.ok();
+    app.upstream.restart_as(V2).await.expect("a restart");
+    seeds::group(&app, "g", &["alice"]);
+    let stranger = app.user("stranger");
+    let answer = stranger.send_to_group("g", "x").await;
+    assert!([403, 503].contains(&answer.status), "{answer:#?}");
+    assert!(app.upstream.state().messages(GROUP, "g").is_empty());
+    let answer = stranger.send_to_group("g", "x").await;
+    answer.fails(403, "not_a_member");
+    app.user("alice").send_to_group("g", "x").await.ok();
+}
+
+#[tokio::test]
+async fn a_silent_v3_is_asked_who_it_is_before_it_is_read() {
+    let app = TestApp::start(V3).await;
+    app.user("alice").send_to_person("bob", "hi").await.ok();
+    app.upstream.restart_as(V2).await.expect("a restart");
+    seeds::group(&app, "g", &["alice"]);
+    seeds::message(&app, GROUP, "g", "alice", b"a secret");
+    // Longer than a silent node is believed in.
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    let answer = app.user("stranger").sync(GROUP, "g", "").await;
+    answer.fails(403, "not_a_member");
+    assert!(app.calls_to("/channel/messagesync").is_empty());
+}

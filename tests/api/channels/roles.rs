@@ -1,0 +1,345 @@
+//! `GET /channel/info`, `POST /channel/manager/add|remove` and `/channel/owner`: who may, and what is answered.
+
+use serde_json::{Value, json};
+use wukongim_gateway::config::Mode;
+
+use super::{kinds, start};
+use crate::support::actors::Actor;
+use crate::support::answer::Answer;
+use crate::support::{TestApp, V2, V3, seeds};
+
+impl Actor<'_> {
+    async fn info(&self, group: &str) -> Answer {
+        self.get(&format!("/channel/info?channelId={group}&channelType=2"))
+            .await
+    }
+
+    async fn manager(&self, verb: &str, group: &str, uids: &[&str]) -> Answer {
+        let body = json!({"channelId": group, "channelType": 2, "uids": uids});
+        self.post(&format!("/channel/manager/{verb}"), &body).await
+    }
+
+    async fn hand_over(&self, group: &str, uid: &str) -> Answer {
+        let body = json!({"channelId": group, "channelType": 2, "uid": uid});
+        self.post("/channel/owner", &body).await
+    }
+}
+
+#[tokio::test]
+async fn those_who_belong_to_a_group_see_its_record() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        let named =
+            json!({"channelId": "g", "channelType": 2, "name": "群", "avatar": "https://h/a.png"});
+        let alice = app.user("alice");
+        alice.post("/channel/create", &named).await.ok();
+        alice.add("g", &["bob", "mike"]).await.ok();
+        alice.manager("add", "g", &["mike"]).await.ok();
+        for actor in [alice, app.user("bob"), app.user("mike"), app.admin()] {
+            let mut told = actor.info("g").await.ok();
+            let created_at = told["createdAt"].take().as_u64().unwrap();
+            assert!(created_at > 1_700_000_000_000, "milliseconds: {created_at}");
+            let expected = json!({
+                "channelId": "g", "channelType": 2, "name": "群", "avatar": "https://h/a.png",
+                "owner": "alice", "managers": ["mike"], "createdAt": null,
+            });
+            assert_eq!(told, expected);
+        }
+        let stranger = app.user("stranger").info("g").await;
+        stranger.fails(403, "not_a_member");
+        app.user("alice").remove("g", &["bob", "mike"]).await.ok();
+        for uid in ["bob", "mike"] {
+            app.user(uid).info("g").await.fails(403, "not_a_member");
+        }
+        assert_eq!(
+            app.user("alice").info("g").await.ok()["managers"],
+            json!([])
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_has_no_record_or_is_gone_is_told_as_such() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        for actor in [app.user("alice"), app.admin()] {
+            actor.info("none").await.fails(404, "channel_not_found");
+        }
+        seeds::group(&app, "old", &["bob"]);
+        for actor in [app.user("bob"), app.admin()] {
+            let bare = json!({"channelId": "old", "channelType": 2, "managers": []});
+            assert_eq!(actor.info("old").await.ok(), bare);
+        }
+        app.user("alice")
+            .info("old")
+            .await
+            .fails(403, "not_a_member");
+        app.group("g", "alice", &[]).await;
+        app.user("alice").delete_group("g").await.ok();
+        for actor in [app.user("alice"), app.admin()] {
+            actor.info("g").await.fails(404, "channel_not_found");
+            actor
+                .manager("add", "g", &["alice"])
+                .await
+                .fails(404, "channel_not_found");
+            actor
+                .manager("remove", "g", &["alice"])
+                .await
+                .fails(404, "channel_not_found");
+            actor
+                .hand_over("g", "alice")
+                .await
+                .fails(404, "channel_not_found");
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_mode_open_everybody_sees_a_record() {
+    for dialect in [V2, V3] {
+        let builder = TestApp::builder().upstream(dialect);
+        let builder = builder.config(|settings| settings.authorization.mode = Mode::Open);
+        let app = builder.start().await;
+        app.group("g", "alice", &[]).await;
+        assert_eq!(app.user("stranger").info("g").await.ok()["owner"], "alice");
+    }
+}
+
+#[tokio::test]
+async fn a_user_banned_upstream_sees_no_record() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    app.upstream.state().ban_user("bob", true);
+    app.user("bob").info("g").await.fails(403, "forbidden");
+}
+
+#[tokio::test]
+async fn managers_are_counted_and_act_as_such() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        app.group("g", "alice", &["bob", "mike", "mary"]).await;
+        let (alice, mike) = (app.user("alice"), app.user("mike"));
+        mike.add("g", &["carol"]).await.fails(403, "not_owner");
+        let told = alice.manager("add", "g", &["mike", "mary", "mike"]).await;
+        assert_eq!(told.ok(), json!({"added": 2}));
+        let told = alice.manager("add", "g", &["mike"]).await;
+        assert_eq!(told.ok(), json!({"added": 0}));
+        mike.add("g", &["carol"]).await.ok();
+        mike.remove("g", &["carol"]).await.ok();
+        mike.remove("g", &["mary"]).await.fails(403, "not_owner");
+        mike.remove("g", &["alice"])
+            .await
+            .fails(409, "owner_cannot_leave");
+        mike.manager("add", "g", &["bob"])
+            .await
+            .fails(403, "not_owner");
+        mike.manager("remove", "g", &["mary"])
+            .await
+            .fails(403, "not_owner");
+        mike.hand_over("g", "mike").await.fails(403, "not_owner");
+        mike.delete_group("g").await.fails(403, "not_owner");
+        let told = app.admin().manager("remove", "g", &["mike", "bob"]).await;
+        assert_eq!(told.ok(), json!({"removed": 1}));
+        mike.add("g", &["carol"]).await.fails(403, "not_owner");
+        mike.send_to_group("g", "still a member").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn a_group_changes_hands() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        app.group("g", "alice", &["bob"]).await;
+        let (alice, bob) = (app.user("alice"), app.user("bob"));
+        alice
+            .hand_over("g", "stranger")
+            .await
+            .fails(403, "not_a_member");
+        bob.hand_over("g", "bob").await.fails(403, "not_owner");
+        let told = alice.hand_over("g", "bob").await.ok();
+        assert_eq!(told, json!({"channelId": "g", "owner": "bob"}));
+        assert_eq!(bob.info("g").await.ok()["managers"], json!(["alice"]));
+        alice.delete_group("g").await.fails(403, "not_owner");
+        alice.add("g", &["carol"]).await.ok();
+        bob.remove("g", &["bob"])
+            .await
+            .fails(409, "owner_cannot_leave");
+        let told = app.admin().hand_over("g", "carol").await.ok();
+        assert_eq!(told["owner"], "carol");
+        app.user("carol").delete_group("g").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn an_admin_adopts_a_group_that_was_there_before() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        seeds::group(&app, "old", &["bob", "carol"]);
+        let body = json!({
+            "channelId": "old", "channelType": 2, "uid": "bob", "name": "from before", "avatar": "https://h/old.png",
+        });
+        let carol = app.user("carol").post("/channel/owner", &body).await;
+        carol.fails(403, "not_owner");
+        app.user("bob")
+            .create_group("old")
+            .await
+            .fails(409, "channel_exists");
+        app.admin()
+            .create_group("old")
+            .await
+            .fails(409, "channel_exists");
+        app.admin()
+            .hand_over("old", "root")
+            .await
+            .fails(403, "not_a_member");
+        let told = app.admin().post("/channel/owner", &body).await.ok();
+        assert_eq!(told, json!({"channelId": "old", "owner": "bob"}));
+        let told = app.user("carol").info("old").await.ok();
+        assert_eq!(
+            (&told["name"], &told["avatar"]),
+            (&body["name"], &body["avatar"])
+        );
+        assert_eq!(app.upstream.state().members("old"), ["bob", "carol"]);
+        app.user("bob").remove("old", &["carol"]).await.ok();
+        app.user("bob").create_group("old").await.ok();
+    }
+}
+
+#[tokio::test]
+async fn with_members_may_invite_every_subscriber_adds() {
+    for dialect in [V2, V3] {
+        let builder = TestApp::builder().upstream(dialect);
+        let builder = builder.config(|settings| settings.authorization.members_may_invite = true);
+        let app = builder.start().await;
+        app.group("g", "alice", &["bob"]).await;
+        app.user("bob").add("g", &["carol"]).await.ok();
+        app.user("stranger")
+            .add("g", &["stranger"])
+            .await
+            .fails(403, "not_owner");
+        app.user("bob")
+            .remove("g", &["carol"])
+            .await
+            .fails(403, "not_owner");
+    }
+}
+
+#[tokio::test]
+async fn bad_fields_are_named_and_nothing_is_asked() {
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    let long = "x".repeat(129);
+    let group = json!({"channelId": "g", "channelType": 2});
+    let with = |more: Value| {
+        let mut body = group.clone();
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body
+    };
+    for (path, body, fields) in [
+        (
+            "/channel/manager/add",
+            json!({}),
+            vec!["channelId", "channelType", "uids"],
+        ),
+        (
+            "/channel/manager/remove",
+            json!({"channelId": "g", "channelType": 1, "uids": []}),
+            vec!["channelType", "uids"],
+        ),
+        (
+            "/channel/manager/add",
+            with(json!({"uids": ["a", "b@c", 1]})),
+            vec!["uids[1]", "uids[2]"],
+        ),
+        (
+            "/channel/manager/add",
+            with(json!({"uids": "a"})),
+            vec!["uids"],
+        ),
+        (
+            "/channel/owner",
+            json!({}),
+            vec!["channelId", "channelType", "uid"],
+        ),
+        ("/channel/owner", with(json!({"uid": ["a"]})), vec!["uid"]),
+        ("/channel/owner", with(json!({"uid": ""})), vec!["uid"]),
+        (
+            "/channel/owner",
+            with(json!({"uid": "a", "name": long, "avatar": "ftp://h"})),
+            vec!["name", "avatar"],
+        ),
+        (
+            "/channel/owner",
+            json!({"channelId": "a/b", "channelType": 1, "uid": "b"}),
+            vec!["channelId", "channelType"],
+        ),
+    ] {
+        let answer = alice.post(path, &body).await.fails(400, "invalid_request");
+        assert_eq!(answer.bad_fields(), fields, "{path} {body}");
+    }
+    for (query, fields) in [
+        ("", vec!["channelId", "channelType"]),
+        ("?channelId=g&channelType=1", vec!["channelType"]),
+        ("?channelId=g&channelType=x", vec!["channelType"]),
+        ("?channelId=a%2Fb&channelType=2", vec!["channelId"]),
+        ("?channelId=g&channelId=h&channelType=2", vec!["channelId"]),
+    ] {
+        let answer = alice.get(&format!("/channel/info{query}")).await;
+        let answer = answer.fails(400, "invalid_request");
+        assert_eq!(answer.bad_fields(), fields, "{query}");
+        assert_ne!(
+            answer.body["message"], "channelId and channelType are required",
+            "the sync's words"
+        );
+    }
+    assert_eq!(app.upstream.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn what_an_admin_does_to_others_groups_leaves_a_line_and_nothing_else_does() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    let (lines, _listening) = crate::support::audit::listen();
+    app.user("alice").manager("add", "g", &["bob"]).await.ok();
+    app.user("bob")
+        .manager("add", "g", &["bob"])
+        .await
+        .fails(403, "not_owner");
+    app.admin().create_group("roots").await.ok();
+    app.admin().add("roots", &["alice"]).await.ok();
+    app.admin().hand_over("roots", "alice").await.ok();
+    assert_eq!(lines.take(), Vec::<Value>::new());
+    app.admin().hand_over("g", "bob").await.ok();
+    app.admin().manager("remove", "g", &["alice"]).await.ok();
+    app.admin()
+        .hand_over("g", "stranger")
+        .await
+        .fails(403, "not_a_member");
+    app.admin()
+        .delete_group("none")
+        .await
+        .fails(404, "channel_not_found");
+    let told = lines.take();
+    let told: Vec<_> = told
+        .iter()
+        .map(|line| {
+            let part = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+            [
+                part("audit.actor"),
+                part("audit.action"),
+                part("channel.id"),
+                part("audit.outcome"),
+            ]
+            .join(" ")
+        })
+        .collect();
+    let expected = [
+        "root owner.transfer g done",
+        "root manager.remove g done",
+        "root owner.transfer g not a subscriber",
+        "root channel.delete none channel not found",
+    ];
+    assert_eq!(told, expected);
+}

@@ -1,0 +1,163 @@
+//! Sending again what was not seen stored: nothing is sent while the first may still turn up.
+
+use std::time::Instant;
+
+use wukongim_gateway::embedded::Fault;
+
+use super::{SHORT, impatient};
+use crate::support::TestApp;
+use crate::support::messages::{numbered, stored, until};
+
+/// A gateway that waits for a lost message longer than any test runs, with little time for each request.
+async fn waiting_long() -> TestApp {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.wukongim.confirm_timeout = SHORT * 100;
+            settings.server.request_timeout = SHORT;
+        })
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    app
+}
+
+#[tokio::test]
+async fn a_retry_sends_nothing_while_the_first_may_turn_up() {
+    let app = waiting_long().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream.faults().once("/message/send", Fault::Reset);
+    for _ in 0..2 {
+        let answer = alice.send(&body).await.fails(504, "message_unconfirmed");
+        assert_eq!(answer.body["clientMsgNo"], "n");
+        assert_eq!(app.sends().len(), 1);
+    }
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert_eq!(app.sends().len(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_sends_again_what_will_not_turn_up_any_more() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    let began = Instant::now();
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert!(began.elapsed() >= SHORT * 5 / 2);
+    assert_eq!((app.stored_in("g").len(), app.sends().len()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_the_first_to_turn_up() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream.clear_calls();
+    let late = async {
+        until(|| app.looks() >= 3).await;
+        app.upstream
+            .state()
+            .store_message(stored("g", "alice", "n", "hi"));
+    };
+    let (answer, ()) = tokio::join!(alice.send(&body), late);
+    assert_eq!(answer.ok()["messageSeq"], 1);
+    assert!(app.sends().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_retry_does_not_forget_the_first() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::Status(400, "{}".into()));
+    alice.send(&body).await.fails(502, "upstream_error");
+    // Now the first one turns up.
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    app.upstream.clear_calls();
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert!(app.sends().is_empty());
+}
+
+#[tokio::test]
+async fn the_search_for_the_first_is_bounded_and_goes_on_with_the_next_retry() {
+    let app = impatient().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    alice.send_to_group("g", "the channel is known").await.ok();
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.chatter("g", 7000);
+    let (_, seq) = app
+        .upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    app.upstream.clear_calls();
+    let answer = alice.send(&body).await.fails(504, "message_unconfirmed");
+    assert_eq!(answer.body["clientMsgNo"], "n");
+    assert!(app.looks() <= 70, "{} looks", app.looks());
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], seq);
+    assert!(app.sends().is_empty());
+}
+
+#[tokio::test]
+async fn unconfirmed_is_told_before_the_deadline_whatever_is_configured() {
+    for fault in [Fault::DropMessage, Fault::Hang] {
+        let app = TestApp::builder()
+            .config(|settings| {
+                settings.wukongim.timeout = SHORT * 20;
+                settings.wukongim.confirm_timeout = SHORT * 20;
+                settings.server.request_timeout = SHORT;
+            })
+            .start()
+            .await;
+        let alice = app.user("alice");
+        app.upstream.faults().once("/message/send", fault.clone());
+        let body = numbered(1, "bob", "hi", "n");
+        for _ in 0..2 {
+            // The second waits for the first, which goes on.
+            let answer = alice.send(&body).await.fails(504, "message_unconfirmed");
+            assert_eq!(answer.body["clientMsgNo"], "n", "{fault:?}");
+        }
+        assert_eq!(app.sends().len(), 1, "{fault:?}");
+        let batch = [body, numbered(1, "carol", "hi", "m")];
+        let answer = alice.send_batch(&batch).await;
+        let data = answer.fails(207, "partial_failure").body["data"].clone();
+        assert_eq!(data[0]["error"]["code"], "message_unconfirmed", "{fault:?}");
+        assert_eq!(data[0]["error"]["clientMsgNo"], "n");
+        assert_eq!(data[1]["messageSeq"], 1);
+    }
+}
+
+#[tokio::test]
+async fn the_look_for_a_reason_does_not_hold_the_answer_up() {
+    let app = impatient().await;
+    let alice = app.user("alice");
+    alice.send_to_group("g", "the facts are known").await.ok();
+    app.upstream
+        .faults()
+        .once("/message/send", Fault::DropMessage);
+    app.upstream
+        .faults()
+        .always("/cluster/channels", Fault::Hang);
+    let began = Instant::now();
+    let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
+    answer.fails(504, "message_unconfirmed");
+    // `wukongim.timeout` alone is five.
+    assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
+}

@@ -1,0 +1,82 @@
+//! v3: what is told of sends whose outcome is unknown, and what is kept of them.
+
+use std::time::Duration;
+
+use wukongim_gateway::embedded::Fault;
+
+use crate::support::messages::{message, numbered, stored};
+use crate::support::{TestApp, V2, V3};
+
+#[tokio::test]
+async fn a_message_that_may_have_arrived_is_not_told_as_not_sent() {
+    let app = TestApp::start(V3).await;
+    app.group("g", "alice", &[]).await;
+    let hold = Fault::HoldAnswer("answer".into());
+    app.upstream.faults().once("/message/send", hold);
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    let gone = async {
+        app.upstream.faults().wait_held("answer", 1).await;
+        // The first answer is lost; the second try meets nobody.
+        app.upstream.stop().await;
+    };
+    let (answer, ()) = tokio::join!(alice.send(&body), gone);
+    let answer = answer.fails(504, "message_unconfirmed");
+    assert_eq!(answer.body["clientMsgNo"], "n");
+    assert_eq!(app.stored_in("g").len(), 1);
+}
+
+#[tokio::test]
+async fn a_conflict_of_a_number_the_client_never_gave_is_not_his() {
+    let app = TestApp::start(V3).await;
+    let conflict = r#"{"error":"append: log conflict"}"#;
+    for (body, status, code) in [
+        (message(1, "bob", "hi"), 502, "upstream_error"),
+        (numbered(1, "bob", "hi", "n"), 409, "message_conflict"),
+    ] {
+        let fault = Fault::Status(500, conflict.into());
+        app.upstream.faults().once("/message/send", fault);
+        app.user("alice").send(&body).await.fails(status, code);
+    }
+}
+
+#[tokio::test]
+async fn a_send_that_v3_left_unanswered_is_looked_for_by_the_v2_in_its_place() {
+    let app = TestApp::builder()
+        .upstream(V3)
+        .config(|settings| settings.wukongim.timeout = Duration::from_secs(1))
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    app.upstream.faults().once("/message/send", Fault::Hang);
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    alice.send(&body).await.fails(504, "message_unconfirmed");
+    app.upstream.restart_as(V2).await.unwrap();
+    app.upstream.state().ban_group("g", false);
+    app.upstream.state().join("g", "alice");
+    app.upstream
+        .state()
+        .store_message(stored("g", "alice", "n", "hi"));
+    app.upstream.clear_calls();
+    // v2 does not know v3's paths: now the gateway knows what answers there.
+    while app.anon().get("/health").await.status != 200 {}
+    alice.get("/system/info").await;
+    alice.get("/system/info").await.ok();
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert!(app.sends().is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_not_asked_for_again_where_a_v2_answers_by_now() {
+    let app = TestApp::start(V3).await;
+    app.group("g", "alice", &[]).await;
+    let hold = Fault::HoldAnswer("answer".into());
+    app.upstream.faults().once("/message/send", hold);
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    let swapped = async {
+        app.upstream.faults().wait_held("answer", 1).await;
+        app.upstream.restart_as(V2).await.unwrap();
+    };
+    let (answer, ()) = tokio::join!(alice.send(&body), swapped);
+    answer.fails(504, "message_unconfirmed");
+    assert!(app.stored_in("g").is_empty());
+}

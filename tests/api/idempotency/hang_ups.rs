@@ -1,0 +1,87 @@
+//! Clients that hang up: what they began goes on, and their retry gets its outcome.
+
+use std::time::Duration;
+
+use serde_json::json;
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::messages::numbered;
+use crate::support::{TestApp, V2, V3};
+
+#[tokio::test]
+async fn a_client_that_hung_up_sends_again_without_storing_twice() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        app.group("g", "alice", &[]).await;
+        let answer = Fault::HoldAnswer("answer".into());
+        app.upstream
+            .faults()
+            .add(Rule::new("/message/send", answer).containing("n-1"));
+        let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
+        let held = app.upstream.faults().wait_held("answer", 1);
+        alice.send_and_hang_up(&body, held).await;
+        app.upstream.faults().clear();
+        assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{dialect:?}");
+        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+    }
+}
+
+/// A v2 whose answer to `n-1` is held, and which stores it only some time later.
+async fn slow() -> TestApp {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.wukongim.confirm_timeout = Duration::from_secs(20);
+            settings.server.request_timeout = Duration::from_mins(1);
+        })
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    let late = Fault::StoreLate(Duration::from_millis(700));
+    for fault in [Fault::HoldAnswer("answer".into()), late] {
+        let rule = Rule::new("/message/send", fault).containing("n-1");
+        app.upstream.faults().add(rule);
+    }
+    app
+}
+
+#[tokio::test]
+async fn the_retry_of_who_hung_up_waits_for_the_first() {
+    let app = slow().await;
+    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
+    let held = app.upstream.faults().wait_held("answer", 1);
+    alice.send_and_hang_up(&body, held).await;
+    app.upstream.faults().clear();
+    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+    assert_eq!((app.stored_in("g").len(), app.sends().len()), (1, 1));
+    let id = &app.sends()[0].request_id;
+    let looks = app.calls_to("/channel/messagesync");
+    assert!(
+        looks.iter().all(|look| look.request_id == *id),
+        "the looks are the first request's"
+    );
+}
+
+#[tokio::test]
+async fn a_batch_goes_on_when_its_client_has_hung_up() {
+    let app = slow().await;
+    let alice = app.user("alice");
+    let bodies = [1, 2, 3].map(|n| numbered(2, "g", "hi", &format!("n-{n}")));
+    let request = alice
+        .request("POST", "/message/sendbatch")
+        .header("content-type", "application/json")
+        .body(json!(bodies).to_string());
+    tokio::select! {
+        answer = request.send() => panic!("answered before the client was gone: {answer:?}"),
+        () = app.upstream.faults().wait_held("answer", 1) => {}
+    }
+    app.upstream.faults().clear();
+    alice.send_batch(&bodies).await.ok();
+    let mut numbers: Vec<_> = app
+        .stored_in("g")
+        .into_iter()
+        .map(|stored| stored.1)
+        .collect();
+    numbers.sort();
+    assert_eq!(numbers, ["n-1", "n-2", "n-3"]);
+    assert_eq!(app.sends().len(), 3);
+}

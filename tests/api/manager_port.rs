@@ -1,0 +1,87 @@
+//! v3's manager port by itself: what becomes of it says nothing of the nodes, and it is logged in to no more often than needed.
+
+use std::time::{Duration, Instant};
+
+use wukongim_gateway::embedded::{Embedded, Fault, Options};
+
+use crate::support::{TestApp, V3};
+
+#[tokio::test]
+async fn a_failing_manager_port_casts_no_doubt_on_the_nodes() {
+    let second = Embedded::start(Options::new(V3)).await.expect("a v3");
+    let url = second.url().parse().expect("an address");
+    let app = TestApp::builder()
+        .upstream(V3)
+        .manager_port()
+        .config(move |settings| settings.wukongim.api_urls.push(url))
+        .start()
+        .await;
+    app.group("g", "alice", &["bob"]).await;
+    for fault in [
+        Fault::Reset,
+        Fault::Garbage,
+        Fault::Status(500, "{}".into()),
+    ] {
+        app.upstream
+            .faults()
+            .always("/manager/channels", fault.clone());
+        let answer = app.user("alice").add("g", &["carol"]).await;
+        assert!([502, 503].contains(&answer.status), "{fault:?} {answer:#?}");
+        app.upstream.faults().clear();
+        app.user("bob").send_to_group("g", "x").await.ok();
+    }
+    assert_eq!(app.sends().len(), 3, "the first node is still spoken to");
+    assert!(app.calls_to("/health").is_empty(), "and still known");
+    assert!(second.calls().is_empty());
+}
+
+#[tokio::test]
+async fn many_who_need_the_manager_port_log_in_once() {
+    let app = TestApp::builder().upstream(V3).manager_port().start().await;
+    let alice = app.user("alice");
+    let made = (0..20).map(|place| {
+        let id = format!("g{place}");
+        let alice = &alice;
+        async move { alice.create_group(&id).await }
+    });
+    for answer in futures_util::future::join_all(made).await {
+        answer.ok();
+    }
+    assert_eq!(app.calls_to("/manager/login").len(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_login_is_not_repeated_for_each_request() {
+    let app = TestApp::builder()
+        .upstream(V3)
+        .manager_port()
+        .config(|settings| {
+            settings.wukongim.manager_password = Some("wrong".to_owned().into());
+        })
+        .start()
+        .await;
+    let started = Instant::now();
+    for place in 0..20 {
+        let answer = app.user("alice").create_group(&format!("g{place}")).await;
+        answer.fails(502, "upstream_error");
+    }
+    let most = 1 + usize::try_from(started.elapsed().as_secs()).unwrap();
+    let logins = app.calls_to("/manager/login").len();
+    assert!(
+        (1..=most).contains(&logins),
+        "{logins} logins, {most} allowed"
+    );
+}
+
+#[tokio::test]
+async fn a_session_that_the_port_has_forgotten_is_renewed() {
+    let app = TestApp::builder().upstream(V3).manager_port().start().await;
+    app.group("g", "alice", &[]).await;
+    // A login of just now is not doubted.
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    app.upstream
+        .faults()
+        .once("/manager/channels", Fault::Status(401, "{}".into()));
+    app.user("alice").add("g", &["bob"]).await.ok();
+    assert_eq!(app.calls_to("/manager/login").len(), 1);
+}

@@ -13,6 +13,7 @@ use axum::Router;
 use axum::middleware::from_fn_with_state;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
+use crate::authorization::callback::{self, Callback};
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
@@ -54,6 +55,9 @@ pub enum BuildError {
     /// The HTTP client for WuKongIM.
     #[error("cannot set up the upstream client: {0}")]
     Client(String),
+    /// The HTTP client for the application's backend, or `authorization.callback_url` or `callback_secret` is missing.
+    #[error("cannot set up the callback: {0}")]
+    Callback(String),
     /// The keys for clients' tokens.
     #[error(transparent)]
     Verifier(#[from] VerifierError),
@@ -82,10 +86,24 @@ impl App {
             .map_err(|error| BuildError::Client(error.to_string()))?;
         let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());
         let im_tokens = im_tokens.ok_or(BuildError::ImTokenSecret)?;
+        let mode = mode(&settings.authorization, &metrics)?;
+        let rules = channels::Rules {
+            group_members: settings.limits.group_members,
+            open: matches!(mode, authorization::Mode::Open),
+            members_may_invite: settings.authorization.members_may_invite,
+            callback: match &mode {
+                authorization::Mode::Callback(callback) => Some(callback.clone()),
+                _ => None,
+            },
+        };
         let authorization = Arc::new(Authorization::new(
             client.clone(),
             store.clone(),
-            authorization_rules(&settings),
+            authorization::Rules {
+                mode,
+                cache_ttl: settings.authorization.cache_ttl,
+                cache_members: settings.authorization.cache_members,
+            },
             metrics.clone(),
         ));
         let messages = Arc::new(Messages::new(
@@ -100,11 +118,6 @@ impl App {
             messages.clone(),
             &settings.limits,
         );
-        let rules = channels::Rules {
-            group_members: settings.limits.group_members,
-            open: settings.authorization.mode == config::Mode::Open,
-            members_may_invite: settings.authorization.members_may_invite,
-        };
         let watch = authorization.clone();
         let channels = Channels::new(client.clone(), store.clone(), watch, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
@@ -205,21 +218,31 @@ impl App {
     }
 }
 
-fn authorization_rules(settings: &Settings) -> authorization::Rules {
-    let config::Authorization {
-        mode,
-        cache_ttl,
-        cache_members,
-        ..
-    } = settings.authorization;
-    let mode = match mode {
-        config::Mode::Members => authorization::Mode::Members,
-        config::Mode::Open => authorization::Mode::Open,
-    };
-    authorization::Rules {
-        mode,
-        cache_ttl,
-        cache_members,
+/// Whose word counts, with the way to ask the backend where it is its.
+fn mode(
+    settings: &config::Authorization,
+    metrics: &Arc<Metrics>,
+) -> Result<authorization::Mode, BuildError> {
+    match settings.mode {
+        config::Mode::Members => Ok(authorization::Mode::Members),
+        config::Mode::Open => Ok(authorization::Mode::Open),
+        config::Mode::Callback => {
+            let (Some(url), Some(secret)) = (&settings.callback_url, &settings.callback_secret)
+            else {
+                let what = "authorization.callback_url and callback_secret are needed";
+                return Err(BuildError::Callback(what.to_owned()));
+            };
+            let settings = callback::Settings {
+                url: url.as_url().clone(),
+                secret: secret.clone(),
+                timeout: settings.callback_timeout,
+                cache_ttl: settings.cache_ttl,
+                cache_members: settings.cache_members,
+            };
+            let callback = Callback::new(settings, metrics.clone());
+            let callback = callback.map_err(|error| BuildError::Callback(error.to_string()))?;
+            Ok(authorization::Mode::Callback(Arc::new(callback)))
+        }
     }
 }
 

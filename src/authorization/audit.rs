@@ -15,27 +15,27 @@ pub struct Audit {
     actor: Uid,
     acts_for: Option<Uid>,
     action: Action,
-    channel: Channel,
+    channel: Option<Channel>,
     request_id: Option<HeaderValue>,
     due: Arc<AtomicBool>,
     outcome: Option<String>,
 }
 
 impl Audit {
-    /// `actor` begins to do `action` in `channel`, as `acts_for` where he acts as somebody else. A line is written once `due`
-    /// is true.
+    /// `actor` begins to do `action`, in `channel` where it is about one, as or to `acts_for` where that is somebody else. A line
+    /// is written once `due` is true.
     pub fn new(
         actor: &Uid,
         acts_for: Option<&Uid>,
         action: Action,
-        channel: &Channel,
+        channel: Option<&Channel>,
         due: Arc<AtomicBool>,
     ) -> Self {
         Self {
             actor: actor.clone(),
             acts_for: acts_for.cloned(),
             action,
-            channel: channel.clone(),
+            channel: channel.cloned(),
             request_id: current_request_id(),
             due,
             outcome: None,
@@ -57,6 +57,7 @@ impl Drop for Audit {
             return;
         }
         let id = self.request_id.as_ref();
+        let channel = self.channel.as_ref();
         tracing::event!(
             target: "audit",
             tracing::Level::INFO,
@@ -65,8 +66,8 @@ impl Drop for Audit {
             audit.acts_for = self.acts_for.as_ref().map(Uid::as_str),
             audit.action = self.action.name(),
             audit.outcome = self.outcome.as_deref().unwrap_or("interrupted"),
-            channel.id = self.channel.id(),
-            channel.kind = self.channel.channel_type().number(),
+            channel.id = channel.map(Channel::id),
+            channel.kind = channel.map(|channel| channel.channel_type().number()),
             "audit"
         );
     }

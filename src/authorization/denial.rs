@@ -1,5 +1,8 @@
 //! Why somebody may not do something, and what WuKongIM v3's own refusals mean. Knows no HTTP.
 
+use std::sync::Arc;
+
+use super::callback::NoAnswer;
 use crate::domain::{Channel, ChannelType};
 use crate::wukongim::{Error, Reason, Rejection};
 
@@ -27,6 +30,12 @@ pub enum Denial {
     /// What must be known to decide could not be looked up (503 `upstream_unavailable`): nothing was sent, nothing is guessed.
     #[error("permission could not be looked up: {0}")]
     Unavailable(#[source] Error),
+    /// The application's backend says no (403 `forbidden`), with its reason for the log: bounded, without control characters.
+    #[error("refused by the callback: {0}")]
+    Refused(Arc<str>),
+    /// The application's backend says nothing usable (503 `upstream_unavailable`): never taken for a yes.
+    #[error(transparent)]
+    NoAnswer(NoAnswer),
     /// Not a matter of permission: the call failed, and this is how.
     #[error(transparent)]
     Upstream(Error),

@@ -21,6 +21,8 @@ pub(super) enum Action {
 pub(super) enum Question {
     /// A group's state and its three lists.
     Members(ChannelId),
+    /// A group's state and the lists that silence.
+    Silenced(ChannelId),
     /// A group's state alone.
     State(ChannelId),
     /// Whom this user blocks.
@@ -30,7 +32,7 @@ pub(super) enum Question {
 impl Subject for Question {
     fn changes_with(&self) -> &str {
         match self {
-            Self::Members(group) | Self::State(group) => group.as_str(),
+            Self::Members(group) | Self::Silenced(group) | Self::State(group) => group.as_str(),
             Self::BlockedBy(peer) => peer.as_str(),
         }
     }
@@ -59,14 +61,20 @@ impl Facts {
         question: &Question,
     ) -> Result<Self, Error> {
         match question {
-            Question::Members(group) => {
+            Question::Members(group) | Question::Silenced(group) => {
                 let list = |list| async move {
                     let uids = client.list(list, ChannelType::Group, group.as_str());
                     told(uids.await?)
                 };
+                let subscribers = async {
+                    match question {
+                        Question::Members(_) => list(MemberList::Subscribers).await,
+                        _ => Ok(Vec::new()),
+                    }
+                };
                 let (state, subscribers, denylist, allowlist) = tokio::try_join!(
                     client.group_state(group),
-                    list(MemberList::Subscribers),
+                    subscribers,
                     list(MemberList::Denylist),
                     list(MemberList::Allowlist),
                 )?;

@@ -191,6 +191,11 @@ where
         self.entries.remove_if(key, |entry| entry.until.is_some());
     }
 
+    /// As [`Self::changed`] for every key about this id, without giving up their room.
+    pub(super) fn all_changed(&self, id: &str) {
+        self.versions.of(id).fetch_add(1, Ordering::SeqCst);
+    }
+
     /// Takes `value` as the fact about `key` from now on, without a look-up.
     pub(super) fn set(&self, key: &K, value: V) {
         self.changed(key);

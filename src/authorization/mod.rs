@@ -3,19 +3,23 @@
 //! WuKongIM v2 checks nothing of a call that comes over HTTP, so the gateway does; v3 checks by itself, so the gateway only
 //! keeps deleted ids closed and says what v3's refusals mean. Who owns a group and who may change it is not decided here.
 //!
-//! | asked first | `members`, v2 | `open`, v2 | v3, both modes |
-//! |---|---|---|---|
-//! | 1 the id was deleted (store) | `ChannelNotFound` | the same | the same |
-//! | 2 no such group, or disbanded | `ChannelNotFound` | the same | v3 says |
-//! | 3 the user is banned | `Forbidden` | – | – (v3 knows no such ban) |
-//! | 4 no subscriber | `NotAMember` | – | v3 says |
-//! | 5 the group is banned, sending | `ChannelBanned` | the same | v3 says |
-//! | 6 on the group's or peer's denylist, sending | `Blocked` | – | v3 says |
-//! | 7 an allowlist without him, sending | `Forbidden` | – | v3 says |
+//! | asked first | `members`, v2 | `callback`, v2 | `open`, v2 | v3, all modes |
+//! |---|---|---|---|---|
+//! | 1 the id was deleted (store) | `ChannelNotFound` | the same | the same | the same |
+//! | 2 no such group, or disbanded | `ChannelNotFound` | the same | the same | v3 says |
+//! | 3 the user is banned | `Forbidden` | the same | – | – (v3 knows no such ban) |
+//! | 4 no subscriber | `NotAMember` | – | – | v3 says |
+//! | 5 the group is banned, sending | `ChannelBanned` | the same | the same | v3 says |
+//! | 6 on the group's or peer's denylist, sending | `Blocked` | the same | – | v3 says |
+//! | 7 an allowlist without him, sending | `Forbidden` | the same | – | v3 says |
+//! | 8 the application's backend says no | – | `Refused` | – | `Refused` in `callback` |
 //!
 //! `open` is the reference's literal reading: any valid token may do anything, so the lists and the user's ban are not even
 //! asked for. What is left there is no matter of permission: v2 would silently drop what is sent to a banned or disbanded
 //! group, and would store what is sent to a group that never was.
+//!
+//! `callback` leaves membership to the application's backend, which is asked last: what would be refused anyway it is not
+//! asked. v3 goes on refusing those who are no subscribers.
 
 mod audit;
 pub mod callback;
@@ -35,22 +39,25 @@ use crate::domain::{Channel, ChannelId, Uid};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wukongim::{Client, Error, Generation, Rejection};
+use callback::Callback;
 use facts::{Action, Banned, Caller, Facts, Question};
 use fingerprints::Fingerprints;
 use lookups::Lookups;
 use tombstones::Tombstones;
 
 /// Whose word counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Mode {
     /// WuKongIM's lists: subscribers read and send, denylists and allowlists are kept to.
     Members,
     /// Any valid token may do anything in a group that exists.
     Open,
+    /// The backend's, beside WuKongIM's denylists, allowlists and bans.
+    Callback(Arc<Callback>),
 }
 
 /// The policy's settings.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// Whose word counts.
     pub mode: Mode,
@@ -97,22 +104,53 @@ impl Authorization {
 
     /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
     /// see [`Denial::of_send_refusal`]. The generation by whose rules it was decided: what was left to v3 must not go to v2.
-    pub async fn may_send(&self, sender: &Uid, channel: &Channel) -> Result<Generation, Denial> {
-        self.may(Action::Send, sender, channel).await
+    /// `actor` is the admin who sends for him.
+    pub async fn may_send(
+        &self,
+        sender: &Uid,
+        actor: Option<&Uid>,
+        channel: &Channel,
+    ) -> Result<Generation, Denial> {
+        let permitted_by = self.may(Action::Send, sender, channel).await?;
+        let action = callback::Action::MessageSend;
+        self.ask(action, sender, actor, channel).await?;
+        Ok(permitted_by)
     }
 
     /// Whether `reader` may read `channel`, and by whose rules, as in [`Self::may_send`]; what v3 says to the reading itself,
     /// [`Self::explain_read_refusal`] explains.
     pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<Generation, Denial> {
-        self.may(Action::Read, reader, channel).await
+        let permitted_by = self.may(Action::Read, reader, channel).await?;
+        let action = callback::Action::MessageSync;
+        self.ask(action, reader, None, channel).await?;
+        Ok(permitted_by)
     }
 
-    /// Whether `user` may see what the gateway itself knows of the group: its subscribers may.
+    /// The backend's word, where it counts.
+    async fn ask(
+        &self,
+        action: callback::Action,
+        user: &Uid,
+        actor: Option<&Uid>,
+        channel: &Channel,
+    ) -> Result<(), Denial> {
+        match &self.mode {
+            Mode::Callback(callback) => callback.ask(action, user, actor, channel, &[]).await,
+            Mode::Members | Mode::Open => Ok(()),
+        }
+    }
+
+    /// Whether `user` may see what the gateway itself knows of the group: its subscribers may, or whom the backend lets.
     pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
         let channel = Channel::Group(group.clone());
-        self.may(Action::Read, user, &channel).await?;
-        if self.mode == Mode::Open || self.generation().await? == Generation::V2 {
-            return Ok(());
+        let permitted_by = self.may(Action::Read, user, &channel).await?;
+        match (&self.mode, permitted_by) {
+            (Mode::Callback(_), _) => {
+                let action = callback::Action::ChannelInfo;
+                return self.ask(action, user, None, &channel).await;
+            }
+            (Mode::Open, _) | (Mode::Members, Generation::V2) => return Ok(()),
+            (Mode::Members, Generation::V3) => {}
         }
         // v3 is not asked for anything here to which it could say no itself.
         match self.client.is_subscriber(user, group).await {
@@ -128,7 +166,11 @@ impl Authorization {
     pub fn group_changed(&self, group: &ChannelId) {
         self.tombstones.doubt(group);
         self.facts.changed(&Question::Members(group.clone()));
+        self.facts.changed(&Question::Silenced(group.clone()));
         self.facts.changed(&Question::State(group.clone()));
+        if let Mode::Callback(callback) = &self.mode {
+            callback.group_changed(group);
+        }
     }
 
     /// The gateway has marked the group as deleted in the store: this replica knows it from this moment on.
@@ -194,7 +236,7 @@ impl Authorization {
         user: &Uid,
         group: &ChannelId,
     ) -> Result<(), Denial> {
-        match (generation, self.mode) {
+        match (generation, &self.mode) {
             (Generation::V3, _) => Ok(()),
             (Generation::V2, Mode::Open) => {
                 let facts = self.facts(Question::State(group.clone())).await;
@@ -202,17 +244,22 @@ impl Authorization {
                 facts.group_exists()?;
                 facts.group_is_open(action)
             }
-            (Generation::V2, Mode::Members) => {
-                let (facts, banned) = tokio::try_join!(
-                    self.facts(Question::Members(group.clone())),
-                    self.is_banned(user)
-                )
-                .map_err(Denial::Unavailable)?;
+            (Generation::V2, mode @ (Mode::Members | Mode::Callback(_))) => {
+                let by_members = matches!(mode, Mode::Members);
+                let question = if by_members {
+                    Question::Members(group.clone())
+                } else {
+                    Question::Silenced(group.clone())
+                };
+                let (facts, banned) = tokio::try_join!(self.facts(question), self.is_banned(user))
+                    .map_err(Denial::Unavailable)?;
                 facts.group_exists()?;
                 if banned {
                     return Err(Denial::Forbidden);
                 }
-                facts.is_subscriber(&self.fingerprints, user)?;
+                if by_members {
+                    facts.is_subscriber(&self.fingerprints, user)?;
+                }
                 facts.group_is_open(action)?;
                 facts.is_let_through(&self.fingerprints, user, action)
             }
@@ -226,7 +273,7 @@ impl Authorization {
         user: &Uid,
         peer: &Uid,
     ) -> Result<(), Denial> {
-        if self.mode == Mode::Open || generation == Generation::V3 {
+        if matches!(self.mode, Mode::Open) || generation == Generation::V3 {
             return Ok(());
         }
         let (banned, facts) = match action {

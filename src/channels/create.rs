@@ -1,7 +1,8 @@
 //! Creating: claim, write upstream, live. The table of what can go wrong stands in `mod.rs`.
 
 use super::{Claimed, Error, Groups};
-use crate::domain::{ChannelId, Uid};
+use crate::authorization::callback::Action;
+use crate::domain::{Channel, ChannelId, Uid};
 use crate::store::{ChannelRecord, ChannelStage};
 
 /// What the owner gives; `None` stays as it is stored.
@@ -17,6 +18,10 @@ impl Groups {
         id: &ChannelId,
         fields: &Fields,
     ) -> Result<ChannelRecord, Error> {
+        if let Some(callback) = &self.rules.callback {
+            let (action, channel) = (Action::ChannelCreate, Channel::Group(id.clone()));
+            callback.ask(action, owner, None, &channel, &[]).await?;
+        }
         // Again only when another replica changed the record in between; a row is never removed and its stage only moves on, so
         // that ends.
         loop {

@@ -1,6 +1,7 @@
 //! Deleting: mark, empty, disband, done. The table of what can go wrong stands in `mod.rs`.
 
 use super::{Claimed, Error, Groups, TAKE_BACK_PAUSE, TAKE_BACK_TRIES, Who};
+use crate::authorization::callback::Action;
 use crate::domain::ChannelId;
 use crate::store::ChannelStage;
 use crate::wukongim::{self, Rejection};
@@ -22,6 +23,17 @@ impl Groups {
 
     async fn may_delete(&self, who: &Who, id: &ChannelId) -> Result<(), Error> {
         let record = self.store.channel(id).await?;
+        if self.rules.callback.is_some() {
+            let is_there = match &record {
+                Some(record) => record.state != ChannelStage::Deleted,
+                None => self.is_upstream(id).await?,
+            };
+            if !is_there {
+                return Err(Error::NotFound);
+            }
+            let record = record.as_ref();
+            return self.may(who, Action::ChannelDelete, id, record, &[]).await;
+        }
         let manages = self.manages(who, record.as_ref());
         let is_theirs = match &record {
             Some(record) => match record.state {

@@ -53,7 +53,7 @@ impl Groups {
     ) -> Result<u64, Error> {
         let known = self.known(id).await?;
         let only_himself = uids.iter().all(|uid| *uid == who.uid);
-        if !only_himself {
+        if !only_himself || self.rules.callback.is_some() {
             self.may(who, Action::SubscriberRemove, id, known.record(), uids)
                 .await?;
         }

@@ -53,8 +53,8 @@ use std::time::Duration;
 
 use tracing::Instrument as _;
 
-use crate::authorization::Audit;
-use crate::authorization::callback::Action;
+use crate::authorization::callback::{Action, Callback};
+use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
@@ -84,12 +84,15 @@ pub trait Watch: Send + Sync {
 }
 
 /// What this deployment allows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rules {
     /// The most members a group may have, counting those added through the gateway.
     pub group_members: usize,
     /// `authorization.mode = "open"`: everybody manages every group. Owning stays what it is.
     pub open: bool,
+    /// `authorization.mode = "callback"`: the application's backend is asked instead of looking at who owns, each time and once
+    /// the group is known to be there. Owning stays what it is.
+    pub callback: Option<Arc<Callback>>,
     /// Whether every subscriber may add others.
     pub members_may_invite: bool,
 }
@@ -106,6 +109,10 @@ pub enum Error {
     /// There is no such channel, or there is none any more.
     #[error("channel not found")]
     NotFound,
+    /// The application's backend does not allow it, or does not answer.
+    #[error(transparent)]
+    Denied(#[from] Denial),
+    /// Neither its owner, nor a manager where those may, nor an admin.
     /// Neither its owner, nor a manager where those may, nor an admin.
     #[error("not the channel's owner")]
     NotOwner,
@@ -258,7 +265,7 @@ impl Channels {
         };
         let channel = Channel::Group(id.clone());
         let uses_it = Arc::clone(&who.uses_it);
-        let mut audit = Audit::new(actor.uid, None, action, &channel, uses_it);
+        let mut audit = Audit::new(actor.uid, None, action, Some(&channel), uses_it);
         let work = work(self.groups.clone(), who, id.clone());
         let task = async move {
             let result = work.await;
@@ -336,7 +343,8 @@ impl Groups {
         self.rules.open || who.is_admin || owns
     }
 
-    /// Whether `who` may do `action` to `uids` in the group with this record: by his role, or because he manages it.
+    /// Whether `who` may do `action` to `uids` in the group with this record: the backend's word where it counts, else his role, or
+    /// that he manages it.
     async fn may(
         &self,
         who: &Who,
@@ -345,7 +353,13 @@ impl Groups {
         record: Option<&ChannelRecord>,
         uids: &[Uid],
     ) -> Result<(), Error> {
-        if Self::has_role(who, action, record, uids) || self.manages(who, record) {
+        // In any case, for the audit: it tells what an admin does that no role would let him do.
+        let has_a_right = Self::has_role(who, action, record, uids) || self.manages(who, record);
+        if let Some(callback) = &self.rules.callback {
+            let channel = Channel::Group(id.clone());
+            return Ok(callback.ask(action, &who.uid, None, &channel, uids).await?);
+        }
+        if has_a_right {
             return Ok(());
         }
         let may_invite = self.rules.members_may_invite

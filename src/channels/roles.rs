@@ -177,7 +177,8 @@ impl Groups {
     ) -> Result<ChannelRecord, Error> {
         let record = loop {
             let known = self.known(id).await?;
-            if let Known::Owned(record) = &known
+            if self.rules.callback.is_none()
+                && let Known::Owned(record) = &known
                 && record.is_owned_by(to)
                 && record.is_managed_by(&who.uid)
             {

@@ -45,6 +45,7 @@ pub(super) fn problems(
         }
     }
     manager(settings, reader);
+    callback(settings, reader);
     if limits.sync_default > limits.sync_max {
         let what = format_args!(
             "must be at most limits.sync_max, which is {}",
@@ -106,6 +107,28 @@ fn manager(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
+/// Mode `callback` needs to know whom to ask, and a key.
+fn callback(settings: &Settings, reader: &mut Reader<'_>) {
+    let authorization = &settings.authorization;
+    if authorization.mode != Mode::Callback {
+        return;
+    }
+    let keys = [
+        (
+            "authorization.callback_url",
+            authorization.callback_url.is_some(),
+        ),
+        (
+            "authorization.callback_secret",
+            authorization.callback_secret.is_some(),
+        ),
+    ];
+    for (key, _) in keys.iter().filter(|(_, set)| !set) {
+        let what = "must be set where authorization.mode is \"callback\"";
+        reader.relation(key, &["authorization.mode"], what);
+    }
+}
+
 fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
     let mut found = Vec::new();
     let mut look = |key, secret: Option<&_>, label: String| {
@@ -160,15 +183,16 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
     for (key, what) in weak_secrets(settings) {
         warn(embedded, format!("{key}: {what}; only --embedded takes it"));
     }
-    let encoded = limits.payload.div_ceil(3) * 4;
-    let cut = wukongim.timeout + wukongim.confirm_timeout > server.request_timeout;
+    let callback = authorization.mode == Mode::Callback;
+    let callback_secret = authorization.callback_secret.as_ref();
+    let weak_callback_secret = callback_secret.and_then(weakness).is_some();
     let rules = [
         (
             !server.ops_listen.ip().is_loopback(),
             "server.ops_listen: reachable from other machines: must not be published, nothing there asks for a token",
         ),
         (
-            encoded >= server.body_limit,
+            limits.payload.div_ceil(3) * 4 >= server.body_limit,
             "server.body_limit: smaller than one message with the largest payload in base64 (limits.payload): large ones will get 413",
         ),
         (
@@ -180,7 +204,7 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
             "server.trusted_proxies: everybody: whoever calls may claim any address",
         ),
         (
-            cut,
+            wukongim.timeout + wukongim.confirm_timeout > server.request_timeout,
             "server.request_timeout: shorter than wukongim.timeout and wukongim.confirm_timeout together: sends will be answered as unconfirmed before they can tell what happened",
         ),
         (
@@ -200,6 +224,14 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         (
             authorization.mode == Mode::Open,
             "authorization.mode: open: every valid token may read, send to and manage every channel",
+        ),
+        (
+            callback && weak_callback_secret,
+            "authorization.callback_secret: shorter than 32 bytes, or printed in documentation: others may sign questions to the backend",
+        ),
+        (
+            callback && authorization.callback_timeout >= server.request_timeout,
+            "authorization.callback_timeout: not shorter than server.request_timeout: requests will be cut before they can tell what happened",
         ),
         (
             authorization.cache_ttl > Duration::from_mins(1),

@@ -31,8 +31,8 @@ pub use settings::{
     Auth, Authorization, Cors, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
 };
 pub use types::{
-    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, JwksUrl, LogFormat,
-    Mode, StoreUrl,
+    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,
+    PageUrl, StoreUrl,
 };
 
 use layers::{Entry, Layer, Value};

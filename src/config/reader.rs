@@ -13,13 +13,19 @@ const FILE_SUFFIX: &str = "_file";
 /// No secret is as large; a path to something huge is a mistake.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
-/// A key in force, as it may be shown.
-#[derive(Debug, Clone)]
+/// A key in force, as `check-config` may show it: addresses are in it, so `Debug` shows no value.
+#[derive(Clone)]
 pub(super) struct Shown {
     pub(super) key: &'static str,
     /// TOML, secrets redacted.
     pub(super) value: String,
     pub(super) origin: Origin,
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.key, self.origin)
+    }
 }
 
 /// Reads key by key and remembers what it saw.

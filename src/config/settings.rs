@@ -16,7 +16,7 @@ use super::kinds::{
 use super::network::{Cidr, WebOrigin};
 use super::reader::Reader;
 use super::types::{
-    Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, JwksUrl, LogFormat, Mode, StoreUrl,
+    Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode, PageUrl, StoreUrl,
     is_host_and_port, is_public_url,
 };
 
@@ -122,7 +122,7 @@ sections! {
         /// successful `load`.
         jwt_public_keys: Vec<String> = list(0, text());
         /// Where an issuer publishes its keys as a JSON Web Key Set (nowhere).
-        jwks_url: Option<JwksUrl> = optional(parsed(Show::Url));
+        jwks_url: Option<PageUrl> = optional(parsed(Show::Url));
         /// How long a key that the issuer has removed may still be good (5 min).
         jwks_refresh: Duration = duration(30 * SECOND, HOUR);
         /// The algorithms that are taken; empty (the default): whichever a key is made for.
@@ -146,13 +146,23 @@ sections! {
     /// Who may do what.
     authorization: Authorization {
         /// The policy (members).
-        mode: Mode = one_of(&[("members", Mode::Members), ("open", Mode::Open)]);
+        mode: Mode = one_of(&[
+            ("members", Mode::Members),
+            ("open", Mode::Open),
+            ("callback", Mode::Callback),
+        ]);
         /// Whether every subscriber of a group may add others (no).
         members_may_invite: bool = yes_or_no();
         /// How long an answer about membership is kept; zero keeps none (10 s).
         cache_ttl: Duration = duration(Duration::ZERO, HOUR);
         /// How many memberships are kept (1,000,000).
         cache_members: usize = whole(1, 100_000_000);
+        /// Where the application's backend is asked; always there in mode `callback` after a successful `load`.
+        callback_url: Option<PageUrl> = optional(parsed(Show::Url));
+        /// The key that questions are signed with; always there in mode `callback` after a successful `load`.
+        callback_secret: Option<SecretString> = optional(secret());
+        /// How long one question may take (1 s).
+        callback_timeout: Duration = duration(MS, MINUTE);
     }
 
     /// The upstream.

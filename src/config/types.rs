@@ -24,6 +24,8 @@ pub enum Mode {
     Members,
     /// Any valid token may do anything, though never as another user.
     Open,
+    /// The application's own backend is asked.
+    Callback,
 }
 
 /// When a send is answered.
@@ -120,7 +122,7 @@ impl FromStr for DeviceLevels {
     }
 }
 
-/// An http(s) address without path, query or fragment. User and password in it are not shown by `Debug`.
+/// An http(s) address without path, query or fragment. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl(Url);
 
@@ -153,42 +155,44 @@ impl FromStr for HttpUrl {
 
 impl fmt::Debug for HttpUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", without_user_info(self.0.as_str()))
+        f.write_str("[address]")
     }
 }
 
-/// Where a JSON Web Key Set is: http or https, with any path and query. User and password in it are not shown by `Debug`.
+/// An http(s) address with any path and query. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct JwksUrl(Url);
+pub struct PageUrl(Url);
 
-impl JwksUrl {
+impl PageUrl {
     /// The address, with user and password if it has any: not for logs.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
 }
 
-impl FromStr for JwksUrl {
+impl FromStr for PageUrl {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let url = is_usual(text).then(|| Url::parse(text).ok()).flatten();
-        let url = url.filter(|url| {
+        let whole = |url: &Url| {
             let plain = url.has_host() && url.fragment().is_none();
             plain && matches!(url.scheme(), "http" | "https")
-        });
+        };
+        let url = Url::parse(text)
+            .ok()
+            .filter(|url| is_usual(text) && whole(url));
         url.map(Self).ok_or_else(|| {
             Expected(
-                "must be an http or https address, such as \"https://id.example.com/.well-known/jwks.json\""
+                "must be an http or https address, such as \"https://app.example.com/im/callback\""
                     .to_owned(),
             )
         })
     }
 }
 
-impl fmt::Debug for JwksUrl {
+impl fmt::Debug for PageUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", without_user_info(self.0.as_str()))
+        f.write_str("[address]")
     }
 }
 
@@ -366,31 +370,33 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_fetched_from_a_whole_address() {
+    fn a_page_may_have_a_path_and_a_query() {
         for good in [
-            "https://id.example.com/.well-known/jwks.json",
-            "http://u:hunter2@127.0.0.1:9/keys?tenant=1",
             "http://h",
+            "https://u:p@h:8443/im/callback?tenant=1",
+            "https://id.example.com/.well-known/jwks.json",
         ] {
-            let url: JwksUrl = good.parse().unwrap();
-            assert!(!format!("{url:?}").contains("hunter2"), "{url:?}");
+            assert!(good.parse::<PageUrl>().is_ok(), "{good}");
         }
         for bad in [
             "",
-            "id.example.com/keys",
-            "file:///keys",
-            "ftp://h/k",
-            "https:/h/k",
-            "https://h/k#f",
+            "h/callback",
+            "file:///c",
+            "ftp://h/c",
+            "http:/h/c",
+            "http://",
+            "http://h/c#f",
         ] {
-            assert!(bad.parse::<JwksUrl>().is_err(), "{bad}");
+            assert!(bad.parse::<PageUrl>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn debug_hides_user_and_password() {
+    fn debug_hides_addresses() {
         let url: HttpUrl = "http://root:hunter2@h:1".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "\"http://[redacted]@h:1/\"");
+        assert_eq!(format!("{url:?}"), "[address]");
+        let url: PageUrl = "http://root:hunter2@h:1/p?q=1".parse().unwrap();
+        assert_eq!(format!("{url:?}"), "[address]");
         assert_eq!(
             without_user_info("http://a@b:c@h/x@y"),
             "http://[redacted]@h/x@y"

@@ -57,6 +57,12 @@ impl From<Denial> for Failure {
             Denial::Unavailable(error) => {
                 return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
             }
+            Denial::Refused(_) => {
+                return Self::from(ApiError::Forbidden).because(denial.to_string());
+            }
+            Denial::NoAnswer(error) => {
+                return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
+            }
         };
         code.into()
     }
@@ -113,6 +119,7 @@ impl From<channels::Error> for Failure {
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
             channels::Error::Interrupted => ApiError::UpstreamUnavailable,
+            channels::Error::Denied(denial) => return denial.into(),
             channels::Error::Upstream(error) => return error.into(),
             channels::Error::Store(error) => {
                 return Self::from(ApiError::StoreUnavailable).because(error.to_string());

@@ -11,7 +11,7 @@ use crate::domain::{Channel, ChannelId, ChannelType};
 use crate::error::Problem;
 
 /// The parameters of a query string, percent-decoded; `None` where the text is no UTF-8.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct QueryFields(Vec<(String, Option<String>)>);
 
 impl QueryFields {

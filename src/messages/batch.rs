@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 
 use super::send::{Claimed, Dispatched, answer_by};
 use super::{Cause, Draft, Job, Messages, SendError, Sent, spawn_in_request};
-use crate::authorization::Denial;
+use crate::authorization::{Audit, Denial};
 use crate::domain::Uid;
 use crate::wukongim::{Error, Generation};
 
@@ -28,16 +28,38 @@ type Item = (usize, Arc<Job>);
 /// What became of one message, once it is known.
 type Outcome = Option<Result<Sent, SendError>>;
 
+/// What became of one message, and where that is noted of an admin's.
+struct Slot {
+    outcome: Outcome,
+    audit: Option<Audit>,
+}
+
 /// The outcomes of a batch so far, by the messages' places.
 #[derive(Clone)]
-struct Results(Arc<Mutex<Vec<Outcome>>>);
+struct Results(Arc<Mutex<Vec<Slot>>>);
 
 impl Results {
+    fn of(jobs: &[Arc<Job>]) -> Self {
+        let slot = |job: &Arc<Job>| Slot {
+            outcome: None,
+            audit: job.audit(),
+        };
+        Self(Arc::new(Mutex::new(jobs.iter().map(slot).collect())))
+    }
+
     fn put(&self, place: usize, result: Result<Sent, SendError>) {
-        // Nobody asks for what comes after the answer.
         if let Some(slot) = self.0.lock().get_mut(place) {
-            *slot = Some(result);
+            if let Some(audit) = &mut slot.audit {
+                audit.ended(&result);
+            }
+            slot.outcome = Some(result);
         }
+    }
+
+    /// All that is known by now. The audit waits for what is not: its lines are written when the last task is done.
+    fn take(&self) -> Vec<Outcome> {
+        let mut slots = self.0.lock();
+        slots.iter_mut().map(|slot| slot.outcome.take()).collect()
     }
 }
 
@@ -71,7 +93,7 @@ impl Messages {
             });
             lanes[lane].push((place, job.clone()));
         }
-        let results = Results(Arc::new(Mutex::new(vec![None; jobs.len()])));
+        let results = Results::of(&jobs);
         let all = stream::iter(lanes)
             .map(|items| {
                 let (this, results) = (self.clone(), results.clone());
@@ -81,8 +103,8 @@ impl Messages {
             .for_each(|_| ready(()));
         // Whether all is known or the time is up: the results say.
         let _ = timeout_at(answer_by.into(), all).await;
-        let known = std::mem::take(&mut *results.0.lock());
-        known
+        results
+            .take()
             .into_iter()
             .zip(&jobs)
             .map(|(result, job)| result.unwrap_or_else(|| Err(job.unconfirmed(Cause::OutOfTime))))
@@ -100,7 +122,7 @@ impl Messages {
             handed_over: Vec::with_capacity(items.len()),
             results,
         };
-        let mut allowed: HashMap<Uid, Result<Generation, Denial>> = HashMap::new();
+        let mut allowed: HashMap<(Uid, Option<Uid>), Result<Generation, Denial>> = HashMap::new();
         let mut broken: Option<Error> = None;
         let mut orderly = true;
         let began = Instant::now();
@@ -118,11 +140,15 @@ impl Messages {
                 lane.results.put(place, Err(error));
                 continue;
             }
-            let answer = match allowed.get(&job.sender) {
+            let who = (job.sender.clone(), job.actor.clone());
+            let answer = match allowed.get(&who) {
                 Some(answer) => answer.clone(),
                 None => {
-                    let answer = self.authorization.may_send(&job.sender, &job.channel).await;
-                    allowed.insert(job.sender.clone(), answer.clone());
+                    let answer = self
+                        .authorization
+                        .may_send(&job.sender, job.actor.as_ref(), &job.channel)
+                        .await;
+                    allowed.insert(who, answer.clone());
                     answer
                 }
             };
@@ -201,12 +227,13 @@ impl Lane<'_> {
 
     fn is_unconfirmed(&self, place: usize) -> bool {
         let unconfirmed =
-            |outcome: &Outcome| matches!(outcome, Some(Err(SendError::Unconfirmed { .. })));
+            |slot: &Slot| matches!(slot.outcome, Some(Err(SendError::Unconfirmed { .. })));
         self.results.0.lock().get(place).is_some_and(unconfirmed)
     }
 
     fn was_sent(&self, place: usize) -> bool {
-        matches!(self.results.0.lock().get(place), Some(Some(Ok(_))))
+        let sent = |slot: &Slot| matches!(slot.outcome, Some(Ok(_)));
+        self.results.0.lock().get(place).is_some_and(sent)
     }
 }
 

@@ -13,11 +13,13 @@ mod walk;
 mod watch;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::task::JoinHandle;
 
-use crate::authorization::Denial;
+use crate::authorization::callback::Action;
+use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
 use crate::wukongim::{self, Generation, current_request_id, in_this_request, with_request_id};
 
@@ -26,6 +28,8 @@ pub use send::Messages;
 /// A message as a client hands it in.
 #[derive(Debug, Clone)]
 pub struct Draft {
+    /// The admin who sends it for its sender.
+    pub actor: Option<Uid>,
     /// Where to.
     pub channel: Channel,
     /// The content.
@@ -91,6 +95,8 @@ pub enum Cause {
 /// One message on its way: a draft with its sender, and with a number in any case.
 #[derive(Debug)]
 struct Job {
+    /// The admin who sends it for `sender`.
+    actor: Option<Uid>,
     sender: Uid,
     channel: Channel,
     payload: Payload,
@@ -102,11 +108,13 @@ struct Job {
 impl Job {
     fn new(sender: Uid, draft: Draft) -> Self {
         let Draft {
+            actor,
             channel,
             payload,
             client_msg_no,
         } = draft;
         Self {
+            actor,
             sender,
             channel,
             payload,
@@ -117,6 +125,20 @@ impl Job {
 
     fn conversation(&self) -> ConversationKey {
         ConversationKey::of(&self.sender, &self.channel)
+    }
+
+    /// The audit's line, where an admin sends as somebody else.
+    fn audit(&self) -> Option<Audit> {
+        let actor = self.actor.as_ref()?;
+        let acts_for = Some(&self.sender);
+        let due = Arc::new(true.into());
+        Some(Audit::new(
+            actor,
+            acts_for,
+            Action::MessageSend,
+            Some(&self.channel),
+            due,
+        ))
     }
 
     /// For the generation that permitted it, and no other.

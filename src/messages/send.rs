@@ -101,13 +101,25 @@ impl Messages {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Sent, SendError> {
-        let permitted_by = self.authorization.may_send(sender, &draft.channel).await?;
         let answer_by = answer_by(deadline);
         let job = Arc::new(Job::new(sender.clone(), draft));
+        let mut audit = job.audit();
+        let may_send = self
+            .authorization
+            .may_send(&job.sender, job.actor.as_ref(), &job.channel)
+            .await;
+        if let (Err(_), Some(audit)) = (&may_send, &mut audit) {
+            audit.ended(&may_send);
+        }
+        let permitted_by = may_send?;
         let (this, own) = (self.clone(), job.clone());
         let task = spawn_in_request(async move {
             let dispatched = this.dispatch(&own, permitted_by, answer_by).await;
-            this.settle(&own, dispatched).await
+            let result = this.settle(&own, dispatched).await;
+            if let Some(audit) = &mut audit {
+                audit.ended(&result);
+            }
+            result
         });
         match timeout_at(answer_by.into(), task).await {
             Ok(Ok(result)) => result,

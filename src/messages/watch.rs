@@ -278,6 +278,7 @@ mod tests {
 
     fn job(number: &str) -> Job {
         let draft = Draft {
+            actor: None,
             channel: Channel::Group(ChannelId::parse("g", 9).unwrap()),
             payload: Payload::parse("YQ==", 9).unwrap(),
             client_msg_no: Some(ClientMsgNo::parse(number, 9).unwrap()),

@@ -34,6 +34,7 @@ impl SendMessageRequest {
         let client_msg_no = fields.client_msg_no();
         let from_uid = fields.optional_uid("fromUid");
         let draft = Draft {
+            actor: None,
             channel: channel?,
             payload: payload?,
             client_msg_no: client_msg_no?,
@@ -45,13 +46,18 @@ impl SendMessageRequest {
     }
 
     /// Only an admin sends as somebody else, and under that user's rules.
-    fn sender(&self, caller: &Caller) -> Result<Uid, Failure> {
-        match &self.from_uid {
-            Some(uid) if *uid != caller.uid && !caller.is_admin => {
-                Err(Failure::from(ApiError::Forbidden).because("foreign fromUid"))
+    fn with_sender(self, caller: &Caller) -> Result<(Uid, Draft), Failure> {
+        let Self {
+            mut draft,
+            from_uid,
+        } = self;
+        match from_uid.filter(|uid| *uid != caller.uid) {
+            None => Ok((caller.uid.clone(), draft)),
+            Some(sender) if caller.is_admin => {
+                draft.actor = Some(caller.uid.clone());
+                Ok((sender, draft))
             }
-            Some(uid) => Ok(uid.clone()),
-            None => Ok(caller.uid.clone()),
+            Some(_) => Err(Failure::from(ApiError::Forbidden).because("foreign fromUid")),
         }
     }
 }
@@ -96,11 +102,8 @@ pub(super) async fn send_message(
     Deadline(deadline): Deadline,
     Json(request): Json<SendMessageRequest>,
 ) -> Result<Envelope<SendMessageResponse>, Failure> {
-    let sender = request.sender(&caller)?;
-    let sent = app
-        .messages()
-        .send(&sender, request.draft, deadline)
-        .await?;
+    let (sender, draft) = request.with_sender(&caller)?;
+    let sent = app.messages().send(&sender, draft, deadline).await?;
     Ok(Envelope(sent.into()))
 }
 
@@ -161,7 +164,7 @@ pub(super) async fn send_message_batch(
 ) -> Result<Envelope<Vec<SendMessageResponse>>, Failure> {
     let with_senders = requests
         .into_iter()
-        .map(|request| Ok((request.sender(&caller)?, request.draft)));
+        .map(|request| request.with_sender(&caller));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
     let results = app.messages().send_batch(drafts, deadline).await;
     if results.iter().all(Result::is_ok) {
@@ -272,7 +275,7 @@ impl FromQuery for SyncMessagesRequest {
 }
 
 /// One message of a history. `channelId` is always as the caller would write it.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SyncedMessage<'a> {
     message_id: MessageId,

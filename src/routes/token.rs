@@ -1,16 +1,19 @@
 //! `POST /token`: the caller's connect token for WuKongIM; `POST /token/revoke`: the end of those given out.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::auth::{Caller, DeviceFlag, ImToken, ImTokenError};
+use crate::auth::{Caller, DeviceFlag, ImToken};
+use crate::authorization::Audit;
+use crate::authorization::callback::Action;
 use crate::config::Limits;
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, Json, Problems};
 use crate::response::Envelope;
-use crate::wukongim::current_request_id;
 
 /// The optional body.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ impl FromJson for CreateTokenRequest {
 }
 
 /// The token, and for whom and what it is.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateTokenResponse {
     token: ImToken,
@@ -90,32 +93,13 @@ pub(super) async fn revoke_token(
         return Err(ApiError::Forbidden.into());
     }
     let devices = device.map_or(DeviceFlag::ALL.to_vec(), |device| vec![device]);
+    let due = Arc::new(is_foreign.into());
+    let mut audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
     let revoked = app.im_tokens().revoke(&uid, &devices).await;
-    if is_foreign {
-        audit(&caller, &uid, &revoked);
-    }
+    audit.ended(&revoked);
     revoked?;
     Ok(Envelope(RevokeTokenResponse {
         uid,
         device_flags: devices.into_iter().map(DeviceFlag::number).collect(),
     }))
-}
-
-fn audit(caller: &Caller, uid: &Uid, revoked: &Result<(), ImTokenError>) {
-    let outcome = match revoked {
-        Ok(()) => "done".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    let id = current_request_id();
-    let id = id.as_ref().and_then(|id| id.to_str().ok());
-    tracing::event!(
-        target: "audit",
-        tracing::Level::INFO,
-        request.id = id,
-        audit.actor = caller.uid.as_str(),
-        audit.acts_for = uid.as_str(),
-        audit.action = "token.revoke",
-        audit.outcome = outcome,
-        "audit"
-    );
 }

@@ -1,6 +1,7 @@
 //! The log: one line an event, text on a terminal and JSON elsewhere, on standard error.
 
 use std::io::{IsTerminal as _, stderr};
+use std::panic::PanicHookInfo;
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -9,12 +10,11 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat};
 
-/// Starts logging. A second call changes nothing.
+/// Starts logging, panics included. A second call changes nothing.
 pub fn init(settings: &Log) {
-    // Only this crate's own events: what libraries log may hold addresses and headers.
+    // Only this crate's own events, and the audit at every level: what libraries log may hold addresses and headers.
     let own = Targets::new()
         .with_target("wukongim_gateway", settings.level)
-        // What admins do is always told.
         .with_target("audit", LevelFilter::INFO)
         .with_default(LevelFilter::OFF);
     let as_text = match settings.format {
@@ -45,5 +45,62 @@ pub fn init(settings: &Log) {
             .try_init()
     };
     // Tests start many gateways in one process: the first one's log serves all.
-    drop(result);
+    if result.is_ok() {
+        std::panic::set_hook(Box::new(panicked));
+    }
+}
+
+/// The place of a panic and not its words, which may quote what was being worked on: slicing a text in the middle of a character
+/// prints the text.
+fn panicked(info: &PanicHookInfo<'_>) {
+    let place = info.location().map(tracing::field::display);
+    tracing::error!(panic.place = place, "panicked");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn of_a_panic_only_the_place_is_written() {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .with_writer(move || writer.clone());
+        let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
+        let here = std::thread::current().id();
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            // Other tests of this process may fail meanwhile.
+            if std::thread::current().id() == here {
+                panicked(info);
+            } else {
+                before(info);
+            }
+        }));
+        let text = "marked-群".to_owned();
+        let cut = std::panic::catch_unwind(|| text[..8].len());
+        drop(std::panic::take_hook());
+        assert!(cut.is_err());
+        let line = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        assert!(line.contains("src/telemetry/log.rs:"), "{line}");
+        assert!(!line.contains("marked"), "{line}");
+    }
 }

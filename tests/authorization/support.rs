@@ -115,7 +115,7 @@ impl House {
     }
 
     pub(crate) async fn may_send(&self, who: &str, channel: &Channel) -> Result<(), Denial> {
-        let may = self.authorization.may_send(&uid(who), channel).await;
+        let may = self.authorization.may_send(&uid(who), None, channel).await;
         may.map(drop)
     }
 

@@ -20,7 +20,7 @@ const ALL: [(Dialect, Mode); 4] = [
 #[tokio::test]
 async fn a_deleted_id_is_closed_whatever_upstream_lists() {
     for (dialect, mode) in ALL {
-        let house = House::new(dialect, mode).await;
+        let house = House::new(dialect, mode.clone()).await;
         let g = house.group("g", &["alice"]).await;
         house.store.mark_deleted(&group_id("g")).await.unwrap();
         for _ in 0..2 {
@@ -41,7 +41,7 @@ async fn a_deleted_id_is_closed_whatever_upstream_lists() {
 #[tokio::test]
 async fn a_delete_shows_at_once_and_nothing_is_asked_any_more() {
     for (dialect, mode) in ALL {
-        let house = House::new(dialect, mode).await;
+        let house = House::new(dialect, mode.clone()).await;
         let g = house.group("g", &["alice"]).await;
         assert_eq!(house.may_send("alice", &g).await, Ok(()));
         house.store.mark_deleted(&group_id("g")).await.unwrap();
@@ -139,7 +139,7 @@ async fn a_store_that_cannot_be_asked_leaves_it_to_membership() {
 #[tokio::test]
 async fn a_mark_that_may_have_been_set_is_looked_for_at_once() {
     for (dialect, mode) in ALL {
-        let house = House::new(dialect, mode).await;
+        let house = House::new(dialect, mode.clone()).await;
         let g = house.group("g", &["alice"]).await;
         assert_eq!(house.may_send("alice", &g).await, Ok(()));
         // The mark is set and its answer lost: the channels room only tells that something changed.

@@ -44,7 +44,7 @@ async fn read(house: &House, who: &str, channel: &Channel) -> Result<usize, Deni
 #[tokio::test]
 async fn nothing_is_asked_before_a_send_or_a_read() {
     for mode in BOTH {
-        let house = House::new(Dialect::V3, mode).await;
+        let house = House::new(Dialect::V3, mode.clone()).await;
         let g = house.group("g", &["alice"]).await;
         for channel in [&g, &person("bob"), &group("nowhere")] {
             assert_eq!(house.may_send("eve", channel).await, Ok(()));
@@ -59,7 +59,7 @@ async fn nothing_is_asked_before_a_send_or_a_read() {
 #[tokio::test]
 async fn refused_sends_say_why_in_both_modes() {
     for mode in BOTH {
-        let house = House::new(Dialect::V3, mode).await;
+        let house = House::new(Dialect::V3, mode.clone()).await;
         let g = house.group("g", &["alice", "bob"]).await;
         let listed = house.group("listed", &["alice", "bob"]).await;
         let banned = house.group("banned", &["alice"]).await;

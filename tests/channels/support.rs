@@ -308,6 +308,7 @@ pub(crate) async fn hand_over(
 const RULES: Rules = Rules {
     group_members: GROUP_MEMBERS,
     open: false,
+    callback: None,
     members_may_invite: false,
 };
 

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
+mod audit;
 mod crowd;
 mod embedded;
 mod endings;
 mod gateway;
 mod logs;
+mod privacy;
 mod starting;

@@ -295,6 +295,34 @@ fn dangerous_settings_are_warned_of() {
 }
 
 #[test]
+fn a_callback_needs_to_know_whom_to_ask_and_a_key() {
+    let mode = ("GATEWAY__AUTHORIZATION__MODE", "callback");
+    let url = ("GATEWAY__AUTHORIZATION__CALLBACK_URL", "https://h/callback");
+    let secret = ("GATEWAY__AUTHORIZATION__CALLBACK_SECRET", OTHER);
+    let said = bad(&sources(&[mode])).join("\n");
+    for key in ["callback_url", "callback_secret"] {
+        let line = format!("authorization.{key}: must be set where authorization.mode");
+        assert!(said.contains(&line), "{said}");
+    }
+    assert_eq!(bad(&sources(&[mode, url])).len(), 1);
+    assert_eq!(bad(&sources(&[mode, secret])).len(), 1);
+    for wrong in ["h/callback", "ftp://h/callback", "unix:/run/x"] {
+        let url = ("GATEWAY__AUTHORIZATION__CALLBACK_URL", wrong);
+        assert_eq!(bad(&sources(&[mode, url, secret])).len(), 1, "{wrong}");
+    }
+    let warned = |env: &[_]| {
+        let warnings = good(env).warnings;
+        let about = |line: &&String| line.starts_with("authorization.callback_");
+        warnings.iter().filter(about).count()
+    };
+    assert_eq!(warned(&[mode, url, secret]), 0);
+    let short = ("GATEWAY__AUTHORIZATION__CALLBACK_SECRET", "short");
+    let slow = ("GATEWAY__AUTHORIZATION__CALLBACK_TIMEOUT", "10s");
+    assert_eq!(warned(&[mode, url, short, slow]), 2);
+    assert_eq!(warned(&[url, short, slow]), 0, "not in another mode");
+}
+
+#[test]
 fn no_secret_is_ever_shown() {
     let marked = "hunter2-hunter2-hunter2-hunter2-hunter2";
     let env = [
@@ -306,13 +334,27 @@ fn no_secret_is_ever_shown() {
         ("GATEWAY__WUKONGIM__MANAGER_USERNAME", "root"),
         ("GATEWAY__WUKONGIM__MANAGER_PASSWORD", marked),
         ("GATEWAY__WUKONGIM__API_URLS", "http://a:hunter2@h"),
+        ("GATEWAY__AUTHORIZATION__MODE", "callback"),
+        (
+            "GATEWAY__AUTHORIZATION__CALLBACK_URL",
+            "http://a:hunter2@b/c",
+        ),
+        ("GATEWAY__AUTHORIZATION__CALLBACK_SECRET", marked),
         ("GATEWAY__AUTH__JWKS_URL", "https://a:hunter2@h/keys"),
         ("GATEWAY__STORE__URL", "sqlite://hunter2.db"),
     ];
     let loaded = good(&env);
     let described = describe(&loaded);
     assert!(!described.contains("hunter2"), "{described}");
-    assert!(!format!("{loaded:?}").contains("hunter2"));
+    let debug = format!("{loaded:?}");
+    assert!(
+        !debug.contains("hunter2") && !debug.contains("://"),
+        "{debug}"
+    );
+    assert!(
+        described.contains("callback_url = \"http://[redacted]@b/c\""),
+        "{described}"
+    );
     assert!(
         described.contains("jwt_secret = \"[redacted]\"  # GATEWAY__AUTH__JWT_SECRET"),
         "{described}"

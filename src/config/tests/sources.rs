@@ -145,6 +145,7 @@ fn secrets_come_from_files() {
         ("JWT_SECRET_FILE", "jwt"),
         ("GATEWAY__AUTH__JWT_PREVIOUS_SECRETS_FILE", "two"),
         ("GATEWAY__AUTH__JWT_SECRET", ""),
+        ("GATEWAY__AUTHORIZATION__CALLBACK_SECRET_FILE", "jwt"),
     ];
     let (_dir, sources) = directory(&files, &env);
     let loaded = load(&sources).unwrap();
@@ -157,6 +158,8 @@ fn secrets_come_from_files() {
         settings.im_token.secret.as_ref().unwrap().expose_secret(),
         OTHER
     );
+    let callback_secret = settings.authorization.callback_secret.as_ref();
+    assert_eq!(callback_secret.unwrap().expose_secret(), OTHER);
     assert_eq!(settings.auth.jwt_previous_secrets.len(), 2);
     assert_eq!(
         loaded.origins["auth.jwt_secret"].to_string(),

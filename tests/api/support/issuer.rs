@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::config::JwksUrl;
+use wukongim_gateway::config::PageUrl;
 
 use crate::keys::key_set;
 
@@ -50,7 +50,7 @@ impl Issuer {
         }
     }
 
-    pub fn url(&self) -> JwksUrl {
+    pub fn url(&self) -> PageUrl {
         let url = format!("http://{}/keys", self.address);
         url.parse().expect("an address")
     }

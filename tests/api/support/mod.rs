@@ -4,6 +4,7 @@ pub mod actors;
 pub mod answer;
 pub mod app;
 pub mod audit;
+pub mod backend;
 #[path = "../../support/database.rs"]
 pub mod database;
 pub mod issuer;

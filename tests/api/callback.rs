@@ -1,0 +1,66 @@
+//! Mode `callback`: the application's own backend decides.
+
+mod answers;
+mod batch;
+mod failures;
+mod questions;
+mod stays;
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wukongim_gateway::embedded::Dialect;
+
+use crate::support::actors::{Actor, payload};
+use crate::support::answer::Answer;
+use crate::support::backend::Backend;
+use crate::support::{TestApp, seeds};
+
+/// A gateway that asks `backend`, in front of the group `g` with alice and bob, which the store does not know, and of the group
+/// `owned`, whose owner is olga.
+async fn start(dialect: Dialect, backend: &Backend) -> TestApp {
+    start_with(dialect, backend, |_| {}).await
+}
+
+async fn start_with(
+    dialect: Dialect,
+    backend: &Backend,
+    change: impl FnOnce(&mut wukongim_gateway::config::Settings) + 'static,
+) -> TestApp {
+    let app = TestApp::builder()
+        .upstream(dialect)
+        .config(backend.decides())
+        .config(|settings| settings.authorization.cache_ttl = Duration::from_mins(5))
+        .config(change)
+        .start()
+        .await;
+    seeds::group(&app, "g", &["alice", "bob"]);
+    app.group("owned", "olga", &["alice"]).await;
+    backend.asked();
+    app
+}
+
+/// Everything that is asked about, each by somebody for whom nothing but the backend decides: name, answer.
+async fn do_everything(app: &TestApp) -> Vec<(&'static str, Answer)> {
+    let alice = app.user("alice");
+    vec![
+        ("send to a group", alice.send_to_group("g", "x").await),
+        ("send to a person", alice.send_to_person("bob", "x").await),
+        ("read a group", alice.sync(2, "g", "").await),
+        ("read a person", alice.sync(1, "bob", "").await),
+        ("create", alice.create_group("new").await),
+        ("add", alice.add("owned", &["carol", "dave"]).await),
+        ("remove", alice.remove("owned", &["alice"]).await),
+        ("send as", send_as(&app.admin(), "bob", "g").await),
+        ("delete", alice.delete_group("owned").await),
+    ]
+}
+
+/// A message to a group as somebody else.
+async fn send_as(actor: &Actor<'_>, from: &str, group: &str) -> Answer {
+    actor.post("/message/send", &as_somebody(from, group)).await
+}
+
+fn as_somebody(from: &str, group: &str) -> Value {
+    json!({"channelId": group, "channelType": 2, "payload": payload("x"), "fromUid": from})
+}

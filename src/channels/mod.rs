@@ -28,6 +28,8 @@
 //! | remove subscribers (the owner never) | yes | all but other managers | himself | yes |
 //! | name and dismiss managers, hand over, delete | yes | – | – | yes |
 //!
+//! In mode `callback` the application's backend is asked instead, whoever it is and whatever the table says.
+//!
 //! A manager who is removed from the group, or leaves it, loses the role before that; the former owner gets it when he hands over, so
 //! that his repeat of a call whose answer was lost finds him in his new place. A group that lies upstream and has no record, or only
 //! somebody's claim that came to nothing, is nobody's: admins manage it, and handing it to a subscriber adopts it.

@@ -51,6 +51,10 @@ async fn do_everything(app: &TestApp) -> Vec<(&'static str, Answer)> {
         ("create", alice.create_group("new").await),
         ("add", alice.add("owned", &["carol", "dave"]).await),
         ("remove", alice.remove("owned", &["alice"]).await),
+        ("see", alice.info("owned").await),
+        ("name", alice.manager("add", "owned", &["dave"]).await),
+        ("dismiss", alice.manager("remove", "owned", &["dave"]).await),
+        ("hand over", alice.hand_over("owned", "carol").await),
         ("send as", send_as(&app.admin(), "bob", "g").await),
         ("delete", alice.delete_group("owned").await),
     ]

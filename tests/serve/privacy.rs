@@ -130,6 +130,8 @@ impl House {
         let message =
             |id: &str, kind: u8| json!({"channelId": id, "channelType": kind, "payload": payload});
         let members = json!({"channelId": group, "channelType": 2, "subscribers": ["bob"]});
+        let managers = json!({"channelId": group, "channelType": 2, "uids": ["bob"]});
+        let owner = json!({"channelId": group, "channelType": 2, "uid": "bob"});
         let mut as_bob = message(&group, 2);
         as_bob["fromUid"] = json!("bob");
         let batch = json!([message("bob", 1), as_bob, message("nowhere", 2)]);
@@ -140,17 +142,23 @@ impl House {
             ("/message/send", &message(&group, 2)),
             ("/message/send", &as_bob),
             ("/message/sendbatch", &batch),
+            ("/channel/manager/add", &managers),
+            ("/channel/manager/remove", &managers),
+            ("/channel/owner", &owner),
             ("/token", &json!({"deviceFlag": 0})),
+            ("/token/revoke", &json!({"uid": "bob"})),
         ] {
             self.post(when, path, token, body.to_string()).await;
         }
         let sync = format!("/message/sync?channelType=2&channelId={group}");
+        let info = format!("/channel/info?channelType=2&channelId={group}");
         for path in [
             "/config",
             "/health",
             "/system/info",
             "/message/sync?channelType=1&channelId=bob",
             &sync,
+            &info,
         ] {
             self.get(when, path, token).await;
         }
@@ -162,7 +170,7 @@ impl House {
     /// Every endpoint with bad input, tokens where none belong, paths that are none.
     async fn misuse_everything(&mut self) {
         let alice = self.alice.clone();
-        let bad = json!({"channelId": "marked id", "channelType": "marked", "payload": TEXT, "marked": TEXT, "subscribers": [TEXT], "name": 7, "deviceFlag": "marked", "fromUid": "marked uid"});
+        let bad = json!({"channelId": "marked id", "channelType": "marked", "payload": TEXT, "marked": TEXT, "subscribers": [TEXT], "name": 7, "deviceFlag": "marked", "fromUid": "marked uid", "uid": "marked uid", "uids": [TEXT]});
         for path in [
             "/channel/create",
             "/channel/delete",
@@ -170,7 +178,11 @@ impl House {
             "/channel/subscriber/remove",
             "/message/send",
             "/message/sendbatch",
+            "/channel/manager/add",
+            "/channel/manager/remove",
+            "/channel/owner",
             "/token",
+            "/token/revoke",
             "/marked-path",
         ] {
             for body in [
@@ -184,6 +196,7 @@ impl House {
         let in_query = format!("/config?token={alice}");
         for path in [
             "/message/sync?channelId=marked%20id&marked=marked&channelType=marked",
+            "/channel/info?channelId=marked%20id&marked=marked&channelType=marked",
             "/marked-path?marked=marked",
             &in_query,
         ] {

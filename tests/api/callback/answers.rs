@@ -23,6 +23,7 @@ async fn an_answer_serves_its_key_and_no_other() {
         alice.send_to_group("owned", "x").await.ok();
         alice.send_to_person("g", "x").await.ok();
         alice.sync(2, "g", "").await.ok();
+        alice.info("g").await.ok();
         app.user("bob").send_to_group("g", "x").await.ok();
         send_as(&root, "alice", "g").await.ok();
         send_as(&root, "root", "g").await.ok();
@@ -38,6 +39,7 @@ async fn an_answer_serves_its_key_and_no_other() {
         "alice - message.send owned 2",
         "alice - message.send g 1",
         "alice - message.sync g 2",
+        "alice - channel.info g 2",
         "bob - message.send g 2",
         "alice root message.send g 2",
         "root - message.send g 2",

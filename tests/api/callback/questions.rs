@@ -33,6 +33,10 @@ async fn each_call_asks_who_does_what_where_and_to_whom() {
                 question("channel.create", "new", 2),
                 with(question("subscriber.add", "owned", 2), &["carol", "dave"]),
                 with(question("subscriber.remove", "owned", 2), &["alice"]),
+                question("channel.info", "owned", 2),
+                with(question("manager.add", "owned", 2), &["dave"]),
+                with(question("manager.remove", "owned", 2), &["dave"]),
+                with(question("owner.transfer", "owned", 2), &["carol"]),
                 json!({"uid": "bob", "actor": "root", "action": "message.send", "channelId": "g", "channelType": 2}),
                 question("channel.delete", "owned", 2),
             ]

@@ -18,6 +18,11 @@ async fn a_yes_takes_the_place_of_membership_and_role() {
         stranger.remove("owned", &["friend"]).await.ok()["removed"],
         1
     );
+    stranger.info("owned").await.ok();
+    stranger.info("g").await.ok();
+    stranger.manager("add", "owned", &["alice"]).await.ok();
+    stranger.manager("remove", "owned", &["alice"]).await.ok();
+    stranger.hand_over("owned", "alice").await.ok();
     stranger.delete_group("owned").await.ok();
     stranger.delete_group("g").await.ok();
 }
@@ -35,6 +40,15 @@ async fn a_no_stops_owners_and_admins_too() {
             .fails(403, "forbidden");
         somebody.delete_group("owned").await.fails(403, "forbidden");
     }
+    for somebody in [app.user("olga"), app.admin()] {
+        somebody.info("owned").await.fails(403, "forbidden");
+        for verb in ["add", "remove"] {
+            let answer = somebody.manager(verb, "owned", &["alice"]).await;
+            answer.fails(403, "forbidden");
+        }
+        let answer = somebody.hand_over("owned", "alice").await;
+        answer.fails(403, "forbidden");
+    }
     app.user("olga")
         .create_group("owned")
         .await
@@ -43,6 +57,23 @@ async fn a_no_stops_owners_and_admins_too() {
         .remove("owned", &["alice"])
         .await
         .fails(403, "forbidden");
+}
+
+#[tokio::test]
+async fn handing_over_again_is_asked_about_again() {
+    let backend = Backend::start().await;
+    let app = start(V2, &backend).await;
+    let olga = app.user("olga");
+    olga.hand_over("owned", "alice").await.ok();
+    olga.hand_over("owned", "alice").await.ok();
+    backend.answers(|_| Reply::allow(false));
+    // A manager by now, whose word would do elsewhere.
+    let answer = olga.hand_over("owned", "alice").await;
+    answer.fails(403, "forbidden");
+    // Who is to own a group must still be in it.
+    backend.answers(|_| Reply::allow(true));
+    let answer = olga.hand_over("owned", "stranger").await;
+    answer.fails(403, "not_a_member");
 }
 
 #[tokio::test]
@@ -97,6 +128,11 @@ async fn blocks_and_bans_stay_and_are_not_asked_about() {
         .sync(2, "g", "")
         .await
         .fails(403, "forbidden");
+    app.user("mallory").info("g").await.fails(403, "forbidden");
+    app.user("alice")
+        .info("nowhere")
+        .await
+        .fails(404, "channel_not_found");
     app.user("alice")
         .send_to_group("nowhere", "x")
         .await
@@ -147,6 +183,9 @@ async fn deleted_ids_owners_and_taken_ids_stay_what_they_are() {
         olga.delete_group("owned")
             .await
             .fails(404, "channel_not_found");
+        olga.info("owned").await.fails(404, "channel_not_found");
+        let answer = olga.hand_over("owned", "alice").await;
+        answer.fails(404, "channel_not_found");
         assert_eq!(backend.count(), 0, "nobody is asked about what is gone");
         olga.create_group("owned")
             .await

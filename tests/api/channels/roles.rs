@@ -4,26 +4,7 @@ use serde_json::{Value, json};
 use wukongim_gateway::config::Mode;
 
 use super::{kinds, start};
-use crate::support::actors::Actor;
-use crate::support::answer::Answer;
 use crate::support::{TestApp, V2, V3, seeds};
-
-impl Actor<'_> {
-    async fn info(&self, group: &str) -> Answer {
-        self.get(&format!("/channel/info?channelId={group}&channelType=2"))
-            .await
-    }
-
-    async fn manager(&self, verb: &str, group: &str, uids: &[&str]) -> Answer {
-        let body = json!({"channelId": group, "channelType": 2, "uids": uids});
-        self.post(&format!("/channel/manager/{verb}"), &body).await
-    }
-
-    async fn hand_over(&self, group: &str, uid: &str) -> Answer {
-        let body = json!({"channelId": group, "channelType": 2, "uid": uid});
-        self.post("/channel/owner", &body).await
-    }
-}
 
 #[tokio::test]
 async fn those_who_belong_to_a_group_see_its_record() {

@@ -143,6 +143,22 @@ impl<'a> Actor<'a> {
         self.post("/channel/subscriber/add", &body).await
     }
 
+    pub async fn info(&self, group: &str) -> Answer {
+        self.get(&format!("/channel/info?channelId={group}&channelType=2"))
+            .await
+    }
+
+    /// `verb` is `add` or `remove`.
+    pub async fn manager(&self, verb: &str, group: &str, uids: &[&str]) -> Answer {
+        let body = json!({"channelId": group, "channelType": 2, "uids": uids});
+        self.post(&format!("/channel/manager/{verb}"), &body).await
+    }
+
+    pub async fn hand_over(&self, group: &str, uid: &str) -> Answer {
+        let body = json!({"channelId": group, "channelType": 2, "uid": uid});
+        self.post("/channel/owner", &body).await
+    }
+
     pub async fn remove(&self, group: &str, uids: &[&str]) -> Answer {
         let body = json!({"channelId": group, "channelType": 2, "subscribers": uids});
         self.post("/channel/subscriber/remove", &body).await

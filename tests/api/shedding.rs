@@ -142,3 +142,22 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
         until(|| app.app.memory().held() == 0).await;
     }
 }
+
+#[tokio::test]
+async fn a_send_that_goes_on_without_its_client_is_counted_until_it_ends() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let sends = Fault::Hold("held".into());
+        app.upstream.faults().always("/message/send", sends);
+        let body = json!({
+            "channelId": "bob", "channelType": 1, "payload": payload(&"x".repeat(4 * KIB)), "clientMsgNo": "n-00000001"
+        });
+        let held = app.upstream.faults().wait_held("held", 1);
+        app.user("alice").send_and_hang_up(&body, held).await;
+        // The request itself has ended when the gauge says so.
+        until(|| app.app.metrics().in_flight.get() == 0).await;
+        assert!(app.app.memory().held() > 4 * KIB);
+        app.upstream.faults().release("held");
+        until(|| app.app.memory().held() == 0).await;
+    }
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use wukongim_gateway::embedded::Dialect;
 
 use super::{FAR, ask_as, refused};
 use crate::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
@@ -29,9 +30,19 @@ fn token(key: TestKey, kid: &str) -> String {
 }
 
 async fn gateway(issuer: &Issuer) -> TestApp {
+    gateway_to(V2, issuer).await
+}
+
+/// Its listener has patience: when time jumps, it jumps for the connections, too.
+async fn gateway_to(dialect: Dialect, issuer: &Issuer) -> TestApp {
     let url = issuer.url();
     TestApp::builder()
-        .config(move |settings| settings.auth.jwks_url = Some(url))
+        .upstream(dialect)
+        .config(move |settings| {
+            settings.auth.jwks_url = Some(url);
+            settings.server.header_timeout = Duration::from_hours(2);
+            settings.server.idle_timeout = Duration::from_hours(2);
+        })
         .start()
         .await
 }
@@ -98,12 +109,7 @@ async fn what_is_no_key_set_brings_no_keys() {
 async fn keys_change_under_traffic_and_no_good_token_is_refused() {
     for dialect in [V2, V3] {
         let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
-        let url = issuer.url();
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(move |settings| settings.auth.jwks_url = Some(url))
-            .start()
-            .await;
+        let app = gateway_to(dialect, &issuer).await;
         let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
         // Which key signs new tokens now.
         let current = AtomicUsize::new(0);

@@ -115,7 +115,6 @@ pub enum Error {
     #[error(transparent)]
     Denied(#[from] Denial),
     /// Neither its owner, nor a manager where those may, nor an admin.
-    /// Neither its owner, nor a manager where those may, nor an admin.
     #[error("not the channel's owner")]
     NotOwner,
     /// Whom it is to be handed over to is no subscriber.

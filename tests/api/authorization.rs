@@ -5,6 +5,7 @@ mod failures;
 mod matrix;
 mod open;
 mod persons;
+mod roles;
 mod store;
 mod swaps;
 

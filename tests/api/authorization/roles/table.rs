@@ -1,0 +1,241 @@
+//! The one table of who may do what: the tests beside it run every cell, and docs/AUTHORIZATION.md shows it. Written from the
+//! contract, not from what the code does.
+
+use Action::{
+    Add, Adopt, Batch, Create, Delete, Dismiss, HandOver, Info, Leave, Name, RemoveManager,
+    RemoveMember, RemoveOwner, RevokeAnothers, RevokeOwn, Send, Sync,
+};
+use wukongim_gateway::embedded::Dialect;
+
+/// What somebody is in the group, in the order of the table's columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Owner,
+    Manager,
+    Member,
+    Stranger,
+    Removed,
+    Admin,
+}
+
+impl Role {
+    pub const ALL: [Self; 6] = [
+        Self::Owner,
+        Self::Manager,
+        Self::Member,
+        Self::Stranger,
+        Self::Removed,
+        Self::Admin,
+    ];
+
+    pub fn uid(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Manager => "manager",
+            Self::Member => "member",
+            Self::Stranger => "stranger",
+            Self::Removed => "removed",
+            Self::Admin => "root",
+        }
+    }
+
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Removed => "removed member",
+            Self::Admin => "admin",
+            role => role.uid(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    Send,
+    Batch,
+    Sync,
+    Create,
+    Delete,
+    Info,
+    Add,
+    RemoveMember,
+    RemoveManager,
+    RemoveOwner,
+    Leave,
+    Name,
+    Dismiss,
+    HandOver,
+    Adopt,
+    RevokeOwn,
+    RevokeAnothers,
+}
+
+impl Action {
+    pub fn title(self) -> &'static str {
+        match self {
+            Send => "`message.send`",
+            Batch => "`message.send`, in a batch",
+            Sync => "`message.sync`",
+            Create => "`channel.create`, of this id",
+            Delete => "`channel.delete`",
+            Info => "`channel.info`",
+            Add => "`subscriber.add`",
+            RemoveMember => "`subscriber.remove`, of a member",
+            RemoveManager => "`subscriber.remove`, of another manager",
+            RemoveOwner => "`subscriber.remove`, of the owner",
+            Leave => "`subscriber.remove`, of oneself",
+            Name => "`manager.add`",
+            Dismiss => "`manager.remove`",
+            HandOver => "`owner.transfer`",
+            Adopt => "`owner.transfer`, of a group nobody owns",
+            RevokeOwn => "`token.revoke`, one's own",
+            RevokeAnothers => "`token.revoke`, another's",
+        }
+    }
+}
+
+/// Whose word counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    Members,
+    Open,
+    BackendAllows,
+    BackendDenies,
+}
+
+impl Word {
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Members => "`members`",
+            Self::Open => "`open`",
+            Self::BackendAllows => "`callback`, and the backend says yes",
+            Self::BackendDenies => "`callback`, and the backend says no",
+        }
+    }
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// With this code.
+    Refused(&'static str),
+    /// Done on v2; v3 itself refuses it, which the gateway tells with this code.
+    RefusedByV3(&'static str),
+    /// Nobody can be that there.
+    Nobody,
+}
+
+impl Outcome {
+    /// The code that is told in front of this dialect, or `ok`.
+    pub fn told(self, dialect: Dialect) -> Option<&'static str> {
+        match self {
+            Self::Done => Some("ok"),
+            Self::Refused(code) => Some(code),
+            Self::RefusedByV3(code) => Some(if dialect == Dialect::V3 { code } else { "ok" }),
+            Self::Nobody => None,
+        }
+    }
+}
+
+type Row = (Action, [Outcome; 6]);
+
+const OK: Outcome = Outcome::Done;
+const OUT: Outcome = Outcome::Refused("not_a_member");
+const ROLE: Outcome = Outcome::Refused("not_owner");
+const NO: Outcome = Outcome::Refused("forbidden");
+const HAS: Outcome = Outcome::Refused("channel_exists");
+const STAY: Outcome = Outcome::Refused("owner_cannot_leave");
+const V2: Outcome = Outcome::RefusedByV3("not_a_member");
+const NA: Outcome = Outcome::Nobody;
+
+/// Columns: owner, manager, member, stranger, removed member, admin (who is no subscriber).
+pub const TABLE: [(Word, [Row; 17]); 4] = [
+    (
+        Word::Members,
+        [
+            (Send, [OK, OK, OK, OUT, OUT, OUT]),
+            (Batch, [OK, OK, OK, OUT, OUT, OUT]),
+            (Sync, [OK, OK, OK, OUT, OUT, OUT]),
+            (Create, [OK, HAS, HAS, HAS, HAS, HAS]),
+            (Delete, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (Info, [OK, OK, OK, OUT, OUT, OK]),
+            (Add, [OK, OK, ROLE, ROLE, ROLE, OK]),
+            (RemoveMember, [OK, OK, ROLE, ROLE, ROLE, OK]),
+            (RemoveManager, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (RemoveOwner, [STAY, STAY, ROLE, ROLE, ROLE, STAY]),
+            (Leave, [STAY, OK, OK, OK, OK, OK]),
+            (Name, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (Dismiss, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (HandOver, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (Adopt, [NA, NA, ROLE, ROLE, ROLE, OK]),
+            (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
+            (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
+        ],
+    ),
+    (
+        Word::Open,
+        [
+            (Send, [OK, OK, OK, V2, V2, V2]),
+            (Batch, [OK, OK, OK, V2, V2, V2]),
+            (Sync, [OK, OK, OK, V2, V2, V2]),
+            (Create, [OK, HAS, HAS, HAS, HAS, HAS]),
+            (Delete, [OK, OK, OK, OK, OK, OK]),
+            (Info, [OK, OK, OK, OK, OK, OK]),
+            (Add, [OK, OK, OK, OK, OK, OK]),
+            (RemoveMember, [OK, OK, OK, OK, OK, OK]),
+            (RemoveManager, [OK, OK, OK, OK, OK, OK]),
+            (RemoveOwner, [STAY, STAY, STAY, STAY, STAY, STAY]),
+            (Leave, [STAY, OK, OK, OK, OK, OK]),
+            (Name, [OK, OK, OK, OK, OK, OK]),
+            (Dismiss, [OK, OK, OK, OK, OK, OK]),
+            (HandOver, [OK, OK, OK, OK, OK, OK]),
+            (Adopt, [NA, NA, OK, OK, OK, OK]),
+            (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
+            (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
+        ],
+    ),
+    (
+        Word::BackendAllows,
+        [
+            (Send, [OK, OK, OK, V2, V2, V2]),
+            (Batch, [OK, OK, OK, V2, V2, V2]),
+            (Sync, [OK, OK, OK, V2, V2, V2]),
+            (Create, [OK, HAS, HAS, HAS, HAS, HAS]),
+            (Delete, [OK, OK, OK, OK, OK, OK]),
+            (Info, [OK, OK, OK, OK, OK, OK]),
+            (Add, [OK, OK, OK, OK, OK, OK]),
+            (RemoveMember, [OK, OK, OK, OK, OK, OK]),
+            (RemoveManager, [OK, OK, OK, OK, OK, OK]),
+            (RemoveOwner, [STAY, STAY, STAY, STAY, STAY, STAY]),
+            (Leave, [STAY, OK, OK, OK, OK, OK]),
+            (Name, [OK, OK, OK, OK, OK, OK]),
+            (Dismiss, [OK, OK, OK, OK, OK, OK]),
+            (HandOver, [OK, OK, OK, OK, OK, OK]),
+            (Adopt, [NA, NA, OK, OK, OK, OK]),
+            (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
+            (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
+        ],
+    ),
+    (
+        Word::BackendDenies,
+        [
+            (Send, [NO, NO, NO, NO, NO, NO]),
+            (Batch, [NO, NO, NO, NO, NO, NO]),
+            (Sync, [NO, NO, NO, NO, NO, NO]),
+            (Create, [NO, NO, NO, NO, NO, NO]),
+            (Delete, [NO, NO, NO, NO, NO, NO]),
+            (Info, [NO, NO, NO, NO, NO, NO]),
+            (Add, [NO, NO, NO, NO, NO, NO]),
+            (RemoveMember, [NO, NO, NO, NO, NO, NO]),
+            (RemoveManager, [NO, NO, NO, NO, NO, NO]),
+            (RemoveOwner, [NO, NO, NO, NO, NO, NO]),
+            (Leave, [NO, NO, NO, NO, NO, NO]),
+            (Name, [NO, NO, NO, NO, NO, NO]),
+            (Dismiss, [NO, NO, NO, NO, NO, NO]),
+            (HandOver, [NO, NO, NO, NO, NO, NO]),
+            (Adopt, [NA, NA, NO, NO, NO, NO]),
+            (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
+            (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
+        ],
+    ),
+];

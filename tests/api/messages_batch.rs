@@ -122,7 +122,8 @@ async fn a_full_batch_to_a_slow_cluster_is_confirmed_together() {
     let mut seqs = seqs(&data);
     seqs.sort_unstable();
     assert!(seqs.into_iter().eq(1..=100));
-    assert!(app.looks() <= 60, "{} looks for 100 messages", app.looks());
+    // One after the other they would take thirty seconds, and the request ends after ten.
+    assert!(app.looks() <= 500, "{} looks for 100 messages", app.looks());
 }
 
 #[tokio::test]

@@ -24,6 +24,11 @@ pub enum Denial {
     /// Sending is switched off in this channel (403 `send_banned`); only v3 tells.
     #[error("sending is banned in the channel")]
     SendBanned,
+    /// v3 must never get a message to oneself (400 `invalid_request`). Its task to enter the pair into the directories of both ends
+    /// names one entry twice and fails for ever, and with it every such task of the physical slot: nobody there reads a new
+    /// conversation again, restarts included (seen on a running server: one message, a tenth of all users).
+    #[error("v3 cannot keep messages to oneself")]
+    ToOneself,
     /// There is no such group, or it was deleted (404 `channel_not_found`).
     #[error("no such channel")]
     ChannelNotFound,

@@ -207,6 +207,9 @@ impl Authorization {
         let group = match channel {
             Channel::Person(peer) => {
                 let generation = self.generation().await?;
+                if generation == Generation::V3 && action == Action::Send && user == peer {
+                    return Err(Denial::ToOneself);
+                }
                 self.may_with(generation, action, user, peer).await?;
                 return Ok(generation);
             }

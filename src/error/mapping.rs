@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{ApiError, Failure};
+use super::{ApiError, Failure, FieldProblem, Problem};
 use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
@@ -50,6 +50,12 @@ impl From<Denial> for Failure {
             Denial::ChannelBanned => ApiError::ChannelBanned,
             Denial::SendBanned => ApiError::SendBanned,
             Denial::ChannelNotFound => ApiError::ChannelNotFound,
+            Denial::ToOneself => {
+                return Self::invalid(vec![FieldProblem {
+                    field: "channelId".into(),
+                    problem: Problem::Oneself,
+                }]);
+            }
             // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does.
             Denial::Unavailable(error @ Error::Credentials) | Denial::Upstream(error) => {
                 return error.into();

@@ -7,10 +7,9 @@
 //! other people's messages.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::pace::{self, Look, Pace};
+use super::pace::{Delay, Pace};
 use super::walk::{self, Step, Walk};
 use super::watch::{Enlisted, Floor, Next, Sought, Waiter, Watch};
 use super::{Job, Stored, spawn};
@@ -29,8 +28,7 @@ const BACK_PAGES: usize = 16;
 pub(super) struct Confirmer {
     client: Arc<Client>,
     watches: quick_cache::sync::Cache<ConversationKey, Arc<Watch>>,
-    /// How long the upstream takes to show a message, in microseconds.
-    delay_us: AtomicU64,
+    delay: Delay,
     timeout: Duration,
     metrics: Arc<Metrics>,
 }
@@ -105,7 +103,7 @@ impl Confirmer {
         Arc::new(Self {
             client,
             watches: quick_cache::sync::Cache::new(CHANNELS),
-            delay_us: AtomicU64::new(0),
+            delay: Delay::default(),
             timeout,
             metrics,
         })
@@ -132,7 +130,7 @@ impl Confirmer {
     /// Looks until nobody waits any more. Everything it holds is dropped with the last waiter.
     async fn look(self: Arc<Self>, watch: Arc<Watch>) {
         let _looking = Looking(watch.clone());
-        let mut pace = Pace::new(self.delay());
+        let mut pace = Pace::new(self.delay.get());
         let mut step = Step::of(LOOK);
         // When the last look began that read all there was.
         let mut earlier = None;
@@ -166,16 +164,15 @@ impl Confirmer {
             step.grow();
             let full = page.received >= limit;
             let told = watch.note(&page);
-            let look = Look { earlier, started };
             for since in &told {
-                self.learn(look.delay_of(*since));
+                self.delay.learn(*since, earlier, started);
             }
             if !full {
                 earlier = Some(started);
             }
             self.catch_up(&watch, &next, &page, full).await;
             if !told.is_empty() {
-                pace = Pace::new(self.delay());
+                pace = Pace::new(self.delay.get());
             } else if !full {
                 pace.missed();
             }
@@ -241,17 +238,6 @@ impl Confirmer {
     async fn page(&self, next: &Next, window: Window, limit: usize) -> Result<Page, Error> {
         self.metrics.confirm_looks.inc();
         walk::page(&self.client, &next.reader, &next.channel, window, limit).await
-    }
-
-    fn delay(&self) -> Duration {
-        Duration::from_micros(self.delay_us.load(Ordering::Relaxed))
-    }
-
-    /// Lost updates between threads do no harm.
-    fn learn(&self, sample: Duration) {
-        let learnt = pace::learnt(self.delay(), sample).as_micros();
-        let learnt = u64::try_from(learnt).unwrap_or(u64::MAX);
-        self.delay_us.store(learnt, Ordering::Relaxed);
     }
 }
 

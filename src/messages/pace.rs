@@ -1,40 +1,53 @@
 //! When to look for a message, and what a look that found it says of how long WuKongIM takes to show one.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// Below this the upstream counts as immediate: looks follow each other without a pause (timers tick in milliseconds).
-const IMMEDIATE: Duration = Duration::from_millis(2);
 /// The longest pause between two looks.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// The shortest one after a look that found nothing.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
+/// tokio's timers tick in whole milliseconds: a pause shorter than this takes a timer of its own.
+const COARSE: Duration = Duration::from_millis(20);
+/// What one slow message adds at the most to a delay of nothing.
+const SURPRISE: Duration = Duration::from_millis(2);
 
-/// When a look began, and when the one before it did that had not found the message.
-#[derive(Clone, Copy)]
-pub(super) struct Look {
-    pub(super) earlier: Option<Instant>,
-    pub(super) started: Instant,
+/// How long WuKongIM is believed to take until it shows a message: so that the first look finds most of them, and the later ones
+/// come soon for the rest. Shared by all channels; lost updates between threads do no harm.
+#[derive(Default)]
+pub(super) struct Delay {
+    us: AtomicU64,
+    /// Messages in a row that the first look found.
+    found: AtomicU32,
 }
 
-impl Look {
-    /// How long a message took to appear that was handed over at `since`: it came up between the two looks, so the middle. The
-    /// later end alone would be a delay of the gateway's own making: timers round up, so that a pause of three quarters of 6 ms
-    /// takes 6 ms, and one slow moment would be believed for ever (seen: 6.5 ms a message where 0.5 ms would do).
-    pub(super) fn delay_of(self, since: Instant) -> Duration {
-        let latest = self.started.saturating_duration_since(since);
-        let earliest = self.earlier.map_or(Duration::ZERO, |earlier| {
-            earlier.saturating_duration_since(since)
-        });
-        (earliest + latest) / 2
+impl Delay {
+    pub(super) fn get(&self) -> Duration {
+        Duration::from_micros(self.us.load(Ordering::Relaxed))
     }
-}
 
-/// What is believed of the delay after a message that took `sample`. Down fast, up slowly: many things can hold up one message, and
-/// a pause that was not needed costs more than a look that was.
-pub(super) fn learnt(known: Duration, sample: Duration) -> Duration {
-    if sample < known {
-        (known + sample) / 2
-    } else {
-        let believable = sample.min(known * 4 + IMMEDIATE);
-        (known * 3 + believable) / 4
+    /// A message was found that was handed over at `since`, by a look that began at `started`; `earlier` is when one began that did
+    /// not find it.
+    ///
+    /// Found by the first look it was there at some time before: less is believed, first by a little, after each further one in a
+    /// row by twice as much. Missed before, it came up between the two looks: the middle counts for a quarter, a much longer one
+    /// only in part, since many things can hold up one message.
+    pub(super) fn learn(&self, since: Instant, earlier: Option<Instant>, started: Instant) {
+        let known = self.get();
+        let missed = earlier.and_then(|earlier| earlier.checked_duration_since(since));
+        let learnt = match missed {
+            None => {
+                let streak = self.found.fetch_add(1, Ordering::Relaxed).min(6);
+                known.saturating_sub(known / (1 << (6 - streak).max(1)))
+            }
+            Some(missed) => {
+                self.found.store(0, Ordering::Relaxed);
+                let sample = (missed + started.saturating_duration_since(since)) / 2;
+                known.max((known * 3 + sample.min(known * 4 + SURPRISE)) / 4)
+            }
+        };
+        let learnt = u64::try_from(learnt.as_micros()).unwrap_or(u64::MAX);
+        self.us.store(learnt, Ordering::Relaxed);
     }
 }
 
@@ -58,79 +71,137 @@ impl Pace {
         self.misses += 1;
     }
 
-    /// Pauses until the next look is worth its while: not before three quarters of the usual delay have passed since the newest
-    /// waiter began, and after a miss a quarter of it later, half as much longer each time. Waiting for the newest lets one look
-    /// serve many; those before him wait at most that much longer, since whoever comes during the pause is not counted.
+    /// Pauses until the next look is worth its while: when the usual delay has passed since the newest waiter began, and after a miss
+    /// a quarter of it later, half as much longer each time. Waiting for the newest lets one look serve many; those before him wait
+    /// at most that much longer, since whoever comes during the pause is not counted.
     pub(super) async fn pause(&mut self, newest: Instant) {
         let now = Instant::now();
-        let at = if self.delay < IMMEDIATE {
-            match self.misses {
-                0..4 => now,
-                misses => now + Duration::from_millis(1 << (misses - 4).min(5)),
-            }
-        } else {
-            let patient = newest + self.delay * 3 / 4;
-            let gap = (self.delay / 4)
-                .mul_f64(1.5_f64.powi(self.misses.min(8).cast_signed()))
-                .min(LONGEST_PAUSE);
-            match self.last {
-                None => patient,
-                Some(last) => (last + gap).max(now),
+        let at = match self.last {
+            None => newest + self.delay,
+            Some(last) => {
+                let longer = 1.5_f64.powi(self.misses.min(20).cast_signed());
+                let gap = (self.delay / 4).max(SHORTEST_PAUSE).mul_f64(longer);
+                last + gap.min(LONGEST_PAUSE)
             }
         };
-        if at > now {
-            tokio::time::sleep_until(at.into()).await;
-        }
+        nap(at.saturating_duration_since(now)).await;
         self.last = Some(Instant::now());
     }
+}
+
+/// Sleeps as long as it is told, to some tens of microseconds where the system can.
+async fn nap(pause: Duration) {
+    if pause.is_zero() {
+        return;
+    }
+    #[cfg(target_os = "linux")]
+    if pause < COARSE && fine_nap(pause).await.is_ok() {
+        return;
+    }
+    tokio::time::sleep(pause).await;
+}
+
+#[cfg(target_os = "linux")]
+async fn fine_nap(pause: Duration) -> std::io::Result<()> {
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
+    use tokio::net::unix::pipe::Receiver;
+
+    let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+    let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let never = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let once = Itimerspec {
+        it_interval: never,
+        it_value: Timespec {
+            tv_nsec: pause.subsec_nanos().into(),
+            ..never
+        },
+    };
+    timerfd_settime(&timer, TimerfdTimerFlags::empty(), &once)?;
+    // No pipe, but readable when its time has come, which is all that is waited for.
+    Receiver::from_owned_fd_unchecked(timer)?.readable().await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What the average becomes when each message is really there at once, and each pause ends at the next whole millisecond.
-    #[test]
-    fn one_slow_moment_is_forgotten() {
+    const MS: Duration = Duration::from_millis(1);
+
+    fn knowing(delay: Duration) -> Delay {
+        let known = Delay::default();
+        let us = u64::try_from(delay.as_micros()).unwrap();
+        known.us.store(us, Ordering::Relaxed);
+        known
+    }
+
+    /// What a message teaches that appears after `appears`, each look `lasting` at least.
+    fn message(known: &Delay, appears: Duration, lasting: Duration) -> u32 {
         let since = Instant::now();
-        let mut delay = Duration::from_millis(200);
-        let mut messages = 0;
-        while delay >= IMMEDIATE {
-            let paused_ms = (delay * 3 / 4).as_millis() + 1;
-            let paused = Duration::from_millis(u64::try_from(paused_ms).unwrap());
-            let look = Look {
-                earlier: None,
-                started: since + paused + Duration::from_micros(500),
-            };
-            delay = learnt(delay, look.delay_of(since));
-            messages += 1;
-            assert!(messages < 100, "still {delay:?}");
+        let (mut at, mut earlier, mut misses) = (known.get(), None, 0_u32);
+        while at < appears {
+            earlier = Some(since + at);
+            misses += 1;
+            let longer = 1.5_f64.powi(misses.cast_signed());
+            at += lasting.max((known.get() / 4).max(SHORTEST_PAUSE).mul_f64(longer));
         }
+        known.learn(since, earlier, since + at);
+        misses + 1
+    }
+
+    #[test]
+    fn a_message_is_found_with_a_look_and_a_half() {
+        for appears in [MS / 2, MS, 40 * MS, 300 * MS] {
+            let known = Delay::default();
+            for _ in 0..100 {
+                message(&known, appears, MS / 4);
+            }
+            let looks: u32 = (0..100).map(|_| message(&known, appears, MS / 4)).sum();
+            assert!(looks <= 150, "{looks} looks for {appears:?}");
+            assert!(known.get() > appears / 2, "{:?}", known.get());
+            assert!(known.get() < appears * 2, "{:?}", known.get());
+        }
+    }
+
+    #[test]
+    fn a_slow_time_is_forgotten() {
+        let known = knowing(200 * MS);
+        for _ in 0..15 {
+            message(&known, MS / 2, MS / 4);
+        }
+        assert!(known.get() < MS, "still {:?}", known.get());
     }
 
     #[test]
     fn a_slow_moment_or_two_do_not_count_and_a_cluster_is_known_in_a_dozen_messages() {
-        let slow = Duration::from_millis(300);
-        let mut delay = Duration::from_micros(500);
-        delay = learnt(delay, slow);
-        assert!(delay < IMMEDIATE, "{delay:?}");
+        let known = knowing(MS / 2);
+        message(&known, 300 * MS, MS / 4);
+        assert!(known.get() < 2 * MS, "{:?}", known.get());
         for _ in 0..11 {
-            delay = learnt(delay, slow);
+            message(&known, 300 * MS, MS / 4);
         }
-        assert!(delay > slow / 2, "{delay:?}");
+        assert!(known.get() > 150 * MS, "{:?}", known.get());
     }
 
     #[test]
-    fn a_message_appeared_between_the_look_that_missed_it_and_the_one_that_found_it() {
+    fn a_look_before_the_send_says_nothing() {
+        let known = knowing(8 * MS);
         let since = Instant::now();
-        let ms = |ms| since + Duration::from_millis(ms);
-        let look = |earlier, started| Look { earlier, started }.delay_of(since);
-        assert_eq!(look(None, ms(8)), Duration::from_millis(4));
-        assert_eq!(look(Some(ms(100)), ms(140)), Duration::from_millis(120));
-        assert_eq!(
-            look(Some(since), ms(8)),
-            Duration::from_millis(4),
-            "a look before the send says nothing"
-        );
+        known.learn(since, since.checked_sub(MS), since + 8 * MS);
+        assert!(known.get() < 8 * MS);
+    }
+
+    #[tokio::test]
+    async fn a_short_nap_is_no_shorter_than_asked() {
+        for pause in [Duration::from_micros(300), 3 * MS, 25 * MS] {
+            let began = Instant::now();
+            nap(pause).await;
+            assert!(began.elapsed() >= pause);
+        }
     }
 }

@@ -7,6 +7,8 @@ mod crowd;
 mod embedded;
 mod endings;
 mod gateway;
+#[path = "../keys/mod.rs"]
+mod keys;
 mod logs;
 mod privacy;
 mod starting;

@@ -37,6 +37,16 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
     }
 }
 
+/// A success whose data, about `size` bytes of JSON, is written by hand.
+pub fn success(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Response {
+    const BEGINNING: &[u8] = br#"{"success":true,"data":"#;
+    let mut body = Vec::with_capacity(BEGINNING.len() + size + 1);
+    body.extend_from_slice(BEGINNING);
+    write(&mut body);
+    body.push(b'}');
+    json(StatusCode::OK, body)
+}
+
 /// A failure's envelope. `endpoint` is the text of the endpoint that was called, which every 5xx says.
 pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Response {
     #[derive(Serialize)]

@@ -5,6 +5,7 @@ mod config;
 mod health;
 mod messages;
 mod roles;
+mod synced;
 mod system;
 mod token;
 

@@ -190,15 +190,14 @@ impl Verifier {
                 Ok(Begun::Known(judged.caller))
             }
             (_, None) => Err(refused),
-            (_, Some(fingerprint)) => {
-                self.metrics.cache_looked_up("tokens", false);
-                Ok(Begun::Unverified(Unverified { jws, fingerprint }))
-            }
+            (_, Some(fingerprint)) => Ok(Begun::Unverified(Unverified { jws, fingerprint })),
         }
     }
 
     /// Checks an asymmetric signature. Where no key fits it, waits for the issuer's newest ones.
     pub async fn finish(&self, token: Unverified<'_>) -> Result<Caller, TokenError> {
+        // Here and not where it was looked for: that may have been done more than once.
+        self.metrics.cache_looked_up("tokens", false);
         let mut published = self.published();
         let mut verdict = self.check(&token.jws, &published.keys);
         if let (Verdict::Unknown, Some(jwks)) = (&verdict, &self.jwks) {

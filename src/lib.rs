@@ -18,6 +18,7 @@ pub mod history;
 pub mod limits;
 pub mod memory;
 pub mod messages;
+pub mod plain;
 pub mod response;
 pub mod routes;
 pub mod server;

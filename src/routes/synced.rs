@@ -52,7 +52,10 @@ fn number(out: &mut Vec<u8>, number: u64) {
 fn text(out: &mut Vec<u8>, text: &[u8]) {
     // Not `all`: without a way out in the middle, many bytes are compared at a time.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if text.iter().fold(true, |plain, byte| plain & is_plain(*byte)) {
+    if text
+        .iter()
+        .fold(true, |plain, byte| plain & is_plain(*byte))
+    {
         out.push(b'"');
         out.extend_from_slice(text);
         out.push(b'"');

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod audit;
+mod cores;
 mod crowd;
 mod embedded;
 mod endings;

@@ -34,7 +34,7 @@ pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) 
     out.push(b']');
 }
 
-/// How many bytes [`write`] will write, if nothing needs an escape, or a few more.
+/// How many bytes [`write()`] will write, if nothing needs an escape, or a few more.
 pub(super) fn size(messages: &[Message], channel: &Channel) -> usize {
     let texts = |message: &Message| {
         message.payload.len() + message.from_uid.len() + message.client_msg_no.len()

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
 
 use super::TokenError;
+use super::claims::Claims;
 use crate::config::Algorithm;
 
 /// The parts of a token.
@@ -55,6 +56,8 @@ impl<'t> Jws<'t> {
             (Algorithm::Hs256, None)
         } else {
             let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
+            // What nobody asks for must be JSON too: serde passes over broken text in it.
+            Claims::read(&header)?;
             let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
             if header.crit {
                 return Err(TokenError::Invalid("crit"));
@@ -90,6 +93,21 @@ mod tests {
             let header: Header = serde_json::from_slice(&header).unwrap();
             assert_eq!(Algorithm::named(&header.alg), Some(Algorithm::Hs256));
             assert_eq!((header.kid, header.crit), (None, false));
+        }
+    }
+    #[test]
+    fn a_header_is_json_in_what_nobody_asks_for_too() {
+        let parsed = |header: &[u8]| {
+            let token = format!("{}.e30.c2ln", URL_SAFE_NO_PAD.encode(header));
+            Jws::parse(&token).map(|_| ())
+        };
+        assert_eq!(parsed(br#"{"alg":"HS256","x":"y"}"#), Ok(()));
+        for broken in [
+            &b"{\"alg\":\"HS256\",\"x\":\"\xcaWT\"}"[..],
+            br#"{"alg":"HS256","x":"\ud800"}"#,
+            br#"{"alg":"HS256","x":1e400}"#,
+        ] {
+            assert_eq!(parsed(broken), Err(TokenError::Invalid("malformed")));
         }
     }
 }

@@ -154,6 +154,13 @@ pub(super) struct Choice {
     pub(super) resting: bool,
 }
 
+impl Choice {
+    pub(super) fn awake(place: usize) -> Self {
+        let resting = false;
+        Self { place, resting }
+    }
+}
+
 impl Nodes {
     pub(super) fn new(urls: &[Url], fixed: Option<Generation>, metrics: &Metrics) -> Self {
         let nodes = urls.iter().enumerate().map(|(place, url)| {
@@ -224,31 +231,35 @@ impl Nodes {
     /// The node to be tried next for a call to `wanted`, or else to whatever generation is spoken to, but none of those in `tried`.
     ///
     /// Of two picked at random among those known to be right, the one on which the call costs less; else one of which it is not
-    /// known, in their order; else one of the other generation, where any will do; else the one that rests and is the least bad.
+    /// known, in their order; else the one that rests and is the least bad; else one of the other generation, where any will do.
     pub(super) fn choose(&self, wanted: Option<Generation>, tried: &[usize]) -> Option<Choice> {
         if self.is_one() {
-            let resting = false;
             let node = &self.all[0];
             let fits = wanted.is_none_or(|_| node.is(number(wanted)) || node.is(0));
-            return (tried.is_empty() && fits && !node.load.is_full())
-                .then_some(Choice { place: 0, resting });
+            let is_free = tried.is_empty() && fits && !node.load.is_full();
+            return is_free.then_some(Choice::awake(0));
         }
         let right = match wanted {
             None => self.spoken.load(Relaxed),
             Some(_) => number(wanted),
         };
-        let place = self
+        let awake = self
             .better_of_two(tried, |node| right != 0 && node.is(right))
-            .or_else(|| self.first(tried, |node| node.is(0)))
-            .or_else(|| self.better_of_two(tried, |_| wanted.is_none()));
-        if let Some(place) = place {
-            let resting = false;
-            return Some(Choice { place, resting });
-        }
-        let resting = true;
-        self.least_bad(tried, |node| node.is(right) || node.is(0))
-            .or_else(|| self.least_bad(tried, |_| wanted.is_none()))
-            .map(|place| Choice { place, resting })
+            .or_else(|| self.first(tried, |node| node.is(0)));
+        let resting = |place| Choice {
+            place,
+            resting: true,
+        };
+        let any = |_: &Node| wanted.is_none();
+        awake
+            .map(Choice::awake)
+            // One that may only have been slow is no reason to speak another generation.
+            .or_else(|| {
+                let place = self.least_bad(tried, |node| node.is(right) || node.is(0));
+                place.map(resting)
+            })
+            .or_else(|| self.better_of_two(tried, any).map(Choice::awake))
+            .or_else(|| self.least_bad(tried, any).map(resting))
     }
 
     /// Whether a node that does not rest is there for such a call beside those in `tried`.

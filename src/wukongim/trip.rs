@@ -139,10 +139,7 @@ impl<'a> Trip<'a> {
             plan,
             began: Instant::now(),
             tried: Vec::new(),
-            at: Choice {
-                place: 0,
-                resting: false,
-            },
+            at: Choice::awake(0),
             generation: Generation::V2,
             left_us: 0,
             again: false,
@@ -163,13 +160,15 @@ impl<'a> Trip<'a> {
         let mut other = None;
         loop {
             background::tend(self.client);
-            let choice = match self.choose() {
-                Some(choice) if !choice.resting || other.is_none() => choice,
-                // Better the other generation than a node that rests.
-                _ => match other {
-                    Some((at, generation)) => return Ok(self.arrive(at, generation)),
-                    None => return Err(self.verdict()),
-                },
+            let choice = match other {
+                None => self.choose(),
+                // Only when no node is left of the generation that is spoken to.
+                Some(_) => nodes.choose(nodes.spoken(), &self.tried),
+            };
+            let choice = match (choice, other) {
+                (Some(choice), _) => choice,
+                (None, Some((at, generation))) => return Ok(self.arrive(at, generation)),
+                (None, None) => return Err(self.verdict()),
             };
             let node = &nodes.all()[choice.place];
             let detection = match node.generation() {

@@ -56,26 +56,25 @@ async fn when_its_node_dies_another_one_takes_the_rest_in_order() {
     for dialect in [V2, V3] {
         let app = cluster(dialect, 3).await;
         all_are_known(&app).await;
+        // v2: the first message is sent and not yet looked for. v3: it is stored, and the second one on its way.
+        let held = if dialect == V2 {
+            Rule::new("/channel/messagesync", Fault::Hold("dies".into()))
+        } else {
+            Rule::new("/message/send", Fault::Hold("dies".into())).containing("g-01")
+        };
         for node in app.nodes() {
-            let hold = Fault::Hold("dies".into());
-            node.faults()
-                .add(Rule::new("/message/send", hold).containing("g-03"));
+            node.faults().add(held.clone());
         }
+        let sent = if dialect == V2 { 1 } else { 2 };
         let all = bodies("g", 8);
         let death = async {
-            let got = |node: &&Embedded| sends_to(node).len() >= 4;
+            let got = |node: &&Embedded| sends_to(node).len() == sent;
             until(|| app.nodes().iter().any(got)).await;
             let nodes = app.nodes();
-            let node = *nodes.iter().find(|node| got(node)).unwrap();
-            let refuses = async {
-                let address = node.url().replace("http://", "");
-                while tokio::net::TcpStream::connect(&address).await.is_ok() {
-                    tokio::task::yield_now().await;
-                }
-                // It answers what it has, and nobody any more.
+            nodes.iter().find(|node| got(node)).unwrap().stop().await;
+            for node in nodes {
                 node.faults().release("dies");
-            };
-            tokio::join!(node.stop(), refuses);
+            }
         };
         let (answer, ()) = tokio::join!(async { app.user("alice").send_batch(&all).await }, death);
         let data = answer.ok();

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::client::Client;
 use super::detect::{self, generation_of};
 use super::nodes::{Node, Nodes};
+use super::plan::Plan;
 use super::transport::Transport;
-use super::trip::{Plan, on_node};
+use super::trip::on_node;
 use super::{Error, Generation, RouteInfo, SystemInfo, v2, v3};
 use crate::domain::{ChannelType, Uid};
 

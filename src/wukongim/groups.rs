@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::client::Client;
 use super::manager::Manager;
-use super::trip::{Plan, on_node};
+use super::plan::Plan;
+use super::trip::on_node;
 use super::{ChannelState, Error, Generation, MemberList, v2, v3};
 use crate::domain::{ChannelId, ChannelType, Uid};
 

@@ -262,11 +262,16 @@ impl Nodes {
             .or_else(|| self.least_bad(tried, any).map(resting))
     }
 
-    /// Whether a node that does not rest is there for such a call beside those in `tried`.
-    pub(super) fn has_another(&self, generation: Generation, tried: &[usize]) -> bool {
+    /// Whether a node that does not rest is there for such a call, other than `place` and those in `tried`.
+    pub(super) fn has_another(
+        &self,
+        place: usize,
+        generation: Generation,
+        tried: &[usize],
+    ) -> bool {
         let right = number(Some(generation));
-        self.first(tried, |node| node.is(right) || node.is(0))
-            .is_some()
+        self.awake(tried, |node| node.is(right) || node.is(0))
+            .any(|other| other != place)
     }
 
     /// Whether a node would have been chosen, had it not its fill of calls.

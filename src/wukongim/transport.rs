@@ -10,8 +10,8 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::Error;
-use super::load::now_us;
 use super::nodes::Node;
+use super::under_way::UnderWay;
 use crate::memory::{Full, Memory, Share};
 use crate::telemetry::Metrics;
 
@@ -95,9 +95,6 @@ pub(super) struct Call {
     /// The largest answer taken, in bytes.
     pub(super) max_bytes: usize,
 }
-
-/// A call that was given up after this time, with not one answer of its node meanwhile, says something of the node.
-const SILENCE: Duration = Duration::from_millis(250);
 
 /// The largest answer of calls that answer a few fields.
 const SMALL: usize = 256 * 1024;
@@ -251,7 +248,13 @@ impl Transport {
         result
     }
 
-    fn count(&self, node: &Arc<str>, call: &'static str, outcome: &'static str, took: Duration) {
+    pub(super) fn count(
+        &self,
+        node: &Arc<str>,
+        call: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
         self.metrics
             .upstream_called(node, call, outcome, took.as_secs_f64());
         if !matches!(outcome, "ok" | "refused") {
@@ -318,59 +321,11 @@ fn request(method: &Method, url: url::Url, body: Option<Vec<u8>>) -> reqwest::Re
     request
 }
 
-fn outcome(result: &Result<Answer, Error>) -> &'static str {
+pub(super) fn outcome(result: &Result<Answer, Error>) -> &'static str {
     match result {
         Ok(answer) if answer.status.is_success() => "ok",
         Ok(_) => "refused",
         Err(error) => error.outcome(),
-    }
-}
-
-/// A call under way to a node; one that is given up is counted as well.
-struct UnderWay<'a> {
-    transport: &'a Transport,
-    node: &'a Node,
-    call: &'static str,
-    began_us: u64,
-    outcome: &'static str,
-    answered: bool,
-}
-
-impl<'a> UnderWay<'a> {
-    fn begin(transport: &'a Transport, node: &'a Node, call: &'static str) -> Self {
-        let began_us = now_us();
-        node.load.begin(began_us);
-        node.meters.in_flight.inc();
-        Self {
-            transport,
-            node,
-            call,
-            began_us,
-            outcome: "cancelled",
-            answered: false,
-        }
-    }
-
-    fn end(mut self, result: &Result<Answer, Error>) {
-        self.outcome = outcome(result);
-        self.answered = !matches!(result, Err(Error::Connect | Error::Timeout | Error::Lost));
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let Self { node, began_us, .. } = *self;
-        let now = now_us();
-        let took = Duration::from_micros(now.saturating_sub(began_us));
-        // Who asked is gone. That happens; but not one answer all the while is the node's fault.
-        if self.outcome == "cancelled" && took >= SILENCE && node.load.is_silent_since(began_us) {
-            node.rest.failed(false);
-        }
-        node.load.end(began_us, now, self.answered);
-        node.meters.in_flight.dec();
-        node.meters.latency.set(node.load.latency().as_secs_f64());
-        self.transport
-            .count(&node.name, self.call, self.outcome, took);
     }
 }
 

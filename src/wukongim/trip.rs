@@ -2,12 +2,12 @@
 //! nothing of what is called.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::detect::generation_of;
 use super::load::now_us;
 use super::nodes::{Choice, Node};
+use super::plan::{Plan, Repeat, Route};
 use super::transport::current_deadline;
 use super::{Client, Error, Generation, Rejection, background};
 
@@ -19,71 +19,6 @@ const JITTER: Duration = Duration::from_millis(25);
 const DETECTION: Duration = Duration::from_millis(900);
 /// A read is looked for elsewhere when it takes that many times as long as usual, and this long at least.
 const IMPATIENT: (u32, Duration) = (8, Duration::from_millis(250));
-
-/// What may be repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
-    /// Nothing that may have arrived.
-    Never,
-    /// Everything, on another node: it changes nothing.
-    Read,
-    /// Everything, on another node or where there is none once more on the same: v3 knows a message's number again. Its index of
-    /// (sender, number) lies in the channel's own log, which the channel's leader appends to whichever node is asked (source).
-    Numbered,
-}
-
-/// Where the messages of one batch and channel go: v2 stores them in the order in which *one* node got them.
-#[derive(Debug, Default)]
-pub struct Route(AtomicUsize);
-
-impl Route {
-    /// Whether a node was found that takes them.
-    pub fn is_found(&self) -> bool {
-        self.0.load(Relaxed) != 0
-    }
-
-    /// Another node may be found: whatever was sent is known to be stored, or not to be.
-    pub fn leave(&self) {
-        self.0.store(0, Relaxed);
-    }
-
-    fn place(&self) -> Option<usize> {
-        self.0.load(Relaxed).checked_sub(1)
-    }
-
-    fn take(&self, place: usize) {
-        self.0.store(place + 1, Relaxed);
-    }
-}
-
-/// What kind of call it is.
-pub(super) struct Plan<'a> {
-    /// Its label in metrics.
-    pub(super) call: &'static str,
-    pub(super) repeat: Repeat,
-    /// The only generation that may be asked; whatever is spoken to at present where it is `None`.
-    pub(super) wanted: Option<Generation>,
-    pub(super) route: Option<&'a Route>,
-}
-
-impl Plan<'_> {
-    pub(super) fn read(call: &'static str) -> Self {
-        Self::of(call, Repeat::Read)
-    }
-
-    pub(super) fn write(call: &'static str) -> Self {
-        Self::of(call, Repeat::Never)
-    }
-
-    fn of(call: &'static str, repeat: Repeat) -> Self {
-        Self {
-            call,
-            repeat,
-            wanted: None,
-            route: None,
-        }
-    }
-}
 
 /// See the module.
 pub(super) struct Trip<'a> {
@@ -269,11 +204,7 @@ impl<'a> Trip<'a> {
         if nodes.is_one() || self.retries >= MOST_RETRIES {
             return false;
         }
-        let others = |place: usize| place == self.at.place || self.tried.contains(&place);
-        let tried: Vec<usize> = (0..nodes.all().len())
-            .filter(|place| others(*place))
-            .collect();
-        nodes.has_another(self.generation, &tried)
+        nodes.has_another(self.at.place, self.generation, &self.tried)
     }
 
     fn pay(&self) -> bool {
@@ -351,10 +282,13 @@ impl<'a> Trip<'a> {
         let node = self.node();
         match error {
             Error::Connect => node.rest.failed(true),
-            // One that answers others is not dead.
-            Error::Timeout => node
-                .rest
-                .failed(!self.paid && node.load.is_silent_since(self.left_us)),
+            // One that answers others is not dead, nor one that was only not waited for any longer.
+            Error::Timeout => {
+                let is_silent = node.load.is_silent_since(self.left_us);
+                if is_silent || !self.paid {
+                    node.rest.failed(is_silent && !self.paid);
+                }
+            }
             Error::Lost | Error::Status(500..) => node.rest.failed(false),
             Error::Decode(_) => {
                 node.rest.failed(false);

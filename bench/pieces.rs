@@ -14,13 +14,17 @@ use http::Request;
 use rustix::time::{ClockId, clock_gettime};
 use tower::ServiceExt as _;
 use wukongim_gateway::app::App;
-use wukongim_gateway::auth::Verifier;
+use wukongim_gateway::auth::{Begun, Verifier};
 use wukongim_gateway::cli;
 use wukongim_gateway::config::Settings;
 use wukongim_gateway::domain::{ClientMsgNo, Payload, Uid};
+use wukongim_gateway::limits::{Limits, Time};
 use wukongim_gateway::response::Envelope;
 use wukongim_gateway::store::Store;
 use wukongim_gateway::telemetry::Metrics;
+
+#[path = "../tests/keys/mod.rs"]
+mod keys;
 
 /// This thread's CPU time in nanoseconds.
 struct ThreadCpu;
@@ -74,6 +78,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .configure_from_args();
 
     tokens(&mut criterion, &settings, &token)?;
+    remembered_token(&mut criterion, &settings)?;
+    limits(&mut criterion, &settings)?;
     values(&mut criterion);
     requests(&mut criterion, &settings, &token)?;
     criterion.final_summary();
@@ -93,6 +99,49 @@ fn tokens(
     });
     criterion.bench_function("token/hs256 forged", |bencher| {
         bencher.iter(|| verifier.begin(black_box(&forged)).is_ok());
+    });
+    Ok(())
+}
+
+/// An asymmetric token whose signature was checked before.
+fn remembered_token(
+    criterion: &mut Criterion<ThreadCpu>,
+    settings: &Settings,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut auth = settings.auth.clone();
+    auth.jwt_public_keys = vec![keys::RSA_ONE.public_file()];
+    let claims = serde_json::json!({"sub": "u000", "exp": 4_102_444_800_u64});
+    let token = keys::RSA_ONE.sign(Some("one"), &claims);
+    let metrics = Arc::new(Metrics::new());
+    let verifier = Verifier::new(&auth, settings.limits.id_bytes, metrics)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    if let Ok(Begun::Unverified(token)) = verifier.begin(&token) {
+        runtime.block_on(verifier.finish(token))?;
+    }
+    let known = |token: &str| matches!(verifier.begin(token), Ok(Begun::Known(_)));
+    assert!(known(&token), "it is remembered");
+    criterion.bench_function("token/rs256 cached", |bencher| {
+        bencher.iter(|| known(black_box(&token)));
+    });
+    Ok(())
+}
+
+/// One user among many, who never has nothing left.
+fn limits(
+    criterion: &mut Criterion<ThreadCpu>,
+    settings: &Settings,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut settings = settings.clone();
+    settings.limits.requests_per_second = 1_000_000_000;
+    settings.limits.burst = 1_000_000_000;
+    let limits = Limits::new(&settings, &Time::running(), Arc::default());
+    for number in 0..10_000 {
+        let other = Uid::parse(&format!("user-{number}"), 128).map_err(|_| "a uid")?;
+        limits.charge_user(&other, 100).map_err(|_| "too much")?;
+    }
+    let uid = Uid::parse("user-0123456789", 128).map_err(|_| "a uid")?;
+    criterion.bench_function("limiter/one user's call", |bencher| {
+        bencher.iter(|| limits.charge_user(black_box(&uid), 1).is_ok());
     });
     Ok(())
 }

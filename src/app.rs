@@ -17,6 +17,7 @@ use crate::authorization::callback::{self, Callback};
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
+use crate::cores;
 use crate::domain::ChannelId;
 use crate::history::History;
 use crate::limits::{Limits, Time};
@@ -81,7 +82,9 @@ impl App {
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::new());
         let memory = Memory::new(settings.server.max_buffered, metrics.refusals("buffered"));
-        let client = Client::counted_in(&settings.wukongim, metrics.clone(), memory.clone())
+        let cores = cores::count(settings.server.worker_threads);
+        let wukongim = &settings.wukongim;
+        let client = Client::on_cores(wukongim, cores, metrics.clone(), memory.clone())
             .map(Arc::new)
             .map_err(|error| BuildError::Client(error.to_string()))?;
         let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());

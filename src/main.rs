@@ -16,11 +16,11 @@ fn main() -> ExitCode {
 }
 
 fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = loaded.settings.server.worker_threads {
-        runtime.worker_threads(threads);
-    }
-    match runtime.enable_all().build() {
+    // For what no request waits for, and what is the process's: requests are served by a thread for each core, see `server`.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime {
         Ok(runtime) => runtime.block_on(server::serve(loaded, embedded)),
         Err(error) => {
             eprintln!("error: cannot start threads: {error}");

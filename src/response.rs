@@ -9,7 +9,6 @@ use http::header::{
     ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use crate::error::{ApiError, Failure, Lang, Text};
 
@@ -38,6 +37,16 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
     }
 }
 
+/// A success whose data, about `size` bytes of JSON, is written by hand.
+pub fn success(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Response {
+    const BEGINNING: &[u8] = br#"{"success":true,"data":"#;
+    let mut body = Vec::with_capacity(BEGINNING.len() + size + 1);
+    body.extend_from_slice(BEGINNING);
+    write(&mut body);
+    body.push(b'}');
+    json(StatusCode::OK, body)
+}
+
 /// A failure's envelope. `endpoint` is the text of the endpoint that was called, which every 5xx says.
 pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Response {
     #[derive(Serialize)]
@@ -45,47 +54,38 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
         field: &'a str,
         message: String,
     }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Rejected<'a> {
-        success: bool,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        data: Option<&'a RawValue>,
-        message: &'a str,
-        code: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        client_msg_no: Option<&'a str>,
-        request_id: &'a str,
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        details: Vec<Detail<'a>>,
-    }
     let error = failure.error;
     let message = failure
         .message
         .unwrap_or_else(|| message_of(error, endpoint));
-    let body = Rejected {
-        success: false,
-        data: failure.data.as_deref(),
-        message: message.in_lang(lang),
-        code: error.code(),
-        client_msg_no: failure
-            .client_msg_no
-            .as_ref()
-            .map(crate::domain::ClientMsgNo::as_str),
-        request_id,
-        details: failure
-            .details
-            .iter()
-            .map(|detail| Detail {
-                field: &detail.field,
-                message: detail.problem.message(lang),
-            })
-            .collect(),
-    };
-    let mut response = json(
-        error.status(),
-        serde_json::to_vec(&body).unwrap_or_default(),
-    );
+    // By hand and into one buffer: refusing is to cost little. Codes need no escaping.
+    let mut body = Vec::with_capacity(192);
+    body.extend_from_slice(br#"{"success":false"#);
+    if let Some(data) = &failure.data {
+        body.extend_from_slice(br#","data":"#);
+        body.extend_from_slice(data.get().as_bytes());
+    }
+    body.extend_from_slice(br#","message":"#);
+    write_json(&mut body, message.in_lang(lang));
+    body.extend_from_slice(br#","code":""#);
+    body.extend_from_slice(error.code().as_bytes());
+    body.push(b'"');
+    if let Some(number) = &failure.client_msg_no {
+        body.extend_from_slice(br#","clientMsgNo":"#);
+        write_json(&mut body, number.as_str());
+    }
+    body.extend_from_slice(br#","requestId":"#);
+    write_json(&mut body, request_id);
+    if !failure.details.is_empty() {
+        let details = failure.details.iter().map(|detail| Detail {
+            field: &detail.field,
+            message: detail.problem.message(lang),
+        });
+        body.extend_from_slice(br#","details":"#);
+        write_json(&mut body, &details.collect::<Vec<_>>());
+    }
+    body.push(b'}');
+    let mut response = json(error.status(), body);
     if error.status() == StatusCode::UNAUTHORIZED {
         response
             .headers_mut()
@@ -101,6 +101,12 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
             .insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// Appends text or a list of plain structs, neither of which can fail to be JSON.
+fn write_json(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    let written = serde_json::to_writer(body, value);
+    debug_assert!(written.is_ok(), "{written:?}");
 }
 
 /// What an error says at this endpoint: every 5xx the endpoint's own text.

@@ -1,11 +1,14 @@
 //! What a token says, judged: issuer, audience, times, what must be in it, who it speaks for, whether he is an admin. Knows no
 //! signature.
 
-use serde_json::{Map, Value};
-
 use super::{Caller, TokenError};
 use crate::config;
 use crate::domain::Uid;
+
+mod reading;
+
+pub(super) use reading::Claims;
+use reading::Value;
 
 /// What is asked of claims.
 pub(super) struct Rules {
@@ -43,11 +46,7 @@ impl Rules {
     }
 
     /// Who these claims speak for at `now_s`, in seconds since 1970.
-    pub(super) fn judge(
-        &self,
-        claims: &Map<String, Value>,
-        now_s: f64,
-    ) -> Result<Judged, TokenError> {
+    pub(super) fn judge(&self, claims: &Claims<'_>, now_s: f64) -> Result<Judged, TokenError> {
         if let Some(issuer) = &self.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
@@ -83,7 +82,7 @@ impl Rules {
             return Err(TokenError::Expired);
         }
         let names = |claim: &str, wanted: &[String]| {
-            let list = claims.get(claim).and_then(Value::as_array);
+            let list = claims.get(claim).and_then(Value::as_list);
             let mut names = list.into_iter().flatten().filter_map(Value::as_str);
             names.any(|name| wanted.iter().any(|one| one == name))
         };
@@ -95,18 +94,18 @@ impl Rules {
 }
 
 /// `aud` is one text or a list.
-fn is_for(aud: &Value, audience: &str) -> bool {
+fn is_for(aud: &Value<'_>, audience: &str) -> bool {
     match aud {
-        Value::Array(list) => list.iter().any(|entry| entry.as_str() == Some(audience)),
+        Value::List(list) => list.iter().any(|entry| entry.as_str() == Some(audience)),
         single => single.as_str() == Some(audience),
     }
 }
 
 /// Whether a claim is there. The three that are lists count only as lists: what else stands there is passed over.
-fn has(claims: &Map<String, Value>, claim: &str) -> bool {
+fn has(claims: &Claims<'_>, claim: &str) -> bool {
     match (claim, claims.get(claim)) {
-        ("roles" | "permissions" | "scope", Some(Value::Array(_))) => true,
-        ("scope", Some(Value::String(words))) => !words.trim().is_empty(),
+        ("roles" | "permissions" | "scope", Some(Value::List(_))) => true,
+        ("scope", Some(Value::Text(words))) => !words.trim().is_empty(),
         ("roles" | "permissions" | "scope", _) | (_, None | Some(Value::Null)) => false,
         (_, Some(_)) => true,
     }
@@ -114,7 +113,7 @@ fn has(claims: &Map<String, Value>, claim: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -128,20 +127,23 @@ mod tests {
     }
 
     /// These claims beside a good uid and a far end.
-    fn with(extra: &Value) -> Map<String, Value> {
-        let mut claims = Map::from_iter([
-            ("sub".to_owned(), "a".into()),
-            ("exp".to_owned(), FAR.into()),
-        ]);
-        claims.extend(extra.as_object().unwrap().clone());
+    fn with(extra: &Value) -> Value {
+        let mut claims = json!({"sub": "a", "exp": FAR});
+        let all = claims.as_object_mut().unwrap();
+        all.extend(extra.as_object().unwrap().clone());
         claims
+    }
+
+    fn judge(rules: &Rules, claims: &Value) -> Result<Judged, TokenError> {
+        let claims = claims.to_string();
+        rules.judge(&Claims::read(claims.as_bytes())?, NOW)
     }
 
     #[test]
     fn the_uid_is_sub_or_else_user_id() {
         let rules = rules(|_| {});
         let uid = |claims: Value| {
-            let judged = rules.judge(claims.as_object().unwrap(), NOW);
+            let judged = judge(&rules, &claims);
             judged.map(|judged| judged.caller.uid.to_string())
         };
         assert_eq!(
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn times_are_judged_with_leeway() {
         let rules = rules(|_| {});
-        let judge = |claims: Value| rules.judge(claims.as_object().unwrap(), NOW).map(|_| ());
+        let judge = |claims: Value| super::tests::judge(&rules, &claims).map(|_| ());
         let exp = Err(TokenError::Invalid("exp"));
         assert_eq!(judge(json!({"sub": "a"})), exp);
         assert_eq!(judge(json!({"sub": "a", "exp": "2000000"})), exp);
@@ -194,7 +196,7 @@ mod tests {
             auth.issuer = Some("openchat".into());
             auth.audience = Some("im".into());
         });
-        let check = |claims: Value| rules.judge(&with(&claims), NOW).map(|_| ());
+        let check = |claims: Value| judge(&rules, &with(&claims)).map(|_| ());
         assert_eq!(
             check(json!({"iss": "openchat", "aud": ["x", "im"]})),
             Ok(())
@@ -213,7 +215,7 @@ mod tests {
     fn required_claims_must_be_there_in_the_shape_they_have() {
         let check = |required: &str, claims: Value| {
             let rules = rules(|auth| auth.required_claims = vec![required.to_owned()]);
-            rules.judge(&with(&claims), NOW).map(|_| ())
+            judge(&rules, &with(&claims)).map(|_| ())
         };
         for (required, good) in [
             ("roles", json!({"roles": ["user"]})),
@@ -246,7 +248,7 @@ mod tests {
     #[test]
     fn lists_of_roles_and_permissions_make_an_admin_and_nothing_else_does() {
         let admin = |rules: &Rules, claims: &Value| {
-            let judged = rules.judge(&with(claims), NOW);
+            let judged = judge(rules, &with(claims));
             judged.unwrap().caller.is_admin
         };
         let usual = rules(|_| {});

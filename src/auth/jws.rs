@@ -4,7 +4,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny};
-use serde_json::{Map, Value};
 
 use super::TokenError;
 use crate::config::Algorithm;
@@ -22,6 +21,14 @@ pub(super) struct Jws<'t> {
     /// The claims, not decoded yet: that waits until the signature has been checked.
     claims: &'t str,
 }
+
+/// The headers that issuers of HS256 write, which never change: `{"alg":"HS256","typ":"JWT"}`, the same the other way round, and
+/// `{"alg":"HS256"}`. Compared as text they need no decoding.
+const PLAIN_HS256: [&str; 3] = [
+    "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
+    "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9",
+    "eyJhbGciOiJIUzI1NiJ9",
+];
 
 /// Keys that come with the token (`jwk`, `jku`, `x5c`, …) are not even looked at.
 #[derive(Deserialize)]
@@ -44,25 +51,45 @@ impl<'t> Jws<'t> {
         let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
         let (header, claims) = message.split_once('.').ok_or(MALFORMED)?;
         // No part has a dot in it: it is no base64url.
-        let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
-        let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
-        if header.crit {
-            return Err(TokenError::Invalid("crit"));
-        }
+        let (algorithm, kid) = if PLAIN_HS256.contains(&header) {
+            (Algorithm::Hs256, None)
+        } else {
+            let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
+            let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
+            if header.crit {
+                return Err(TokenError::Invalid("crit"));
+            }
+            let algorithm = Algorithm::named(&header.alg);
+            let algorithm = algorithm.ok_or(TokenError::Invalid("algorithm"))?;
+            (algorithm, header.kid)
+        };
         Ok(Self {
-            algorithm: Algorithm::named(&header.alg).ok_or(TokenError::Invalid("algorithm"))?,
-            kid: header.kid,
+            algorithm,
+            kid,
             message: message.as_bytes(),
             signature: URL_SAFE_NO_PAD.decode(signature).map_err(|_| MALFORMED)?,
             claims,
         })
     }
 
-    /// The claims, for a token whose signature is good.
-    pub(super) fn claims(&self) -> Result<Map<String, Value>, TokenError> {
-        let decoded = URL_SAFE_NO_PAD.decode(self.claims).ok();
-        decoded
-            .and_then(|json| serde_json::from_slice(&json).ok())
-            .ok_or(TokenError::Invalid("malformed"))
+    /// The JSON of the claims, for a token whose signature is good.
+    pub(super) fn claims(&self) -> Result<Vec<u8>, TokenError> {
+        let decoded = URL_SAFE_NO_PAD.decode(self.claims);
+        decoded.map_err(|_| TokenError::Invalid("malformed"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_compared_as_text_mean_what_they_would_mean_decoded() {
+        for text in PLAIN_HS256 {
+            let header = URL_SAFE_NO_PAD.decode(text).unwrap();
+            let header: Header = serde_json::from_slice(&header).unwrap();
+            assert_eq!(Algorithm::named(&header.alg), Some(Algorithm::Hs256));
+            assert_eq!((header.kid, header.crit), (None, false));
+        }
     }
 }

@@ -1,13 +1,18 @@
 //! The one check in front of every protected route, and who pays: the user for his calls, the address for what fails.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::extract::{Request, State};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Either};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
+use tower::Service;
 
 use super::{Begun, Caller, TokenError};
 use crate::app::App;
@@ -16,26 +21,85 @@ use crate::extract::Scope;
 use crate::limits::{Cost, Refused};
 
 /// Verifies the bearer token, charges its user, and leaves the [`Caller`] in the request's extensions; refuses everybody else.
-pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+///
+/// A service by itself and nothing for `from_fn`, which copies and boxes the route behind it before anybody is let in: refusing is to
+/// cost little.
+#[derive(Clone)]
+pub struct Authenticate<S> {
+    app: App,
+    inner: S,
+}
+
+type Outcome = Result<Response, Infallible>;
+
+impl<S> Authenticate<S> {
+    /// In front of `inner`.
+    pub fn new(app: App, inner: S) -> Self {
+        Self { app, inner }
+    }
+}
+
+impl<S> Service<Request> for Authenticate<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    /// Refused, let in, or still to be checked.
+    type Future = Either<Ready<Outcome>, Either<S::Future, BoxFuture<'static, Outcome>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request) -> Self::Future {
+        let identified = match begin(&self.app, request.headers()) {
+            Ok(Begun::Known(caller)) => Ok(caller),
+            Ok(Begun::Unverified(_)) => {
+                // The one that is ready; the other one is not asked yet.
+                let next = self.inner.clone();
+                let mut inner = std::mem::replace(&mut self.inner, next);
+                let app = self.app.clone();
+                // From its beginning: what was begun borrows from the request, and is little beside a signature.
+                let checked = async move {
+                    let identified = identify(&app, request.headers(), request.extensions()).await;
+                    match admit(&app, &mut request, identified) {
+                        Ok(()) => inner.call(request).await,
+                        Err(failure) => Ok(failure.into_response()),
+                    }
+                };
+                return Either::Right(Either::Right(checked.boxed()));
+            }
+            Err(stranger) => Err(stranger),
+        };
+        match admit(&self.app, &mut request, identified) {
+            Ok(()) => Either::Right(Either::Left(self.inner.call(request))),
+            Err(failure) => Either::Left(ready(Ok(failure.into_response()))),
+        }
+    }
+}
+
+/// Charges whoever it is, and leaves the caller in his request.
+fn admit(
+    app: &App,
+    request: &mut Request,
+    identified: Result<Caller, Stranger>,
+) -> Result<(), Failure> {
     let (headers, extensions) = (request.headers(), request.extensions());
-    let outcome = match identify(&app, headers, extensions).await {
-        Ok(caller) => charge_caller(&app, extensions, &caller).map(|()| caller),
+    match identified {
+        Ok(caller) => {
+            charge_caller(app, extensions, &caller)?;
+            request.extensions_mut().insert(caller);
+            Ok(())
+        }
         Err(stranger) => {
             let failure = match stranger {
                 Stranger::Failed(error) => error.into(),
                 Stranger::Unchecked(refused) => refused.into(),
             };
-            Err(charge_stranger(
-                &app, headers, extensions, stranger, failure,
-            ))
+            Err(charge_stranger(app, headers, extensions, stranger, failure))
         }
-    };
-    match outcome {
-        Ok(caller) => {
-            request.extensions_mut().insert(caller);
-            next.run(request).await
-        }
-        Err(failure) => failure.into_response(),
     }
 }
 
@@ -60,13 +124,18 @@ enum Stranger {
     Unchecked(Refused),
 }
 
+/// All of a check that needs no waiting.
+fn begin<'h>(app: &App, headers: &'h HeaderMap) -> Result<Begun<'h>, Stranger> {
+    let begun = bearer(headers).and_then(|token| app.verifier().begin(token));
+    begun.map_err(Stranger::Failed)
+}
+
 async fn identify(
     app: &App,
     headers: &HeaderMap,
     extensions: &Extensions,
 ) -> Result<Caller, Stranger> {
-    let begun = bearer(headers).and_then(|token| app.verifier().begin(token));
-    match begun.map_err(Stranger::Failed)? {
+    match begin(app, headers)? {
         Begun::Known(caller) => Ok(caller),
         Begun::Unverified(token) => {
             let address = app.limits().address(extensions.get().copied(), headers);

@@ -22,7 +22,7 @@ use crate::error::{ApiError, Failure};
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
 pub use jwt::{Begun, TokenError, Unverified, Verifier, VerifierError};
 pub use keys::{KeyError, PublicKey};
-pub use middleware::{authenticate, unknown_path};
+pub use middleware::{Authenticate, unknown_path};
 
 /// The user whose token came with the request.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 mod tests;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -63,7 +63,7 @@ impl<K, V: Fact> Weighter<K, Entry<V>> for ByMemberships {
 /// change of another id with the same counter looks like a change of this one, which costs a look-up and is never wrong.
 struct Versions {
     stripes: Box<[AtomicU64]>,
-    hasher: RandomState,
+    hasher: DefaultHashBuilder,
 }
 
 impl Versions {
@@ -133,7 +133,7 @@ where
             flights: Mutex::default(),
             versions: Versions {
                 stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
-                hasher: RandomState::new(),
+                hasher: DefaultHashBuilder::default(),
             },
             lost,
             metrics,

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::json::{Members, Name, whole_number};
+use super::json::{Members, text, whole_number};
 use super::problems::Problems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
@@ -30,7 +30,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     ) -> Option<Self> {
         let members = match body {
             None => Members(Vec::new()),
-            Some(body) => match serde_json::from_slice(body) {
+            Some(body) => match Members::of(body) {
                 Ok(members) => members,
                 Err(error) => {
                     let problem = if error.is_data() {
@@ -54,11 +54,11 @@ impl<'a, 'p> Fields<'a, 'p> {
     /// Reads one entry of an array as an object; its fields are named `[place].field`.
     pub fn of_entry(
         place: usize,
-        raw: &'a RawValue,
+        raw: &'a str,
         limits: &'p Limits,
         problems: &'p mut Problems,
     ) -> Option<Self> {
-        match serde_json::from_str(raw.get()) {
+        match Members::of(raw.as_bytes()) {
             Ok(members) => Some(Self {
                 prefix: format!("[{place}]."),
                 members,
@@ -86,8 +86,7 @@ impl<'a, 'p> Fields<'a, 'p> {
             return Taken::Reported;
         }
         match first {
-            None => Taken::Absent,
-            Some(value) if value.get() == "null" => Taken::Absent,
+            None | Some("null") => Taken::Absent,
             Some(value) => Taken::Value(value),
         }
     }
@@ -97,9 +96,9 @@ impl<'a, 'p> Fields<'a, 'p> {
         match self.take(name) {
             Taken::Reported => None,
             Taken::Absent => Some(None),
-            Taken::Value(raw) => match serde_json::from_str::<Name<'a>>(raw.get()) {
-                Ok(text) => Some(Some(text.0)),
-                Err(_) => {
+            Taken::Value(raw) => match text(raw) {
+                Some(text) => Some(Some(text)),
+                None => {
                     self.report(name, Problem::NotText);
                     None
                 }
@@ -120,7 +119,7 @@ impl<'a, 'p> Fields<'a, 'p> {
         match self.take(name) {
             Taken::Reported => None,
             Taken::Absent => Some(None),
-            Taken::Value(raw) => match whole_number(raw.get()) {
+            Taken::Value(raw) => match whole_number(raw) {
                 Ok(number) => Some(Some(number)),
                 Err(problem) => {
                     self.report(name, problem);
@@ -228,7 +227,7 @@ impl<'a, 'p> Fields<'a, 'p> {
             }
             Taken::Value(raw) => raw,
         };
-        let Ok(entries) = serde_json::from_str::<Vec<&'a RawValue>>(raw.get()) else {
+        let Ok(entries) = serde_json::from_str::<Vec<&'a RawValue>>(raw) else {
             self.report(name, Problem::NotArray);
             return None;
         };
@@ -245,9 +244,9 @@ impl<'a, 'p> Fields<'a, 'p> {
             return None;
         }
         for (place, raw) in entries.into_iter().enumerate() {
-            let problem = match serde_json::from_str::<Name<'_>>(raw.get()) {
-                Err(_) => Problem::NotText,
-                Ok(text) => match Uid::parse(&text.0, self.limits.id_bytes) {
+            let problem = match text(raw.get()) {
+                None => Problem::NotText,
+                Some(text) => match Uid::parse(&text, self.limits.id_bytes) {
                     Err(problem) => Problem::Id(problem),
                     Ok(uid) => {
                         if seen.insert(uid.clone()) {
@@ -311,7 +310,7 @@ impl<'a, 'p> Fields<'a, 'p> {
 enum Taken<'a> {
     Absent,
     Reported,
-    Value(&'a RawValue),
+    Value(&'a str),
 }
 
 #[cfg(test)]

@@ -8,9 +8,28 @@ use serde_json::value::RawValue;
 
 use super::problems::Problems;
 use crate::error::Problem;
+use crate::plain::Scan;
 
-/// An object's members in order, duplicates included.
-pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
+/// An object's members in order, duplicates included: names, and values as they stand there.
+pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a str)>);
+
+impl<'a> Members<'a> {
+    /// Reads a whole body.
+    pub(super) fn of(body: &'a [u8]) -> serde_json::Result<Self> {
+        Self::plain(body).map_or_else(|| serde_json::from_slice(body), Ok)
+    }
+
+    fn plain(body: &'a [u8]) -> Option<Self> {
+        let mut scan = Scan::of(body)?;
+        let mut members = Vec::with_capacity(6);
+        scan.members(|scan, name| {
+            members.push((Cow::Borrowed(name), scan.value()?));
+            Some(())
+        })?;
+        scan.end()?;
+        Some(Self(members))
+    }
+}
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -25,7 +44,7 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::with_capacity(6);
                 while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name.0, value));
+                    members.push((name.0, value.get()));
                 }
                 Ok(Members(members))
             }
@@ -38,14 +57,23 @@ impl<'de> Deserialize<'de> for Members<'de> {
 #[derive(serde::Deserialize)]
 pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// The entries of a JSON array.
-pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Vec<&'a RawValue>> {
+/// A JSON value that is a text.
+pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    match inside {
+        Some(inside) if !inside.contains('\\') => Some(Cow::Borrowed(inside)),
+        _ => Some(serde_json::from_str::<Name<'_>>(raw).ok()?.0),
+    }
+}
+
+/// The entries of a JSON array, as they stand there.
+pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Vec<&'a str>> {
     let Some(body) = body else {
         problems.add("body", Problem::Required);
         return None;
     };
-    match serde_json::from_slice(body) {
-        Ok(entries) => Some(entries),
+    match serde_json::from_slice::<Vec<&RawValue>>(body) {
+        Ok(entries) => Some(entries.into_iter().map(RawValue::get).collect()),
         Err(error) => {
             problems.add(
                 "body",
@@ -85,6 +113,48 @@ pub const MAX_NUMBER: u64 = i64::MAX as u64;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is plain is read as serde reads it.
+    fn assert_agrees(body: &[u8]) -> bool {
+        let shown = String::from_utf8_lossy(body);
+        let Some(plain) = Members::plain(body) else {
+            return false;
+        };
+        let read: Members<'_> = serde_json::from_slice(body)
+            .unwrap_or_else(|error| panic!("serde refuses {shown}: {error}"));
+        assert_eq!(plain.0, read.0, "{shown}");
+        for (_, raw) in plain.0 {
+            let read = serde_json::from_str::<Name<'_>>(raw).ok();
+            assert_eq!(text(raw), read.map(|text| text.0), "{shown}");
+        }
+        true
+    }
+
+    #[test]
+    fn a_usual_body_is_plain_and_read_as_serde_reads_it() {
+        let body = r#" {"channelId":"群","channelType":2 , "payload":"eA==","clientMsgNo":"n-1","a":null,"a":[{"b":true}]} "#;
+        assert!(assert_agrees(body.as_bytes()));
+        assert!(assert_agrees(b"{}"));
+        for left in [
+            r#"{"a":1.0}"#,
+            r#"{"a":-1}"#,
+            r#"{"a":"\n"}"#,
+            r#"{"\u0061":1}"#,
+            "[]",
+            "",
+        ] {
+            assert!(!assert_agrees(left.as_bytes()), "{left}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_body_is_plain_that_serde_would_refuse(
+            body in r#"\{("[ab\\é]{0,2}":( ?|null|nul|0?[0-9]{1,3}|-1|1\.|"[a\\"\n]{0,3}"|\[[0-9",]{0,4}\]|\{("a":1,?)?\}),?){0,3}\}?"#
+        ) {
+            assert_agrees(body.as_bytes());
+        }
+    }
 
     #[test]
     fn numbers_are_plain_integers() {

@@ -130,7 +130,7 @@ impl Confirmer {
     /// Looks until nobody waits any more. Everything it holds is dropped with the last waiter.
     async fn look(self: Arc<Self>, watch: Arc<Watch>) {
         let _looking = Looking(watch.clone());
-        let mut pace = Pace::new(self.delay.get());
+        let mut pace = Pace::new(self.delay.get(), self.timeout);
         let mut step = Step::of(LOOK);
         // When the last look began that read all there was.
         let mut earlier = None;
@@ -172,7 +172,7 @@ impl Confirmer {
             }
             self.catch_up(&watch, &next, &page, full).await;
             if !told.is_empty() {
-                pace = Pace::new(self.delay.get());
+                pace = Pace::new(self.delay.get(), self.timeout);
             } else if !full {
                 pace.missed();
             }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// The longest pause between two looks.
+/// The longest pause between two looks; less where little time is given for all of them.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The shortest one after a look that found nothing.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
@@ -54,14 +54,17 @@ impl Delay {
 /// When to look next.
 pub(super) struct Pace {
     delay: Duration,
+    longest: Duration,
     misses: u32,
     last: Option<Instant>,
 }
 
 impl Pace {
-    pub(super) fn new(delay: Duration) -> Self {
+    /// With the usual delay, and the time after which nobody waits any longer.
+    pub(super) fn new(delay: Duration, timeout: Duration) -> Self {
         Self {
             delay,
+            longest: (timeout / 8).min(LONGEST_PAUSE),
             misses: 0,
             last: None,
         }
@@ -81,7 +84,7 @@ impl Pace {
             Some(last) => {
                 let longer = 1.5_f64.powi(self.misses.min(20).cast_signed());
                 let gap = (self.delay / 4).max(SHORTEST_PAUSE).mul_f64(longer);
-                last + gap.min(LONGEST_PAUSE)
+                last + gap.min(self.longest)
             }
         };
         nap(at.saturating_duration_since(now)).await;

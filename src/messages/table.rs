@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
 use super::Stored;
@@ -63,7 +64,8 @@ impl Entry {
     }
 }
 
-type Entries = HashMap<Key, Entry>;
+/// Its keys are hashes already, which nobody can foretell: SipHash would add nothing.
+type Entries = HashMap<Key, Entry, RandomState>;
 
 /// Names of finished entries, oldest first. Those of entries that are gone stay until they are met or outnumber the others.
 #[derive(Default)]
@@ -114,7 +116,7 @@ fn is_living(entries: &Entries, key: Key, serial: u64) -> bool {
 pub(super) struct Table {
     entries: Entries,
     finished: Queue,
-    of_user: HashMap<u64, Queue>,
+    of_user: HashMap<u64, Queue, RandomState>,
     /// The users above their fair share.
     heavy: BTreeSet<u64>,
     serial: u64,

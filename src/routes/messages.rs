@@ -1,7 +1,7 @@
 //! The message endpoints: send, sendbatch, sync.
 
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderValue;
 use http::header::HeaderMap;
 use serde::Serialize;
@@ -10,15 +10,17 @@ use serde_json::value::to_raw_value;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
-use crate::domain::{Channel, ClientMsgNo, Message, MessageId, Uid};
+use crate::domain::{Channel, ClientMsgNo, MessageId, Uid};
 use crate::error::{ApiError, Failure, Lang, Problem, Text};
 use crate::extract::{
     Deadline, Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
 };
 use crate::history::Position;
 use crate::messages::{Draft, SendError, Sent};
-use crate::response::{Envelope, language, message_of};
+use crate::response::{Envelope, language, message_of, success};
 use crate::routes::Endpoint;
+
+use super::synced;
 
 /// A message to send, and who is to be its sender where an admin says so.
 #[derive(Debug)]
@@ -274,36 +276,6 @@ impl FromQuery for SyncMessagesRequest {
     }
 }
 
-/// One message of a history. `channelId` is always as the caller would write it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct SyncedMessage<'a> {
-    message_id: MessageId,
-    message_seq: u64,
-    channel_id: &'a str,
-    channel_type: u8,
-    from_uid: &'a str,
-    payload: &'a str,
-    /// Unix milliseconds.
-    timestamp: u64,
-    client_msg_no: &'a str,
-}
-
-impl<'a> SyncedMessage<'a> {
-    fn new(message: &'a Message, channel: &'a Channel) -> Self {
-        Self {
-            message_id: message.id,
-            message_seq: message.seq,
-            channel_id: channel.id(),
-            channel_type: channel.channel_type().number(),
-            from_uid: &message.from_uid,
-            payload: std::str::from_utf8(&message.payload).unwrap_or_default(),
-            timestamp: message.timestamp_ms,
-            client_msg_no: &message.client_msg_no,
-        }
-    }
-}
-
 /// Reads a history; `x-has-more` tells whether more remain in the direction asked.
 pub(super) async fn sync_messages(
     caller: Caller,
@@ -319,12 +291,10 @@ pub(super) async fn sync_messages(
         .history()
         .read(&caller.uid, &channel, position, limit)
         .await?;
-    let messages: Vec<_> = excerpt
-        .messages
-        .iter()
-        .map(|message| SyncedMessage::new(message, &channel))
-        .collect();
-    let mut response = Envelope(messages).into_response();
+    let messages = &excerpt.messages;
+    let mut response = success(synced::size(messages, &channel), |out| {
+        synced::write(out, messages, &channel);
+    });
     let has_more = HeaderValue::from_static(if excerpt.has_more { "true" } else { "false" });
     response.headers_mut().insert("x-has-more", has_more);
     Ok(response)

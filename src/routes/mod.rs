@@ -5,15 +5,16 @@ mod config;
 mod health;
 mod messages;
 mod roles;
+mod synced;
 mod system;
 mod token;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use tower::layer::layer_fn;
 
 use crate::app::App;
-use crate::auth::{authenticate, unknown_path};
+use crate::auth::{Authenticate, unknown_path};
 use crate::error::{ApiError, Text};
 use crate::limits::Cost;
 
@@ -58,7 +59,8 @@ pub fn router(app: &App) -> Router<App> {
         let methods = if PUBLIC.contains(&path) {
             methods
         } else {
-            methods.route_layer(from_fn_with_state(app.clone(), authenticate))
+            let app = app.clone();
+            methods.route_layer(layer_fn(move |route| Authenticate::new(app.clone(), route)))
         };
         router = router.route(path, methods);
     }
@@ -78,7 +80,7 @@ pub struct Endpoint {
     pub cost: Cost,
 }
 
-const ENDPOINTS: [Endpoint; 16] = [
+static ENDPOINTS: [Endpoint; 16] = [
     Endpoint::new(
         "/api/v1/im/config",
         "获取连接配置失败",
@@ -169,12 +171,9 @@ impl Endpoint {
     /// The endpoint at this path of the router.
     pub fn of(path: Option<&str>) -> Self {
         let unknown = Self::beyond_the_reference("unknown");
-        path.and_then(|path| {
-            ENDPOINTS
-                .into_iter()
-                .find(|endpoint| endpoint.route == path)
-        })
-        .unwrap_or(unknown)
+        path.and_then(|path| ENDPOINTS.iter().find(|endpoint| endpoint.route == path))
+            .copied()
+            .unwrap_or(unknown)
     }
 
     /// All of them.

@@ -20,11 +20,12 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tower::Service as _;
 
 use super::activity::{Activity, Patience, Watched};
+use super::crew::{Place, Post, crew};
 use super::refusal::Refusals;
 use crate::app::App;
 use crate::config;
@@ -71,49 +72,76 @@ impl Bounds {
 /// Serves `router` on `listener` with the usual bounds until `stop` turns true, then ends when the last running request has been
 /// answered.
 pub async fn run(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
-    accept(listener, router, Bounds::USUAL, Refusals::uncounted(), stop).await;
+    let bounds = Bounds::USUAL;
+    if let Some(post) = crew(1, bounds.max_connections, Refusals::uncounted()).pop() {
+        accept(listener, router, bounds, post, stop).await;
+    }
 }
 
 /// Serves the API of `app` on `listener` with the bounds of its configuration, until `stop` turns true like [`run`].
 pub async fn run_api(listener: TcpListener, app: App, stop: watch::Receiver<bool>) {
+    if let Some(post) = crew_of(&app, 1).pop() {
+        run_api_at(post, listener, &app, stop).await;
+    }
+}
+
+/// The posts of `count` cores that serve the API of `app` together.
+pub(super) fn crew_of(app: &App, count: usize) -> Vec<Post> {
+    let most = app.settings().server.max_connections;
+    crew(count, most, Refusals::counted_by(app.clone()))
+}
+
+/// [`run_api`] on one of several cores.
+pub(super) async fn run_api_at(
+    post: Post,
+    listener: TcpListener,
+    app: &App,
+    stop: watch::Receiver<bool>,
+) {
     let bounds = Bounds::of(&app.settings().server);
-    let router = app.router();
-    accept(listener, router, bounds, Refusals::counted_by(app), stop).await;
+    accept(listener, app.router(), bounds, post, stop).await;
 }
 
 async fn accept(
     listener: TcpListener,
     router: Router,
     bounds: Bounds,
-    refusals: Refusals,
+    mut post: Post,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
     let protocols = Protocols::new(bounds.http2);
-    let places = Arc::new(Semaphore::new(bounds.max_connections));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else {
-            refusals.refuse(stream);
-            continue;
-        };
+    let serve = |stream: TcpStream, peer, place: Place| {
         drop(stream.set_nodelay(true));
         let activity = Activity::new(bounds.patience);
         let stream = Watched::new(stream, activity.clone());
-        protocols.serve(stream, peer.ip(), &router, activity, place, &graceful);
+        protocols.serve(stream, peer, &router, activity, place, &graceful);
+    };
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            (stream, peer, place) = post.handed() => {
+                serve(stream, peer, place);
+                continue;
+            }
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                if let Some((stream, place)) = post.take(stream, peer.ip()) {
+                    serve(stream, peer.ip(), place);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
     drop(listener);
+    for (stream, peer, place) in post.leave() {
+        serve(stream, peer, place);
+    }
     graceful.shutdown().await;
 }
 
@@ -161,7 +189,7 @@ impl Protocols {
         peer: IpAddr,
         router: &Router,
         activity: Arc<Activity>,
-        place: OwnedSemaphorePermit,
+        place: Place,
         graceful: &GracefulShutdown,
     ) {
         let router = router.clone();
@@ -201,12 +229,8 @@ impl Protocols {
     }
 }
 
-fn spawn<C>(
-    connection: C,
-    activity: Arc<Activity>,
-    place: OwnedSemaphorePermit,
-    graceful: &GracefulShutdown,
-) where
+fn spawn<C>(connection: C, activity: Arc<Activity>, place: Place, graceful: &GracefulShutdown)
+where
     C: GracefulConnection + Send + 'static,
     C::Error: std::fmt::Display + Send,
 {

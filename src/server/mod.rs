@@ -3,6 +3,8 @@
 mod accept;
 mod activity;
 mod banner;
+mod cores;
+mod crew;
 mod files;
 mod ops;
 mod refusal;
@@ -24,6 +26,7 @@ use crate::embedded::{Dialect, Embedded, Options};
 use crate::store::Store;
 use crate::telemetry;
 
+use self::cores::Cores;
 use self::signals::Signals;
 
 pub use accept::{run, run_api};
@@ -114,14 +117,16 @@ async fn start_embedded(
     Ok(Some(upstream))
 }
 
-/// A gateway with its listeners bound.
+/// A gateway whose listeners are bound and whose cores serve.
 struct Running {
     settings: Settings,
     address: SocketAddr,
     ops_address: SocketAddr,
-    listener: TcpListener,
     ops_listener: TcpListener,
     app: App,
+    api: Cores,
+    /// Tells the cores to take no more connections.
+    stop: watch::Sender<bool>,
 }
 
 impl Running {
@@ -141,22 +146,28 @@ impl Running {
             text: error.to_string(),
             code: EXIT_INTERNAL,
         })?;
+        let (stop, stopped) = watch::channel(false);
+        let count = crate::cores::count(settings.server.worker_threads);
+        let api = Cores::start(listener, &app, count, &stopped).map_err(|error| Problem {
+            text: format!("cannot start threads: {error}"),
+            code: EXIT_INTERNAL,
+        })?;
         Ok(Self {
             settings,
             address,
             ops_address,
-            listener,
             ops_listener,
             app,
+            api,
+            stop,
         })
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
     /// finished within `drain_timeout`. A second signal ends it at once.
-    async fn until_told(self, mut signals: Signals) {
+    async fn until_told(mut self, mut signals: Signals) {
         let server = &self.settings.server;
         let draining = Arc::new(AtomicBool::new(false));
-        let (stop, stopped) = watch::channel(false);
         let ready = Readiness::new(self.app.clone(), draining.clone());
         let (ops_stop, ops_stopped) = watch::channel(false);
         let ops = tokio::spawn(accept::run(
@@ -164,7 +175,6 @@ impl Running {
             ops::router(ready),
             ops_stopped,
         ));
-        let api = tokio::spawn(accept::run_api(self.listener, self.app.clone(), stopped));
         find_upstream(self.app.clone());
         sweep_limits(self.app.clone());
 
@@ -173,11 +183,9 @@ impl Running {
         tracing::info!("told to stop, draining");
         let drain = async {
             tokio::time::sleep(server.shutdown_delay).await;
-            let _ = stop.send(true);
-            if tokio::time::timeout(server.drain_timeout, api)
-                .await
-                .is_err()
-            {
+            let _ = self.stop.send(true);
+            let drained = tokio::time::timeout(server.drain_timeout, self.api.drained());
+            if drained.await.is_err() {
                 tracing::warn!("drain_timeout passed, requests were cut off");
             }
             let _ = ops_stop.send(true);
@@ -187,6 +195,7 @@ impl Running {
             () = drain => {}
             () = signals.told_to_stop() => tracing::warn!("told again, ending at once"),
         }
+        self.api.end().await;
     }
 }
 

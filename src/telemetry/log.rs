@@ -8,6 +8,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::later::Later;
 use crate::config::{Log, LogFormat};
 
 /// Starts logging, panics included. A second call changes nothing.
@@ -25,7 +26,7 @@ pub fn init(settings: &Log) {
     let registry = tracing_subscriber::registry().with(own);
     let result = if as_text {
         let layer = tracing_subscriber::fmt::layer()
-            .with_writer(stderr)
+            .with_writer(Later::stderr())
             .with_target(false);
         registry
             .with(layer.with_ansi(stderr().is_terminal()))
@@ -40,7 +41,7 @@ pub fn init(settings: &Log) {
                 layer
                     .with_current_span(false)
                     .with_span_list(false)
-                    .with_writer(stderr),
+                    .with_writer(Later::stderr()),
             )
             .try_init()
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -77,11 +78,34 @@ fn seconds() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
+/// Metrics that were looked up by their labels before: comparing a few dozen is cheaper than hashing for each look-up, as a family does.
+struct Handles<L, M>(RwLock<Vec<(L, M)>>);
+
+impl<L, M> Handles<L, M> {
+    fn new() -> Self {
+        Self(RwLock::new(Vec::new()))
+    }
+
+    /// Does `act` to the metric whose labels `is` says are meant; `make` gives it with its labels the first time.
+    fn with(&self, is: impl Fn(&L) -> bool, make: impl FnOnce() -> (L, M), act: impl FnOnce(&M)) {
+        if let Some((_, metric)) = self.0.read().iter().find(|(labels, _)| is(labels)) {
+            return act(metric);
+        }
+        let (labels, metric) = make();
+        act(&metric);
+        let mut handles = self.0.write();
+        if !handles.iter().any(|(labels, _)| is(labels)) {
+            handles.push((labels, metric));
+        }
+    }
+}
+
 /// Every metric of the gateway. Cheap to share; all methods take `&self`.
 pub struct Metrics {
     registry: Registry,
     requests: Family<HttpLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
+    answered: Handles<HttpLabels, (Counter, Histogram)>,
     /// `gateway_http_requests_in_flight`.
     pub in_flight: Gauge,
     upstream: Family<UpstreamLabels, Counter>,
@@ -89,11 +113,13 @@ pub struct Metrics {
     nodes: Nodes,
     retries: Family<CallLabels, Counter>,
     retries_refused: Family<CallLabels, Counter>,
+    called: Handles<UpstreamLabels, (Counter, Histogram)>,
     /// `gateway_message_confirm_seconds`: from WuKongIM's answer until the message was seen stored.
     pub confirm_seconds: Histogram,
     /// `gateway_message_confirm_looks_total`: pages read to see messages stored.
     pub confirm_looks: Counter,
     caches: Family<CacheLabels, Counter>,
+    looked_up: Handles<CacheLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     /// `gateway_foreign_messages_dropped_total`: messages of another channel in an upstream page (equal hashes on v2).
     pub foreign_messages: Counter,
@@ -223,15 +249,18 @@ impl Metrics {
             registry,
             requests,
             durations,
+            answered: Handles::new(),
             in_flight,
             upstream,
             upstream_durations,
             nodes,
             retries,
             retries_refused,
+            called: Handles::new(),
             confirm_seconds,
             confirm_looks,
             caches,
+            looked_up: Handles::new(),
             limits,
             foreign_messages,
             idempotency_forgotten,
@@ -240,12 +269,20 @@ impl Metrics {
 
     /// Counts one answered request that took `duration_s` seconds.
     pub fn request_answered(&self, labels: &HttpLabels, duration_s: f64) {
-        let route = RouteLabels {
-            method: labels.method,
-            route: labels.route,
+        let make = || {
+            let route = RouteLabels {
+                method: labels.method,
+                route: labels.route,
+            };
+            let duration = self.durations.get_or_create(&route).clone();
+            let count = self.requests.get_or_create(labels).clone();
+            (labels.clone(), (count, duration))
         };
-        self.durations.get_or_create(&route).observe(duration_s);
-        self.requests.get_or_create(labels).inc();
+        let is = |known: &HttpLabels| known == labels;
+        self.answered.with(is, make, |(count, duration)| {
+            duration.observe(duration_s);
+            count.inc();
+        });
     }
 
     /// Counts one finished upstream call of the node called `node` that took `duration_s` seconds.
@@ -256,15 +293,26 @@ impl Metrics {
         outcome: &'static str,
         duration_s: f64,
     ) {
-        let labels = UpstreamLabels {
-            node: node.clone(),
-            call,
-            outcome,
+        let make = || {
+            let labels = UpstreamLabels {
+                node: node.clone(),
+                call,
+                outcome,
+            };
+            let duration = self
+                .upstream_durations
+                .get_or_create(&CallLabels { call })
+                .clone();
+            let count = self.upstream.get_or_create(&labels).clone();
+            (labels, (count, duration))
         };
-        self.upstream.get_or_create(&labels).inc();
-        self.upstream_durations
-            .get_or_create(&CallLabels { call })
-            .observe(duration_s);
+        let is = |known: &UpstreamLabels| {
+            known.call == call && known.node == *node && known.outcome == outcome
+        };
+        self.called.with(is, make, |(count, duration)| {
+            count.inc();
+            duration.observe(duration_s);
+        });
     }
 
     /// What is shown of the node called `node`.
@@ -291,9 +339,15 @@ impl Metrics {
     /// Counts one look-up in `cache`.
     pub fn cache_looked_up(&self, cache: &'static str, hit: bool) {
         let outcome = if hit { "hit" } else { "miss" };
-        self.caches
-            .get_or_create(&CacheLabels { cache, outcome })
-            .inc();
+        let make = || {
+            let labels = CacheLabels { cache, outcome };
+            let count = self.caches.get_or_create(&labels).clone();
+            (labels, count)
+        };
+        let is = |known: &CacheLabels| known.cache == cache && known.outcome == outcome;
+        self.looked_up.with(is, make, |count| {
+            count.inc();
+        });
     }
 
     /// The refusals by `limit`, for a room that counts them itself.

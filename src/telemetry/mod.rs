@@ -1,5 +1,6 @@
 //! What operators see: the log and the metrics registry.
 
+mod later;
 mod log;
 mod metrics;
 

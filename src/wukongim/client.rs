@@ -37,15 +37,16 @@ impl Client {
         settings: &config::Wukongim,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        Self::counted_in(settings, metrics, Memory::unbounded())
+        Self::on_cores(settings, 0, metrics, Memory::unbounded())
     }
 
-    /// [`Client::new`] with its answers counted in `memory`.
+    /// [`Client::new`] for this many cores, with its answers counted in `memory`.
     ///
     /// # Errors
     /// As there.
-    pub fn counted_in(
+    pub fn on_cores(
         settings: &config::Wukongim,
+        cores: usize,
         metrics: Arc<Metrics>,
         memory: Arc<Memory>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
@@ -77,7 +78,7 @@ impl Client {
             .collect();
         let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
         let nodes = Nodes::new(&urls, settings.version, &metrics);
-        let transport = Transport::new(connect_timeout, timeout, token, metrics, memory)?;
+        let transport = Transport::new(connect_timeout, timeout, token, cores, metrics, memory)?;
         if settings.version == Some(Generation::V3) {
             transport.v3_found();
         }

@@ -20,8 +20,12 @@ const SHORT: Duration = Duration::from_secs(1);
 
 /// A v2 gateway with a short `confirm_timeout` and the group `g` of alice, bob and carol.
 async fn impatient() -> TestApp {
+    waiting(SHORT).await
+}
+
+async fn waiting(confirm_timeout: Duration) -> TestApp {
     let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = SHORT)
+        .config(move |settings| settings.wukongim.confirm_timeout = confirm_timeout)
         .start()
         .await;
     app.group("g", "alice", &["bob", "carol"]).await;
@@ -223,8 +227,8 @@ async fn a_retry_that_cannot_look_sends_nothing() {
 }
 
 /// `g` with ten messages known to the gateway, then lost by the upstream and made again by its owner.
-async fn made_again() -> TestApp {
-    let app = impatient().await;
+async fn made_again(confirm_timeout: Duration) -> TestApp {
+    let app = waiting(confirm_timeout).await;
     for _ in 0..10 {
         app.user("alice").send_to_group("g", "before").await.ok();
     }
@@ -235,7 +239,7 @@ async fn made_again() -> TestApp {
 
 #[tokio::test]
 async fn a_group_that_was_lost_and_made_again_counts_from_one() {
-    let app = made_again().await;
+    let app = made_again(SHORT * 4).await;
     for seq in 1..=3 {
         let sent = app.user("alice").send_to_group("g", "after").await.ok();
         assert_eq!(sent["messageSeq"], seq);
@@ -244,7 +248,7 @@ async fn a_group_that_was_lost_and_made_again_counts_from_one() {
 
 #[tokio::test]
 async fn a_look_whether_a_group_was_lost_that_fails_is_made_again() {
-    let app = made_again().await;
+    let app = made_again(SHORT * 4).await;
     // Only that look asks for a single message.
     let fault = Rule::new("/channel/messagesync", Fault::Reset).containing("\"limit\":1,");
     app.upstream.faults().add(fault.times(1));
@@ -255,7 +259,7 @@ async fn a_look_whether_a_group_was_lost_that_fails_is_made_again() {
 
 #[tokio::test]
 async fn a_retry_in_a_group_that_was_made_again_looks_from_its_beginning() {
-    let app = made_again().await;
+    let app = made_again(SHORT).await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     app.upstream
         .faults()

@@ -188,3 +188,15 @@ fn text_is_written_where_it_is_asked_for_and_quiet_where_it_is_quiet() {
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.starts_with("error: cannot open the store: "), "{text}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_requests_line_waits_for_no_other_line() {
+    let mut gateway = Gateway::start(&["--embedded"], &usual());
+    let (status, _) = answer(gateway.get("/health").header("x-request-id", "r-1")).await;
+    assert_eq!(status, 200);
+    let line = gateway.wait_for_line("request");
+    assert_eq!(
+        (&line["request.id"], &line["level"]),
+        (&"r-1".into(), &"INFO".into())
+    );
+}

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod audit;
+mod cores;
 mod crowd;
 mod embedded;
 mod endings;
 mod gateway;
+#[path = "../keys/mod.rs"]
+mod keys;
 mod logs;
 mod privacy;
 mod starting;

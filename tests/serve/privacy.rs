@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::gateway::{Gateway, SECRET, client, command, token, usual};
+use crate::keys::{ED_ONE, key_set};
 
 /// Every secret, password, path and payload of these tests begins so.
 const MARK: &str = "marked";
@@ -385,4 +386,71 @@ async fn the_callback_leaves_its_reason_and_nothing_else() {
             .iter()
             .all(|(_, text)| !text.contains("by the backend"))
     );
+}
+
+/// An issuer that gives this answer to whoever asks for its keys.
+async fn issuer(status: &str, body: String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let length = body.len();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nlocation: /marked-elsewhere\r\nconnection: close\r\n\r\n{body}"
+    );
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut question = [0; 4096];
+            let _ = stream.read(&mut question).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    address.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_issuers_address_is_told_to_nobody_whatever_it_answers() {
+    const BROKEN: &str = "signing keys cannot be fetched; those known stay good";
+    let keys = key_set(&[ED_ONE.jwk(Some("marked-kid"))]);
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nobody = closed.local_addr().unwrap().to_string();
+    drop(closed);
+    let claims = json!({"sub": "alice", "exp": 4_102_444_800_u64});
+    let known = ED_ONE.sign(Some("marked-kid"), &claims);
+    let strange = ED_ONE.sign(Some("marked-strange-kid"), &claims);
+    for (address, said, code) in [
+        (
+            issuer("200 OK", keys).await,
+            "signing keys loaded",
+            "token_invalid",
+        ),
+        (
+            issuer("200 OK", "marked nonsense".into()).await,
+            BROKEN,
+            "keys_unavailable",
+        ),
+        (
+            issuer("500 marked", "marked".into()).await,
+            BROKEN,
+            "keys_unavailable",
+        ),
+        (
+            issuer("302 Found", "marked".into()).await,
+            BROKEN,
+            "keys_unavailable",
+        ),
+        (nobody, BROKEN, "keys_unavailable"),
+    ] {
+        let url = format!("http://marked-user:marked-pw@{address}/marked-path?key=marked-query");
+        let more = [("GATEWAY__AUTH__JWKS_URL", url.as_str())];
+        let mut house = House::start(Dialect::V2, &more).await;
+        let port = address.rsplit(':').next().unwrap();
+        house.secrets.push(format!(":{port}"));
+        for token in [&known, &strange] {
+            house.secrets.push(token.clone());
+            house.get("issuer", "/config", token).await;
+        }
+        let log = house.end().await;
+        assert_eq!(count(&log, said), 1, "{log:?}");
+        let told = |line: &Value| line["error.code"] == code;
+        assert!(log.iter().any(told), "{code}: {log:?}");
+    }
 }

@@ -41,13 +41,12 @@ fn connect_to(memory: &Arc<Memory>) -> DuplexStream {
             }),
         );
     let activity = Activity::new(PATIENCE);
-    let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
     Protocols::new(false).serve(
         Watched::new(server, activity.clone()),
         IpAddr::from([127, 0, 0, 1]),
         &router,
         activity,
-        place,
+        Place::only(),
         // Dropping it ends its connections.
         Box::leak(Box::new(GracefulShutdown::new())),
     );

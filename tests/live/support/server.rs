@@ -69,7 +69,7 @@ pub fn each_server() -> Vec<Server> {
     clippy::disallowed_methods,
     reason = "says where a real server is; nothing of the gateway's own configuration"
 )]
-fn variable(name: &str) -> Option<String> {
+pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 

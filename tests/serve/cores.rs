@@ -1,0 +1,164 @@
+//! Several cores serve as one gateway: what one knows of numbers, limits and members, all know.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
+
+use crate::gateway::{Gateway, PATIENCE, answer, token, usual};
+
+const CORES: &str = "4";
+/// Shared out over the cores when they are opened, no core has more than three more than another.
+const CONNECTIONS: usize = 12;
+
+struct House {
+    upstream: Embedded,
+    gateway: Gateway,
+    /// One connection each.
+    clients: Vec<reqwest::Client>,
+}
+
+impl House {
+    async fn start(env: &[(&str, &str)]) -> Self {
+        let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+        let url = upstream.url();
+        let mut all = usual();
+        all.extend([
+            ("WUKONGIM_API_URL", &*url),
+            ("GATEWAY__SERVER__WORKER_THREADS", CORES),
+        ]);
+        all.extend(env);
+        let gateway = Gateway::start(&[], &all);
+        let client = || {
+            reqwest::Client::builder()
+                .no_proxy()
+                .timeout(PATIENCE)
+                .build()
+        };
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| client().unwrap()).collect();
+        let house = Self {
+            upstream,
+            gateway,
+            clients,
+        };
+        // Connections are opened here, one by one, and stay.
+        for place in 0..CONNECTIONS {
+            let health =
+                house.clients[place].get(format!("{}/api/v1/im/health", house.gateway.api));
+            assert_eq!(answer(health).await.0, 200);
+        }
+        house
+    }
+
+    async fn post(&self, place: usize, token: &str, path: &str, body: &Value) -> (u16, Value) {
+        let url = format!("{}/api/v1/im{path}", self.gateway.api);
+        let request = self.clients[place % CONNECTIONS]
+            .post(url)
+            .bearer_auth(token);
+        let request = request.header("content-type", "application/json");
+        answer(request.body(body.to_string())).await
+    }
+
+    async fn send(&self, place: usize, token: &str, number: &str) -> (u16, Value) {
+        let body =
+            json!({"channelId": "g", "channelType": 2, "payload": "eA==", "clientMsgNo": number});
+        self.post(place, token, "/message/send", &body).await
+    }
+
+    async fn create(&self, token: &str) {
+        let body = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
+        let (status, body) = self.post(0, token, "/channel/create", &body).await;
+        assert_eq!(status, 200, "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_number_that_comes_over_all_cores_at_once_is_sent_once() {
+    let house = House::start(&[]).await;
+    let alice = token("alice");
+    house.create(&alice).await;
+    // While the first one is under way all others come.
+    let held = Fault::Hold("held".into());
+    house.upstream.faults().always("/message/send", held);
+    let sends = (0..CONNECTIONS).map(|place| house.send(place, &alice, "n-1"));
+    let release = async {
+        house.upstream.faults().wait_held("held", 1).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        house.upstream.faults().release("held");
+    };
+    let (answers, ()) = tokio::join!(join_all(sends), release);
+    house.upstream.faults().clear();
+    let again = join_all((0..CONNECTIONS).map(|place| house.send(place, &alice, "n-1"))).await;
+    let told = answers.iter().chain(&again).map(|(status, body)| {
+        assert_eq!(*status, 200, "{body}");
+        body["data"].to_string()
+    });
+    let all: BTreeSet<_> = told.collect();
+    assert_eq!(all.len(), 1, "{all:?}");
+    assert_eq!(house.upstream.calls_to("/message/send").len(), 1);
+    // And each core numbers on from there.
+    let others = (0..CONNECTIONS).map(|place| {
+        let (house, alice) = (&house, &alice);
+        async move { house.send(place, alice, &format!("m-{place}")).await }
+    });
+    let answers = join_all(others).await;
+    let told = answers.iter().map(|(status, body)| {
+        assert_eq!(*status, 200, "{body}");
+        body["data"]["messageSeq"].as_u64()
+    });
+    let seqs: BTreeSet<_> = told.collect();
+    assert_eq!(seqs.len(), CONNECTIONS);
+    assert_eq!(seqs.last(), Some(&Some(CONNECTIONS as u64 + 1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_has_one_limit_over_all_cores() {
+    const BURST: usize = 30;
+    let burst = BURST.to_string();
+    let house = House::start(&[
+        ("GATEWAY__LIMITS__REQUESTS_PER_SECOND", "1"),
+        ("GATEWAY__LIMITS__BURST", &burst),
+    ])
+    .await;
+    let alice = token("alice");
+    let began = Instant::now();
+    let body = json!({"channelId": "bob", "channelType": 1, "payload": "eA=="});
+    let calls = (0..5 * CONNECTIONS).map(|place| house.post(place, &alice, "/message/send", &body));
+    let answers = join_all(calls).await;
+    let regained = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let passed = answers.iter().filter(|(status, _)| *status == 200).count();
+    assert!(
+        (BURST..=BURST + regained).contains(&passed),
+        "{passed} {regained}"
+    );
+    for (status, body) in answers {
+        assert!(matches!(status, 200 | 429), "{status} {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_removed_over_one_core_is_out_on_all() {
+    let house = House::start(&[]).await;
+    let (alice, bob) = (token("alice"), token("bob"));
+    house.create(&alice).await;
+    for round in 0..5 {
+        let members = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
+        let change = async |path: &str| {
+            let (status, body) = house.post(round, &alice, path, &members).await;
+            assert_eq!(status, 200, "{body}");
+        };
+        change("/channel/subscriber/add").await;
+        // Known as a member on every core.
+        for place in 0..CONNECTIONS {
+            let (status, body) = house.send(place, &bob, &format!("{round}-{place}")).await;
+            assert_eq!(status, 200, "{body}");
+        }
+        change("/channel/subscriber/remove").await;
+        let denied = (0..CONNECTIONS).map(|place| house.send(place, &bob, "too late"));
+        for (status, body) in join_all(denied).await {
+            assert_eq!(status, 403, "{body}");
+        }
+    }
+}

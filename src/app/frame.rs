@@ -124,7 +124,8 @@ async fn work(
     run: impl Future<Output = Response>,
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
-    let work = with_request(request_id, scope.held.clone(), work);
+    let deadline = scope.deadline.into_std();
+    let work = with_request(request_id, scope.held.clone(), deadline, work);
     match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)

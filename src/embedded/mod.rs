@@ -138,19 +138,32 @@ pub struct Embedded {
 impl Embedded {
     /// Starts listening.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let api = TcpListener::bind(options.listen).await?;
-        let manager = match options.manager {
-            Some(_) if options.dialect == Dialect::V3 => {
-                Some(TcpListener::bind((options.listen.ip(), 0)).await?)
-            }
-            _ => None,
-        };
         let state = State::new(
             options.dialect,
             options.whole_history,
             options.visible_after,
             options.membership_after,
         );
+        Self::start_with(options, Arc::new(state)).await
+    }
+
+    /// Starts another node of this one's cluster: the same data, but an address, calls and faults of its own. It must speak the
+    /// same dialect, and is not to be restarted as another one.
+    pub async fn start_beside(&self, options: Options) -> io::Result<Self> {
+        if options.dialect != self.dialect() {
+            return Err(io::Error::other("a cluster speaks one dialect"));
+        }
+        Self::start_with(options, self.shared.state.clone()).await
+    }
+
+    async fn start_with(options: Options, state: Arc<State>) -> io::Result<Self> {
+        let api = server::bind(options.listen).await?;
+        let manager = match options.manager {
+            Some(_) if options.dialect == Dialect::V3 => {
+                Some(TcpListener::bind((options.listen.ip(), 0)).await?)
+            }
+            _ => None,
+        };
         let shared = Arc::new(Shared {
             state,
             faults: Faults::default(),

@@ -42,7 +42,7 @@ pub(super) enum Port {
 /// What all connections share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) state: State,
+    pub(super) state: Arc<State>,
     pub(super) faults: Faults,
     pub(super) manager_token: Option<String>,
     pub(super) manager: Option<(String, String)>,

@@ -20,7 +20,7 @@ impl From<Error> for Failure {
             | Error::OtherGeneration
             | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
             Error::Timeout => ApiError::UpstreamTimeout,
-            Error::NoRoom => ApiError::Overloaded,
+            Error::NoRoom | Error::Busy => ApiError::Overloaded,
             Error::Status(_)
             | Error::Refused(_)
             | Error::Rejected(_)

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::future::ready;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -13,8 +14,8 @@ use tokio::time::{sleep, timeout_at};
 use super::send::{Claimed, Dispatched, answer_by};
 use super::{Cause, Draft, Job, Messages, SendError, Sent, spawn_in_request};
 use crate::authorization::{Audit, Denial};
-use crate::domain::Uid;
-use crate::wukongim::{Error, Generation};
+use crate::domain::{ConversationKey, Uid};
+use crate::wukongim::{Error, Generation, Route};
 
 /// Channels of one batch that are worked on at the same time.
 const SIDE_BY_SIDE: usize = 16;
@@ -85,9 +86,14 @@ impl Messages {
             .map_or(now + half, |send_by| send_by.max(now + half));
         let times = Times { send_by, answer_by };
 
+        let mut routes: HashMap<ConversationKey, Arc<Route>> = HashMap::new();
         let jobs: Vec<Arc<Job>> = drafts
             .into_iter()
-            .map(|(sender, draft)| Arc::new(Job::new(sender, draft)))
+            .map(|(sender, draft)| {
+                let route = routes.entry(ConversationKey::of(&sender, &draft.channel));
+                let route = route.or_default().clone();
+                Arc::new(Job::new(sender, draft, route))
+            })
             .collect();
         let mut lanes: Vec<Vec<Item>> = Vec::new();
         let mut lane_of = HashMap::new();
@@ -127,9 +133,16 @@ impl Messages {
             messages: self,
             handed_over: Vec::with_capacity(items.len()),
             results,
+            is_doubtful: false.into(),
         };
+        let place = items
+            .first()
+            .map(|(_, job)| self.crowd.enter(&job.conversation()));
         let mut allowed: HashMap<(Uid, Option<Uid>), Result<Generation, Denial>> = HashMap::new();
-        let mut broken: Option<Error> = None;
+        let mut broken = match place {
+            Some(None) => Some(Error::Busy),
+            _ => None,
+        };
         let mut orderly = true;
         let began = Instant::now();
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
@@ -177,7 +190,7 @@ impl Messages {
                     Err(_) => tokio::join!(claiming, lane.settle()).0,
                 }
             };
-            let dispatched = match claimed {
+            let mut dispatched = match claimed {
                 Claimed::Ready(dispatched) => dispatched,
                 Claimed::Busy(_) => {
                     // Perhaps this very batch holds the number: settle its messages before waiting, and no two batches can
@@ -186,6 +199,14 @@ impl Messages {
                     self.dispatch(&job, permitted_by, times.answer_by).await
                 }
             };
+            if dispatched.never_left() && job.route.is_found() {
+                // The node that got those before is gone. Another one takes the rest once nothing of them can be overtaken.
+                lane.settle().await;
+                if !lane.is_doubtful.load(Ordering::Relaxed) {
+                    job.route.leave();
+                    dispatched = self.dispatch(&job, permitted_by, times.answer_by).await;
+                }
+            }
             let unanswered = dispatched.unanswered();
             lane.handed_over.push((place, job, dispatched));
             left -= 1;
@@ -219,16 +240,22 @@ struct Lane<'a> {
     messages: &'a Messages,
     handed_over: Vec<(usize, Arc<Job>, Dispatched)>,
     results: Results,
+    /// Whether of any of them it is not known if it is stored.
+    is_doubtful: AtomicBool,
 }
 
 impl Lane<'_> {
     async fn settle(&mut self) {
         let (messages, results) = (self.messages, &self.results);
+        let is_doubtful = &self.is_doubtful;
         let settling = self
             .handed_over
             .drain(..)
             .map(|(place, job, dispatched)| async move {
                 let result = messages.settle(&job, dispatched).await;
+                if let Err(SendError::Unconfirmed { .. }) = result {
+                    is_doubtful.store(true, Ordering::Relaxed);
+                }
                 results.put(place, result);
             });
         join_all(settling).await;
@@ -247,6 +274,11 @@ impl Lane<'_> {
 }
 
 impl Dispatched {
+    /// Whether no node has got the message.
+    fn never_left(&self) -> bool {
+        matches!(self, Self::Settled(Err(SendError::Upstream(error))) if error.never_left())
+    }
+
     /// Why it is not known whether WuKongIM has taken the message, or that it has not.
     fn unanswered(&self) -> Option<Error> {
         let cause = match self {

@@ -2,6 +2,7 @@
 
 mod batch;
 mod confirm;
+mod crowd;
 mod ledger;
 mod lookup;
 mod pace;
@@ -21,7 +22,9 @@ use tokio::task::JoinHandle;
 use crate::authorization::callback::Action;
 use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
-use crate::wukongim::{self, Generation, current_request_id, in_this_request, with_request_id};
+use crate::wukongim::{
+    self, Generation, Route, current_request_id, in_this_request, with_request_id,
+};
 
 pub use send::Messages;
 
@@ -103,10 +106,12 @@ struct Job {
     number: ClientMsgNo,
     /// Whether the client brought the number, and may bring it again after a success.
     own_number: bool,
+    /// Shared by a batch's messages to one channel.
+    route: Arc<Route>,
 }
 
 impl Job {
-    fn new(sender: Uid, draft: Draft) -> Self {
+    fn new(sender: Uid, draft: Draft, route: Arc<Route>) -> Self {
         let Draft {
             actor,
             channel,
@@ -118,6 +123,7 @@ impl Job {
             sender,
             channel,
             payload,
+            route,
             own_number: client_msg_no.is_some(),
             number: client_msg_no.unwrap_or_else(ClientMsgNo::generate),
         }
@@ -149,6 +155,7 @@ impl Job {
             payload: &self.payload,
             client_msg_no: &self.number,
             permitted_by,
+            route: &self.route,
         }
     }
 

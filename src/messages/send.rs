@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{timeout, timeout_at};
 
 use super::confirm::{Confirmer, Pending};
+use super::crowd::Crowd;
 use super::ledger::{Busy, Ledger, Ticket};
 use super::watch::Sought;
 use super::{Cause, Draft, Job, SendError, Sent, Stored, spawn_in_request};
@@ -33,6 +34,7 @@ pub struct Messages {
     pub(super) authorization: Arc<Authorization>,
     pub(super) confirmer: Arc<Confirmer>,
     pub(super) ledger: Arc<Ledger>,
+    pub(super) crowd: Arc<Crowd>,
     pub(super) confirm: Confirm,
     pub(super) confirm_timeout: Duration,
     pub(super) duplicate_check: DuplicateCheck,
@@ -78,6 +80,7 @@ impl Messages {
                 settings.idempotency_entries,
                 forgotten,
             ),
+            crowd: Crowd::new(metrics.refusals("channel")),
             confirm: settings.confirm,
             confirm_timeout: settings.confirm_timeout,
             duplicate_check: settings.duplicate_check,
@@ -102,7 +105,7 @@ impl Messages {
         deadline: Instant,
     ) -> Result<Sent, SendError> {
         let answer_by = answer_by(deadline);
-        let job = Arc::new(Job::new(sender.clone(), draft));
+        let job = Arc::new(Job::new(sender.clone(), draft, Arc::default()));
         let mut audit = job.audit();
         let may_send = self
             .authorization
@@ -112,8 +115,16 @@ impl Messages {
             audit.ended(&may_send);
         }
         let permitted_by = may_send?;
+        let Some(place) = self.crowd.enter(&job.conversation()) else {
+            let refusal = Err(SendError::Upstream(Error::Busy));
+            if let Some(audit) = &mut audit {
+                audit.ended(&refusal);
+            }
+            return refusal;
+        };
         let (this, own) = (self.clone(), job.clone());
         let task = spawn_in_request(async move {
+            let _place = place;
             let dispatched = this.dispatch(&own, permitted_by, answer_by).await;
             let result = this.settle(&own, dispatched).await;
             if let Some(audit) = &mut audit {

@@ -10,18 +10,10 @@ use crate::domain::Channel;
 use crate::wukongim::{Accepted, Error, Generation, Rejection};
 
 impl Messages {
-    /// A lost answer is asked for once more.
+    /// A lost answer has been asked for once more by the client.
     pub(super) async fn send_v3(&self, job: &Job) -> Result<Sent, SendError> {
         let sent_ms = unix_ms();
-        let message = job.outgoing(Generation::V3);
-        let first = self.client.send(&message).await;
-        let lost = first == Err(Error::Lost);
-        let answer = match first {
-            Err(Error::Lost | Error::Rejected(Rejection::RetryRequired)) => {
-                self.client.send(&message).await
-            }
-            answer => answer,
-        };
+        let answer = self.client.send(&job.outgoing(Generation::V3)).await;
         let cause = match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {
                 if let Channel::Person(_) = job.channel {
@@ -36,9 +28,6 @@ impl Messages {
                 return Err(SendError::Conflict);
             }
             Err(error) if error.may_have_arrived() => Cause::NoAnswer(error),
-            Err(error @ Error::Refused(_)) => return Err(refused(&job.channel, &error)),
-            // The second one certainly did nothing; the first one may have.
-            Err(_) if lost => Cause::NoAnswer(Error::Lost),
             Err(error) => return Err(refused(&job.channel, &error)),
         };
         self.note_unknown(job, sent_ms);

@@ -2,7 +2,7 @@
 //! not. Knows nothing of what is looked for.
 
 use crate::domain::{Channel, Uid};
-use crate::wukongim::{Client, Error, Page, Window};
+use crate::wukongim::{Client, Error, Generation, Page, Window};
 
 /// The most messages of one page.
 const MOST: usize = 100;
@@ -37,7 +37,7 @@ impl Step {
     }
 }
 
-/// One page of at most `limit` messages.
+/// One page of at most `limit` messages: of v2, since nobody looks for what v3 has answered.
 pub(super) async fn page(
     client: &Client,
     reader: &Uid,
@@ -46,7 +46,9 @@ pub(super) async fn page(
     limit: usize,
 ) -> Result<Page, Error> {
     let max_bytes = if limit == 1 { 2 * BYTES } else { BYTES };
-    client.page(reader, channel, window, limit, max_bytes).await
+    client
+        .permitted_page(Generation::V2, reader, channel, window, limit, max_bytes)
+        .await
 }
 
 #[derive(Clone, Copy)]

@@ -272,6 +272,8 @@ pub(super) struct Next {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::domain::{ChannelId, Payload};
     use crate::messages::Draft;
@@ -283,7 +285,7 @@ mod tests {
             payload: Payload::parse("YQ==", 9).unwrap(),
             client_msg_no: Some(ClientMsgNo::parse(number, 9).unwrap()),
         };
-        Job::new(Uid::parse("a", 9).unwrap(), draft)
+        Job::new(Uid::parse("a", 9).unwrap(), draft, Arc::default())
     }
 
     fn page(seq: u64, number: &str) -> Page {

@@ -1,5 +1,8 @@
 //! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
 use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -28,7 +31,7 @@ struct RouteLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpstreamLabels {
-    node: String,
+    node: Arc<str>,
     call: &'static str,
     outcome: &'static str,
 }
@@ -36,6 +39,23 @@ struct UpstreamLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     call: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NodeLabels {
+    node: Arc<str>,
+}
+
+/// What is shown of one WuKongIM node; kept by it, so that no call looks it up.
+pub struct NodeMeters {
+    /// `gateway_upstream_in_flight`.
+    pub in_flight: Gauge,
+    /// `gateway_upstream_latency_seconds`: the moving average that nodes are chosen by.
+    pub latency: Gauge<f64, AtomicU64>,
+    /// `gateway_upstream_ejections_total`.
+    pub ejections: Counter,
+    /// `gateway_upstream_ejected`: 1 while it is left alone.
+    pub ejected: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -90,6 +110,9 @@ pub struct Metrics {
     pub in_flight: Gauge,
     upstream: Family<UpstreamLabels, Counter>,
     upstream_durations: Family<CallLabels, Histogram, fn() -> Histogram>,
+    nodes: Nodes,
+    retries: Family<CallLabels, Counter>,
+    retries_refused: Family<CallLabels, Counter>,
     called: Handles<UpstreamLabels, (Counter, Histogram)>,
     /// `gateway_message_confirm_seconds`: from WuKongIM's answer until the message was seen stored.
     pub confirm_seconds: Histogram,
@@ -102,6 +125,43 @@ pub struct Metrics {
     pub foreign_messages: Counter,
     /// `gateway_idempotency_forgotten_total`: entries dropped before their window ended, since the table was full.
     pub idempotency_forgotten: Counter,
+}
+
+/// The metrics that each node has one of.
+#[derive(Default)]
+struct Nodes {
+    in_flight: Family<NodeLabels, Gauge>,
+    latency: Family<NodeLabels, Gauge<f64, AtomicU64>>,
+    ejections: Family<NodeLabels, Counter>,
+    ejected: Family<NodeLabels, Gauge>,
+}
+
+impl Nodes {
+    fn registered(registry: &mut Registry) -> Self {
+        let nodes = Self::default();
+        registry.register(
+            "upstream_in_flight",
+            "calls under way to a node",
+            nodes.in_flight.clone(),
+        );
+        registry.register_with_unit(
+            "upstream_latency",
+            "moving average of a node's answers' times",
+            Unit::Seconds,
+            nodes.latency.clone(),
+        );
+        registry.register(
+            "upstream_ejections",
+            "how often a node that failed was left alone",
+            nodes.ejections.clone(),
+        );
+        registry.register(
+            "upstream_ejected",
+            "1 while a node is left alone",
+            nodes.ejected.clone(),
+        );
+        nodes
+    }
 }
 
 impl Metrics {
@@ -137,6 +197,19 @@ impl Metrics {
             "time of a call to WuKongIM",
             Unit::Seconds,
             upstream_durations.clone(),
+        );
+        let nodes = Nodes::registered(&mut registry);
+        let retries = Family::<CallLabels, Counter>::default();
+        registry.register(
+            "upstream_retries",
+            "calls made once more since their answer was lost or useless",
+            retries.clone(),
+        );
+        let retries_refused = Family::<CallLabels, Counter>::default();
+        registry.register(
+            "upstream_retries_refused",
+            "calls not made once more since a tenth of the traffic was repeated already",
+            retries_refused.clone(),
         );
         let confirm_seconds = seconds();
         registry.register_with_unit(
@@ -180,6 +253,9 @@ impl Metrics {
             in_flight,
             upstream,
             upstream_durations,
+            nodes,
+            retries,
+            retries_refused,
             called: Handles::new(),
             confirm_seconds,
             confirm_looks,
@@ -212,14 +288,14 @@ impl Metrics {
     /// Counts one finished upstream call of the node called `node` that took `duration_s` seconds.
     pub fn upstream_called(
         &self,
-        node: &str,
+        node: &Arc<str>,
         call: &'static str,
         outcome: &'static str,
         duration_s: f64,
     ) {
         let make = || {
             let labels = UpstreamLabels {
-                node: node.to_owned(),
+                node: node.clone(),
                 call,
                 outcome,
             };
@@ -231,12 +307,33 @@ impl Metrics {
             (labels, (count, duration))
         };
         let is = |known: &UpstreamLabels| {
-            known.call == call && known.node == node && known.outcome == outcome
+            known.call == call && known.node == *node && known.outcome == outcome
         };
         self.called.with(is, make, |(count, duration)| {
             count.inc();
             duration.observe(duration_s);
         });
+    }
+
+    /// What is shown of the node called `node`.
+    pub fn node(&self, node: &Arc<str>) -> NodeMeters {
+        let labels = NodeLabels { node: node.clone() };
+        NodeMeters {
+            in_flight: self.nodes.in_flight.get_or_create(&labels).clone(),
+            latency: self.nodes.latency.get_or_create(&labels).clone(),
+            ejections: self.nodes.ejections.get_or_create(&labels).clone(),
+            ejected: self.nodes.ejected.get_or_create(&labels).clone(),
+        }
+    }
+
+    /// Counts one upstream call that was made once more, or where `refused` might have been.
+    pub fn upstream_retried(&self, call: &'static str, refused: bool) {
+        let family = if refused {
+            &self.retries_refused
+        } else {
+            &self.retries
+        };
+        family.get_or_create(&CallLabels { call }).inc();
     }
 
     /// Counts one look-up in `cache`.

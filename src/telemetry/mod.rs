@@ -5,4 +5,4 @@ mod log;
 mod metrics;
 
 pub use log::init;
-pub use metrics::{HttpLabels, Metrics};
+pub use metrics::{HttpLabels, Metrics, NodeMeters};

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{Client, on_node};
+use super::client::Client;
 use super::detect::{self, generation_of};
 use super::nodes::{Node, Nodes};
+use super::plan::Plan;
 use super::transport::Transport;
+use super::trip::on_node;
 use super::{Error, Generation, RouteInfo, SystemInfo, v2, v3};
 use crate::domain::{ChannelType, Uid};
 
@@ -30,22 +32,30 @@ impl Client {
 
     /// Whether the user is banned. v3 knows no such thing and bans nobody.
     pub async fn user_is_banned(&self, uid: &Uid) -> Result<bool, Error> {
-        on_node!(self, |node, generation| async {
-            match generation {
-                Generation::V2 => {
-                    let state =
-                        v2::channel_state(&self.transport, node, ChannelType::Person, uid.as_str())
-                            .await?;
-                    Ok(state.banned)
+        on_node!(
+            self,
+            Plan::read("channel_state"),
+            |node, generation| async {
+                match generation {
+                    Generation::V2 => {
+                        let state = v2::channel_state(
+                            &self.transport,
+                            node,
+                            ChannelType::Person,
+                            uid.as_str(),
+                        )
+                        .await?;
+                        Ok(state.banned)
+                    }
+                    Generation::V3 => Ok(false),
                 }
-                Generation::V3 => Ok(false),
             }
-        })
+        )
     }
 
     /// The addresses for `uid` to connect to.
     pub async fn route(&self, uid: &Uid) -> Result<RouteInfo, Error> {
-        on_node!(self, |node, _generation| v2::route(
+        on_node!(self, Plan::read("route"), |node, _generation| v2::route(
             &self.transport,
             node,
             uid

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 use serde::Serialize;
 
-use super::detect::generation_of;
 use super::manager::Manager;
 use super::nodes::Nodes;
 use super::page::{self, Foreign, Page, PageRequest, Window};
+use super::plan::{Plan, Repeat};
 use super::shared::Shared;
 use super::transport::{Answer, Call, Transport};
+use super::trip::{Trip, on_node};
 use super::{Accepted, Error, Generation, Outgoing, Rejection, SystemInfo, v2, v3};
 use crate::config;
 use crate::domain::{Channel, Uid};
@@ -26,51 +27,6 @@ pub struct Client {
     pub(super) system: Shared<SystemInfo>,
     foreign: Foreign,
 }
-
-/// Carries out a call on the first node that can be reached. A call goes to another node only where it was never sent; it is
-/// made once more on the same node where a plain 404 or 405 shows that another generation answers there now.
-macro_rules! on_node {
-    ($client:expr, |$node:ident, $generation:ident| $call:expr) => {{
-        let client = $client;
-        let mut outcome = Err($crate::wukongim::Error::Connect);
-        'nodes: for $node in client.nodes.in_order() {
-            for again in [false, true] {
-                let $generation =
-                    match $crate::wukongim::detect::generation_of(&client.transport, $node).await {
-                        Ok(generation) => generation,
-                        Err(error) => {
-                            client.nodes.rest($node);
-                            outcome = Err(error);
-                            continue 'nodes;
-                        }
-                    };
-                outcome = $call.await;
-                match &outcome {
-                    Err($crate::wukongim::Error::Connect) => {
-                        client.nodes.rest($node);
-                        continue 'nodes;
-                    }
-                    Err($crate::wukongim::Error::Status(404 | 405)) => {
-                        $node.forget_generation();
-                        if again {
-                            break 'nodes;
-                        }
-                    }
-                    Err(
-                        $crate::wukongim::Error::Decode(_)
-                        | $crate::wukongim::Error::OtherGeneration,
-                    ) => {
-                        $node.forget_generation();
-                        break 'nodes;
-                    }
-                    _ => break 'nodes,
-                }
-            }
-        }
-        outcome
-    }};
-}
-pub(super) use on_node;
 
 impl Client {
     /// A client for the configured nodes. Nothing is called yet.
@@ -121,13 +77,14 @@ impl Client {
             .map(|url| url.as_url().clone())
             .collect();
         let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
+        let nodes = Nodes::new(&urls, settings.version, &metrics);
         let transport = Transport::new(connect_timeout, timeout, token, cores, metrics, memory)?;
         if settings.version == Some(Generation::V3) {
             transport.v3_found();
         }
         Ok(Self {
             transport: Arc::new(transport),
-            nodes: Arc::new(Nodes::new(&urls, settings.version)),
+            nodes: Arc::new(nodes),
             manager,
             health: Shared::new(),
             system: Shared::new(),
@@ -135,17 +92,10 @@ impl Client {
         })
     }
 
-    /// The generation of the node that calls go to at present; probes it where that is not known.
+    /// The generation that is spoken to at present; asks a node where that is not known.
     pub async fn generation(&self) -> Result<Generation, Error> {
-        let mut outcome = Err(Error::Connect);
-        for node in self.nodes.in_order() {
-            outcome = generation_of(&self.transport, node).await;
-            if outcome.is_ok() {
-                break;
-            }
-            self.nodes.rest(node);
-        }
-        outcome
+        let mut trip = Trip::begin(self, Plan::read("generation"));
+        trip.next().await.map(|(_, generation)| generation)
     }
 
     /// Sends a message. On v2 the answer is no proof of anything: see [`Accepted::seq`].
@@ -153,9 +103,17 @@ impl Client {
     /// # Errors
     /// [`Error::OtherGeneration`] where it would reach another generation than the one that permitted it.
     pub async fn send(&self, message: &Outgoing<'_>) -> Result<Accepted, Error> {
-        on_node!(self, |node, generation| async {
+        let plan = Plan {
+            repeat: match message.permitted_by {
+                Generation::V2 => Repeat::Never,
+                Generation::V3 => Repeat::Numbered,
+            },
+            wanted: Some(message.permitted_by),
+            route: Some(message.route),
+            ..Plan::write("message_send")
+        };
+        on_node!(self, plan, |node, generation| async {
             match generation {
-                other if other != message.permitted_by => Err(Error::OtherGeneration),
                 Generation::V2 => v2::send(&self.transport, node, message).await,
                 Generation::V3 => v3::send(&self.transport, node, message).await,
             }
@@ -212,10 +170,11 @@ impl Client {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Page, Error> {
-        let page = on_node!(self, |node, generation| async {
-            if permitted_by.is_some_and(|permitted_by| permitted_by != generation) {
-                return Err(Error::OtherGeneration);
-            }
+        let plan = Plan {
+            wanted: permitted_by,
+            ..Plan::read("messagesync")
+        };
+        let page = on_node!(self, plan, |node, generation| async {
             let body = PageRequest::new(reader, channel, window, limit);
             let call =
                 Call::post("messagesync", "/channel/messagesync", &body).max_bytes(max_bytes);
@@ -236,7 +195,7 @@ impl Client {
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<(), Error> {
-        on_node!(self, |node, generation| async {
+        on_node!(self, Plan::write(name), |node, generation| async {
             let answer = self
                 .transport
                 .call(node, Call::post(name, path, body))

@@ -35,6 +35,9 @@ pub enum Error {
     /// The gateway holds too much already to take the answer.
     #[error("no room for the answer from wukongim")]
     NoRoom,
+    /// Every node that could take the call has its fill: nothing was sent.
+    #[error("too many calls to wukongim under way")]
+    Busy,
     /// v3 is restoring a backup.
     #[error("wukongim is in maintenance")]
     Maintenance,
@@ -104,6 +107,11 @@ impl Error {
         )
     }
 
+    /// Whether nothing was done by the node that was asked, so that another one may be.
+    pub fn never_left(&self) -> bool {
+        matches!(self, Self::Connect | Self::Busy | Self::OtherGeneration)
+    }
+
     /// The short label of this outcome in metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
@@ -115,6 +123,7 @@ impl Error {
             Self::Decode(_) => "decode",
             Self::TooLarge { .. } => "too_large",
             Self::NoRoom => "no_room",
+            Self::Busy => "busy",
             Self::Maintenance => "maintenance",
             Self::OtherGeneration => "generation",
             Self::Credentials => "credentials",

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use super::client::{Client, on_node};
+use super::client::Client;
 use super::manager::Manager;
+use super::plan::Plan;
+use super::trip::on_node;
 use super::{ChannelState, Error, Generation, MemberList, v2, v3};
 use crate::domain::{ChannelId, ChannelType, Uid};
 
@@ -123,7 +125,7 @@ impl Client {
             let uids = manager.list(&self.transport, list, channel_type, id);
             return uids.await.map(Some);
         }
-        on_node!(self, |node, generation| async {
+        on_node!(self, Plan::read("list"), |node, generation| async {
             match generation {
                 Generation::V2 => v2::list(&self.transport, node, list, channel_type, id)
                     .await
@@ -138,15 +140,19 @@ impl Client {
         if let Some(manager) = self.manager_of_v3().await? {
             return manager.group_state(&self.transport, group).await;
         }
-        on_node!(self, |node, generation| async {
-            match generation {
-                Generation::V2 => {
-                    v2::channel_state(&self.transport, node, ChannelType::Group, group.as_str())
-                        .await
+        on_node!(
+            self,
+            Plan::read("channel_state"),
+            |node, generation| async {
+                match generation {
+                    Generation::V2 => {
+                        v2::channel_state(&self.transport, node, ChannelType::Group, group.as_str())
+                            .await
+                    }
+                    Generation::V3 => v3::probe_group(&self.transport, node, group).await,
                 }
-                Generation::V3 => v3::probe_group(&self.transport, node, group).await,
             }
-        })
+        )
     }
 
     /// The manager port, where there is one and a v3 to go with it. Its calls go past `on_node`: what becomes of them says
@@ -164,23 +170,27 @@ impl Client {
         if self.group_state(group).await?.occupied {
             return Ok(true);
         }
-        on_node!(self, |node, generation| async {
-            match generation {
-                Generation::V2 => {
-                    let (members, max) = tokio::join!(
-                        v2::list(
-                            &self.transport,
-                            node,
-                            MemberList::Subscribers,
-                            ChannelType::Group,
-                            group.as_str()
-                        ),
-                        v2::max_message_seq(&self.transport, node, group),
-                    );
-                    Ok(!members?.is_empty() || max? > 0)
+        on_node!(
+            self,
+            Plan::read("max_message_seq"),
+            |node, generation| async {
+                match generation {
+                    Generation::V2 => {
+                        let (members, max) = tokio::join!(
+                            v2::list(
+                                &self.transport,
+                                node,
+                                MemberList::Subscribers,
+                                ChannelType::Group,
+                                group.as_str()
+                            ),
+                            v2::max_message_seq(&self.transport, node, group),
+                        );
+                        Ok(!members?.is_empty() || max? > 0)
+                    }
+                    Generation::V3 => Ok(false),
                 }
-                Generation::V3 => Ok(false),
             }
-        })
+        )
     }
 }

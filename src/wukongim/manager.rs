@@ -159,7 +159,7 @@ impl Manager {
         }
         let path = format!("manager/channels/2/{}", encode(group.as_str()));
         let answer = self
-            .call(transport, || Call::get("manager_channel", path.as_str()))
+            .call(transport, || Call::get("manager_channel", path.clone()))
             .await?;
         match answer.status {
             StatusCode::OK => {
@@ -215,7 +215,7 @@ impl Manager {
                 Some(cursor) => format!("{base}&cursor={}", encode(cursor)),
             };
             let answer = self
-                .call(transport, || Call::get("manager_members", path.as_str()))
+                .call(transport, || Call::get("manager_members", path.clone()))
                 .await?;
             match answer.status {
                 StatusCode::OK => {}
@@ -271,7 +271,7 @@ impl Manager {
             .call(transport, || Call {
                 name: "manager_change_members",
                 method: Method::POST,
-                path: path.clone(),
+                path: path.clone().into(),
                 body: Some(body.clone()),
                 max_bytes: 64 * 1024,
             })

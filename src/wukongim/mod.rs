@@ -2,16 +2,23 @@
 //! from parsed types; nothing above this room knows an upstream path, field or status. Knows no axum.
 
 mod about;
+mod background;
+mod budget;
 mod client;
 mod detect;
 mod error;
 mod groups;
+mod load;
 mod manager;
 mod members;
 mod nodes;
 mod page;
+mod plan;
+mod rest;
 mod shared;
 mod transport;
+mod trip;
+mod under_way;
 mod users;
 mod v2;
 mod v3;
@@ -20,6 +27,7 @@ pub use client::Client;
 pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};
+pub use plan::Route;
 pub use transport::{current_request_id, in_this_request, with_request, with_request_id};
 
 pub use crate::config::Generation;
@@ -38,6 +46,8 @@ pub struct Outgoing<'a> {
     pub client_msg_no: &'a ClientMsgNo,
     /// By whose rules it was permitted: v2 checks nothing itself, so it must not get what was left to v3 to check.
     pub permitted_by: Generation,
+    /// The way of those that are to be stored in the order in which they are sent.
+    pub route: &'a Route,
 }
 
 /// WuKongIM's answer to a send.

@@ -1,15 +1,17 @@
 //! The one private way a request reaches WuKongIM: headers, deadline, size limits, metrics. Knows nothing of what calls mean.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::Error;
 use super::nodes::Node;
+use super::under_way::UnderWay;
 use crate::cores::PerCore;
 use crate::memory::{Full, Memory, Share};
 use crate::telemetry::Metrics;
@@ -24,6 +26,8 @@ struct Request {
     id: HeaderValue,
     /// Holds the answers for as long as the request lives; `None` in a task that works for others, too.
     held: Option<Arc<Share>>,
+    /// When it must have been answered.
+    deadline: Option<Instant>,
 }
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -34,20 +38,23 @@ pub async fn with_request_id<F: Future>(request_id: HeaderValue, work: F) -> F::
     let request = Request {
         id: request_id,
         held: None,
+        deadline: None,
     };
     REQUEST.scope(request, work).await
 }
 
-/// [`with_request_id`] for the request's own task: the answers are counted as its own, and a page for which there is no room is
-/// refused.
+/// [`with_request_id`] for the request's own task: the answers are counted as its own, a page for which there is no room is
+/// refused, and no call is made a second time after `deadline`.
 pub async fn with_request<F: Future>(
     request_id: HeaderValue,
     held: Arc<Share>,
+    deadline: Instant,
     work: F,
 ) -> F::Output {
     let request = Request {
         id: request_id,
         held: Some(held),
+        deadline: Some(deadline),
     };
     REQUEST.scope(request, work).await
 }
@@ -68,6 +75,11 @@ fn current_share() -> Option<Arc<Share>> {
     REQUEST.try_with(|request| request.held.clone()).ok()?
 }
 
+/// When the request that the running code works on must have been answered, where it works on one.
+pub(super) fn current_deadline() -> Option<Instant> {
+    REQUEST.try_with(|request| request.deadline).ok()?
+}
+
 /// The id that [`with_request_id`] set around the running code, for work handed to another task.
 pub fn current_request_id() -> Option<HeaderValue> {
     REQUEST.try_with(|request| request.id.clone()).ok()
@@ -79,7 +91,7 @@ pub(super) struct Call {
     pub(super) name: &'static str,
     pub(super) method: Method,
     /// Path and query, encoded.
-    pub(super) path: String,
+    pub(super) path: Cow<'static, str>,
     pub(super) body: Option<Vec<u8>>,
     /// The largest answer taken, in bytes.
     pub(super) max_bytes: usize,
@@ -89,7 +101,7 @@ pub(super) struct Call {
 const SMALL: usize = 256 * 1024;
 
 impl Call {
-    pub(super) fn get(name: &'static str, path: impl Into<String>) -> Self {
+    pub(super) fn get(name: &'static str, path: impl Into<Cow<'static, str>>) -> Self {
         Self {
             name,
             method: Method::GET,
@@ -102,7 +114,7 @@ impl Call {
     /// A POST of `body`, which is one of this room's own wire types: serializing those cannot fail.
     pub(super) fn post(
         name: &'static str,
-        path: impl Into<String>,
+        path: impl Into<Cow<'static, str>>,
         body: &impl serde::Serialize,
     ) -> Self {
         let body = serde_json::to_vec(body).unwrap_or_default();
@@ -144,12 +156,14 @@ pub(super) struct Transport {
     /// A connection is driven by the runtime that opened it: each core has its own.
     http: PerCore<reqwest::Client>,
     /// One call's time, connecting included.
-    timeout: Duration,
+    pub(super) timeout: Duration,
     /// v2's manager token, sent as `token`.
     token: Option<HeaderValue>,
     pub(super) metrics: Arc<Metrics>,
     /// Where answers are counted.
     pub(super) memory: Arc<Memory>,
+    /// What the manager port is called in metrics.
+    manager: Arc<str>,
     /// Says once what a v3 does not guard.
     v3_warning: Once,
 }
@@ -183,6 +197,7 @@ impl Transport {
             token,
             metrics,
             memory,
+            manager: "manager".into(),
             v3_warning: Once::new(),
         })
     }
@@ -198,23 +213,12 @@ impl Transport {
 
     /// Carries out one call on one node, within the call's deadline.
     pub(super) async fn call(&self, node: &Node, call: Call) -> Result<Answer, Error> {
-        let url = node.url(&call.path)?;
-        let name = call.name;
-        let mut headers = HeaderMap::with_capacity(3);
-        if call.body.is_some() {
-            headers.insert(CONTENT_TYPE, JSON);
-        }
+        let mut request = request(&call.method, node.url(&call.path)?, call.body);
         if let Some(token) = &self.token {
-            headers.insert("token", token.clone());
+            request.headers_mut().insert("token", token.clone());
         }
-        if let Some(id) = current_request_id() {
-            headers.insert(X_REQUEST_ID, id);
-        }
-        let mut request = self.http.get().request(call.method, url).headers(headers);
-        if let Some(body) = call.body {
-            request = request.body(body);
-        }
-        let result = self.finish(&node.name, name, request, call.max_bytes).await;
+        let under_way = UnderWay::begin(self, node, call.name);
+        let result = self.finish(call.name, request, call.max_bytes).await;
         match &result {
             // Only a success: a proxy in front of it goes on answering errors while WuKongIM itself is exchanged.
             Ok(answer) if answer.status.is_success() => node.heard(),
@@ -222,6 +226,7 @@ impl Transport {
             Err(Error::Connect | Error::Lost) => node.forget_generation(),
             _ => {}
         }
+        under_way.end(&result);
         result
     }
 
@@ -232,54 +237,55 @@ impl Transport {
         call: Call,
         bearer: Option<&HeaderValue>,
     ) -> Result<Answer, Error> {
-        let mut request = self.http.get().request(call.method, url);
+        let mut request = request(&call.method, url, call.body);
         if let Some(bearer) = bearer {
-            request = request.header(http::header::AUTHORIZATION, bearer.clone());
+            let headers = request.headers_mut();
+            headers.insert(http::header::AUTHORIZATION, bearer.clone());
         }
-        if let Some(id) = current_request_id() {
-            request = request.header(X_REQUEST_ID, id);
+        let started = Instant::now();
+        let result = self.finish(call.name, request, call.max_bytes).await;
+        self.count(
+            &self.manager,
+            call.name,
+            outcome(&result),
+            started.elapsed(),
+        );
+        result
+    }
+
+    pub(super) fn count(
+        &self,
+        node: &Arc<str>,
+        call: &'static str,
+        outcome: &'static str,
+        took: Duration,
+    ) {
+        self.metrics
+            .upstream_called(node, call, outcome, took.as_secs_f64());
+        if !matches!(outcome, "ok" | "refused") {
+            tracing::debug!(node = &**node, call, outcome, "upstream call failed");
         }
-        if let Some(body) = call.body {
-            request = request.header(CONTENT_TYPE, JSON).body(body);
-        }
-        self.finish("manager", call.name, request, call.max_bytes)
-            .await
     }
 
     async fn finish(
         &self,
-        node: &str,
         name: &'static str,
-        request: reqwest::RequestBuilder,
+        request: reqwest::Request,
         max_bytes: usize,
     ) -> Result<Answer, Error> {
-        let started = Instant::now();
-        let result =
-            match tokio::time::timeout(self.timeout, self.exchange(name, request, max_bytes)).await
-            {
-                Ok(result) => result,
-                Err(_) => Err(Error::Timeout),
-            };
-        let outcome = match &result {
-            Ok(answer) if answer.status.is_success() => "ok",
-            Ok(_) => "refused",
-            Err(error) => error.outcome(),
-        };
-        self.metrics
-            .upstream_called(node, name, outcome, started.elapsed().as_secs_f64());
-        if let Err(error) = &result {
-            tracing::debug!(node, call = name, %error, "upstream call failed");
-        }
-        result
+        let exchange = self.exchange(name, request, max_bytes);
+        let result = tokio::time::timeout(self.timeout, exchange).await;
+        result.unwrap_or(Err(Error::Timeout))
     }
 
     async fn exchange(
         &self,
         name: &'static str,
-        request: reqwest::RequestBuilder,
+        request: reqwest::Request,
         max_bytes: usize,
     ) -> Result<Answer, Error> {
-        let mut response = request.send().await.map_err(|error| classify(&error))?;
+        let response = self.http.get().execute(request).await;
+        let mut response = response.map_err(|error| classify(&error))?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
             return Err(Error::Credentials);
@@ -303,6 +309,28 @@ impl Transport {
             is_json,
             _held: counter.own,
         })
+    }
+}
+
+/// A request with the headers that all have.
+fn request(method: &Method, url: url::Url, body: Option<Vec<u8>>) -> reqwest::Request {
+    let mut request = reqwest::Request::new(method.clone(), url);
+    let headers = request.headers_mut();
+    if body.is_some() {
+        headers.insert(CONTENT_TYPE, JSON);
+    }
+    if let Some(id) = current_request_id() {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    *request.body_mut() = body.map(reqwest::Body::from);
+    request
+}
+
+pub(super) fn outcome(result: &Result<Answer, Error>) -> &'static str {
+    match result {
+        Ok(answer) if answer.status.is_success() => "ok",
+        Ok(_) => "refused",
+        Err(error) => error.outcome(),
     }
 }
 

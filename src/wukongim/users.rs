@@ -53,7 +53,10 @@ impl Client {
             return self.act(NAME, PATH, &body).await;
         }
         let quits = self.nodes.all().iter().map(async |node| {
-            generation_of(&self.transport, node).await?;
+            // v2's has no part in it.
+            if generation_of(&self.transport, node).await? != Generation::V3 {
+                return Err(Error::Connect);
+            }
             let call = Call::post(NAME, PATH, &body);
             v3::done(&self.transport.call(node, call).await?)
         });

@@ -3,7 +3,7 @@
 use wukongim_gateway::authorization::{Denial, Mode};
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload};
 use wukongim_gateway::embedded::{Dialect, Fault};
-use wukongim_gateway::wukongim::{Error, Generation, Outgoing, Reason, Rejection, Window};
+use wukongim_gateway::wukongim::{Error, Generation, Outgoing, Reason, Rejection, Route, Window};
 
 use crate::support::{GROUP, House, PERSON, Plan, group, group_id, person, uid};
 
@@ -17,6 +17,7 @@ async fn send(house: &House, who: &str, channel: &Channel) -> Result<(), Denial>
         payload: &Payload::parse("aGk=", 100).unwrap(),
         client_msg_no: &ClientMsgNo::generate(),
         permitted_by: Generation::V3,
+        route: &Route::default(),
     };
     house.may_send(who, channel).await?;
     match house.client.send(&outgoing).await {

@@ -197,6 +197,37 @@ fn a_token_is_made_with_a_secret_alone_and_has_what_is_required() {
 }
 
 #[test]
+fn a_wrong_address_of_a_node_is_64_and_named_by_its_place() {
+    for (urls, what) in [
+        (
+            "http://a:1,ftp://b:1",
+            "entry 2 must be an http or https address",
+        ),
+        ("http://a:1,b:1", "entry 2 must be"),
+        ("http://a:1/im", "entry 1 must be"),
+        ("http://a:99999", "entry 1 must be"),
+        (
+            "http://a:1,http://b:1,http://a:1",
+            "entry 3 is listed twice",
+        ),
+    ] {
+        for args in [["check-config"], ["serve"]] {
+            let env = [
+                ("JWT_SECRET", SECRET),
+                ("GATEWAY__WUKONGIM__API_URLS", urls),
+            ];
+            let (code, stdout, stderr) = run_bare(&args, &env);
+            assert_eq!(
+                (code, stdout.as_str()),
+                (64, ""),
+                "{args:?} {urls}: {stderr}"
+            );
+            assert!(stderr.contains(what), "{urls}: {stderr}");
+        }
+    }
+}
+
+#[test]
 fn a_healthcheck_is_0_on_200_and_1_on_anything_else() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

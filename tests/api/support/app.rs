@@ -31,6 +31,8 @@ pub fn own_loopback(place: u8) -> SocketAddr {
 /// A gateway, its upstream, and ways to speak to both. Everything ends when it is dropped.
 pub struct TestApp {
     pub upstream: Embedded,
+    /// The other nodes of its cluster.
+    pub others: Vec<Embedded>,
     pub app: App,
     pub settings: Settings,
     pub store: Arc<Store>,
@@ -47,6 +49,7 @@ pub struct TestApp {
 /// What to start.
 pub struct Builder {
     options: Options,
+    others: usize,
     change: Box<dyn FnOnce(&mut Settings)>,
     version_known: bool,
     store: Option<Arc<Store>>,
@@ -59,6 +62,7 @@ impl TestApp {
         options.visible_after = Duration::ZERO;
         Builder {
             options,
+            others: 0,
             change: Box::new(|_| {}),
             version_known: false,
             store: None,
@@ -89,6 +93,21 @@ impl TestApp {
     /// The store's database, where it was asked for.
     pub fn database(&self) -> &Database {
         self.database.as_ref().expect("a database was asked for")
+    }
+
+    /// All nodes, in the order in which the gateway knows them.
+    pub fn nodes(&self) -> Vec<&Embedded> {
+        std::iter::once(&self.upstream)
+            .chain(&self.others)
+            .collect()
+    }
+
+    /// The sample with this name and labels, as a number.
+    pub fn metric(&self, name_and_labels: &str) -> Option<f64> {
+        let text = self.app.metrics().render();
+        text.lines()
+            .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))
+            .map(|number| number.parse().expect("a number"))
     }
 
     /// The calls the upstream got to paths that begin so.
@@ -123,13 +142,21 @@ impl TestApp {
         if !subscribers.is_empty() {
             self.user(owner).add(id, subscribers).await.ok();
         }
-        self.upstream.clear_calls();
+        for node in self.nodes() {
+            node.clear_calls();
+        }
     }
 }
 
 impl Builder {
     pub fn upstream(mut self, dialect: Dialect) -> Self {
         self.options.dialect = dialect;
+        self
+    }
+
+    /// So many nodes, which are a cluster: they share their data.
+    pub fn nodes(mut self, count: usize) -> Self {
+        self.others = count - 1;
         self
     }
 
@@ -186,7 +213,13 @@ impl Builder {
         settings.limits.requests_per_second = 1_000_000;
         settings.limits.burst = 1_000_000;
         settings.limits.anonymous_per_second = 1_000_000;
-        settings.wukongim.api_urls = vec![upstream.url().parse().expect("an address")];
+        let mut others = Vec::new();
+        for _ in 0..self.others {
+            let other = upstream.start_beside(self.options.clone()).await;
+            others.push(other.expect("another node starts"));
+        }
+        let urls = std::iter::once(&upstream).chain(&others).map(Embedded::url);
+        settings.wukongim.api_urls = urls.map(|url| url.parse().expect("an address")).collect();
         settings.public.tcp_addr = None;
         if let (true, Some(url)) = (self.version_known, upstream.manager_url()) {
             settings.wukongim.manager_url = Some(url.parse().expect("an address"));
@@ -212,6 +245,7 @@ impl Builder {
         let dialect = self.options.dialect;
         TestApp {
             upstream,
+            others,
             app,
             settings,
             store,

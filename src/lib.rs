@@ -18,6 +18,8 @@ pub mod history;
 pub mod limits;
 pub mod memory;
 pub mod messages;
+pub mod object;
+pub mod outbound;
 pub mod plain;
 pub mod response;
 pub mod routes;

@@ -189,12 +189,7 @@ impl Callback {
             cache_ttl,
             cache_members,
         } = settings;
-        // As for WuKongIM: what is configured is what is called, through no proxy and after no redirect.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
+        let http = crate::outbound::client()
             .tcp_nodelay(true)
             .pool_max_idle_per_host(OPEN_QUESTIONS)
             .pool_idle_timeout(IDLE)

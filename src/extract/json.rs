@@ -1,13 +1,12 @@
 //! JSON as the fields need it: objects with their duplicates, arrays entry by entry, whole numbers that are nothing else.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problems::Problems;
 use crate::error::Problem;
+use crate::object::{Object, Text};
 use crate::plain::Scan;
 
 /// An object's members in order, duplicates included: names, and values as they stand there.
@@ -16,7 +15,13 @@ pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a str)>);
 impl<'a> Members<'a> {
     /// Reads a whole body.
     pub(super) fn of(body: &'a [u8]) -> serde_json::Result<Self> {
-        Self::plain(body).map_or_else(|| serde_json::from_slice(body), Ok)
+        Self::plain(body).map_or_else(|| Self::any(body), Ok)
+    }
+
+    fn any(body: &'a [u8]) -> serde_json::Result<Self> {
+        let Object(members) = serde_json::from_slice::<Object<'_, &RawValue>>(body)?;
+        let raw = |(name, value): (_, &'a RawValue)| (name, value.get());
+        Ok(Self(members.into_iter().map(raw).collect()))
     }
 
     fn plain(body: &'a [u8]) -> Option<Self> {
@@ -31,38 +36,12 @@ impl<'a> Members<'a> {
     }
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::with_capacity(6);
-                while let Some((name, value)) = map.next_entry::<Name<'de>, &'de RawValue>()? {
-                    members.push((name.0, value.get()));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(Collect)
-    }
-}
-
-/// A member's name, borrowed where it holds no escapes (plain `Cow` keys are always copied).
-#[derive(serde::Deserialize)]
-pub(super) struct Name<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
-
 /// A JSON value that is a text.
 pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
     match inside {
         Some(inside) if !inside.contains('\\') => Some(Cow::Borrowed(inside)),
-        _ => Some(serde_json::from_str::<Name<'_>>(raw).ok()?.0),
+        _ => Some(serde_json::from_str::<Text<'_>>(raw).ok()?.0),
     }
 }
 
@@ -120,11 +99,11 @@ mod tests {
         let Some(plain) = Members::plain(body) else {
             return false;
         };
-        let read: Members<'_> = serde_json::from_slice(body)
-            .unwrap_or_else(|error| panic!("serde refuses {shown}: {error}"));
+        let read =
+            Members::any(body).unwrap_or_else(|error| panic!("serde refuses {shown}: {error}"));
         assert_eq!(plain.0, read.0, "{shown}");
         for (_, raw) in plain.0 {
-            let read = serde_json::from_str::<Name<'_>>(raw).ok();
+            let read = serde_json::from_str::<Text<'_>>(raw).ok();
             assert_eq!(text(raw), read.map(|text| text.0), "{shown}");
         }
         true

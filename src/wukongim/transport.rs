@@ -177,14 +177,10 @@ impl Transport {
         metrics: Arc<Metrics>,
         memory: Arc<Memory>,
     ) -> Result<Self, reqwest::Error> {
-        // Neither proxies of the environment nor redirects: what is configured is what is called. No reqwest timeouts but the
-        // connector's: one deadline around the whole call is cheaper (measured in an experiment: 3.6 µs a request).
+        // No reqwest timeouts but the connector's: one deadline around the whole call is cheaper (measured in an experiment: 3.6 µs
+        // a request).
         let build = move || {
-            reqwest::Client::builder()
-                .no_proxy()
-                .redirect(reqwest::redirect::Policy::none())
-                .referer(false)
-                .retry(reqwest::retry::never())
+            crate::outbound::client()
                 .connect_timeout(connect_timeout)
                 .tcp_nodelay(true)
                 .pool_max_idle_per_host(256)

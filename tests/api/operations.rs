@@ -36,7 +36,7 @@ impl Ops {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let client = wukongim_gateway::outbound::client().build().unwrap();
         let answer = client
             .get(format!("{}{path}", self.base))
             .send()
@@ -308,7 +308,7 @@ async fn the_two_ports_do_not_share_paths() {
     for path in ["/api/v1/im/health", "/", "/debug", "/config"] {
         assert_eq!(ops.get(path).await.0, 404, "{path}");
     }
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = wukongim_gateway::outbound::client().build().unwrap();
     for path in ["/livez", "/readyz", "/metrics", "/version"] {
         let answer = client
             .get(format!("{}{path}", app.base))

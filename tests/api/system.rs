@@ -229,7 +229,7 @@ async fn a_hundred_who_ask_at_once_cost_one_probe_a_second() {
             for _ in 0..3 {
                 let (base, anonymous) = (
                     &app.base,
-                    reqwest::Client::builder().no_proxy().build().unwrap(),
+                    wukongim_gateway::outbound::client().build().unwrap(),
                 );
                 let asked = (0..100).map(|_| {
                     let request = anonymous.get(format!("{base}/api/v1/im/health"));

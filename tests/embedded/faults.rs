@@ -66,8 +66,7 @@ async fn half_an_answer_has_its_status_and_not_its_end() {
         .faults()
         .once("/health", Fault::HalfAnswer);
     let url = format!("{}/health", upstream.embedded.url());
-    let client = reqwest::Client::builder()
-        .no_proxy()
+    let client = wukongim_gateway::outbound::client()
         .build()
         .expect("client");
     let response = client.get(url).send().await.expect("the head arrives");

@@ -46,8 +46,7 @@ impl Answer {
 impl Upstream {
     pub(crate) async fn start(options: Options) -> Self {
         let embedded = Embedded::start(options).await.expect("starts");
-        let client = reqwest::Client::builder()
-            .no_proxy()
+        let client = wukongim_gateway::outbound::client()
             .timeout(Duration::from_secs(30))
             .build()
             .expect("client");

@@ -32,8 +32,7 @@ impl House {
         all.extend(env);
         let gateway = Gateway::start(&[], &all);
         let client = || {
-            reqwest::Client::builder()
-                .no_proxy()
+            wukongim_gateway::outbound::client()
                 .timeout(PATIENCE)
                 .build()
         };

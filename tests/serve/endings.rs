@@ -149,7 +149,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
     env.push(("WUKONGIM_API_URL", &url));
     env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "1h"));
     let mut gateway = Gateway::start(&[], &env);
-    let keeping = reqwest::Client::builder().no_proxy().build().unwrap();
+    let keeping = wukongim_gateway::outbound::client().build().unwrap();
     let health = format!("{}/api/v1/im/health", gateway.api);
     assert_eq!(keeping.get(health).send().await.unwrap().status(), 200);
     gateway.signal("TERM");

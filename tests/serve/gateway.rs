@@ -207,7 +207,7 @@ fn collect(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) -> JoinHan
 
 /// A client that keeps no connection open.
 pub fn client() -> reqwest::Client {
-    let builder = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    let builder = wukongim_gateway::outbound::client().timeout(PATIENCE);
     builder.pool_max_idle_per_host(0).build().unwrap()
 }
 

@@ -7,10 +7,11 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::TokenError;
+use crate::object::{Object, Text};
 
 /// The claims of a token. Of one that is given twice the last one counts.
 #[derive(Debug)]
-pub(in crate::auth) struct Claims<'a>(Vec<(Name<'a>, Value<'a>)>);
+pub(in crate::auth) struct Claims<'a>(Object<'a, Value<'a>>);
 
 impl<'a> Claims<'a> {
     /// Reads the JSON of claims, which must be an object.
@@ -18,12 +19,16 @@ impl<'a> Claims<'a> {
     /// # Errors
     /// [`TokenError::Invalid`] for everything that `serde_json::Map` would not take, in values that nobody asks for too.
     pub(in crate::auth) fn read(json: &'a [u8]) -> Result<Self, TokenError> {
-        serde_json::from_slice(json).map_err(|_| TokenError::Invalid("malformed"))
+        let claims = serde_json::from_slice(json);
+        claims
+            .map(Self)
+            .map_err(|_| TokenError::Invalid("malformed"))
     }
 
     /// The claim of this name.
     pub(super) fn get(&self, name: &str) -> Option<&Value<'a>> {
-        let found = self.0.iter().rfind(|(claim, _)| claim.0 == name);
+        let Object(claims) = &self.0;
+        let found = claims.iter().rfind(|(claim, _)| claim == name);
         found.map(|(_, value)| value)
     }
 }
@@ -59,32 +64,6 @@ impl Value<'_> {
             Self::List(list) => Some(list),
             _ => None,
         }
-    }
-}
-
-/// A claim's name, borrowed where it holds no escapes.
-#[derive(Debug, serde::Deserialize)]
-struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Claims<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Collect;
-        impl<'de> Visitor<'de> for Collect {
-            type Value = Claims<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut claims = Vec::with_capacity(8);
-                while let Some(claim) = map.next_entry()? {
-                    claims.push(claim);
-                }
-                Ok(Claims(claims))
-            }
-        }
-        deserializer.deserialize_map(Collect)
     }
 }
 
@@ -146,7 +125,7 @@ impl<'de> Visitor<'de> for Any {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value<'de>, A::Error> {
-        while map.next_entry::<Name<'de>, Value<'de>>()?.is_some() {}
+        while map.next_entry::<Text<'de>, Value<'de>>()?.is_some() {}
         Ok(Value::Other)
     }
 }
@@ -180,7 +159,7 @@ mod tests {
         for (name, value) in &map {
             assert_eq!(claims.get(name), Some(&same(value)), "{shown}");
         }
-        assert!(claims.0.iter().all(|(name, _)| map.contains_key(&*name.0)));
+        assert!(claims.0.0.iter().all(|(name, _)| map.contains_key(&**name)));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use http::header::ACCEPT;
 use url::Url;
 
 use super::{FetchError, Source};
+use crate::outbound;
 
 /// The largest document that is taken.
 const MAX_BYTES: usize = 256 * 1024;
@@ -19,15 +20,8 @@ pub(in crate::auth) struct HttpSource {
 impl HttpSource {
     /// The document at `url`, whose user and password are sent as basic authentication.
     pub(in crate::auth) fn new(url: Url) -> Result<Self, reqwest::Error> {
-        // What is configured is what is asked: keys from anywhere else could be anybody's. No connection is kept: minutes pass
-        // between two fetches.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .pool_max_idle_per_host(0)
-            .build()?;
+        // No connection is kept: minutes pass between two fetches.
+        let http = outbound::client().pool_max_idle_per_host(0).build()?;
         Ok(Self { url, http })
     }
 }

@@ -7,7 +7,6 @@ use axum::routing::post;
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use reqwest::Client;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wukongim_gateway::app::App;
@@ -203,7 +202,7 @@ async fn panicking(app: &App) -> String {
 async fn a_panic_is_500_and_takes_nobody_with_it() {
     let app = TestApp::start(V2).await;
     let base = panicking(&app.app).await;
-    let client = Client::builder().no_proxy().build().unwrap();
+    let client = wukongim_gateway::outbound::client().build().unwrap();
     for _ in 0..3 {
         for (path, text) in [
             ("/api/v1/im/message/send", "发送消息失败"),

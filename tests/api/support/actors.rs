@@ -30,8 +30,7 @@ pub fn payload(text: &str) -> String {
 
 /// A client without idle connections, so that no request meets one the gateway is just closing.
 pub fn http_client() -> reqwest::Client {
-    reqwest::Client::builder()
-        .no_proxy()
+    wukongim_gateway::outbound::client()
         .timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(0)
         .build()

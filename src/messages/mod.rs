@@ -5,6 +5,7 @@ mod confirm;
 mod crowd;
 mod ledger;
 mod lookup;
+mod onward;
 mod pace;
 mod send;
 mod send_v2;

@@ -1,8 +1,8 @@
 //! Sending one message, in two halves: handing it to WuKongIM, and seeing it stored. A batch does all first halves of a channel
 //! before the second ones.
 //!
-//! Both halves run in a task of their own: a client that hangs up takes nothing with it, and the number stays claimed until the
-//! outcome is known. The request waits for that task until just before its deadline.
+//! Both halves go on when their request is gone: a client that hangs up takes nothing with it, and the number stays claimed until
+//! the outcome is known. The request waits for them until just before its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,13 +12,14 @@ use tokio::time::{timeout, timeout_at};
 use super::confirm::{Confirmer, Pending};
 use super::crowd::Crowd;
 use super::ledger::{Busy, Ledger, Ticket};
+use super::onward::Onward;
 use super::watch::Sought;
-use super::{Cause, Draft, Job, SendError, Sent, Stored, spawn_in_request};
+use super::{Cause, Draft, Job, SendError, Sent, Stored};
 use crate::authorization::{Authorization, Denial};
 use crate::config::{self, Confirm, DuplicateCheck};
 use crate::domain::{Channel, ConversationKey, Uid};
 use crate::telemetry::Metrics;
-use crate::wukongim::{Client, Error, Generation};
+use crate::wukongim::{Client, Error, Generation, in_this_request};
 
 /// Pairs whose last acknowledged send on v3 is remembered.
 const FRESH_PAIRS: usize = 10_000;
@@ -123,7 +124,7 @@ impl Messages {
             return refusal;
         };
         let (this, own) = (self.clone(), job.clone());
-        let task = spawn_in_request(async move {
+        let work = Onward::new(in_this_request(async move {
             let _place = place;
             let dispatched = this.dispatch(&own, permitted_by, answer_by).await;
             let result = this.settle(&own, dispatched).await;
@@ -131,16 +132,9 @@ impl Messages {
                 audit.ended(&result);
             }
             result
-        });
-        match timeout_at(answer_by.into(), task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The process is ending.
-                Err(_) => Err(job.unconfirmed(Cause::OutOfTime)),
-            },
-            Err(_) => Err(job.unconfirmed(Cause::OutOfTime)),
-        }
+        }));
+        let answer = timeout_at(answer_by.into(), work).await;
+        answer.unwrap_or_else(|_| Err(job.unconfirmed(Cause::OutOfTime)))
     }
 
     /// How long ago v3 acknowledged a message of this conversation, if that was lately.

@@ -179,11 +179,13 @@ impl Job {
 fn spawn_in_request<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    tokio::spawn(in_this_request(work))
+    tokio::spawn(in_this_request(Box::pin(work)))
 }
 
 /// Runs `work` that other requests wait for, too, in a task of its own. Its calls bear the id of the one that began it.
 fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    // In a box: a task copies its future as often as it changes its state.
+    let work = Box::pin(work);
     match current_request_id() {
         Some(id) => tokio::spawn(with_request_id(id, work)),
         None => tokio::spawn(work),

@@ -1,4 +1,4 @@
-//! Work that goes on when whoever waits for it is gone. Knows nothing of what is done.
+//! A request's work that goes on when nobody waits for it any longer. Knows nothing of what is done.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,11 +6,15 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
+use crate::wukongim::in_this_request;
+
 /// Runs where it is waited for, and in a task of its own only from the moment that nobody waits any longer: nearly all requests are
-/// waited for to their end, and for them a task would be two more turns of the runtime.
+/// waited for to their end, and for them a task would be two more turns of the runtime, and the whole work copied into it. What the
+/// request holds stays counted until the work is done.
 pub(super) struct Onward<F: Future<Output: Send> + Send + 'static>(Option<Pin<Box<F>>>);
 
 impl<F: Future<Output: Send> + Send + 'static> Onward<F> {
+    #[inline]
     pub(super) fn new(work: F) -> Self {
         Self(Some(Box::pin(work)))
     }
@@ -36,6 +40,8 @@ impl<F: Future<Output: Send> + Send + 'static> Drop for Onward<F> {
     fn drop(&mut self) {
         // Without a runtime the process is ending.
         if let (Some(work), Ok(runtime)) = (self.0.take(), Handle::try_current()) {
+            // The request's own marks are still around whatever is dropped within it.
+            let work = in_this_request(work);
             runtime.spawn(async move {
                 work.await;
             });

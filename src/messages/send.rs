@@ -19,7 +19,7 @@ use crate::authorization::{Authorization, Denial};
 use crate::config::{self, Confirm, DuplicateCheck};
 use crate::domain::{Channel, ConversationKey, Uid};
 use crate::telemetry::Metrics;
-use crate::wukongim::{Client, Error, Generation, in_this_request};
+use crate::wukongim::{Client, Error, Generation};
 
 /// Pairs whose last acknowledged send on v3 is remembered.
 const FRESH_PAIRS: usize = 10_000;
@@ -124,7 +124,7 @@ impl Messages {
             return refusal;
         };
         let (this, own) = (self.clone(), job.clone());
-        let work = Onward::new(in_this_request(async move {
+        let work = Onward::new(async move {
             let _place = place;
             let dispatched = this.dispatch(&own, permitted_by, answer_by).await;
             let result = this.settle(&own, dispatched).await;
@@ -132,7 +132,7 @@ impl Messages {
                 audit.ended(&result);
             }
             result
-        }));
+        });
         let answer = timeout_at(answer_by.into(), work).await;
         answer.unwrap_or_else(|_| Err(job.unconfirmed(Cause::OutOfTime)))
     }
@@ -197,7 +197,7 @@ impl Messages {
         match pending.stored(sought, job).await {
             Some(stored) => Ok(keep(job, ticket, stored)),
             // The ticket is dropped: the next one with this number looks for the message before it sends.
-            None => match self.explain_silence(&job.channel).await {
+            None => match Box::pin(self.explain_silence(&job.channel)).await {
                 Some(denial) => Err(SendError::Denied(denial)),
                 None => Err(job.unconfirmed(cause)),
             },

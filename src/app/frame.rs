@@ -19,7 +19,7 @@ use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::response::{language, render};
 use crate::routes::Endpoint;
-use crate::telemetry::{HttpLabels, Metrics};
+use crate::telemetry::{HttpLabels, Metrics, Trace};
 use crate::wukongim::with_request;
 
 /// The largest head that is read, in bytes of its names and values. The listener itself reads up to twice that, so that there is a
@@ -61,8 +61,9 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     } else if let Some(failure) = refuse(&app, &in_flight, endpoint, request.headers()) {
         failure.into_response()
     } else {
+        let trace = Trace::of(request.headers());
         request.extensions_mut().insert(scope.clone());
-        work(&scope, request_id.clone(), next.run(request)).await
+        work(&scope, request_id.clone(), trace, next.run(request)).await
     };
 
     let failure = response.extensions_mut().remove::<Failure>();
@@ -121,11 +122,12 @@ fn refuse(
 async fn work(
     scope: &Scope,
     request_id: HeaderValue,
+    trace: Option<Arc<Trace>>,
     run: impl Future<Output = Response>,
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
     let deadline = scope.deadline.into_std();
-    let work = with_request(request_id, scope.held.clone(), deadline, work);
+    let work = with_request(request_id, trace, scope.held.clone(), deadline, work);
     match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(response)) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)

@@ -1,8 +1,10 @@
-//! What operators see: the log and the metrics registry.
+//! What operators see: the log, the metrics registry, and the traces that requests belong to.
 
 mod later;
 mod log;
 mod metrics;
+mod trace;
 
 pub use log::init;
 pub use metrics::{HttpLabels, Metrics, NodeMeters};
+pub use trace::Trace;

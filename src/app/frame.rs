@@ -15,6 +15,7 @@ use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::App;
+use crate::config;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::response::{language, render};
@@ -89,7 +90,9 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     let duration = started.elapsed();
     let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
-    log(&labels, status, duration, &request_id, failure.as_ref());
+    if is_logged(&app.settings().log, status, duration) {
+        log(&labels, status, duration, &request_id, failure.as_ref());
+    }
     response
 }
 
@@ -140,6 +143,15 @@ async fn work(
             .because("request_timeout passed")
             .into_response(),
     }
+}
+
+/// Whether a request has a line: every failure, what was slow, and of the others a sample.
+fn is_logged(settings: &config::Log, status: StatusCode, duration: Duration) -> bool {
+    let ratio = settings.sample_ratio;
+    status >= StatusCode::BAD_REQUEST
+        || duration >= settings.slow
+        || ratio >= 1.0
+        || fastrand::f64() < ratio
 }
 
 /// One line a request, the error in it once.

@@ -19,11 +19,12 @@ use tokio::time::Instant;
 use tower::Service;
 
 use super::App;
+use crate::config;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::response::{language, render};
 use crate::routes::Endpoint;
-use crate::telemetry::{HttpLabels, Metrics};
+use crate::telemetry::{HttpLabels, Metrics, Trace};
 use crate::wukongim::with_request;
 
 /// The largest head that is read, in bytes of its names and values. The listener itself reads up to twice that, so that there is a
@@ -88,8 +89,9 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     } else if let Some(failure) = refuse(app, &in_flight, endpoint, request.headers()) {
         failure.into_response()
     } else {
+        let trace = Trace::of(request.headers());
         request.extensions_mut().insert(scope.clone());
-        work(&scope, request_id.clone(), routes.call(request)).await
+        work(&scope, request_id.clone(), trace, routes.call(request)).await
     };
 
     let failure = response.extensions_mut().remove::<Failure>();
@@ -119,7 +121,9 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let duration = started.elapsed();
     let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
-    log(&labels, status, duration, &request_id, failure.as_ref());
+    if is_logged(&app.settings().log, status, duration) {
+        log(&labels, status, duration, &request_id, failure.as_ref());
+    }
     response
 }
 
@@ -152,11 +156,12 @@ fn refuse(
 async fn work(
     scope: &Scope,
     request_id: HeaderValue,
+    trace: Option<Arc<Trace>>,
     run: impl Future<Output = Result<Response, Infallible>>,
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
     let deadline = scope.deadline.into_std();
-    let work = with_request(request_id, scope.held.clone(), deadline, work);
+    let work = with_request(request_id, trace, scope.held.clone(), deadline, work);
     match tokio::time::timeout_at(scope.deadline, work).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
@@ -169,6 +174,15 @@ async fn work(
             .because("request_timeout passed")
             .into_response(),
     }
+}
+
+/// Whether a request has a line: every failure, what was slow, and of the others a sample.
+fn is_logged(settings: &config::Log, status: StatusCode, duration: Duration) -> bool {
+    let ratio = settings.sample_ratio;
+    status >= StatusCode::BAD_REQUEST
+        || duration >= settings.slow
+        || ratio >= 1.0
+        || fastrand::f64() < ratio
 }
 
 /// One line a request, the error in it once.

@@ -8,11 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
-use wukongim_gateway::app::App;
+use wukongim_gateway::app::{App, Framed};
 use wukongim_gateway::cli;
 use wukongim_gateway::config::Settings;
 use wukongim_gateway::limits::{Peer, Time};
@@ -83,14 +82,14 @@ async fn measure() -> Outcome<()> {
 async fn come(app: &App, settings: &Arc<Settings>, from: u32, to: u32) -> Outcome<()> {
     let tasks: Vec<_> = (0..THREADS)
         .map(|thread| {
-            let (router, settings) = (app.router(), settings.clone());
+            let (service, settings) = (app.service(), settings.clone());
             tokio::spawn(async move {
                 for number in (from + thread..to).step_by(THREADS as usize) {
                     if number < USERS {
-                        user(&router, &settings, number).await?;
+                        user(&service, &settings, number).await?;
                     }
                     if number < ADDRESSES {
-                        stranger(&router, number).await?;
+                        stranger(&service, number).await?;
                     }
                     // Else one task would never let go of its thread.
                     tokio::task::consume_budget().await;
@@ -105,16 +104,16 @@ async fn come(app: &App, settings: &Arc<Settings>, from: u32, to: u32) -> Outcom
     Ok(())
 }
 
-async fn user(router: &Router, settings: &Settings, number: u32) -> Outcome<()> {
+async fn user(service: &Framed, settings: &Settings, number: u32) -> Outcome<()> {
     let uid = format!("user-{number}");
     let token = cli::token(&settings.auth, &uid, false, Duration::from_hours(1))?;
     let request = Request::get("/api/v1/im/config")
         .header("authorization", format!("Bearer {token}"))
         .body(Body::empty())?;
-    expect(router, request, StatusCode::OK).await
+    expect(service, request, StatusCode::OK).await
 }
 
-async fn stranger(router: &Router, number: u32) -> Outcome<()> {
+async fn stranger(service: &Framed, number: u32) -> Outcome<()> {
     let address = if number.is_multiple_of(2) {
         IpAddr::from(Ipv4Addr::from_bits(0x0b00_0000 + number))
     } else {
@@ -123,11 +122,11 @@ async fn stranger(router: &Router, number: u32) -> Outcome<()> {
     };
     let mut request = Request::get("/api/v1/im/config").body(Body::empty())?;
     request.extensions_mut().insert(Peer(address));
-    expect(router, request, StatusCode::UNAUTHORIZED).await
+    expect(service, request, StatusCode::UNAUTHORIZED).await
 }
 
-async fn expect(router: &Router, request: Request<Body>, status: StatusCode) -> Outcome<()> {
-    let answer = router.clone().oneshot(request).await?;
+async fn expect(service: &Framed, request: Request<Body>, status: StatusCode) -> Outcome<()> {
+    let answer = service.clone().oneshot(request).await?;
     if answer.status() == status {
         return Ok(());
     }

@@ -186,7 +186,7 @@ fn requests(
     settings.public.tcp_addr = Some("127.0.0.1:5100".parse().map_err(|_| "an address")?);
     let store = runtime.block_on(Store::open("sqlite::memory:", 1, Duration::from_secs(2)))?;
     let app = runtime.block_on(async { App::new(settings, Arc::new(store)) })?;
-    let router = app.router();
+    let service = app.service();
 
     let request = |method: &str, path: &str, token: Option<&str>, body: &'static str| {
         let mut request = Request::builder().method(method).uri(path);
@@ -216,12 +216,12 @@ fn requests(
     ];
     for (name, method, path, token, body, status) in cases {
         let answer =
-            runtime.block_on(router.clone().oneshot(request(method, path, token, body)))?;
+            runtime.block_on(service.clone().oneshot(request(method, path, token, body)))?;
         assert_eq!(answer.status(), status, "{name}");
         criterion.bench_function(name, |bencher| {
             bencher.iter_batched(
-                || (router.clone(), request(method, path, token, body)),
-                |(router, request)| runtime.block_on(router.oneshot(request)),
+                || (service.clone(), request(method, path, token, body)),
+                |(service, request)| runtime.block_on(service.oneshot(request)),
                 BatchSize::SmallInput,
             );
         });

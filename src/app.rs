@@ -10,7 +10,6 @@ mod frame;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
@@ -29,6 +28,7 @@ use crate::telemetry::Metrics;
 use crate::wukongim::Client;
 
 use self::cors::Cors;
+pub use self::frame::Framed;
 
 /// What all handlers share; cheap to clone.
 #[derive(Clone)]
@@ -209,15 +209,13 @@ impl App {
     }
 
     /// The public API with all its layers.
-    pub fn router(&self) -> Router {
+    pub fn service(&self) -> Framed {
         self.framed(routes::router(self))
     }
 
     /// Any routes behind the outermost layer: how tests show what becomes of a handler that panics, since none here does.
-    pub fn framed(&self, routes: Router<Self>) -> Router {
-        routes
-            .layer(from_fn_with_state(self.clone(), frame::frame))
-            .with_state(self.clone())
+    pub fn framed(&self, routes: Router<Self>) -> Framed {
+        Framed::new(self.clone(), routes.with_state(self.clone()))
     }
 }
 

@@ -1,10 +1,34 @@
 //! JSON in its plainest form, read in one pass over the bytes: no escapes in texts, whole numbers alone, nothing deep. Takes nothing
 //! that serde would not take; at the first thing that is not plain it gives up, and serde is to be asked what it is.
 
-use memchr::memchr2;
-
 /// How deep values that are passed over may lie in each other.
 const DEEPEST: usize = 8;
+
+/// How many bytes there are before the first that cannot stand for itself in a JSON string: a quote, a backslash, a control character.
+///
+/// Eight bytes at a time and by hand: most texts are shorter than what it takes to call `memchr` pays for.
+pub fn plain_length(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (place, word) in words.iter().enumerate() {
+        let found = not_plain(u64::from_le_bytes(*word));
+        if found != 0 {
+            return place * 8 + found.trailing_zeros() as usize / 8;
+        }
+    }
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != b'"' && *byte != b'\\';
+    let end = rest.iter().position(|byte| !is_plain(byte));
+    words.len() * 8 + end.unwrap_or(rest.len())
+}
+
+/// The high bit of the first byte of a word that is not plain, with whatever above it.
+fn not_plain(word: u64) -> u64 {
+    const EACH: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = EACH << 7;
+    // The lowest bit that is set is true; a borrow may set higher ones.
+    let below = |word: u64, least: u8| word.wrapping_sub(EACH * u64::from(least)) & !word;
+    let is = |byte: u8| below(word ^ (EACH * u64::from(byte)), 1);
+    (below(word, b' ') | is(b'"') | is(b'\\')) & HIGH
+}
 
 /// A place in a text. Each method passes what it gives, or gives up with `None`.
 pub struct Scan<'a> {
@@ -48,13 +72,8 @@ impl<'a> Scan<'a> {
     pub fn string(&mut self) -> Option<&'a str> {
         self.pass(b'"')?;
         let rest = self.text.as_bytes().get(self.at..)?;
-        let length = memchr2(b'"', b'\\', rest)?;
-        let is_control = |byte: &u8| *byte < 0x20;
-        // Not `any`: without a way out in the middle, many bytes are compared at a time.
-        let controls = rest[..length]
-            .iter()
-            .fold(false, |found, byte| found | is_control(byte));
-        if rest[length] != b'"' || controls {
+        let length = plain_length(rest);
+        if *rest.get(length)? != b'"' {
             return None;
         }
         let string = self.text.get(self.at..self.at + length)?;
@@ -145,6 +164,33 @@ impl<'a> Scan<'a> {
             b'f' => self.word("false"),
             b'n' => self.word("null"),
             _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_text_is_plain_up_to_its_first_byte_that_is_not(bytes in r#"([ -~é群]|["\\\\\x00-\x20]){0,30}"#) {
+            let bytes = bytes.as_bytes();
+            let simple = bytes.iter().position(|byte| *byte < 0x20 || matches!(byte, b'"' | b'\\'));
+            proptest::prop_assert_eq!(plain_length(bytes), simple.unwrap_or(bytes.len()));
+        }
+    }
+
+    #[test]
+    fn every_byte_is_told_in_every_place() {
+        for byte in 0..=u8::MAX {
+            for place in 0..17 {
+                let mut text = [b'a'; 17];
+                text[place] = byte;
+                let is_plain = byte >= 0x20 && byte != b'"' && byte != b'\\';
+                let expected = if is_plain { 17 } else { place };
+                assert_eq!(plain_length(&text), expected, "{byte} {place}");
+            }
         }
     }
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::hmac;
-use axum::Router;
 use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +12,7 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
-use wukongim_gateway::app::App;
+use wukongim_gateway::app::{App, Framed};
 use wukongim_gateway::config::{Generation, Mode, Settings};
 use wukongim_gateway::store::Store;
 
@@ -24,7 +23,7 @@ pub const CLAIMS: &str = r#"{"sub":"alice","roles":["admin"],"exp":4000000000}"#
 /// A gateway on a runtime of its own.
 pub struct Gateway {
     runtime: Arc<Runtime>,
-    router: Router,
+    service: Framed,
     token: String,
 }
 
@@ -54,15 +53,15 @@ impl Gateway {
         settings.wukongim.api_urls = vec![upstream.parse().expect("an address")];
         settings.wukongim.version = Some(generation);
         settings.wukongim.confirm_timeout = Duration::from_millis(1);
-        let router = runtime.block_on(async {
+        let service = runtime.block_on(async {
             let store = Store::open("sqlite::memory:", 1, Duration::from_secs(2));
             let store = Arc::new(store.await.expect("a store"));
-            App::new(settings, store).expect("a gateway").router()
+            App::new(settings, store).expect("a gateway").service()
         });
         let token = sign(br#"{"alg":"HS256","typ":"JWT"}"#, CLAIMS.as_bytes());
         Self {
             runtime,
-            router,
+            service,
             token,
         }
     }
@@ -75,7 +74,7 @@ impl Gateway {
             .entry(http::header::AUTHORIZATION)
             .or_insert_with(|| token.parse().expect("a header"));
         let (status, headers, body) = self.runtime.block_on(async {
-            let answer = self.router.clone().oneshot(request).await;
+            let answer = self.service.clone().oneshot(request).await;
             let (parts, body) = answer.expect("an answer").into_parts();
             let body = body.collect().await.expect("a body").to_bytes();
             (parts.status, parts.headers, body)

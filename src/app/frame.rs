@@ -1,25 +1,30 @@
 //! The outermost layer: request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log. One function and
 //! no stack of middlewares, since each step needs what the others found.
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
+use axum::Router;
+use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use futures_util::future::BoxFuture;
+use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
+use tower::Service;
 
 use super::App;
+use crate::config;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::response::{language, render};
 use crate::routes::Endpoint;
-use crate::telemetry::{HttpLabels, Metrics};
+use crate::telemetry::{HttpLabels, Metrics, Trace};
 use crate::wukongim::with_request;
 
 /// The largest head that is read, in bytes of its names and values. The listener itself reads up to twice that, so that there is a
@@ -31,17 +36,40 @@ const LARGE: usize = 16 * 1024;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The routes behind the outermost layer. Around the router and no layer of it, which would box and copy every route once more.
+#[derive(Clone)]
+pub struct Framed {
+    app: App,
+    routes: Router,
+}
+
+impl Framed {
+    pub(super) fn new(app: App, routes: Router) -> Self {
+        Self { app, routes }
+    }
+}
+
+impl Service<Request> for Framed {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let Self { app, routes } = self.clone();
+        Box::pin(async move { Ok(frame(&app, request, routes).await) })
+    }
+}
+
 /// Whatever happens below – a refusal, a panic, a timeout – leaves as an envelope with a request id.
-pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Next) -> Response {
+async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response {
     let started = Instant::now();
     let metrics = app.metrics();
     let method = method_label(request.method());
-    let endpoint = Endpoint::of(
-        request
-            .extensions()
-            .get::<MatchedPath>()
-            .map(MatchedPath::as_str),
-    );
+    let endpoint = Endpoint::at(request.uri().path());
     let request_id = request_id(request.headers());
     let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
@@ -58,18 +86,23 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     let preflight = app.cors().and_then(|cors| cors.preflight(&request));
     let mut response = if let Some(preflight) = preflight {
         preflight
-    } else if let Some(failure) = refuse(&app, &in_flight, endpoint, request.headers()) {
+    } else if let Some(failure) = refuse(app, &in_flight, endpoint, request.headers()) {
         failure.into_response()
     } else {
+        let trace = Trace::of(request.headers());
         request.extensions_mut().insert(scope.clone());
-        work(&scope, request_id.clone(), next.run(request)).await
+        work(&scope, request_id.clone(), trace, routes.call(request)).await
     };
 
     let failure = response.extensions_mut().remove::<Failure>();
     if let Some(failure) = &failure {
         let id = request_id.to_str().unwrap_or_default();
-        // `Allow` of a 405 is set outside of this layer, by the router.
+        let allow = response.headers_mut().remove(ALLOW);
         response = render(failure, lang, endpoint.failure, id);
+        // The router's word on a wrong method.
+        if let Some(allow) = allow {
+            response.headers_mut().insert(ALLOW, allow);
+        }
     }
     if let Some(remaining) = scope.remaining() {
         app.limits().tell(remaining, response.headers_mut());
@@ -88,7 +121,9 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
     let duration = started.elapsed();
     let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
-    log(&labels, status, duration, &request_id, failure.as_ref());
+    if is_logged(&app.settings().log, status, duration) {
+        log(&labels, status, duration, &request_id, failure.as_ref());
+    }
     response
 }
 
@@ -121,13 +156,14 @@ fn refuse(
 async fn work(
     scope: &Scope,
     request_id: HeaderValue,
-    run: impl Future<Output = Response>,
+    trace: Option<Arc<Trace>>,
+    run: impl Future<Output = Result<Response, Infallible>>,
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
     let deadline = scope.deadline.into_std();
-    let work = with_request(request_id, scope.held.clone(), deadline, work);
+    let work = with_request(request_id, trace, scope.held.clone(), deadline, work);
     match tokio::time::timeout_at(scope.deadline, work).await {
-        Ok(Ok(response)) => response,
+        Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")
             .into_response(),
@@ -138,6 +174,15 @@ async fn work(
             .because("request_timeout passed")
             .into_response(),
     }
+}
+
+/// Whether a request has a line: every failure, what was slow, and of the others a sample.
+fn is_logged(settings: &config::Log, status: StatusCode, duration: Duration) -> bool {
+    let ratio = settings.sample_ratio;
+    status >= StatusCode::BAD_REQUEST
+        || duration >= settings.slow
+        || ratio >= 1.0
+        || fastrand::f64() < ratio
 }
 
 /// One line a request, the error in it once.

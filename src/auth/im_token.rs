@@ -245,11 +245,7 @@ async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T, ImTokenError>> + Send + 'static,
 ) -> Result<T, ImTokenError> {
     let work = work.in_current_span();
-    let task = match wukongim::current_request_id() {
-        Some(request_id) => tokio::spawn(wukongim::with_request_id(request_id, work)),
-        None => tokio::spawn(work),
-    };
-    match task.await {
+    match tokio::spawn(wukongim::begun_by_this_request(work)).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

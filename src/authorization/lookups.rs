@@ -16,7 +16,7 @@ use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::watch;
 
 use crate::telemetry::Metrics;
-use crate::wukongim::{current_request_id, with_request_id};
+use crate::wukongim::begun_by_this_request;
 
 /// What an entry weighs beside its memberships: key, times and the table's own share, in units of one membership (8 bytes).
 const ENTRY_WEIGHT: u64 = 16;
@@ -249,10 +249,7 @@ where
             sender,
         };
         let work = landing.carry(look_up(), version);
-        match current_request_id() {
-            Some(id) => tokio::spawn(with_request_id(id, work)),
-            None => tokio::spawn(work),
-        };
+        tokio::spawn(begun_by_this_request(work));
         Err(outcome)
     }
 }

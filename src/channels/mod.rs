@@ -275,11 +275,7 @@ impl Channels {
             result
         };
         let task = task.in_current_span();
-        let handle = match wukongim::current_request_id() {
-            Some(request_id) => tokio::spawn(wukongim::with_request_id(request_id, task)),
-            None => tokio::spawn(task),
-        };
-        match handle.await {
+        match tokio::spawn(wukongim::begun_by_this_request(task)).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 // One request's panic stays that request's: the layer around the router answers it.

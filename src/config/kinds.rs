@@ -228,6 +228,19 @@ where
     )
 }
 
+/// A part of the whole: a number from 0 to 1.
+pub(super) fn ratio() -> Kind<f64> {
+    Kind::new("must be a number from 0 to 1, such as 0.1", |value| {
+        let number = match value {
+            Value::Fraction(number) => *number,
+            Value::Whole(0) => 0.0,
+            Value::Whole(1) => 1.0,
+            other => trimmed(other)?.parse().ok()?,
+        };
+        (0.0..=1.0).contains(&number).then_some(number)
+    })
+}
+
 const KIB: usize = 1024;
 const UNITS: [(&str, usize); 4] = [
     ("GiB", KIB * KIB * KIB),
@@ -315,6 +328,22 @@ mod tests {
         }
         let said = (kind.read)(&Value::Whole(-1)).unwrap_err().to_string();
         assert!(said.ends_with("from 1B to 1MiB"), "{said}");
+    }
+
+    #[test]
+    fn a_ratio_is_a_number_from_0_to_1() {
+        let kind = ratio();
+        for (text, number) in [("0.25", 0.25), ("0", 0.0), ("1", 1.0), (" 1e-3 ", 0.001)] {
+            assert_eq!(text_of(&kind, text), Some(number), "{text}");
+        }
+        for bad in ["", "1.01", "-0.1", "10%", "NaN", "inf", "a"] {
+            assert_eq!(text_of(&kind, bad), None, "{bad}");
+        }
+        let read = |value| (kind.read)(&value).ok();
+        assert_eq!(read(Value::Fraction(0.5)), Some(0.5));
+        assert_eq!(read(Value::Whole(1)), Some(1.0));
+        assert_eq!(read(Value::Whole(2)), None);
+        assert_eq!(read(Value::Fraction(f64::NAN)), None);
     }
 
     #[test]

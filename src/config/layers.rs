@@ -27,11 +27,12 @@ const OPENCHAT: [(&str, &str); 7] = [
 pub(super) enum Value {
     Text(String),
     Whole(i64),
+    Fraction(f64),
     List(Vec<Value>),
     /// A section with nothing in it.
     EmptyTable,
     Flag(bool),
-    /// Something no key takes: a fraction, a date.
+    /// Something no key takes: a date.
     Other,
 }
 
@@ -98,7 +99,11 @@ fn plain(value: &DeValue<'_>) -> Value {
         }
         DeValue::Table(_) => Value::EmptyTable,
         DeValue::Boolean(flag) => Value::Flag(*flag),
-        DeValue::Float(_) | DeValue::Datetime(_) => Value::Other,
+        DeValue::Float(digits) => digits
+            .as_str()
+            .parse()
+            .map_or(Value::Other, Value::Fraction),
+        DeValue::Datetime(_) => Value::Other,
     }
 }
 

@@ -249,12 +249,13 @@ fn show(value: &Value, how: Show) -> String {
         (Value::Text(text), Show::Url) => quoted(without_user_info(text)),
         (Value::Text(text), _) => quoted(text.clone()),
         (Value::Whole(number), Show::Plain | Show::Url) => number.to_string(),
+        (Value::Fraction(number), Show::Plain | Show::Url) => format!("{number:?}"),
         (Value::Flag(flag), Show::Plain | Show::Url) => flag.to_string(),
         (Value::List(items), _) => {
             let items: Vec<_> = items.iter().map(|item| show(item, how)).collect();
             format!("[{}]", items.join(", "))
         }
-        (Value::Whole(_) | Value::Flag(_), Show::Secret)
+        (Value::Whole(_) | Value::Fraction(_) | Value::Flag(_), Show::Secret)
         | (Value::EmptyTable | Value::Other, _) => "\"[redacted]\"".to_owned(),
     }
 }

@@ -10,8 +10,8 @@ use tracing::Level;
 
 use super::algorithm::Algorithm;
 use super::kinds::{
-    Show, address, checked, duration, header_secret, list, one_of, optional, parsed, secret, size,
-    text, whole, yes_or_no,
+    Show, address, checked, duration, header_secret, list, one_of, optional, parsed, ratio, secret,
+    size, text, whole, yes_or_no,
 };
 use super::network::{Cidr, WebOrigin};
 use super::reader::Reader;
@@ -273,6 +273,10 @@ sections! {
             ("debug", Level::DEBUG),
             ("trace", Level::TRACE),
         ]);
+        /// Which part of the successful requests has a line, picked at random (1, all).
+        sample_ratio: f64 = ratio();
+        /// From which time on a successful request always has one (1 s).
+        slow: Duration = duration(Duration::ZERO, HOUR);
     }
 }
 

@@ -114,6 +114,10 @@ pub struct Call {
     pub body: Value,
     /// The header `x-request-id`.
     pub request_id: Option<String>,
+    /// The header `traceparent`.
+    pub traceparent: Option<String>,
+    /// The header `tracestate`.
+    pub tracestate: Option<String>,
     /// The header `token`.
     pub token: Option<String>,
     /// Whether it came to v3's manager port.

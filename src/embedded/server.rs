@@ -175,6 +175,8 @@ async fn answer(
             path: target.to_owned(),
             body: recorded(&body),
             request_id: header("x-request-id").map(str::to_owned),
+            traceparent: header("traceparent").map(str::to_owned),
+            tracestate: header("tracestate").map(str::to_owned),
             token: header("token").map(str::to_owned),
             manager_port: port == Port::Manager,
         };

@@ -5,6 +5,7 @@ mod confirm;
 mod crowd;
 mod ledger;
 mod lookup;
+mod onward;
 mod pace;
 mod send;
 mod send_v2;
@@ -22,9 +23,7 @@ use tokio::task::JoinHandle;
 use crate::authorization::callback::Action;
 use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
-use crate::wukongim::{
-    self, Generation, Route, current_request_id, in_this_request, with_request_id,
-};
+use crate::wukongim::{self, Generation, Route, begun_by_this_request, in_this_request};
 
 pub use send::Messages;
 
@@ -178,15 +177,14 @@ impl Job {
 fn spawn_in_request<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    tokio::spawn(in_this_request(work))
+    tokio::spawn(in_this_request(Box::pin(work)))
 }
 
-/// Runs `work` that other requests wait for, too, in a task of its own. Its calls bear the id of the one that began it.
+/// Runs `work` that other requests wait for, too, in a task of its own. Its calls are made in the name of the one that
+/// began it.
 fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-    match current_request_id() {
-        Some(id) => tokio::spawn(with_request_id(id, work)),
-        None => tokio::spawn(work),
-    }
+    // In a box: a task copies its future as often as it changes its state.
+    tokio::spawn(begun_by_this_request(Box::pin(work)))
 }
 
 /// Now, in Unix milliseconds.

@@ -1,8 +1,8 @@
 //! Sending one message, in two halves: handing it to WuKongIM, and seeing it stored. A batch does all first halves of a channel
 //! before the second ones.
 //!
-//! Both halves run in a task of their own: a client that hangs up takes nothing with it, and the number stays claimed until the
-//! outcome is known. The request waits for that task until just before its deadline.
+//! Both halves go on when their request is gone: a client that hangs up takes nothing with it, and the number stays claimed until
+//! the outcome is known. The request waits for them until just before its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,8 +12,9 @@ use tokio::time::{timeout, timeout_at};
 use super::confirm::{Confirmer, Pending};
 use super::crowd::Crowd;
 use super::ledger::{Busy, Ledger, Ticket};
+use super::onward::Onward;
 use super::watch::Sought;
-use super::{Cause, Draft, Job, SendError, Sent, Stored, spawn_in_request};
+use super::{Cause, Draft, Job, SendError, Sent, Stored};
 use crate::authorization::{Authorization, Denial};
 use crate::config::{self, Confirm, DuplicateCheck};
 use crate::domain::{Channel, ConversationKey, Uid};
@@ -123,7 +124,7 @@ impl Messages {
             return refusal;
         };
         let (this, own) = (self.clone(), job.clone());
-        let task = spawn_in_request(async move {
+        let work = Onward::new(async move {
             let _place = place;
             let dispatched = this.dispatch(&own, permitted_by, answer_by).await;
             let result = this.settle(&own, dispatched).await;
@@ -132,15 +133,8 @@ impl Messages {
             }
             result
         });
-        match timeout_at(answer_by.into(), task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                // The process is ending.
-                Err(_) => Err(job.unconfirmed(Cause::OutOfTime)),
-            },
-            Err(_) => Err(job.unconfirmed(Cause::OutOfTime)),
-        }
+        let answer = timeout_at(answer_by.into(), work).await;
+        answer.unwrap_or_else(|_| Err(job.unconfirmed(Cause::OutOfTime)))
     }
 
     /// How long ago v3 acknowledged a message of this conversation, if that was lately.
@@ -203,7 +197,7 @@ impl Messages {
         match pending.stored(sought, job).await {
             Some(stored) => Ok(keep(job, ticket, stored)),
             // The ticket is dropped: the next one with this number looks for the message before it sends.
-            None => match self.explain_silence(&job.channel).await {
+            None => match Box::pin(self.explain_silence(&job.channel)).await {
                 Some(denial) => Err(SendError::Denied(denial)),
                 None => Err(job.unconfirmed(cause)),
             },

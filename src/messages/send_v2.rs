@@ -39,12 +39,16 @@ impl Messages {
         };
         // Registered before anything is looked for: what turns up from here on is not missed.
         let pending = self.confirmer.expect(&conversation);
+        // In boxes: seldom needed, and every send would have to carry the room for them.
         let earlier = match attempt {
             Some(attempt) => {
-                self.find_earlier(job, attempt, &ticket, &pending, answer_by)
-                    .await
+                let earlier = self.find_earlier(job, attempt, &ticket, &pending, answer_by);
+                Box::pin(earlier).await
             }
-            None => self.find_duplicate(job, answer_by).await,
+            None if job.own_number && self.duplicate_check == DuplicateCheck::Upstream => {
+                Box::pin(self.find_duplicate(job, answer_by)).await
+            }
+            None => Ok(Earlier::Absent),
         };
         match earlier {
             Ok(Earlier::Absent) => {}
@@ -86,11 +90,8 @@ impl Messages {
         })))
     }
 
-    /// Looks for a message that another process may have sent, where that is asked for.
+    /// Looks for a message that another process may have sent.
     async fn find_duplicate(&self, job: &Job, answer_by: Instant) -> Result<Earlier, SendError> {
-        if !job.own_number || self.duplicate_check != DuplicateCheck::Upstream {
-            return Ok(Earlier::Absent);
-        }
         match timeout_at(answer_by.into(), self.find_newest(job)).await {
             Ok(Ok(Search::Same(stored))) => Ok(Earlier::Same(stored)),
             Ok(Ok(Search::OtherPayload)) => Ok(Earlier::OtherPayload),

@@ -182,7 +182,7 @@ pub(super) async fn send_message_batch(
 }
 
 fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure {
-    let text = Endpoint::of(Some("/api/v1/im/message/sendbatch")).failure;
+    let text = Endpoint::at("/api/v1/im/message/sendbatch").failure;
     let any_sent = results.iter().any(Result::is_ok);
     let mut first = None;
     let entries: Vec<BatchEntry> = results

@@ -146,6 +146,9 @@ static ENDPOINTS: [Endpoint; 16] = [
 ];
 
 impl Endpoint {
+    /// Whatever is at no path of the router.
+    pub const UNKNOWN: Self = Self::beyond_the_reference("unknown");
+
     const fn new(route: &'static str, zh: &'static str, en: &'static str) -> Self {
         Self {
             route,
@@ -168,12 +171,10 @@ impl Endpoint {
         Self::new(route, "服务内部错误", "internal service error")
     }
 
-    /// The endpoint at this path of the router.
-    pub fn of(path: Option<&str>) -> Self {
-        let unknown = Self::beyond_the_reference("unknown");
-        path.and_then(|path| ENDPOINTS.iter().find(|endpoint| endpoint.route == path))
-            .copied()
-            .unwrap_or(unknown)
+    /// The endpoint at this path, as the router finds it: no path here has a part that varies.
+    pub fn at(path: &str) -> Self {
+        let known = ENDPOINTS.iter().find(|endpoint| endpoint.route == path);
+        known.copied().unwrap_or(Self::UNKNOWN)
     }
 
     /// All of them.

@@ -2,6 +2,7 @@
 //! has nothing (an answer of 50 messages costs a third of what it did; docs/PERFORMANCE.md).
 
 use crate::domain::{Channel, Message};
+use crate::plain::plain_length;
 
 /// What a message takes besides its texts.
 const OVERHEAD: usize = 200;
@@ -50,12 +51,7 @@ fn number(out: &mut Vec<u8>, number: u64) {
 
 /// A text; what is no text is written as an empty one.
 fn text(out: &mut Vec<u8>, text: &[u8]) {
-    // Not `all`: without a way out in the middle, many bytes are compared at a time.
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
-    if text
-        .iter()
-        .fold(true, |plain, byte| plain & is_plain(*byte))
-    {
+    if text.is_ascii() && plain_length(text) == text.len() {
         out.push(b'"');
         out.extend_from_slice(text);
         out.push(b'"');

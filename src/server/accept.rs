@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
@@ -22,7 +21,7 @@ use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tower::Service as _;
+use tower::Service;
 
 use super::activity::{Activity, Patience, Watched};
 use super::crew::{Place, Post, crew};
@@ -69,12 +68,29 @@ impl Bounds {
     };
 }
 
-/// Serves `router` on `listener` with the usual bounds until `stop` turns true, then ends when the last running request has been
+/// What answers requests; a copy for each connection and request.
+pub trait Api:
+    Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+    + Clone
+    + Send
+    + 'static
+{
+}
+
+impl<S> Api for S where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static
+{
+}
+
+/// Serves `api` on `listener` with the usual bounds until `stop` turns true, then ends when the last running request has been
 /// answered.
-pub async fn run(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+pub async fn run(listener: TcpListener, api: impl Api, stop: watch::Receiver<bool>) {
     let bounds = Bounds::USUAL;
     if let Some(post) = crew(1, bounds.max_connections, Refusals::uncounted()).pop() {
-        accept(listener, router, bounds, post, stop).await;
+        accept(listener, api, bounds, post, stop).await;
     }
 }
 
@@ -99,12 +115,12 @@ pub(super) async fn run_api_at(
     stop: watch::Receiver<bool>,
 ) {
     let bounds = Bounds::of(&app.settings().server);
-    accept(listener, app.router(), bounds, post, stop).await;
+    accept(listener, app.service(), bounds, post, stop).await;
 }
 
 async fn accept(
     listener: TcpListener,
-    router: Router,
+    api: impl Api,
     bounds: Bounds,
     mut post: Post,
     mut stop: watch::Receiver<bool>,
@@ -115,7 +131,7 @@ async fn accept(
         drop(stream.set_nodelay(true));
         let activity = Activity::new(bounds.patience);
         let stream = Watched::new(stream, activity.clone());
-        protocols.serve(stream, peer, &router, activity, place, &graceful);
+        protocols.serve(stream, peer, &api, activity, place, &graceful);
     };
     loop {
         let accepted = tokio::select! {
@@ -187,15 +203,15 @@ impl Protocols {
         &self,
         stream: Watched<S>,
         peer: IpAddr,
-        router: &Router,
+        api: &impl Api,
         activity: Arc<Activity>,
         place: Place,
         graceful: &GracefulShutdown,
     ) {
-        let router = router.clone();
+        let api = api.clone();
         let watching = activity.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            let mut router = router.clone();
+            let mut api = api.clone();
             let activity = watching.clone();
             let running = activity.request();
             request.extensions_mut().insert(Peer(peer));
@@ -204,7 +220,7 @@ impl Protocols {
             let is_last = request.headers().contains_key(TRANSFER_ENCODING);
             let is_http1 = request.version() < Version::HTTP_2;
             async move {
-                let Ok(mut response) = router.call(request.map(Body::new)).await;
+                let Ok(mut response) = api.call(request.map(Body::new)).await;
                 drop(running);
                 // The rest of a body that came too slowly or is too large is not read, so the connection ends; tell it.
                 let unread = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];

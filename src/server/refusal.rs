@@ -71,7 +71,7 @@ async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
 
 async fn text() -> Vec<u8> {
     let id = uuid::Uuid::new_v4().simple().to_string();
-    let unknown = Endpoint::of(None).failure;
+    let unknown = Endpoint::UNKNOWN.failure;
     let response = render(&ApiError::Overloaded.into(), Lang::Zh, unknown, &id);
     let (parts, body) = response.into_parts();
     let body = body

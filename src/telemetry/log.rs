@@ -8,6 +8,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::json_line::JsonLine;
 use super::later::Later;
 use crate::config::{Log, LogFormat};
 
@@ -33,17 +34,9 @@ pub fn init(settings: &Log) {
             .try_init()
     } else {
         let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_target(false);
-        registry
-            .with(
-                layer
-                    .with_current_span(false)
-                    .with_span_list(false)
-                    .with_writer(Later::stderr()),
-            )
-            .try_init()
+            .event_format(JsonLine)
+            .with_writer(Later::stderr());
+        registry.with(layer).try_init()
     };
     // Tests start many gateways in one process: the first one's log serves all.
     if result.is_ok() {
@@ -83,7 +76,7 @@ mod tests {
         let written = Written::default();
         let writer = written.clone();
         let layer = tracing_subscriber::fmt::layer()
-            .json()
+            .event_format(JsonLine)
             .with_writer(move || writer.clone());
         let _log = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
         let here = std::thread::current().id();

@@ -1,8 +1,12 @@
-//! What operators see: the log and the metrics registry.
+//! What operators see: the log, the metrics registry, and the traces that requests belong to.
 
+mod json_line;
 mod later;
 mod log;
 mod metrics;
+mod trace;
 
+pub use json_line::JsonLine;
 pub use log::init;
 pub use metrics::{HttpLabels, Metrics, NodeMeters};
+pub use trace::Trace;

@@ -28,7 +28,9 @@ pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};
 pub use plan::Route;
-pub use transport::{current_request_id, in_this_request, with_request, with_request_id};
+pub use transport::{
+    begun_by_this_request, current_request_id, in_this_request, with_request, with_request_id,
+};
 
 pub use crate::config::Generation;
 use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};

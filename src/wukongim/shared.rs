@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Error, current_request_id, with_request_id};
+use super::{Error, begun_by_this_request};
 
 type Outcome<T> = Result<T, Error>;
 
@@ -32,7 +32,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     /// The latest answer while `holds` says so (of the answer and the time since it was asked for), or that of whoever asks just
     /// now, or that of `ask`.
     ///
-    /// The asking runs in a task of its own, with the request id of the one who began it: callers who go away take no answer from
+    /// The asking runs in a task of its own, in the name of the one who began it: callers who go away take no answer from
     /// the others. It must end by itself.
     pub(super) async fn get<F>(
         &self,
@@ -56,10 +56,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                     let work = async move {
                         sender.send_replace(Some(answer.await));
                     };
-                    match current_request_id() {
-                        Some(id) => tokio::spawn(with_request_id(id, work)),
-                        None => tokio::spawn(work),
-                    };
+                    tokio::spawn(begun_by_this_request(work));
                     outcome
                 }
             }

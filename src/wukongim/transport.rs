@@ -14,7 +14,7 @@ use super::nodes::Node;
 use super::under_way::UnderWay;
 use crate::cores::PerCore;
 use crate::memory::{Full, Memory, Share};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Trace};
 
 tokio::task_local! {
     static REQUEST: Request;
@@ -24,6 +24,7 @@ tokio::task_local! {
 #[derive(Clone)]
 struct Request {
     id: HeaderValue,
+    trace: Option<Arc<Trace>>,
     /// Holds the answers for as long as the request lives; `None` in a task that works for others, too.
     held: Option<Arc<Share>>,
     /// When it must have been answered.
@@ -37,22 +38,25 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub async fn with_request_id<F: Future>(request_id: HeaderValue, work: F) -> F::Output {
     let request = Request {
         id: request_id,
+        trace: None,
         held: None,
         deadline: None,
     };
     REQUEST.scope(request, work).await
 }
 
-/// [`with_request_id`] for the request's own task: the answers are counted as its own, a page for which there is no room is
-/// refused, and no call is made a second time after `deadline`.
+/// [`with_request_id`] for the request's own task: its calls belong to `trace`, the answers are counted as its own, a page for which
+/// there is no room is refused, and no call is made a second time after `deadline`.
 pub async fn with_request<F: Future>(
     request_id: HeaderValue,
+    trace: Option<Arc<Trace>>,
     held: Arc<Share>,
     deadline: Instant,
     work: F,
 ) -> F::Output {
     let request = Request {
         id: request_id,
+        trace,
         held: Some(held),
         deadline: Some(deadline),
     };
@@ -71,6 +75,22 @@ pub fn in_this_request<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// Runs `work` in the name of the request that the running code works on, for a task that works for others, too: same id and trace,
+/// but what it gets is not that request's, nor is the deadline.
+pub fn begun_by_this_request<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let request = REQUEST.try_with(|request| Request {
+        held: None,
+        deadline: None,
+        ..request.clone()
+    });
+    async move {
+        match request {
+            Ok(request) => REQUEST.scope(request, work).await,
+            Err(_) => work.await,
+        }
+    }
+}
+
 fn current_share() -> Option<Arc<Share>> {
     REQUEST.try_with(|request| request.held.clone()).ok()?
 }
@@ -80,7 +100,7 @@ pub(super) fn current_deadline() -> Option<Instant> {
     REQUEST.try_with(|request| request.deadline).ok()?
 }
 
-/// The id that [`with_request_id`] set around the running code, for work handed to another task.
+/// The id that [`with_request_id`] set around the running code.
 pub fn current_request_id() -> Option<HeaderValue> {
     REQUEST.try_with(|request| request.id.clone()).ok()
 }
@@ -315,9 +335,13 @@ fn request(method: &Method, url: url::Url, body: Option<Vec<u8>>) -> reqwest::Re
     if body.is_some() {
         headers.insert(CONTENT_TYPE, JSON);
     }
-    if let Some(id) = current_request_id() {
-        headers.insert(X_REQUEST_ID, id);
-    }
+    // Outside of any request there is nothing to tell.
+    let _ = REQUEST.try_with(|request| {
+        headers.insert(X_REQUEST_ID, request.id.clone());
+        if let Some(trace) = &request.trace {
+            trace.put_into(headers);
+        }
+    });
     *request.body_mut() = body.map(reqwest::Body::from);
     request
 }

@@ -27,4 +27,5 @@ mod support;
 mod sync;
 mod sync_foreign;
 mod system;
+mod traces;
 mod upstream_failures;

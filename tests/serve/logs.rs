@@ -200,3 +200,57 @@ async fn a_requests_line_waits_for_no_other_line() {
         (&"r-1".into(), &"INFO".into())
     );
 }
+
+/// The ids of the requests that have a line.
+fn logged(mut gateway: Gateway) -> Vec<String> {
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    let log = gateway.log();
+    let requests = log.iter().filter(|line| line["message"] == "request");
+    let id = |line: &Value| line["request.id"].as_str().unwrap().to_owned();
+    requests.map(id).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_good_requests_a_sample_has_a_line() {
+    let mut env = usual();
+    env.push(("GATEWAY__LOG__SAMPLE_RATIO", "0.5"));
+    env.push(("GATEWAY__LOG__SLOW", "1h"));
+    let gateway = Gateway::start(&["--embedded"], &env);
+    for place in 0..100 {
+        let request = gateway.get("/health").header("x-request-id", place);
+        assert_eq!(answer(request).await.0, 200);
+    }
+    let logged = logged(gateway);
+    assert!((1..100).contains(&logged.len()), "{logged:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_and_slow_requests_always_have_their_line() {
+    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let url = upstream.url();
+    for (slow, expected) in [("1h", vec!["nobody"]), ("20ms", vec!["nobody", "held"])] {
+        let mut env = usual();
+        env.push(("WUKONGIM_API_URL", &url));
+        env.push(("GATEWAY__LOG__SAMPLE_RATIO", "0"));
+        env.push(("GATEWAY__LOG__SLOW", slow));
+        let gateway = Gateway::start(&[], &env);
+        let nobody = gateway.get("/config").header("x-request-id", "nobody");
+        assert_eq!(answer(nobody).await.0, 401);
+        // What was released once is never held again.
+        let name = format!("until it took {slow}");
+        let fault = Fault::Hold(name.clone());
+        upstream.faults().always("/user/token", fault);
+        let alice = token("alice");
+        let held = gateway.post("/token").bearer_auth(&alice);
+        let release = async {
+            upstream.faults().wait_held(&name, 1).await;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            upstream.faults().release(&name);
+        };
+        let held = answer(held.header("x-request-id", "held"));
+        assert_eq!(tokio::join!(held, release).0.0, 200);
+        assert_eq!(logged(gateway), expected);
+        upstream.faults().clear();
+    }
+}

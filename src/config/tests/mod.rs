@@ -127,4 +127,6 @@ const SAMPLES: &[(&str, &str)] = &[
     ("store.timeout", "1s"),
     ("log.format", "json"),
     ("log.level", "debug"),
+    ("log.sample_ratio", "0.5"),
+    ("log.slow", "2s"),
 ];

@@ -193,7 +193,7 @@ async fn panicking(app: &App) -> String {
         .route("/elsewhere", post(panics));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let router = app.framed(routes);
+    let router = Router::new().fallback_service(app.framed(routes));
     tokio::spawn(async move { axum::serve(listener, router).await });
     base
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tracing_subscriber::layer::SubscriberExt as _;
+use wukongim_gateway::telemetry::JsonLine;
 
 /// What was written since the last look.
 #[derive(Clone, Default)]
@@ -36,8 +37,7 @@ pub fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let layer = tracing_subscriber::fmt::layer()
-        .json()
-        .flatten_event(true)
+        .event_format(JsonLine)
         .with_writer(move || writer.clone());
     let only =
         tracing_subscriber::filter::Targets::new().with_target("audit", tracing::Level::INFO);

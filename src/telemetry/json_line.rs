@@ -1,0 +1,182 @@
+//! A log event as one flat line of JSON: time, level, fields as they are named, the message. Written by hand into the line's buffer,
+//! since with the access log on there is a line for each request.
+
+use std::fmt::{self, Write as _};
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::FmtContext;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The format, see the module.
+#[derive(Debug, Clone, Copy)]
+pub struct JsonLine;
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut line: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let now = humantime::format_rfc3339_micros(SystemTime::now());
+        let level = event.metadata().level();
+        write!(line, r#"{{"timestamp":"{now}","level":"{level}""#)?;
+        let mut fields = Fields {
+            line: line.by_ref(),
+            result: Ok(()),
+        };
+        event.record(&mut fields);
+        fields.result?;
+        line.write_str("}\n")
+    }
+}
+
+/// Writes one field after the other.
+struct Fields<'a> {
+    line: Writer<'a>,
+    result: fmt::Result,
+}
+
+impl Fields<'_> {
+    fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
+        let line = &mut self.line;
+        let written = || {
+            line.write_str(",\"")?;
+            // Names are the code's own and need no escape.
+            line.write_str(field.name())?;
+            line.write_str("\":")?;
+            value(line)
+        };
+        self.result = self.result.and_then(|()| written());
+    }
+}
+
+impl Visit for Fields<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.field(field, |line| {
+            if value.is_finite() {
+                write!(line, "{value}")
+            } else {
+                line.write_str("null")
+            }
+        });
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.field(field, |line| write!(line, "{value}"));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.field(field, |line| write!(line, "{value}"));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.field(field, |line| write!(line, "{value}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.field(field, |line| {
+            line.write_char('"')?;
+            Escaped(line).write_str(value)?;
+            line.write_char('"')
+        });
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.field(field, |line| {
+            line.write_char('"')?;
+            write!(Escaped(line), "{value:?}")?;
+            line.write_char('"')
+        });
+    }
+}
+
+/// Writes text as the inside of a JSON string.
+struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+
+impl fmt::Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut plain = 0;
+        for (place, byte) in text.bytes().enumerate() {
+            if byte >= b' ' && byte != b'"' && byte != b'\\' {
+                continue;
+            }
+            self.0.write_str(&text[plain..place])?;
+            match byte {
+                b'"' => self.0.write_str("\\\"")?,
+                b'\\' => self.0.write_str("\\\\")?,
+                control => write!(self.0, "\\u{control:04x}")?,
+            }
+            plain = place + 1;
+        }
+        self.0.write_str(&text[plain..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_kind_of_field_is_read_back_as_it_was() {
+        let written = Written::default();
+        let writer = written.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(JsonLine)
+            .with_writer(move || writer.clone());
+        let hostile = "a \"quoted\" \\ line\nand\u{1}another 群";
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(
+                text = hostile,
+                shown = %hostile,
+                debug = ?hostile,
+                nothing = None::<&str>,
+                something = Some("x"),
+                whole = 7_u64,
+                negative = -7_i64,
+                fraction = 0.25,
+                not_a_number = f64::NAN,
+                is = true,
+                http.status = 200,
+                "words"
+            );
+        });
+        let written = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let (line, rest) = written.split_once('\n').unwrap();
+        assert_eq!(rest, "");
+        let mut line: Value = serde_json::from_str(line).unwrap();
+        let time = line.as_object_mut().unwrap().remove("timestamp").unwrap();
+        assert!(humantime::parse_rfc3339(time.as_str().unwrap()).is_ok());
+        let expected = json!({
+            "level": "WARN", "text": hostile, "shown": hostile, "debug": format!("{hostile:?}"), "something": "x", "whole": 7,
+            "negative": -7, "fraction": 0.25, "not_a_number": null, "is": true, "http.status": 200, "message": "words",
+        });
+        assert_eq!(line, expected);
+    }
+}

@@ -1,0 +1,189 @@
+//! The trace that a request belongs to, as its client told it in the headers of W3C Trace Context, and as it is passed on. Knows
+//! neither spans nor who is called.
+
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// The length of a `traceparent` of version 00, in bytes.
+const WHOLE: usize = 55;
+/// The longest `traceparent` of a later version that is passed on, in bytes.
+const LATER: usize = 128;
+/// The longest `tracestate` that is passed on, in bytes: as much as everybody has to take.
+const STATE: usize = 512;
+
+/// What calls made for a request carry on. In an `Arc` from the start: a request that belongs to no trace pays for a look at its
+/// headers, and nothing else.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Trace {
+    parent: HeaderValue,
+    state: Option<HeaderValue>,
+}
+
+impl Trace {
+    /// The trace in a request's headers; `None` without one valid `traceparent`.
+    pub fn of(headers: &HeaderMap) -> Option<Arc<Self>> {
+        let mut all = headers.get_all(TRACEPARENT).iter();
+        let parent = all.next()?;
+        if all.next().is_some() || !is_parent(parent.as_bytes()) {
+            return None;
+        }
+        Some(Arc::new(Self {
+            parent: parent.clone(),
+            state: state(headers),
+        }))
+    }
+
+    /// Puts it into the headers of a call.
+    pub fn put_into(&self, headers: &mut HeaderMap) {
+        headers.insert(TRACEPARENT, self.parent.clone());
+        if let Some(state) = &self.state {
+            headers.insert(TRACESTATE, state.clone());
+        }
+    }
+}
+
+/// Whether it is `version-trace-parent-flags` in lower-case hex, neither id of zeros alone. Versions to come may have more behind it.
+fn is_parent(text: &[u8]) -> bool {
+    let hex = |part: &[u8]| {
+        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        part.iter().all(is_hex)
+    };
+    let id = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
+    let Some((known, more)) = text.split_at_checked(WHOLE) else {
+        return false;
+    };
+    let version = &known[..2];
+    hex(version)
+        && version != b"ff"
+        && (more.is_empty() || version != b"00" && more[0] == b'-' && text.len() <= LATER)
+        && known[2] == b'-'
+        && id(&known[3..35])
+        && known[35] == b'-'
+        && id(&known[36..52])
+        && known[52] == b'-'
+        && hex(&known[53..])
+}
+
+/// All `tracestate` headers as one; whole members are left off at its end where it would be too long.
+fn state(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut all = headers.get_all(TRACESTATE).iter();
+    let first = all.next()?;
+    let rest: Vec<&HeaderValue> = all.collect();
+    if rest.is_empty() && first.len() <= STATE {
+        return is_state(first.as_bytes()).then(|| first.clone());
+    }
+    let mut joined = first.as_bytes().to_vec();
+    for more in rest {
+        joined.push(b',');
+        joined.extend_from_slice(more.as_bytes());
+    }
+    if joined.len() > STATE {
+        let end = joined[..=STATE].iter().rposition(|byte| *byte == b',')?;
+        joined.truncate(end);
+    }
+    let value = is_state(&joined).then(|| HeaderValue::from_bytes(&joined));
+    value?.ok()
+}
+
+/// What its members may be made of; what they say is for others to read.
+fn is_state(text: &[u8]) -> bool {
+    let allowed = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    !text.trim_ascii().is_empty() && text.iter().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    /// `traceparent` and `tracestate` of a call for a request with these headers.
+    fn passed_on(headers: &[(&'static str, &[u8])]) -> Option<(String, Option<String>)> {
+        let mut given = HeaderMap::new();
+        for (name, value) in headers {
+            given.append(*name, HeaderValue::from_bytes(value).unwrap());
+        }
+        let mut told = HeaderMap::new();
+        Trace::of(&given)?.put_into(&mut told);
+        let text = |name: &str| {
+            let value = told.get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        Some((text("traceparent").unwrap(), text("tracestate")))
+    }
+
+    fn parent(text: &str) -> Option<String> {
+        Some(passed_on(&[("traceparent", text.as_bytes())])?.0)
+    }
+
+    fn states(states: &[&[u8]]) -> Option<String> {
+        let mut headers = vec![("traceparent", GOOD.as_bytes())];
+        headers.extend(states.iter().map(|state| ("tracestate", *state)));
+        let (parent, state) = passed_on(&headers).unwrap();
+        assert_eq!(parent, GOOD, "a bad state takes nothing from the parent");
+        state
+    }
+
+    #[test]
+    fn a_valid_parent_is_passed_on_as_it_is() {
+        let later = format!("01{}-what-comes-next", &GOOD[2..]);
+        let never_sampled = format!("{}00", &GOOD[..53]);
+        let known_later = format!("cc{}", &GOOD[2..]);
+        for good in [GOOD, &later, &never_sampled, &known_later] {
+            assert_eq!(parent(good).as_deref(), Some(good));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_not() {
+        let endless = format!("01{}-{}", &GOOD[2..], "a".repeat(LATER));
+        for bad in [
+            "",
+            "00",
+            &GOOD[..54],
+            &format!("{GOOD}-"),
+            &format!("{GOOD}0"),
+            &format!("01{}0", &GOOD[2..]),
+            &endless,
+            &GOOD.to_uppercase(),
+            &GOOD.replacen("00-", "ff-", 1),
+            &GOOD.replacen("00-", "0g-", 1),
+            &GOOD.replace('-', "_"),
+            &GOOD.replace("-01", "-0x"),
+            &GOOD.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
+            &GOOD.replace("b7ad6b7169203331", &"0".repeat(16)),
+            &GOOD.replace("319c-b7", "319c0b7"),
+        ] {
+            assert_eq!(parent(bad), None, "{bad}");
+        }
+        assert_eq!(passed_on(&[]), None);
+        assert_eq!(passed_on(&[("tracestate", b"a=1")]), None, "without parent");
+        let twice = [("traceparent", GOOD.as_bytes()); 2];
+        assert_eq!(passed_on(&twice), None, "whose is it?");
+    }
+
+    #[test]
+    fn a_state_is_one_header_of_whole_members_and_never_too_long() {
+        let told = |given: &[&[u8]]| states(given);
+        assert_eq!(told(&[b"a=1, b=2"]).as_deref(), Some("a=1, b=2"));
+        assert_eq!(told(&[b"a=1", b"b=2,c=3"]).as_deref(), Some("a=1,b=2,c=3"));
+        for bad in [&b""[..], b"  ", b"a=\xff"] {
+            assert_eq!(told(&[bad]), None);
+        }
+        let member = |key: char, bytes: usize| format!("{key}={}", "v".repeat(bytes - 2));
+        let (half, rest) = (member('a', 256), member('b', 255));
+        let whole = format!("{half},{rest}");
+        assert_eq!(whole.len(), STATE);
+        assert_eq!(told(&[whole.as_bytes()]), Some(whole.clone()));
+        let too_long = format!("{whole},c=1");
+        assert_eq!(told(&[too_long.as_bytes()]), Some(whole.clone()));
+        let by_one = format!("{whole}v");
+        assert_eq!(told(&[by_one.as_bytes()]), Some(half.clone()));
+        assert_eq!(told(&[half.as_bytes(), by_one.as_bytes()]), Some(half));
+        assert_eq!(told(&[member('a', STATE + 1).as_bytes()]), None);
+    }
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::keys::PublicKey;
@@ -23,6 +23,9 @@ pub(super) use fetch::HttpSource;
 pub(super) const GAP: Duration = Duration::from_secs(10);
 /// The longest one fetch may take: well within the default `request_timeout`, since callers wait for it.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many callers may wait for a fetch. Each of them holds one of the gateway's places for requests, and anybody can make up the
+/// name of a key.
+const WAITERS: usize = 64;
 
 /// Why a fetch brought no keys. Never with the address: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,7 +71,7 @@ struct State {
     last: Option<(Instant, Result<(), FetchError>)>,
 }
 
-/// No key can be told to be unknown now: none was ever loaded, or the last fetch failed.
+/// No key can be told to be unknown now: none was ever loaded, the last fetch failed, or too many wait for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unavailable;
 
@@ -76,6 +79,7 @@ pub(super) struct Unavailable;
 pub(super) struct Jwks {
     state: watch::Receiver<State>,
     asked: Arc<Notify>,
+    places: Semaphore,
 }
 
 impl Jwks {
@@ -85,7 +89,11 @@ impl Jwks {
         let (sender, state) = watch::channel(State::default());
         let asked = Arc::new(Notify::new());
         tokio::spawn(keep_fetching(source, refresh, taken, sender, asked.clone()));
-        Self { state, asked }
+        Self {
+            state,
+            asked,
+            places: Semaphore::new(WAITERS),
+        }
     }
 
     /// The keys as they are known now, without waiting.
@@ -99,7 +107,7 @@ impl Jwks {
     }
 
     /// For a key that [`Jwks::published`] does not have: the keys after the fetch that is under way, or after a new one unless
-    /// the last ended less than [`GAP`] ago.
+    /// the last ended less than [`GAP`] ago. Of those who come at once [`WAITERS`] wait; the others are told at once that there are none.
     pub(super) async fn refreshed(&self) -> Result<Arc<Published>, Unavailable> {
         let mut state = self.state.clone();
         let seen = {
@@ -109,6 +117,7 @@ impl Jwks {
             }
             now.fetches
         };
+        let _place = self.places.try_acquire().map_err(|_| Unavailable)?;
         self.asked.notify_one();
         let now = state.wait_for(|state| state.fetches > seen).await;
         now.map_err(|_| Unavailable)?.told()

@@ -140,25 +140,39 @@ async fn a_document_that_cannot_be_read_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_who_ask_share_one_fetch() {
+async fn all_who_wait_share_one_fetch_and_no_more_wait_than_there_are_places() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
     let jwks = Arc::new(start(&issuer));
     pass(GAP + BLINK).await;
     issuer.takes(Duration::from_secs(2));
     issuer.publishes(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
-    let asking: Vec<_> = (0_u64..100)
-        .map(|place| {
-            let jwks = jwks.clone();
-            tokio::spawn(async move {
-                pass(Duration::from_millis(place * 10)).await;
-                jwks.refreshed().await.map(|now| kids(&now).join(","))
-            })
+    let ask = |after: Duration| {
+        let jwks = jwks.clone();
+        tokio::spawn(async move {
+            pass(after).await;
+            jwks.refreshed().await.map(|now| kids(&now).join(","))
         })
+    };
+    let asking: Vec<_> = (0..WAITERS as u64)
+        .map(|place| ask(Duration::from_millis(place * 10)))
         .collect();
-    for asked in asking {
+    pass(Duration::from_secs(1)).await;
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    // Whoever leaves makes room.
+    asking[0].abort();
+    pass(BLINK).await;
+    let late = ask(Duration::ZERO);
+    for asked in asking.into_iter().skip(1).chain([late]) {
         assert_eq!(asked.await.unwrap(), Ok("a,b".to_owned()));
     }
     assert_eq!(issuer.fetches(), 2);
+    // The places are free again.
+    pass(GAP).await;
+    assert!(jwks.refreshed().await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ pub(super) use fetch::HttpSource;
 
 /// The least time from the end of one fetch to the start of the next, whoever asks.
 pub(super) const GAP: Duration = Duration::from_secs(10);
-/// The longest one fetch may take: well within the default `request_timeout`, since callers wait for it.
+/// The longest one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many callers may wait for a fetch. Each of them holds one of the gateway's places for requests, and anybody can make up the
 /// name of a key.
@@ -107,8 +107,9 @@ impl Jwks {
     }
 
     /// For a key that [`Jwks::published`] does not have: the keys after the fetch that is under way, or after a new one unless
-    /// the last ended less than [`GAP`] ago. Of those who come at once [`WAITERS`] wait; the others are told at once that there are none.
-    pub(super) async fn refreshed(&self) -> Result<Arc<Published>, Unavailable> {
+    /// the last ended less than [`GAP`] ago. Of those who come at once [`WAITERS`] wait, each `until` then; the others are told at
+    /// once that there are none.
+    pub(super) async fn refreshed(&self, until: Instant) -> Result<Arc<Published>, Unavailable> {
         let mut state = self.state.clone();
         let seen = {
             let now = state.borrow_and_update();
@@ -119,8 +120,11 @@ impl Jwks {
         };
         let _place = self.places.try_acquire().map_err(|_| Unavailable)?;
         self.asked.notify_one();
-        let now = state.wait_for(|state| state.fetches > seen).await;
-        now.map_err(|_| Unavailable)?.told()
+        let fetched = state.wait_for(|state| state.fetches > seen);
+        let now = tokio::time::timeout_at(until, fetched).await;
+        now.map_err(|_| Unavailable)?
+            .map_err(|_| Unavailable)?
+            .told()
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
 use sha2::Sha256;
+use tokio::time::Instant;
 
 use super::Caller;
 use super::claims::{Claims, Rules};
@@ -194,15 +195,19 @@ impl Verifier {
         }
     }
 
-    /// Checks an asymmetric signature. Where no key fits it, waits for the issuer's newest ones.
-    pub async fn finish(&self, token: Unverified<'_>) -> Result<Caller, TokenError> {
+    /// Checks an asymmetric signature. Where no key fits it, waits for the issuer's newest ones, `until` then at the latest.
+    pub async fn finish(
+        &self,
+        token: Unverified<'_>,
+        until: Instant,
+    ) -> Result<Caller, TokenError> {
         // Here and not where it was looked for: that may have been done more than once.
         self.metrics.cache_looked_up("tokens", false);
         let mut published = self.published();
         let mut verdict = self.check(&token.jws, &published.keys);
         if let (Verdict::Unknown, Some(jwks)) = (&verdict, &self.jwks) {
             published = jwks
-                .refreshed()
+                .refreshed(until)
                 .await
                 .map_err(|_| TokenError::KeysUnavailable)?;
             verdict = self.check(&token.jws, &published.keys);

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use futures_util::future::{BoxFuture, Either};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{Begun, Caller, TokenError};
@@ -19,6 +21,10 @@ use crate::app::App;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::limits::{Cost, Refused};
+
+/// How long before its deadline a request stops waiting for an issuer's keys: that they cannot be had tells its client to come again
+/// with the same token, and a deadline that passes would not.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Verifies the bearer token, charges its user, and leaves the [`Caller`] in the request's extensions; refuses everybody else.
 ///
@@ -142,10 +148,20 @@ async fn identify(
             app.limits()
                 .may_check_signature(address)
                 .map_err(Stranger::Unchecked)?;
-            let caller = app.verifier().finish(token).await;
+            let until = patience(app, extensions);
+            let caller = app.verifier().finish(token, until).await;
             caller.map_err(Stranger::Failed)
         }
     }
+}
+
+/// How long a request may wait for an issuer's keys.
+fn patience(app: &App, extensions: &Extensions) -> Instant {
+    let deadline = extensions.get::<Arc<Scope>>().map_or_else(
+        || Instant::now() + app.settings().server.request_timeout,
+        |scope| scope.deadline,
+    );
+    deadline.checked_sub(MARGIN).unwrap_or(deadline)
 }
 
 fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {

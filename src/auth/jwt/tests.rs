@@ -17,6 +17,7 @@ const SECRET: &str = "a-secret-of-thirty-two-bytes-or-more";
 const OLD: &str = "another-secret-of-thirty-two-bytes!!";
 const FAR: u64 = 4_000_000_000;
 const BLINK: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn settings(change: impl FnOnce(&mut config::Auth)) -> config::Auth {
     let mut settings = config::Settings::for_tests().auth;
@@ -50,7 +51,7 @@ fn claims() -> Value {
 async fn verify(verifier: &Verifier, token: &str) -> Result<Caller, TokenError> {
     match verifier.begin(token)? {
         Begun::Known(caller) => Ok(caller),
-        Begun::Unverified(token) => verifier.finish(token).await,
+        Begun::Unverified(token) => verifier.finish(token, Instant::now() + PATIENCE).await,
     }
 }
 

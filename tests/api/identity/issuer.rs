@@ -280,3 +280,18 @@ async fn strangers_who_wait_for_an_issuer_that_hangs_leave_room_for_the_others()
     tokio::join!(waiting, others);
     assert_eq!(issuer.asked(), 2);
 }
+
+#[tokio::test]
+async fn an_issuer_that_hangs_past_the_deadline_is_told_before_it() {
+    let issuer = Issuer::start(&[]).await;
+    issuer.takes(Duration::from_hours(1));
+    let builder = builder(&issuer)
+        .config(|settings| settings.server.request_timeout = Duration::from_millis(400));
+    let app = builder.start().await;
+    let token = token(RSA_ONE, "one");
+    no_keys(ask_as(&app, &token).await);
+    let mut nowhere = app.anon().request("GET", "/nothing");
+    nowhere = nowhere.bearer_auth(token);
+    let answer = Answer::of(nowhere.send().await.unwrap()).await;
+    answer.fails(404, "not_found");
+}

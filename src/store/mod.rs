@@ -7,6 +7,7 @@
 //! Every decision is one statement that both checks and changes (`… WHERE stage IN (…) RETURNING …`), so two replicas on one
 //! database need no transaction and no lock to agree. A write that timed out may still have been made: callers repeat or read again.
 
+mod cause;
 mod open;
 mod record;
 #[cfg(test)]
@@ -30,7 +31,7 @@ use crate::domain::{ChannelId, Uid};
 type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL.
+/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL or a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has this SQLite file: it serves one replica.
@@ -49,7 +50,7 @@ pub enum StoreError {
 
 impl StoreError {
     fn unavailable(error: impl Into<BoxError>) -> Self {
-        Self::Unavailable(error.into())
+        Self::Unavailable(cause::without_url(error.into()))
     }
 }
 

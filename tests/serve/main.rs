@@ -5,6 +5,8 @@
 mod audit;
 mod cores;
 mod crowd;
+#[path = "../support/database.rs"]
+mod database;
 mod embedded;
 mod endings;
 mod gateway;

@@ -106,6 +106,16 @@ impl Jwks {
         self.state.borrow().ever_loaded
     }
 
+    /// Whether [`Jwks::refreshed`] would find none, without waiting for any.
+    pub(super) fn is_unavailable(&self) -> bool {
+        let now = self.state.borrow();
+        if now.is_fresh() {
+            now.told().is_err()
+        } else {
+            self.places.available_permits() == 0
+        }
+    }
+
     /// For a key that [`Jwks::published`] does not have: the keys after the fetch that is under way, or after a new one unless
     /// the last ended less than [`GAP`] ago. Of those who come at once [`WAITERS`] wait, each `until` then; the others are told at
     /// once that there are none.
@@ -113,7 +123,7 @@ impl Jwks {
         let mut state = self.state.clone();
         let seen = {
             let now = state.borrow_and_update();
-            if now.last.is_some_and(|(ended, _)| ended.elapsed() < GAP) {
+            if now.is_fresh() {
                 return now.told();
             }
             now.fetches
@@ -129,9 +139,14 @@ impl Jwks {
 }
 
 impl State {
+    /// Whether it is too early to fetch again.
+    fn is_fresh(&self) -> bool {
+        self.last.is_some_and(|(ended, _)| ended.elapsed() < GAP)
+    }
+
     fn told(&self) -> Result<Arc<Published>, Unavailable> {
-        let fresh = self.last.is_some_and(|(_, outcome)| outcome.is_ok());
-        if self.ever_loaded && fresh {
+        let succeeded = self.last.is_some_and(|(_, outcome)| outcome.is_ok());
+        if self.ever_loaded && succeeded {
             Ok(self.published.clone())
         } else {
             Err(Unavailable)

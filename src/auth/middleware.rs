@@ -126,7 +126,7 @@ pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
 enum Stranger {
     /// His token lets nobody in, or there is none.
     Failed(TokenError),
-    /// His address has nothing left, nor is there a check left for its like: the signature was not looked at.
+    /// His address has nothing left, or would not pay, nor is there a check left for such: the signature was not looked at.
     Unchecked(Refused),
 }
 
@@ -144,9 +144,11 @@ async fn identify(
     match begin(app, headers)? {
         Begun::Known(caller) => Ok(caller),
         Begun::Unverified(token) => {
+            let token = app.verifier().read(token);
             let address = app.limits().address(extensions.get().copied(), headers);
+            let is_paid = !app.verifier().may_be_for_nothing(&token);
             app.limits()
-                .may_check_signature(address)
+                .may_check_signature(address, is_paid)
                 .map_err(Stranger::Unchecked)?;
             let until = patience(app, extensions);
             let caller = app.verifier().finish(token, until).await;

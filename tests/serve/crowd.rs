@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, token, usual};
+use crate::gateway::{Gateway, PATIENCE, answer, say, token, usual};
 
 const CROWD: usize = 10_000;
 
@@ -36,8 +36,8 @@ async fn health_on(stream: &mut TcpStream) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused() {
     if !files_allowed(CROWD as u64 + 4096) {
-        eprintln!(
-            "\n!!! SKIPPED: 10,000 CONNECTIONS NOT TRIED: the system allows too few open files (ulimit -Hn) !!!\n"
+        say(
+            "\n!!! SKIPPED: 10,000 CONNECTIONS NOT TRIED: the system allows too few open files (ulimit -Hn) !!!",
         );
         return;
     }
@@ -66,7 +66,10 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         assert!(started.elapsed() < PATIENCE * 3, "{place} connections");
     }
     let grown = gateway.resident_bytes().saturating_sub(before);
-    eprintln!("{CROWD} connections: {} MB more", grown / 1_000_000);
+    say(&format!(
+        "{CROWD} connections: {} MB more",
+        grown / 1_000_000
+    ));
     assert!(grown < 150_000_000, "{grown} bytes more");
     let mut text = String::new();
     let mut one_more = TcpStream::connect(address).await.unwrap();

@@ -1,6 +1,6 @@
 //! The real binary as a process, with nothing of this process's environment and a working directory of its own.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -248,6 +248,12 @@ pub async fn becomes(status: u16, request: impl Fn() -> reqwest::RequestBuilder)
         assert!(Instant::now() < deadline, "{got} {body}, not {status}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Says it whether or not the test passes: the test runner keeps `eprintln!` for failures.
+pub fn say(text: &str) {
+    let line = format!("{text}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Runs the binary to its end: exit code, standard output, standard error.

@@ -75,7 +75,7 @@ impl<'t> Jws<'t> {
         })
     }
 
-    /// The JSON of the claims, for a token whose signature is good.
+    /// The JSON of the claims, whatever the signature is.
     pub(super) fn claims(&self) -> Result<Vec<u8>, TokenError> {
         let decoded = URL_SAFE_NO_PAD.decode(self.claims);
         decoded.map_err(|_| TokenError::Invalid("malformed"))

@@ -370,3 +370,42 @@ in_every_database! {
         assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
     }
 }
+
+#[tokio::test]
+async fn a_full_disk_takes_no_claim_and_shows_those_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&url(&folder), 1, SECOND).await.unwrap();
+    let limit = async |pages: u32| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        sql.execute(&store.pool).await.unwrap();
+    };
+    // No fewer than there are.
+    limit(1).await;
+    let name = "x".repeat(4096);
+    let mut claimed = 0;
+    let full = loop {
+        let next = id(&format!("g{claimed}"));
+        match store.claim(&next, &uid("a"), Some(&name), None).await {
+            Ok(won) => assert!(won),
+            Err(error) => break error,
+        }
+        claimed += 1;
+        assert!(claimed < 100, "never full");
+    };
+    assert!(matches!(full, StoreError::Unavailable(_)));
+    assert!(full.to_string().contains("disk is full"), "{full}");
+    let refused = format!("g{claimed}");
+    assert_eq!(store.channel(&id(&refused)).await.unwrap(), None);
+    for kept in 0..claimed {
+        let kept = store.channel(&id(&format!("g{kept}"))).await.unwrap();
+        assert_eq!(kept.unwrap().name.as_deref(), Some(&*name));
+    }
+    limit(100_000).await;
+    assert!(
+        store
+            .claim(&id(&refused), &uid("a"), Some(&name), None)
+            .await
+            .unwrap()
+    );
+}

@@ -64,7 +64,13 @@ impl Gateway {
     /// Starts it and waits until it says that it serves.
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = command(folder.path(), args, env)
+        let command = command(folder.path(), args, env);
+        Self::start_by(command, folder)
+    }
+
+    /// Starts it by this command in this folder, and waits until it says that it serves.
+    pub fn start_by(mut command: Command, folder: tempfile::TempDir) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -87,6 +93,11 @@ impl Gateway {
         gateway.api = format!("http://{}", serving["listen"].as_str().unwrap());
         gateway.ops = format!("http://{}", serving["ops_listen"].as_str().unwrap());
         gateway
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Memory it has in RAM; 0 where the system does not tell.

@@ -10,6 +10,7 @@ mod frame;
 use std::sync::Arc;
 
 use axum::Router;
+use http::HeaderMap;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
@@ -201,6 +202,18 @@ impl App {
     /// What is said to browsers; `None` where nothing is.
     fn cors(&self) -> Option<&Cors> {
         self.0.cors.as_ref()
+    }
+
+    /// Whether [`App::mark_refusal`] needs to know the request's `Origin`.
+    pub fn refusal_needs_origin(&self) -> bool {
+        self.cors().is_some_and(Cors::depends_on_origin)
+    }
+
+    /// Puts the CORS headers on the refusal of a connection, of whose request at most the headers `asked` are known.
+    pub fn mark_refusal(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+        if let Some(cors) = self.cors() {
+            cors.mark(cors.allow_refused(asked), headers);
+        }
     }
 
     /// The metrics registry.

@@ -7,6 +7,7 @@
 //! Every decision is one statement that both checks and changes (`… WHERE stage IN (…) RETURNING …`), so two replicas on one
 //! database need no transaction and no lock to agree. A write that timed out may still have been made: callers repeat or read again.
 
+mod cause;
 mod open;
 mod record;
 #[cfg(test)]
@@ -23,14 +24,14 @@ use sqlx::{AnyPool, Row as _};
 use open::Opened;
 
 use record::columns;
-pub use record::{ChannelRecord, ChannelStage};
+pub use record::{ChannelRecord, ChannelStage, Roles};
 
 use crate::domain::{ChannelId, Uid};
 
 type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL.
+/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL or a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has this SQLite file: it serves one replica.
@@ -49,7 +50,7 @@ pub enum StoreError {
 
 impl StoreError {
     fn unavailable(error: impl Into<BoxError>) -> Self {
-        Self::Unavailable(error.into())
+        Self::Unavailable(cause::without_url(error.into()))
     }
 }
 
@@ -139,25 +140,28 @@ impl Store {
         self.one(query).await
     }
 
-    /// Gives the live group of `before` this owner and these managers. `None`, and nothing is changed, where it is no longer live,
-    /// or its owner or managers are no longer those of `before`.
+    /// Gives the live group of `before` these roles, and the fields that are given. `None`, and nothing is changed, where it is no
+    /// longer live, or its owner or managers are no longer those of `before`.
     pub async fn set_roles(
         &self,
         before: &ChannelRecord,
-        owner: &Uid,
-        managers: &[Uid],
+        roles: Roles<'_>,
+        name: Option<&str>,
+        avatar: Option<&str>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!(
-            "UPDATE channels SET owner = $4, managers = $5 ",
-            "WHERE id = $1 AND stage = 'live' AND owner = $2 AND managers = $3 RETURNING ",
+            "UPDATE channels SET owner = $4, managers = $5, name = COALESCE($6, name), avatar = COALESCE($7, avatar) ",
+            "WHERE id = $1 AND stage = 'live' AND owner IS NOT DISTINCT FROM $2 AND managers = $3 RETURNING ",
             columns!()
         );
         let query = sqlx::query(SQL)
             .bind(before.id.as_str())
             .bind(before.owner.as_ref().map(Uid::as_str))
             .bind(json(&before.managers)?)
-            .bind(owner.as_str())
-            .bind(json(managers)?);
+            .bind(roles.owner.map(Uid::as_str))
+            .bind(json(roles.managers)?)
+            .bind(name)
+            .bind(avatar);
         self.one(query).await
     }
 
@@ -167,21 +171,22 @@ impl Store {
         &self,
         id: &ChannelId,
         claim: Option<&ChannelRecord>,
-        owner: &Uid,
+        roles: Roles<'_>,
         name: Option<&str>,
         avatar: Option<&str>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!(
-            "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) ",
-            "VALUES ($1, $2, $3, $4, 'live', $5) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, name = excluded.name, ",
-            "avatar = excluded.avatar, stage = excluded.stage, created_at_ms = excluded.created_at_ms ",
-            "WHERE channels.stage = 'creating' AND channels.owner = $6 RETURNING ",
+            "INSERT INTO channels (id, owner, managers, name, avatar, stage, created_at_ms) ",
+            "VALUES ($1, $2, $3, $4, $5, 'live', $6) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, ",
+            "managers = excluded.managers, name = excluded.name, avatar = excluded.avatar, stage = excluded.stage, ",
+            "created_at_ms = excluded.created_at_ms WHERE channels.stage = 'creating' AND channels.owner = $7 RETURNING ",
             columns!()
         );
         let claimer = claim.and_then(|claim| claim.owner.as_ref());
         let query = sqlx::query(SQL)
             .bind(id.as_str())
-            .bind(owner.as_str())
+            .bind(roles.owner.map(Uid::as_str))
+            .bind(json(roles.managers)?)
             .bind(name)
             .bind(avatar)
             .bind(now_ms())

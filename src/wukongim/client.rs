@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::manager::Manager;
 use super::nodes::Nodes;
-use super::page::{self, Foreign, Page, PageRequest, Window};
+use super::page::{Foreign, MESSAGESYNC, Page, PageRequest, Window};
 use super::plan::{Plan, Repeat};
 use super::shared::Shared;
 use super::transport::{Answer, Call, Transport};
@@ -172,17 +172,16 @@ impl Client {
     ) -> Result<Page, Error> {
         let plan = Plan {
             wanted: permitted_by,
-            ..Plan::read("messagesync")
+            ..Plan::read(MESSAGESYNC)
         };
         let page = on_node!(self, plan, |node, generation| async {
             let body = PageRequest::new(reader, channel, window, limit);
-            let call =
-                Call::post("messagesync", "/channel/messagesync", &body).max_bytes(max_bytes);
+            let call = Call::post(MESSAGESYNC, "/channel/messagesync", &body).max_bytes(max_bytes);
             let answer = self.transport.call(node, call).await?;
             if !answer.status.is_success() {
                 return Err(refusal(generation, &answer));
             }
-            page::read(&answer, reader, channel)
+            Page::read(&answer.body, reader, channel)
         })?;
         self.foreign.note(&page, channel, &self.transport.metrics);
         Ok(page)

@@ -96,7 +96,7 @@ pub(super) async fn frame(State(app): State<App>, mut request: Request, next: Ne
 fn refuse(
     app: &App,
     in_flight: &InFlight<'_>,
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
     headers: &HeaderMap,
 ) -> Option<Failure> {
     let head: usize = headers

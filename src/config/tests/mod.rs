@@ -127,4 +127,5 @@ const SAMPLES: &[(&str, &str)] = &[
     ("store.timeout", "1s"),
     ("log.format", "json"),
     ("log.level", "debug"),
+    ("docs.enabled", "true"),
 ];

@@ -19,6 +19,7 @@ pub mod limits;
 pub mod memory;
 pub mod messages;
 pub mod object;
+pub mod openapi;
 pub mod outbound;
 pub mod plain;
 pub mod response;

@@ -21,6 +21,7 @@ mod manager_port;
 mod messages_batch;
 mod messages_send;
 mod nodes;
+mod openapi;
 mod operations;
 mod shedding;
 mod support;

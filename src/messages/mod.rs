@@ -6,6 +6,7 @@ mod crowd;
 mod ledger;
 mod lookup;
 mod pace;
+mod safe;
 mod send;
 mod send_v2;
 mod send_v3;

@@ -7,6 +7,7 @@ mod ledger;
 mod lookup;
 mod onward;
 mod pace;
+mod safe;
 mod send;
 mod send_v2;
 mod send_v3;

@@ -10,6 +10,7 @@ pub mod channels;
 pub mod cli;
 pub mod config;
 pub mod cores;
+pub mod crowd;
 pub mod domain;
 pub mod embedded;
 pub mod error;

@@ -101,7 +101,7 @@ impl ApiError {
             ),
             Self::Overloaded => (
                 "Repeat it after `Retry-After` seconds",
-                "`gateway_limited_total` tells which limit: `server.max_in_flight`, `max_buffered`, `max_connections`; more replicas",
+                "`gateway_limited_total` tells which limit: `server.max_in_flight`, `max_buffered`, `max_connections` (more replicas), or 512 requests about one channel",
             ),
             Self::StoreUnavailable => (
                 "Repeat it after `Retry-After` seconds; messages still flow",

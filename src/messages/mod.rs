@@ -2,7 +2,6 @@
 
 mod batch;
 mod confirm;
-mod crowd;
 mod ledger;
 mod lookup;
 mod onward;

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::config::{Limits, Mode};
 use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
-use crate::domain::{ChannelId, Uid};
+use crate::domain::{ChannelId, ConversationKey, Uid};
 use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, FromQuery, Json, Problems, Query, QueryFields};
 use crate::openapi::{Avatar, GroupName, GroupType, UnixMs};
@@ -100,6 +100,10 @@ pub(super) async fn get_channel_info(
     State(app): State<App>,
     Query(GetChannelRequest { group }): Query<GetChannelRequest>,
 ) -> Result<Envelope<GetChannelResponse>, Failure> {
+    let conversation = ConversationKey::Group(group.clone());
+    let Some(_place) = app.crowd().enter(&conversation) else {
+        return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
+    };
     let record = app.channels().info(&group).await?;
     let has_role = record
         .as_ref()

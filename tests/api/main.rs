@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod authorization;
+mod bulkheads;
 mod callback;
 mod channels;
 mod confirmation;

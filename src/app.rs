@@ -18,6 +18,7 @@ use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
 use crate::cores;
+use crate::crowd::Crowd;
 use crate::domain::ChannelId;
 use crate::history::History;
 use crate::limits::{Limits, Time};
@@ -46,6 +47,7 @@ struct Shared {
     history: History,
     channels: Channels,
     limits: Limits,
+    crowd: Arc<Crowd>,
     memory: Arc<Memory>,
     cors: Option<Cors>,
     metrics: Arc<Metrics>,
@@ -110,9 +112,11 @@ impl App {
             },
             metrics.clone(),
         ));
+        let crowd = Crowd::new(metrics.refusals("channel"));
         let messages = Arc::new(Messages::new(
             client.clone(),
             authorization.clone(),
+            crowd.clone(),
             &settings.wukongim,
             &metrics,
         ));
@@ -120,6 +124,7 @@ impl App {
             client.clone(),
             authorization.clone(),
             messages.clone(),
+            crowd.clone(),
             &settings.limits,
         );
         let watch = authorization.clone();
@@ -138,6 +143,7 @@ impl App {
             history,
             channels,
             limits,
+            crowd,
             memory,
             cors,
             metrics,
@@ -192,6 +198,11 @@ impl App {
     /// How much users and addresses may ask for.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    /// How much is under way in each channel.
+    pub fn crowd(&self) -> &Arc<Crowd> {
+        &self.0.crowd
     }
 
     /// What bodies and upstream answers hold.

@@ -69,7 +69,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let started = Instant::now();
     let metrics = app.metrics();
     let method = method_label(request.method());
-    let endpoint = Endpoint::at(request.uri().path());
+    let endpoint = Endpoint::found_at(request.uri().path());
     let request_id = request_id(request.headers());
     let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
@@ -131,7 +131,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
 fn refuse(
     app: &App,
     in_flight: &InFlight<'_>,
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
     headers: &HeaderMap,
 ) -> Option<Failure> {
     let head: usize = headers

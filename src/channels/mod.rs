@@ -260,6 +260,7 @@ impl Channels {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let turn = self.turns.wait_for(id).await;
+        let turn = turn.ok_or(Error::Upstream(wukongim::Error::Busy))?;
         let who = Who {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::time::{timeout, timeout_at};
 
 use super::confirm::{Confirmer, Pending};
-use super::crowd::Crowd;
 use super::ledger::{Busy, Ledger, Ticket};
 use super::onward::Onward;
 use super::watch::Sought;
 use super::{Cause, Draft, Job, SendError, Sent, Stored};
 use crate::authorization::{Authorization, Denial};
 use crate::config::{self, Confirm, DuplicateCheck};
+use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Uid};
 use crate::telemetry::Metrics;
 use crate::wukongim::{Client, Error, Generation};
@@ -70,6 +70,7 @@ impl Messages {
     pub fn new(
         client: Arc<Client>,
         authorization: Arc<Authorization>,
+        crowd: Arc<Crowd>,
         settings: &config::Wukongim,
         metrics: &Arc<Metrics>,
     ) -> Self {
@@ -81,7 +82,7 @@ impl Messages {
                 settings.idempotency_entries,
                 forgotten,
             ),
-            crowd: Crowd::new(metrics.refusals("channel")),
+            crowd,
             confirm: settings.confirm,
             confirm_timeout: settings.confirm_timeout,
             duplicate_check: settings.duplicate_check,
@@ -108,6 +109,13 @@ impl Messages {
         let answer_by = answer_by(deadline);
         let job = Arc::new(Job::new(sender.clone(), draft, Arc::default()));
         let mut audit = job.audit();
+        let Some(place) = self.crowd.enter(&job.conversation()) else {
+            let refusal = Err(SendError::Upstream(Error::Busy));
+            if let Some(audit) = &mut audit {
+                audit.ended(&refusal);
+            }
+            return refusal;
+        };
         let may_send = self
             .authorization
             .may_send(&job.sender, job.actor.as_ref(), &job.channel)
@@ -116,13 +124,6 @@ impl Messages {
             audit.ended(&may_send);
         }
         let permitted_by = may_send?;
-        let Some(place) = self.crowd.enter(&job.conversation()) else {
-            let refusal = Err(SendError::Upstream(Error::Busy));
-            if let Some(audit) = &mut audit {
-                audit.ended(&refusal);
-            }
-            return refusal;
-        };
         let (this, own) = (self.clone(), job.clone());
         let work = Onward::new(async move {
             let _place = place;

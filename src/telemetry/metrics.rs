@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+use tokio::runtime::Handle;
 
 /// Labels of an answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,6 +126,8 @@ pub struct Metrics {
     pub foreign_messages: Counter,
     /// `gateway_idempotency_forgotten_total`: entries dropped before their window ended, since the table was full.
     pub idempotency_forgotten: Counter,
+    runtimes: Mutex<Vec<Handle>>,
+    tasks: Gauge,
 }
 
 /// The metrics that each node has one of.
@@ -240,6 +243,8 @@ impl Metrics {
             "remembered sends dropped before their window ended",
             idempotency_forgotten.clone(),
         );
+        let tasks = Gauge::default();
+        registry.register("tasks", "tasks that are alive", tasks.clone());
         registry.register(
             "build",
             "this build",
@@ -264,6 +269,8 @@ impl Metrics {
             limits,
             foreign_messages,
             idempotency_forgotten,
+            runtimes: Mutex::default(),
+            tasks,
         }
     }
 
@@ -360,8 +367,18 @@ impl Metrics {
         self.limits.get_or_create(&LimitLabels { limit }).inc();
     }
 
+    /// Counts the tasks of `runtime` in `gateway_tasks` from here on.
+    pub fn watch_runtime(&self, runtime: Handle) {
+        self.runtimes.lock().push(runtime);
+    }
+
     /// The Prometheus text exposition of everything.
     pub fn render(&self) -> String {
+        let runtimes = self.runtimes.lock();
+        let alive = runtimes.iter().map(|of| of.metrics().num_alive_tasks());
+        self.tasks
+            .set(i64::try_from(alive.sum::<usize>()).unwrap_or(i64::MAX));
+        drop(runtimes);
         let mut out = String::new();
         // Writing into a String cannot fail.
         let _ = text::encode(&mut out, &self.registry);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 use serde::Serialize;
 
+use super::copies;
 use super::manager::Manager;
 use super::nodes::Nodes;
 use super::page::{Foreign, MESSAGESYNC, Page, PageRequest, Window};
@@ -25,6 +26,7 @@ pub struct Client {
     pub(super) manager: Option<Manager>,
     pub(super) health: Shared<()>,
     pub(super) system: Shared<SystemInfo>,
+    pub(super) cluster: copies::Known,
     foreign: Foreign,
 }
 
@@ -88,6 +90,7 @@ impl Client {
             manager,
             health: Shared::new(),
             system: Shared::new(),
+            cluster: copies::Known::default(),
             foreign: Foreign::default(),
         })
     }

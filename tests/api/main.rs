@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod authorization;
+mod bulkheads;
 mod callback;
 mod channels;
 mod confirmation;
@@ -21,6 +22,7 @@ mod manager_port;
 mod messages_batch;
 mod messages_send;
 mod nodes;
+mod openapi;
 mod operations;
 mod shedding;
 mod support;

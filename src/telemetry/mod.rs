@@ -6,5 +6,5 @@ mod metrics;
 mod trace;
 
 pub use log::init;
-pub use metrics::{HttpLabels, Metrics, NodeMeters};
+pub use metrics::{ConnectionMeters, HttpLabels, Measured, Metrics, NodeMeters, StoreMeters};
 pub use trace::Trace;

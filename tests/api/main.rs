@@ -20,6 +20,7 @@ mod listener;
 mod manager_port;
 mod messages_batch;
 mod messages_send;
+mod metrics;
 mod nodes;
 mod operations;
 mod shedding;

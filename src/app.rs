@@ -6,6 +6,7 @@
 
 mod cors;
 mod frame;
+mod levels;
 
 use std::sync::Arc;
 
@@ -83,7 +84,7 @@ impl App {
         store: Arc<Store>,
         time: &Time,
     ) -> Result<Self, BuildError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::with_store(store.meters()));
         let memory = Memory::new(settings.server.max_buffered, metrics.refusals("buffered"));
         let cores = cores::count(settings.server.worker_threads);
         let wukongim = &settings.wukongim;

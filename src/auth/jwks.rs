@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::keys::PublicKey;
 use crate::config::Algorithm;
+use crate::telemetry::Metrics;
 
 pub(super) use fetch::HttpSource;
 
@@ -42,6 +43,20 @@ pub(super) enum FetchError {
     TooLarge(usize),
     #[error("answer is no JSON Web Key Set")]
     Decode,
+}
+
+impl FetchError {
+    /// The name in metrics.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+            Self::TooLarge(_) => "too_large",
+            Self::Decode => "decode",
+        }
+    }
 }
 
 /// Where the document comes from.
@@ -85,10 +100,16 @@ pub(super) struct Jwks {
 impl Jwks {
     /// Begins to fetch, in a task of its own: to be called on a runtime. A key that `source` has dropped is gone from here within
     /// `refresh`, while `source` answers. Of the keys' algorithms only the `taken` ones count, where any are listed.
-    pub(super) fn start(source: impl Source, refresh: Duration, taken: Vec<Algorithm>) -> Self {
+    pub(super) fn start(
+        source: impl Source,
+        refresh: Duration,
+        taken: Vec<Algorithm>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (sender, state) = watch::channel(State::default());
         let asked = Arc::new(Notify::new());
-        tokio::spawn(keep_fetching(source, refresh, taken, sender, asked.clone()));
+        let fetching = keep_fetching(source, refresh, taken, sender, asked.clone(), metrics);
+        tokio::spawn(fetching);
         Self {
             state,
             asked,
@@ -161,6 +182,7 @@ async fn keep_fetching(
     taken: Vec<Algorithm>,
     sender: watch::Sender<State>,
     asked: Arc<Notify>,
+    metrics: Arc<Metrics>,
 ) {
     loop {
         let started = Instant::now();
@@ -170,6 +192,16 @@ async fn keep_fetching(
         let outcome = outcome.and_then(|document| read(document, &before.published, &taken));
         let ended = Instant::now();
         report(&before, &outcome);
+        let outside = &metrics.outside;
+        outside.keys_fetched(
+            outcome
+                .as_ref()
+                .map_or_else(|error| error.outcome(), |_| "ok"),
+        );
+        if let Ok(published) = &outcome {
+            let keys = i64::try_from(published.keys.len());
+            outside.keys.set(keys.unwrap_or(i64::MAX));
+        }
         let next = match &outcome {
             // So early that the next answer is here in time.
             Ok(_) => (ended + GAP).max(started + refresh.saturating_sub(FETCH_TIMEOUT)),

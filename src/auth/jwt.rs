@@ -114,7 +114,8 @@ impl Verifier {
             Some(url) => {
                 let source = HttpSource::new(url.as_url().clone())
                     .map_err(|error| VerifierError::Client(error.without_url().to_string()))?;
-                Some(Jwks::start(source, settings.jwks_refresh, taken.clone()))
+                let (refresh, metrics) = (settings.jwks_refresh, metrics.clone());
+                Some(Jwks::start(source, refresh, taken.clone(), metrics))
             }
         };
         Self::with_jwks(settings, id_bytes, jwks, metrics)
@@ -150,6 +151,11 @@ impl Verifier {
             verified: Verified::new(),
             metrics,
         })
+    }
+
+    /// How many good tokens with asymmetric signatures are remembered.
+    pub fn remembered(&self) -> usize {
+        self.verified.len()
     }
 
     /// Whether there is an issuer whose keys were never loaded.

@@ -136,7 +136,15 @@ impl Limits {
 
     /// How many users and addresses are remembered.
     pub fn remembered(&self) -> usize {
-        self.users.len() + self.addresses.len()
+        self.entries().iter().map(|(_, count)| count).sum()
+    }
+
+    /// The same by what they are.
+    pub fn entries(&self) -> [(&'static str, usize); 2] {
+        [
+            ("user", self.users.len()),
+            ("address", self.addresses.len()),
+        ]
     }
 
     fn counted(

@@ -41,6 +41,7 @@ pub struct Messages {
     pub(super) duplicate_check: DuplicateCheck,
     /// When a pair was last acknowledged a message by v3, whose sync does not know a new pair for up to 0.5 s.
     pub(super) fresh_pairs: quick_cache::sync::Cache<ConversationKey, Instant>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A message that was handed over, or whose fate is known already.
@@ -74,13 +75,12 @@ impl Messages {
         settings: &config::Wukongim,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let forgotten = metrics.idempotency_forgotten.clone();
         Self {
             confirmer: Confirmer::new(client.clone(), settings.confirm_timeout, metrics.clone()),
             ledger: Ledger::new(
                 settings.idempotency_window,
                 settings.idempotency_entries,
-                forgotten,
+                metrics.numbers.forgotten.clone(),
             ),
             crowd,
             confirm: settings.confirm,
@@ -89,7 +89,13 @@ impl Messages {
             fresh_pairs: quick_cache::sync::Cache::new(FRESH_PAIRS),
             client,
             authorization,
+            metrics: metrics.clone(),
         }
+    }
+
+    /// How many sends are remembered by their numbers.
+    pub fn remembered(&self) -> usize {
+        self.ledger.len()
     }
 
     /// When a message that was last sent then, and is not there, is not waited for any longer: 5 s after it by default. When a
@@ -101,6 +107,30 @@ impl Messages {
     /// Sends one message for `sender` and answers when WuKongIM has stored it, or with [`SendError::Unconfirmed`] just before
     /// `deadline`. From the moment it may be sent it goes on without the caller, too.
     pub async fn send(
+        self: &Arc<Self>,
+        sender: &Uid,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Sent, SendError> {
+        let result = self.send_one(sender, draft, deadline).await;
+        self.count(&result);
+        result
+    }
+
+    /// Counts what a client is told of a message.
+    pub(super) fn count(&self, result: &Result<Sent, SendError>) {
+        let meters = &self.metrics.messages;
+        let meter = match result {
+            Ok(_) => &meters.sent,
+            Err(SendError::Denied(_)) => &meters.denied,
+            Err(SendError::Conflict) => &meters.conflict,
+            Err(SendError::Upstream(_)) => &meters.failed,
+            Err(SendError::Unconfirmed { .. }) => &meters.unconfirmed,
+        };
+        meter.inc();
+    }
+
+    async fn send_one(
         self: &Arc<Self>,
         sender: &Uid,
         draft: Draft,

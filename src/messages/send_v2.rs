@@ -31,6 +31,15 @@ impl Messages {
         let begin = self
             .ledger
             .begin(&job.sender, &conversation, &job.number, &job.payload);
+        let numbers = &self.metrics.numbers;
+        let meter = match &begin {
+            Begin::New(_) => &numbers.new,
+            Begin::Done(_) => &numbers.repeated,
+            Begin::Unknown(..) => &numbers.unknown,
+            Begin::Conflict => &numbers.conflict,
+            Begin::Busy(_) => &numbers.busy,
+        };
+        meter.inc();
         let (ticket, attempt) = match begin {
             Begin::Busy(busy) => return Claimed::Busy(busy),
             Begin::Conflict => return settled(Err(SendError::Conflict)),

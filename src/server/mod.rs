@@ -147,7 +147,7 @@ impl Running {
             text: error.to_string(),
             code: EXIT_INTERNAL,
         })?;
-        app.metrics().watch_runtime(Handle::current());
+        app.metrics().levels.watch(Handle::current());
         let (stop, stopped) = watch::channel(false);
         let count = crate::cores::count(settings.server.worker_threads);
         let api = Cores::start(listener, &app, count, &stopped).map_err(|error| Problem {

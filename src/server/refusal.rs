@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::error::{ApiError, Lang};
 use crate::response::render;
 use crate::routes::Endpoint;
+use crate::telemetry::ConnectionMeters;
 
 /// How many are refused with an answer at a time; in a flood the others are just closed.
 const AT_ONCE: usize = 512;
@@ -46,6 +47,12 @@ impl Refusals {
             app: Some(app),
             ..Self::uncounted()
         }
+    }
+
+    /// Where the connections are counted that are not refused.
+    pub(super) fn taken(&self) -> ConnectionMeters {
+        let metrics = self.app.as_ref().map(App::metrics);
+        metrics.map_or_else(Default::default, |metrics| metrics.connections.clone())
     }
 
     /// Answers and closes, in a task of its own.

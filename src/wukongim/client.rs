@@ -95,6 +95,13 @@ impl Client {
         })
     }
 
+    /// Shows in the metrics what each node was when last it was asked.
+    pub fn show_generations(&self) {
+        for node in self.nodes.all() {
+            node.show_generation();
+        }
+    }
+
     /// The generation that is spoken to at present; asks a node where that is not known.
     pub async fn generation(&self) -> Result<Generation, Error> {
         let mut trip = Trip::begin(self, Plan::read("generation"));

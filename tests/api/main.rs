@@ -21,6 +21,7 @@ mod listener;
 mod manager_port;
 mod messages_batch;
 mod messages_send;
+mod metrics;
 mod nodes;
 mod openapi;
 mod operations;

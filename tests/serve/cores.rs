@@ -195,3 +195,28 @@ async fn the_tasks_of_all_cores_are_counted_until_they_end() {
     drop(more);
     becomes(&|now| now <= before).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_tell_what_the_process_takes() {
+    let gateway = Gateway::start(&["--embedded"], &usual());
+    let text = client().get(format!("{}/metrics", gateway.ops)).send();
+    let text = text.await.unwrap().text().await.unwrap();
+    let value = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {text}"))
+            .parse::<f64>()
+            .unwrap()
+    };
+    // The operations port's own connection, and what runs by the clock.
+    assert!(value("gateway_tasks") >= 2.0);
+    assert!(value("gateway_process_cpu_seconds_total") > 0.0);
+    assert!(value("gateway_process_start_time_seconds") > 1.7e9);
+    if cfg!(target_os = "linux") {
+        // Three standard streams and two listeners.
+        assert!(value("gateway_process_open_fds") >= 5.0);
+        let told = value("gateway_process_resident_memory_bytes");
+        assert!(told > 1024.0 * 1024.0, "{told}");
+    }
+}

@@ -64,7 +64,7 @@ impl Source for Issuer {
 const REFRESH: Duration = Duration::from_mins(5);
 
 fn start(issuer: &Issuer) -> Jwks {
-    Jwks::start(issuer.clone(), REFRESH, Vec::new())
+    Jwks::start(issuer.clone(), REFRESH, Vec::new(), Arc::default())
 }
 
 /// With all the patience in the world.

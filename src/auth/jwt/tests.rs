@@ -35,7 +35,12 @@ fn with_files(files: &[TestKey]) -> Verifier {
 }
 
 fn with_issuer(issuer: &Issuer) -> Verifier {
-    let jwks = Jwks::start(issuer.clone(), Duration::from_mins(5), Vec::new());
+    let jwks = Jwks::start(
+        issuer.clone(),
+        Duration::from_mins(5),
+        Vec::new(),
+        Arc::default(),
+    );
     Verifier::with_jwks(&settings(|_| {}), 128, Some(jwks), Arc::default()).unwrap()
 }
 

@@ -134,7 +134,7 @@ export class Calls {
       call.signal?.throwIfAborted();
       // Such as a `baseUrl` that is none.
       if (!left) throw cause;
-      if (response && cause instanceof Error && cause.name === "SyntaxError") throw this.#badResponse(response, cause);
+      if (response && isSyntaxError(cause)) throw this.#badResponse(response, cause);
       throw new GatewayError(say(language, TEXTS.networkError), { code: "network_error", status: 0, cause });
     }
     if (!isObject(body)) throw this.#badResponse(response);
@@ -177,6 +177,11 @@ function secondsUntil(retryAfter: string | null): number | undefined {
   if (retryAfter === null) return undefined;
   const seconds = /^\d+$/.test(retryAfter) ? Number(retryAfter) : (Date.parse(retryAfter) - Date.now()) / 1000;
   return Number.isNaN(seconds) ? undefined : Math.max(0, seconds);
+}
+
+/** By its name: where pages are simulated, `fetch` throws errors of another realm. */
+function isSyntaxError(error: unknown): boolean {
+  return isObject(error) && error["name"] === "SyntaxError";
 }
 
 /** Whether it is an object, and no array. */

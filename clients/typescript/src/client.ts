@@ -80,7 +80,8 @@ export class GatewayClient {
     const body = numbered(message);
     try {
       this.#check().message("", body).done();
-      return await this.#call(safe, signal, (init) => this.#api.POST("/message/send", { body, ...init }));
+      const send = (init: Try) => this.#api.POST("/message/send", { body, ...init });
+      return (await this.#calls.make(send, { again: safe, signal, fits: hasId })).data;
     } catch (error) {
       if (error instanceof GatewayError) error.clientMsgNo = body.clientMsgNo;
       throw error;
@@ -94,7 +95,9 @@ export class GatewayClient {
   async sendMessageBatch(messages: readonly api.SendMessageRequest[], { signal }: CallOptions = {}): Promise<api.BatchEntry[]> {
     const body = messages.map(numbered);
     this.#check().messages(body).done();
-    const fits = (data: unknown): data is unknown[] => Array.isArray(data) && data.length === body.length;
+    const isEntry = (entry: unknown) => hasId(entry) || (isObject(entry) && isObject(entry["error"]));
+    const fits = (data: unknown): data is unknown[] =>
+      Array.isArray(data) && data.length === body.length && data.every(isEntry);
     const send = (init: Try) => this.#api.POST("/message/sendbatch", { body, ...init });
     try {
       return (await this.#calls.make(send, { again: safe, signal, fits })).data;
@@ -112,7 +115,8 @@ export class GatewayClient {
   /** A page of a history, oldest first: above `lastMessageSeq`, or below `beforeMessageSeq`, or else the newest. */
   async syncMessages(query: api.SyncMessagesRequest, { signal }: CallOptions = {}): Promise<api.SyncedMessages> {
     this.#check().id("channelId", query.channelId).done();
-    const fits = (data: unknown, headers: Headers) => Array.isArray(data) && hasMore(headers) !== undefined;
+    const fits = (data: unknown, headers: Headers) =>
+      Array.isArray(data) && data.every(hasId) && hasMore(headers) !== undefined;
     const send = (init: Try) => this.#api.GET("/message/sync", { params: { query }, ...init });
     const { data, headers } = await this.#calls.make(send, { again: safe, signal, fits });
     return { messages: data, hasMore: hasMore(headers) === true };
@@ -197,6 +201,11 @@ export class GatewayClient {
 
 function numbered(message: api.SendMessageRequest): api.SendMessageRequest & { clientMsgNo: string } {
   return { ...message, clientMsgNo: message.clientMsgNo ?? newClientMsgNo() };
+}
+
+/** Whether it is a message with its id as text: of a number the last digits would be lost by now. */
+function hasId(message: unknown): boolean {
+  return isObject(message) && typeof message["messageId"] === "string";
 }
 
 function hasMore(headers: Headers): boolean | undefined {

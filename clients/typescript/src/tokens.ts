@@ -11,6 +11,7 @@ export type Asked = Promise<string>;
 
 export class Tokens {
   readonly #provider: TokenProvider;
+  readonly #successors = new WeakMap<Asked, Asked>();
   #held: Asked | undefined;
 
   constructor(token: string | TokenProvider) {
@@ -22,10 +23,19 @@ export class Tokens {
     return (this.#held ??= this.#ask());
   }
 
-  /** What follows `stale`, which was `expired`: asked for by the first call that found out, shared by the others. */
+  /**
+   * What follows `stale`, which was `expired`: asked for by the first call that found out, shared by all the others, also those that
+   * find out after it could not be had.
+   */
   renewed(stale: Asked, expired: string): Asked {
-    if (this.#held === undefined || this.#held === stale) this.#held = this.#ask(expired);
-    return this.#held;
+    if (this.#held !== undefined && this.#held !== stale) return this.#held;
+    let successor = this.#successors.get(stale);
+    if (successor === undefined) {
+      successor = this.#ask(expired);
+      this.#successors.set(stale, successor);
+      this.#held = successor;
+    }
+    return successor;
   }
 
   /** Asks anew next time, unless that has happened. */

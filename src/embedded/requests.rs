@@ -24,9 +24,6 @@ pub(super) struct Send<'a> {
     pub(super) subscribers: Vec<String>,
     #[serde(borrow)]
     pub(super) payload: Cow<'a, str>,
-    /// Read by v3 only.
-    #[serde(borrow)]
-    pub(super) device_id: Cow<'a, str>,
 }
 
 #[derive(Debug, Default, Deserialize)]

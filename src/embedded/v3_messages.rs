@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{
@@ -58,7 +58,16 @@ fn send_error(status: u16, message: &str) -> Reply {
 }
 
 pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
-    let Ok(send) = go_json::parse::<Send<'_>>(request.body, "api.sendMessageRequest") else {
+    const REQUEST: &str = "api.sendMessageRequest";
+    /// What v2 does not know.
+    #[derive(Deserialize)]
+    struct Device<'a> {
+        #[serde(borrow, default)]
+        device_id: Cow<'a, str>,
+    }
+    let device = go_json::parse::<Device<'_>>(request.body, REQUEST);
+    let send = go_json::parse::<Send<'_>>(request.body, REQUEST);
+    let (Ok(Device { device_id }), Ok(send)) = (device, send) else {
         return send_error(400, INVALID_REQUEST);
     };
     // Messages to a list of uids are out of scope: the gateway sends to channels only.
@@ -78,7 +87,7 @@ pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
     else {
         return send_error(400, INVALID_CHANNEL);
     };
-    let trusted = send.from_uid == SYSTEM_UID || send.device_id == SYSTEM_DEVICE;
+    let trusted = send.from_uid == SYSTEM_UID || device_id == SYSTEM_DEVICE;
     let reason = reason(
         &inner,
         &stored_id,

@@ -1,5 +1,7 @@
 //! The v2 dialect (v2.2.5): paths, bodies and what its answers mean. HTTP 200 is never taken for success by itself.
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
@@ -38,6 +40,9 @@ pub(super) struct SendBody<'a> {
     /// A text to v2, nothing to v3. As a number it makes v2 refuse the whole body (seen on running servers).
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_key: Option<u8>,
+    /// Nothing to v2, a text to v3, which refuses the whole body where it is a number (seen on running servers).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_id: Option<u8>,
     header: Header,
     from_uid: &'a str,
     channel_id: &'a str,
@@ -51,6 +56,8 @@ impl<'a> From<&Outgoing<'a>> for SendBody<'a> {
         Self {
             // What v3 is to check must not be stored unchecked by a v2 that has taken its place a moment ago.
             tag_key: (message.permitted_by == Generation::V3).then_some(0),
+            // Nor must one of a v2's channels be stored by a v3, which has none of the channel's other messages.
+            device_id: (message.permitted_by == Generation::V2).then_some(0),
             header: Header { red_dot: 1 },
             from_uid: message.from.as_str(),
             channel_id: message.channel.id(),
@@ -102,12 +109,25 @@ pub(super) async fn send(
         status: i64,
         data: Option<Data>,
     }
+    /// What v3 says to a body of v2's.
+    #[derive(Deserialize)]
+    struct OfV3<'a> {
+        error: Cow<'a, str>,
+    }
     let answer = transport
         .call(
             node,
             Call::post("message_send", "/message/send", &SendBody::from(message)),
         )
         .await?;
+    let is_of_v3 = || {
+        answer
+            .json()
+            .is_ok_and(|OfV3 { error }| error == "invalid request")
+    };
+    if answer.status == StatusCode::BAD_REQUEST && is_of_v3() {
+        return Err(Error::OtherGeneration);
+    }
     match data::<Sent>(&answer)? {
         Sent {
             status: 200,

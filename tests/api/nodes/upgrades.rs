@@ -91,3 +91,19 @@ async fn a_node_of_the_other_generation_gets_no_calls_while_one_of_the_first_is_
     assert!(other.calls_to("/channel").is_empty());
     assert_eq!(app.stored_in("g").len(), 20);
 }
+
+#[tokio::test]
+async fn what_was_permitted_by_one_generation_is_stored_by_no_node_of_the_other() {
+    for (old, new) in [(V2, V3), (V3, V2)] {
+        let app = cluster(old, 1).await;
+        assert_eq!(sent(&app, "before").await, 200);
+        // The membership is known still, so the next call to it is the send itself.
+        let other = replace(app.nodes()[0], &[], new).await;
+        let answer = app.user("alice").send(&numbered(2, "g", "n", "n")).await;
+        assert!([200, 502, 503, 504].contains(&answer.status), "{answer:#?}");
+        let sends = other.calls_to("/message/send");
+        let stored = other.state().messages(2, "g").len();
+        let permitted_anew = answer.status == 200;
+        assert_eq!(stored, usize::from(permitted_anew), "{sends:#?}");
+    }
+}

@@ -1,18 +1,20 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-bookworm AS build
+# Cargo features, separated by commas: `otel` sends traces.
+ARG FEATURES=
 WORKDIR /build
 # One layer for the dependencies: built again only when the manifest or the lock file changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \
     && echo 'fn main() {}' > src/main.rs \
     && touch src/lib.rs \
-    && cargo build --release --locked \
+    && cargo build --release --locked --features "$FEATURES" \
     && cargo clean --release --locked --package wukongim-gateway \
     && rm -r src
 COPY config/default.toml config/default.toml
 COPY src src
-RUN cargo build --release --locked && mkdir data
+RUN cargo build --release --locked --features "$FEATURES" && mkdir data
 
 # No shell, no package manager; CA certificates are in it, for https upstreams. Its user `nonroot` is 65532.
 FROM gcr.io/distroless/cc-debian12:nonroot

@@ -26,7 +26,7 @@ use crate::memory::Memory;
 use crate::messages::Messages;
 use crate::routes;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Spans};
 use crate::wukongim::Client;
 
 use self::cors::Cors;
@@ -48,6 +48,7 @@ struct Shared {
     limits: Limits,
     memory: Arc<Memory>,
     cors: Option<Cors>,
+    spans: Spans,
     metrics: Arc<Metrics>,
 }
 
@@ -127,6 +128,8 @@ impl App {
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
+        let spans = Spans::new(&settings.telemetry)
+            .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
         Ok(Self(Arc::new(Shared {
             settings,
             verifier,
@@ -140,6 +143,7 @@ impl App {
             limits,
             memory,
             cors,
+            spans,
             metrics,
         })))
     }
@@ -202,6 +206,11 @@ impl App {
     /// What is said to browsers; `None` where nothing is.
     fn cors(&self) -> Option<&Cors> {
         self.0.cors.as_ref()
+    }
+
+    /// Where requests' spans begin.
+    pub fn spans(&self) -> &Spans {
+        &self.0.spans
     }
 
     /// The metrics registry.

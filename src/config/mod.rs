@@ -28,7 +28,8 @@ pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};
 pub use problems::{Origin, Problem, Problems};
 pub use settings::{
-    Auth, Authorization, Cors, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
+    Auth, Authorization, Cors, ImToken, Limits, Log, Public, Server, Settings, Store, Telemetry,
+    Wukongim,
 };
 pub use types::{
     Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,

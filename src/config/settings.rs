@@ -278,6 +278,14 @@ sections! {
         /// From which time on a successful request always has one (1 s).
         slow: Duration = duration(Duration::ZERO, HOUR);
     }
+
+    /// Traces, with the feature `otel`.
+    telemetry: Telemetry {
+        /// The collector they are sent to as OTLP over HTTP (none).
+        otlp_endpoint: Option<PageUrl> = optional(parsed(Show::Url));
+        /// Which part of the traces that begin here is sent (0.1); whoever began a trace elsewhere has decided that.
+        sample_ratio: f64 = ratio();
+    }
 }
 
 fn workers() -> super::kinds::Kind<Option<usize>> {

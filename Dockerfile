@@ -1,6 +1,8 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-bookworm AS build
+# Cargo features, separated by commas: `otel` sends traces.
+ARG FEATURES=
 WORKDIR /build
 # For the training: a load generator, what it compares with, and the tool that reads profiles.
 RUN apt-get update \
@@ -13,8 +15,8 @@ COPY src src
 # Built twice: the second time by what the first one did under load (a tenth less CPU in user space; docs/PERFORMANCE.md). That needs
 # two cores and twice the time: `--build-arg PROFILE_GUIDED=false` builds once.
 ARG PROFILE_GUIDED=true
-RUN if [ "$PROFILE_GUIDED" = true ]; then bench/pgo; \
-    else cargo build --release --locked && mkdir -p target/pgo && cp target/release/wukongim-gateway target/pgo/; fi \
+RUN if [ "$PROFILE_GUIDED" = true ]; then bench/pgo --features "$FEATURES"; \
+    else cargo build --release --locked --features "$FEATURES" && mkdir -p target/pgo && cp target/release/wukongim-gateway target/pgo/; fi \
     && mkdir data
 
 # No shell, no package manager; CA certificates are in it, for https upstreams. Its user `nonroot` is 65532.

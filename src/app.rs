@@ -27,7 +27,7 @@ use crate::memory::Memory;
 use crate::messages::Messages;
 use crate::routes;
 use crate::store::Store;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Spans};
 use crate::wukongim::Client;
 
 use self::cors::Cors;
@@ -51,6 +51,7 @@ struct Shared {
     crowd: Arc<Crowd>,
     memory: Arc<Memory>,
     cors: Option<Cors>,
+    spans: Spans,
     metrics: Arc<Metrics>,
 }
 
@@ -133,6 +134,8 @@ impl App {
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
+        let spans = Spans::new(&settings.telemetry)
+            .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
         Ok(Self(Arc::new(Shared {
             settings,
             verifier,
@@ -147,6 +150,7 @@ impl App {
             crowd,
             memory,
             cors,
+            spans,
             metrics,
         })))
     }
@@ -226,6 +230,11 @@ impl App {
         if let Some(cors) = self.cors() {
             cors.mark(cors.allow_refused(asked), headers);
         }
+    }
+
+    /// Where requests' spans begin.
+    pub fn spans(&self) -> &Spans {
+        &self.0.spans
     }
 
     /// The metrics registry.

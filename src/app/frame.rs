@@ -81,6 +81,9 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     ));
     let peer = request.extensions().get().copied();
     app.limits().notice_proxy(peer, request.headers());
+    let (trace, span) = app
+        .spans()
+        .begin(request.headers(), method, endpoint.route, &request_id);
     let origin = app.cors().map(|cors| cors.allow(request.headers()));
 
     let preflight = app.cors().and_then(|cors| cors.preflight(&request));
@@ -89,7 +92,6 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     } else if let Some(failure) = refuse(app, &in_flight, endpoint, request.headers()) {
         failure.into_response()
     } else {
-        let trace = Trace::of(request.headers());
         request.extensions_mut().insert(scope.clone());
         work(&scope, request_id.clone(), trace, routes.call(request)).await
     };
@@ -121,9 +123,11 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let duration = started.elapsed();
     let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
-    if let Some(failure) = &failure {
-        metrics.request_failed(labels.route, failure.error.code());
+    let code = failure.as_ref().map(|failure| failure.error.code());
+    if let Some(code) = code {
+        metrics.request_failed(labels.route, code);
     }
+    span.end(labels.status, code);
     if is_logged(&app.settings().log, status, duration) {
         log(&labels, status, duration, &request_id, failure.as_ref());
     }

@@ -322,7 +322,8 @@ impl Authorization {
                 question.clone(),
             );
             async move {
-                let facts = Facts::ask(&client, &fingerprints, &question).await;
+                // In a box: it asks much at once, and is moved several times on the way into its task.
+                let facts = Box::pin(Facts::ask(&client, &fingerprints, &question)).await;
                 facts.map(Arc::new)
             }
         };

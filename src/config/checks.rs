@@ -163,6 +163,16 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 
 /// What is legal but dangerous, as `key: what`.
 pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
+    let weak = weak_secrets(settings).into_iter().filter(|_| embedded);
+    let weak = weak.map(|(key, what)| format!("{key}: {what}; only --embedded takes it"));
+    let dangers = dangers(settings, embedded).into_iter();
+    let dangers = dangers.filter(|(is_there, _)| *is_there);
+    weak.chain(dangers.map(|(_, text)| text.to_owned()))
+        .collect()
+}
+
+/// What may be dangerous, each with whether it is there.
+fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
     let Settings {
         server,
         auth,
@@ -172,21 +182,13 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         im_token,
         limits,
         store,
+        telemetry,
         ..
     } = settings;
-    let mut warnings = Vec::new();
-    let mut warn = |when: bool, text: String| {
-        if when {
-            warnings.push(text);
-        }
-    };
-    for (key, what) in weak_secrets(settings) {
-        warn(embedded, format!("{key}: {what}; only --embedded takes it"));
-    }
     let callback = authorization.mode == Mode::Callback;
     let callback_secret = authorization.callback_secret.as_ref();
     let weak_callback_secret = callback_secret.and_then(weakness).is_some();
-    let rules = [
+    vec![
         (
             !server.ops_listen.ip().is_loopback(),
             "server.ops_listen: reachable from other machines: must not be published, nothing there asks for a token",
@@ -257,9 +259,9 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
             store.url == StoreUrl::SqliteMemory && !embedded,
             "store.url: in memory: owners and deleted ids of all groups are forgotten at every restart",
         ),
-    ];
-    for (when, text) in rules {
-        warn(when, text.to_owned());
-    }
-    warnings
+        (
+            telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otel"),
+            "telemetry.otlp_endpoint: no traces are sent: this binary was built without the feature otel",
+        ),
+    ]
 }

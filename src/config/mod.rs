@@ -29,7 +29,7 @@ pub use network::{Cidr, WebOrigin};
 pub use problems::{Origin, Problem, Problems};
 pub use settings::{
     Auth, Authorization, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings, Store,
-    Wukongim,
+    Telemetry, Wukongim,
 };
 pub use types::{
     Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,

@@ -280,6 +280,14 @@ sections! {
         slow: Duration = duration(Duration::ZERO, HOUR);
     }
 
+    /// Traces, with the feature `otel`.
+    telemetry: Telemetry {
+        /// The collector they are sent to as OTLP over HTTP (none).
+        otlp_endpoint: Option<PageUrl> = optional(parsed(Show::Url));
+        /// Which part of the traces that begin here is sent (0.1); whoever began a trace elsewhere has decided that.
+        sample_ratio: f64 = ratio();
+    }
+
     /// The description of the API.
     docs: Docs {
         /// Whether it is served beside the API, to anybody (no; yes with `--embedded`).

@@ -198,6 +198,7 @@ impl Running {
             () = signals.told_to_stop() => tracing::warn!("told again, ending at once"),
         }
         self.api.end().await;
+        self.app.spans().end().await;
     }
 }
 

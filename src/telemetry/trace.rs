@@ -1,11 +1,11 @@
-//! The trace that a request belongs to, as its client told it in the headers of W3C Trace Context, and as it is passed on. Knows
-//! neither spans nor who is called.
+//! The trace that a request belongs to, as its client told it in the headers of W3C Trace Context, and as it is passed on.
+//! Knows not who is called.
 
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The length of a `traceparent` of version 00, in bytes.
@@ -17,10 +17,13 @@ const STATE: usize = 512;
 
 /// What calls made for a request carry on. In an `Arc` from the start: a request that belongs to no trace pays for a look at its
 /// headers, and nothing else.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Trace {
-    parent: HeaderValue,
-    state: Option<HeaderValue>,
+    pub(super) parent: HeaderValue,
+    pub(super) state: Option<HeaderValue>,
+    /// The request's own span in it, where that is sent.
+    #[cfg(feature = "otel")]
+    pub(super) own: Option<super::spans::Own>,
 }
 
 impl Trace {
@@ -34,6 +37,8 @@ impl Trace {
         Some(Arc::new(Self {
             parent: parent.clone(),
             state: state(headers),
+            #[cfg(feature = "otel")]
+            own: None,
         }))
     }
 

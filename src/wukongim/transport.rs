@@ -14,7 +14,7 @@ use super::nodes::Node;
 use super::under_way::UnderWay;
 use crate::cores::PerCore;
 use crate::memory::{Full, Memory, Share};
-use crate::telemetry::{Metrics, Trace};
+use crate::telemetry::{CallSpan, Metrics, Trace};
 
 tokio::task_local! {
     static REQUEST: Request;
@@ -89,6 +89,15 @@ pub fn begun_by_this_request<F: Future>(work: F) -> impl Future<Output = F::Outp
             Err(_) => work.await,
         }
     }
+}
+
+/// A span for a call that begins now, in the trace of the request that the running code works on.
+pub(super) fn begin_span(call: &'static str, node: &str) -> CallSpan {
+    let span = REQUEST.try_with(|request| {
+        let trace = request.trace.as_ref()?;
+        Some(trace.begin_call(call, node))
+    });
+    span.ok().flatten().unwrap_or_default()
 }
 
 fn current_share() -> Option<Arc<Share>> {
@@ -234,6 +243,7 @@ impl Transport {
             request.headers_mut().insert("token", token.clone());
         }
         let under_way = UnderWay::begin(self, node, call.name);
+        under_way.span.put_into(request.headers_mut());
         let result = self.finish(call.name, request, call.max_bytes).await;
         match &result {
             // Only a success: a proxy in front of it goes on answering errors while WuKongIM itself is exchanged.
@@ -258,8 +268,11 @@ impl Transport {
             let headers = request.headers_mut();
             headers.insert(http::header::AUTHORIZATION, bearer.clone());
         }
+        let mut span = begin_span(call.name, &self.manager);
+        span.put_into(request.headers_mut());
         let started = Instant::now();
         let result = self.finish(call.name, request, call.max_bytes).await;
+        span.end(outcome(&result));
         self.count(
             &self.manager,
             call.name,

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Error;
 use super::load::now_us;
 use super::nodes::Node;
-use super::transport::{Answer, Transport, outcome};
+use super::transport::{Answer, Transport, begin_span, outcome};
+use crate::telemetry::CallSpan;
 
 /// A call that was given up after this time, with not one answer of its node meanwhile, says something of the node.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -18,6 +19,7 @@ pub(super) struct UnderWay<'a> {
     began_us: u64,
     outcome: &'static str,
     answered: bool,
+    pub(super) span: CallSpan,
 }
 
 impl<'a> UnderWay<'a> {
@@ -32,6 +34,7 @@ impl<'a> UnderWay<'a> {
             began_us,
             outcome: "cancelled",
             answered: false,
+            span: begin_span(call, &node.name),
         }
     }
 
@@ -50,6 +53,7 @@ impl Drop for UnderWay<'_> {
         if self.outcome == "cancelled" && took >= SILENCE && node.load.is_silent_since(began_us) {
             node.rest.failed(false);
         }
+        self.span.end(self.outcome);
         node.load.end(began_us, now, self.answered);
         node.meters.in_flight.dec();
         node.meters.latency.set(node.load.latency().as_secs_f64());

@@ -129,5 +129,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("log.level", "debug"),
     ("log.sample_ratio", "0.5"),
     ("log.slow", "2s"),
+    ("telemetry.otlp_endpoint", "http://collector:4318"),
+    ("telemetry.sample_ratio", "1"),
     ("docs.enabled", "true"),
 ];

@@ -290,6 +290,10 @@ fn dangerous_settings_are_warned_of() {
         assert!(starts(&[(name, value)], key), "{key}");
         assert!(!starts(&[], key), "{key}");
     }
+    let endpoint = ("GATEWAY__TELEMETRY__OTLP_ENDPOINT", "http://collector:4318");
+    let key = "telemetry.otlp_endpoint";
+    assert_eq!(starts(&[endpoint], key), !cfg!(feature = "otel"));
+    assert!(!starts(&[], key));
     assert!(starts(&[], "public.ws_url"));
     assert!(!starts(&[("WUKONGIM_WS_URL", "ws://h")], "public.ws_url"));
 }

@@ -1,0 +1,60 @@
+//! What `spans` is without the feature `otel`: nothing. A request's trace is passed on all the same, as it came.
+
+use std::sync::Arc;
+
+use http::header::{HeaderMap, HeaderValue};
+
+use super::trace::Trace;
+use crate::config;
+
+/// Begins no spans.
+pub struct Spans;
+
+impl Spans {
+    /// Whatever is configured.
+    pub fn new(_: &config::Telemetry) -> Result<Self, reqwest::Error> {
+        Ok(Self)
+    }
+
+    /// The trace that a request came with.
+    pub fn begin(
+        &self,
+        headers: &HeaderMap,
+        _method: &'static str,
+        _route: &'static str,
+        _request_id: &HeaderValue,
+    ) -> (Option<Arc<Trace>>, RequestSpan) {
+        (Trace::of(headers), RequestSpan)
+    }
+
+    /// There is nothing to wait for.
+    #[expect(clippy::unused_async, reason = "with the feature it waits")]
+    pub async fn end(&self) {}
+}
+
+/// A request's.
+pub struct RequestSpan;
+
+impl RequestSpan {
+    /// It is answered.
+    pub fn end(self, _status: u16, _code: Option<&'static str>) {}
+}
+
+/// A call's.
+#[derive(Default)]
+pub struct CallSpan;
+
+impl CallSpan {
+    /// The call belongs to what its headers say already.
+    pub fn put_into(&self, _: &mut HeaderMap) {}
+
+    /// It is over.
+    pub fn end(&mut self, _outcome: &'static str) {}
+}
+
+impl Trace {
+    /// A call begins that is made for the request.
+    pub fn begin_call(&self, _call: &'static str, _node: &str) -> CallSpan {
+        CallSpan
+    }
+}

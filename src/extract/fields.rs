@@ -283,10 +283,11 @@ impl<'a, 'p> Fields<'a, 'p> {
         let Some(text) = self.optional_short_text(name, max_chars)? else {
             return Some(None);
         };
+        // The parser mends what browsers do: `http:host`, white space in front.
+        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        let is_http = ["http", "https"].map(|http| http.eq_ignore_ascii_case(scheme));
         match url::Url::parse(&text) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
-                Some(Some(text))
-            }
+            Ok(url) if url.has_host() && is_http.contains(&true) => Some(Some(text)),
             _ => {
                 self.report(name, Problem::NotUrl);
                 None

@@ -5,7 +5,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::support::actors::Actor;
 use crate::support::answer::Answer;
-use crate::support::document::{operations, resolved};
+use crate::support::document::{DOCUMENT, fits, operations, resolved};
 use crate::support::{TestApp, V2, V3};
 
 /// A gateway whose limits are the hard caps, as the document has them.
@@ -148,6 +148,31 @@ async fn an_example_is_taken_and_each_breach_of_its_schema_is_refused_by_name() 
             }
         }
         assert_eq!(fields, 36);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_avatar_by_its_schema_is_none_though_a_browser_would_mend_it() {
+    let schema = &DOCUMENT["components"]["schemas"]["Avatar"];
+    let app = TestApp::start(V2).await;
+    for (avatar, is_one) in [
+        ("https://example.com/avatar.jpg", true),
+        ("HTTPS://example.com", true),
+        ("http:example.com", false),
+        (r"http:\\example.com", false),
+        (" https://example.com", false),
+        ("https://", false),
+        ("ftp://example.com", false),
+        ("群://example.com", false),
+    ] {
+        assert_eq!(fits(schema, &avatar.into()).is_ok(), is_one, "{avatar}");
+        let body = json!({"channelId": "g", "channelType": 2, "avatar": avatar});
+        let answer = app.user("alice").post("/channel/create", &body).await;
+        if is_one {
+            answer.ok();
+        } else {
+            names(answer, false, "avatar", avatar);
+        }
     }
 }
 

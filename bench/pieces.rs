@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::IntoResponse as _;
+use bytes::Bytes;
 use criterion::measurement::{Measurement, ValueFormatter, WallTime};
 use criterion::{BatchSize, Criterion};
 use http::Request;
@@ -17,11 +18,13 @@ use wukongim_gateway::app::App;
 use wukongim_gateway::auth::{Begun, Verifier};
 use wukongim_gateway::cli;
 use wukongim_gateway::config::Settings;
-use wukongim_gateway::domain::{ClientMsgNo, Payload, Uid};
+use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload, Uid};
+use wukongim_gateway::extract::{Fields, Problems};
 use wukongim_gateway::limits::{Limits, Time};
 use wukongim_gateway::response::Envelope;
 use wukongim_gateway::store::Store;
 use wukongim_gateway::telemetry::Metrics;
+use wukongim_gateway::wukongim::Page;
 
 #[path = "../tests/keys/mod.rs"]
 mod keys;
@@ -81,6 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     remembered_token(&mut criterion, &settings)?;
     limits(&mut criterion, &settings)?;
     values(&mut criterion);
+    bodies(&mut criterion, &settings)?;
     requests(&mut criterion, &settings, &token)?;
     criterion.final_summary();
     Ok(())
@@ -116,7 +120,8 @@ fn remembered_token(
     let verifier = Verifier::new(&auth, settings.limits.id_bytes, metrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     if let Ok(Begun::Unverified(token)) = verifier.begin(&token) {
-        runtime.block_on(verifier.finish(token))?;
+        let token = verifier.read(token);
+        runtime.block_on(verifier.finish(token, tokio::time::Instant::now()))?;
     }
     let known = |token: &str| matches!(verifier.begin(token), Ok(Begun::Known(_)));
     assert!(known(&token), "it is remembered");
@@ -165,6 +170,46 @@ fn values(criterion: &mut Criterion<ThreadCpu>) {
         let data = serde_json::json!({"messageId": "2124961498668208128", "messageSeq": 1});
         bencher.iter(|| Envelope(black_box(&data)).into_response());
     });
+}
+
+/// What clients and WuKongIM write: a message to send, and a page of 50.
+fn bodies(
+    criterion: &mut Criterion<ThreadCpu>,
+    settings: &Settings,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let send = br#"{"channelId":"peer","channelType":1,"payload":"eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==","clientMsgNo":"r-00000001"}"#;
+    let read = |body: &[u8]| {
+        let mut problems = Problems::default();
+        let mut fields = Fields::of_body(Some(body), &settings.limits, &mut problems)?;
+        let (channel, payload) = (fields.channel()?, fields.payload()?);
+        let number = fields.client_msg_no()?;
+        Some((channel, payload, number, fields.optional_uid("fromUid")?))
+    };
+    assert!(read(send).is_some(), "it is one");
+    criterion.bench_function("body/send", |bencher| {
+        bencher.iter(|| read(black_box(send)));
+    });
+
+    let message = |seq: u64| {
+        let id = 2_124_846_632_913_506_304 + seq;
+        format!(
+            r#"{{"header":{{"no_persist":0,"red_dot":1,"sync_once":0}},"setting":0,"message_id":{id},"message_idstr":"{id}","client_msg_no":"r-{seq:08}","message_seq":{seq},"from_uid":"peer","channel_id":"peer","channel_type":1,"expire":0,"timestamp":1795437889,"payload":"eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ=="}}"#
+        )
+    };
+    let messages: Vec<String> = (1..=50).map(message).collect();
+    let page = format!(
+        r#"{{"start_message_seq":1,"end_message_seq":0,"more":1,"messages":[{}]}}"#,
+        messages.join(",")
+    );
+    let page = Bytes::from(page);
+    let reader = Uid::parse("u000", 128).map_err(|_| "a uid")?;
+    let peer = Channel::Person(Uid::parse("peer", 128).map_err(|_| "a uid")?);
+    let count = |page: &Bytes| Page::read(page, &reader, &peer).map(|page| page.messages.len());
+    assert_eq!(count(&page), Ok(50));
+    criterion.bench_function("body/page of 50", |bencher| {
+        bencher.iter(|| count(black_box(&page)));
+    });
+    Ok(())
 }
 
 /// Whole requests through the router, without a socket and without WuKongIM.

@@ -6,10 +6,12 @@
 
 mod cors;
 mod frame;
+mod levels;
 
 use std::sync::Arc;
 
 use axum::Router;
+use http::HeaderMap;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
@@ -17,6 +19,7 @@ use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
 use crate::cores;
+use crate::crowd::Crowd;
 use crate::domain::ChannelId;
 use crate::history::History;
 use crate::limits::{Limits, Time};
@@ -45,6 +48,7 @@ struct Shared {
     history: History,
     channels: Channels,
     limits: Limits,
+    crowd: Arc<Crowd>,
     memory: Arc<Memory>,
     cors: Option<Cors>,
     metrics: Arc<Metrics>,
@@ -80,7 +84,7 @@ impl App {
         store: Arc<Store>,
         time: &Time,
     ) -> Result<Self, BuildError> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::with_store(store.meters()));
         let memory = Memory::new(settings.server.max_buffered, metrics.refusals("buffered"));
         let cores = cores::count(settings.server.worker_threads);
         let wukongim = &settings.wukongim;
@@ -109,9 +113,11 @@ impl App {
             },
             metrics.clone(),
         ));
+        let crowd = Crowd::new(metrics.refusals("channel"));
         let messages = Arc::new(Messages::new(
             client.clone(),
             authorization.clone(),
+            crowd.clone(),
             &settings.wukongim,
             &metrics,
         ));
@@ -119,6 +125,7 @@ impl App {
             client.clone(),
             authorization.clone(),
             messages.clone(),
+            crowd.clone(),
             &settings.limits,
         );
         let watch = authorization.clone();
@@ -137,6 +144,7 @@ impl App {
             history,
             channels,
             limits,
+            crowd,
             memory,
             cors,
             metrics,
@@ -193,6 +201,11 @@ impl App {
         &self.0.limits
     }
 
+    /// How much is under way in each channel.
+    pub fn crowd(&self) -> &Arc<Crowd> {
+        &self.0.crowd
+    }
+
     /// What bodies and upstream answers hold.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.0.memory
@@ -201,6 +214,18 @@ impl App {
     /// What is said to browsers; `None` where nothing is.
     fn cors(&self) -> Option<&Cors> {
         self.0.cors.as_ref()
+    }
+
+    /// Whether [`App::mark_refusal`] needs to know the request's `Origin`.
+    pub fn refusal_needs_origin(&self) -> bool {
+        self.cors().is_some_and(Cors::depends_on_origin)
+    }
+
+    /// Puts the CORS headers on the refusal of a connection, of whose request at most the headers `asked` are known.
+    pub fn mark_refusal(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+        if let Some(cors) = self.cors() {
+            cors.mark(cors.allow_refused(asked), headers);
+        }
     }
 
     /// The metrics registry.

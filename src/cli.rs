@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::config::{self, Auth, Generation, Loaded, Problems, Sources};
 use crate::domain::Uid;
+use crate::routes;
 
 /// Bad configuration or arguments.
 pub const EXIT_USAGE: u8 = 64;
@@ -54,6 +55,8 @@ pub enum Command {
     },
     /// Print the configuration in force.
     CheckConfig,
+    /// Print the OpenAPI document.
+    OpenApi,
     /// Ask whether a gateway is well.
     Healthcheck {
         /// Where; `/readyz` of the configured `ops_listen` unless set.
@@ -99,6 +102,9 @@ enum Sub {
     },
     /// Print the configuration in force, where each value came from, and warnings
     CheckConfig,
+    /// Print the OpenAPI document
+    #[command(name = "openapi")]
+    OpenApi,
     /// Exit 0 when URL answers 200 within two seconds
     Healthcheck {
         /// An http address (default: /readyz of the configured ops_listen)
@@ -153,6 +159,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exi
         }
         Some(Sub::Token { uid, admin, ttl }) => Command::Token { uid, admin, ttl },
         Some(Sub::CheckConfig) => Command::CheckConfig,
+        Some(Sub::OpenApi) => Command::OpenApi,
         Some(Sub::Healthcheck { url }) => Command::Healthcheck { url },
     };
     Ok(Invocation {
@@ -191,6 +198,7 @@ pub fn run(
                 Err(error) => fail(EXIT_INTERNAL, &format!("cannot sign: {error}")),
             }
         }),
+        Command::OpenApi => Ok(print(routes::document())),
         Command::Healthcheck { url: Some(url) } => Ok(healthcheck(&url)),
         // As if embedded: the address is asked for, and whether there is a secret is the server's business.
         Command::Healthcheck { url: None } => load(true).map(|loaded| {

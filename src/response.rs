@@ -49,6 +49,28 @@ pub fn success(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Response {
 
 /// A failure's envelope. `endpoint` is the text of the endpoint that was called, which every 5xx says.
 pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Response {
+    let error = failure.error;
+    let body = failure_json(failure, lang, endpoint, request_id);
+    let mut response = json(error.status(), body);
+    if error.status() == StatusCode::UNAUTHORIZED {
+        response
+            .headers_mut()
+            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if let Some(seconds) = failure
+        .retry_after_s
+        .map(NonZeroU32::get)
+        .or(error.retry_after_s())
+    {
+        response
+            .headers_mut()
+            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// The JSON of a failure's envelope.
+pub fn failure_json(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Vec<u8> {
     #[derive(Serialize)]
     struct Detail<'a> {
         field: &'a str,
@@ -85,22 +107,7 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
         write_json(&mut body, &details.collect::<Vec<_>>());
     }
     body.push(b'}');
-    let mut response = json(error.status(), body);
-    if error.status() == StatusCode::UNAUTHORIZED {
-        response
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    if let Some(seconds) = failure
-        .retry_after_s
-        .map(NonZeroU32::get)
-        .or(error.retry_after_s())
-    {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
+    body
 }
 
 /// Appends text or a list of plain structs, neither of which can fail to be JSON.

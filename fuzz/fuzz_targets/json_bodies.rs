@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use wukongim_gateway::config::Generation;
 use wukongim_gateway_fuzz::{Gateway, post, runtime};
 
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 11] = [
     "/message/send",
     "/message/sendbatch",
     "/channel/create",
@@ -15,6 +15,10 @@ const PATHS: [&str; 7] = [
     "/channel/subscriber/add",
     "/channel/subscriber/remove",
     "/token",
+    "/token/revoke",
+    "/channel/manager/add",
+    "/channel/manager/remove",
+    "/channel/owner",
 ];
 
 thread_local! {

@@ -51,6 +51,19 @@ impl Cors {
         self.origins.iter().find(|known| *known == origin).cloned()
     }
 
+    /// Whether a refusal must know who asks: with one origin, or all, whoever asks is told the same.
+    pub(super) fn depends_on_origin(&self) -> bool {
+        !self.any && self.origins.len() > 1
+    }
+
+    /// What `Access-Control-Allow-Origin` says where a connection is refused, of whose request at most `headers` are known.
+    pub(super) fn allow_refused(&self, headers: &HeaderMap) -> Option<HeaderValue> {
+        match &self.origins[..] {
+            [only] if !self.any => Some(only.clone()),
+            _ => self.allow(headers),
+        }
+    }
+
     /// The answer to a preflight; `None` for any other request. No route is asked: what is allowed is the same for all.
     pub(super) fn preflight(&self, request: &Request) -> Option<Response> {
         let headers = request.headers();

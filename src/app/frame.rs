@@ -69,7 +69,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let started = Instant::now();
     let metrics = app.metrics();
     let method = method_label(request.method());
-    let endpoint = Endpoint::at(request.uri().path());
+    let endpoint = Endpoint::found_at(request.uri().path());
     let request_id = request_id(request.headers());
     let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
@@ -121,6 +121,9 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let duration = started.elapsed();
     let labels = in_flight.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
+    if let Some(failure) = &failure {
+        metrics.request_failed(labels.route, failure.error.code());
+    }
     if is_logged(&app.settings().log, status, duration) {
         log(&labels, status, duration, &request_id, failure.as_ref());
     }
@@ -131,7 +134,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
 fn refuse(
     app: &App,
     in_flight: &InFlight<'_>,
-    endpoint: Endpoint,
+    endpoint: &Endpoint,
     headers: &HeaderMap,
 ) -> Option<Failure> {
     let head: usize = headers
@@ -280,6 +283,8 @@ struct InFlight<'a> {
 
 /// What a request counts as whose client was gone before the answer.
 const HUNG_UP: u16 = 499;
+/// Its code; nobody is told it.
+const GONE: &str = "client_closed_request";
 
 impl<'a> InFlight<'a> {
     fn new(
@@ -324,13 +329,14 @@ impl Drop for InFlight<'_> {
         let duration = self.started.elapsed();
         self.metrics
             .request_answered(&self.labels, duration.as_secs_f64());
+        self.metrics.request_failed(self.labels.route, GONE);
         tracing::warn!(
             request.id = self.request_id.to_str().unwrap_or_default(),
             http.method = self.labels.method,
             http.route = self.labels.route,
             http.status = self.labels.status,
             duration_ms = duration.as_secs_f64() * 1000.0,
-            error.code = "client_closed_request",
+            error.code = GONE,
             error.cause = "the connection closed before the answer",
             "request"
         );

@@ -1,11 +1,9 @@
 //! WuKongIM's own connect tokens: made from a secret and the number of their revocations, so that every replica gives out the same one
 //! and nobody can guess it; registered with WuKongIM, and revoked there.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use std::fmt;
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -13,7 +11,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
-use quick_cache::sync::Cache;
 use tracing::Instrument as _;
 
 use crate::config::{self, DeviceLevel, DeviceLevels};
@@ -101,13 +98,11 @@ impl From<wukongim::Error> for ImTokenError {
     }
 }
 
-/// How many numbers of revocations are kept, some 100 bytes each.
-const KEPT: usize = 100_000;
-
 /// Gives out connect tokens and revokes them.
 ///
 /// v2 takes the last token registered for a device. So one that is registered while another replica revokes it would be good again:
-/// the number is read once more afterwards, and what is no longer of this number is revoked in WuKongIM again.
+/// the number is read once more afterwards, and what is no longer of this number is revoked in WuKongIM again. The first look goes by
+/// no memory either: where the second one fails, nothing takes a token back that was revoked long before.
 pub struct ImTokens(Arc<Inner>);
 
 struct Inner {
@@ -115,9 +110,6 @@ struct Inner {
     levels: DeviceLevels,
     client: Arc<Client>,
     store: Arc<Store>,
-    ttl: Duration,
-    /// Numbers and when they were read. Only the first look of a call goes by them.
-    numbers: Cache<(Uid, u8), (u64, Instant)>,
 }
 
 impl ImTokens {
@@ -132,8 +124,6 @@ impl ImTokens {
             levels: settings.im_token.level,
             client,
             store,
-            ttl: settings.authorization.cache_ttl,
-            numbers: Cache::new(KEPT),
         })))
     }
 
@@ -143,7 +133,7 @@ impl ImTokens {
         run(async move {
             let number = inner.number(&uid, device).await?;
             inner.register(&uid, device, number).await?;
-            let newer = inner.read_number(&uid, device).await?;
+            let newer = inner.number(&uid, device).await?;
             let number = if newer == number {
                 number
             } else {
@@ -169,7 +159,6 @@ impl ImTokens {
 impl Inner {
     async fn revoke(&self, uid: &Uid, device: DeviceFlag) -> Result<(), ImTokenError> {
         let number = self.store.revoke(uid, device.number()).await?;
-        self.keep_number(uid, device, number);
         match self.renew(uid, device, number).await {
             // Who is banned is let in with no token.
             Ok(_) | Err(ImTokenError::Banned) => Ok(()),
@@ -193,7 +182,7 @@ impl Inner {
             }
             self.client.quit_device(uid, device.number()).await?;
             self.register(uid, device, number).await?;
-            let newer = self.read_number(uid, device).await?;
+            let newer = self.number(uid, device).await?;
             if newer == number {
                 return Ok(number);
             }
@@ -220,23 +209,9 @@ impl Inner {
         Ok(registered.await?)
     }
 
-    /// The number, read at most `cache_ttl` ago.
+    /// How often they were revoked, by the store's own word.
     async fn number(&self, uid: &Uid, device: DeviceFlag) -> Result<u64, StoreError> {
-        match self.numbers.get(&(uid.clone(), device.number())) {
-            Some((number, read)) if read.elapsed() < self.ttl => Ok(number),
-            _ => self.read_number(uid, device).await,
-        }
-    }
-
-    async fn read_number(&self, uid: &Uid, device: DeviceFlag) -> Result<u64, StoreError> {
-        let number = self.store.revocations(uid, device.number()).await?;
-        self.keep_number(uid, device, number);
-        Ok(number)
-    }
-
-    fn keep_number(&self, uid: &Uid, device: DeviceFlag, number: u64) {
-        let key = (uid.clone(), device.number());
-        self.numbers.insert(key, (number, Instant::now()));
+        self.store.revocations(uid, device.number()).await
     }
 }
 

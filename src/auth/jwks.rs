@@ -11,18 +11,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::keys::PublicKey;
 use crate::config::Algorithm;
+use crate::telemetry::Metrics;
 
 pub(super) use fetch::HttpSource;
 
 /// The least time from the end of one fetch to the start of the next, whoever asks.
 pub(super) const GAP: Duration = Duration::from_secs(10);
-/// The longest one fetch may take: well within the default `request_timeout`, since callers wait for it.
+/// The longest one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many callers may wait for a fetch. Each of them holds one of the gateway's places for requests, and anybody can make up the
+/// name of a key.
+const WAITERS: usize = 64;
 
 /// Why a fetch brought no keys. Never with the address: it may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +43,20 @@ pub(super) enum FetchError {
     TooLarge(usize),
     #[error("answer is no JSON Web Key Set")]
     Decode,
+}
+
+impl FetchError {
+    /// The name in metrics.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Lost => "lost",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+            Self::TooLarge(_) => "too_large",
+            Self::Decode => "decode",
+        }
+    }
 }
 
 /// Where the document comes from.
@@ -68,7 +86,7 @@ struct State {
     last: Option<(Instant, Result<(), FetchError>)>,
 }
 
-/// No key can be told to be unknown now: none was ever loaded, or the last fetch failed.
+/// No key can be told to be unknown now: none was ever loaded, the last fetch failed, or too many wait for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unavailable;
 
@@ -76,16 +94,27 @@ pub(super) struct Unavailable;
 pub(super) struct Jwks {
     state: watch::Receiver<State>,
     asked: Arc<Notify>,
+    places: Semaphore,
 }
 
 impl Jwks {
     /// Begins to fetch, in a task of its own: to be called on a runtime. A key that `source` has dropped is gone from here within
     /// `refresh`, while `source` answers. Of the keys' algorithms only the `taken` ones count, where any are listed.
-    pub(super) fn start(source: impl Source, refresh: Duration, taken: Vec<Algorithm>) -> Self {
+    pub(super) fn start(
+        source: impl Source,
+        refresh: Duration,
+        taken: Vec<Algorithm>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let (sender, state) = watch::channel(State::default());
         let asked = Arc::new(Notify::new());
-        tokio::spawn(keep_fetching(source, refresh, taken, sender, asked.clone()));
-        Self { state, asked }
+        let fetching = keep_fetching(source, refresh, taken, sender, asked.clone(), metrics);
+        tokio::spawn(fetching);
+        Self {
+            state,
+            asked,
+            places: Semaphore::new(WAITERS),
+        }
     }
 
     /// The keys as they are known now, without waiting.
@@ -98,27 +127,47 @@ impl Jwks {
         self.state.borrow().ever_loaded
     }
 
+    /// Whether [`Jwks::refreshed`] would find none, without waiting for any.
+    pub(super) fn is_unavailable(&self) -> bool {
+        let now = self.state.borrow();
+        if now.is_fresh() {
+            now.told().is_err()
+        } else {
+            self.places.available_permits() == 0
+        }
+    }
+
     /// For a key that [`Jwks::published`] does not have: the keys after the fetch that is under way, or after a new one unless
-    /// the last ended less than [`GAP`] ago.
-    pub(super) async fn refreshed(&self) -> Result<Arc<Published>, Unavailable> {
+    /// the last ended less than [`GAP`] ago. Of those who come at once [`WAITERS`] wait, each `until` then; the others are told at
+    /// once that there are none.
+    pub(super) async fn refreshed(&self, until: Instant) -> Result<Arc<Published>, Unavailable> {
         let mut state = self.state.clone();
         let seen = {
             let now = state.borrow_and_update();
-            if now.last.is_some_and(|(ended, _)| ended.elapsed() < GAP) {
+            if now.is_fresh() {
                 return now.told();
             }
             now.fetches
         };
+        let _place = self.places.try_acquire().map_err(|_| Unavailable)?;
         self.asked.notify_one();
-        let now = state.wait_for(|state| state.fetches > seen).await;
-        now.map_err(|_| Unavailable)?.told()
+        let fetched = state.wait_for(|state| state.fetches > seen);
+        let now = tokio::time::timeout_at(until, fetched).await;
+        now.map_err(|_| Unavailable)?
+            .map_err(|_| Unavailable)?
+            .told()
     }
 }
 
 impl State {
+    /// Whether it is too early to fetch again.
+    fn is_fresh(&self) -> bool {
+        self.last.is_some_and(|(ended, _)| ended.elapsed() < GAP)
+    }
+
     fn told(&self) -> Result<Arc<Published>, Unavailable> {
-        let fresh = self.last.is_some_and(|(_, outcome)| outcome.is_ok());
-        if self.ever_loaded && fresh {
+        let succeeded = self.last.is_some_and(|(_, outcome)| outcome.is_ok());
+        if self.ever_loaded && succeeded {
             Ok(self.published.clone())
         } else {
             Err(Unavailable)
@@ -133,6 +182,7 @@ async fn keep_fetching(
     taken: Vec<Algorithm>,
     sender: watch::Sender<State>,
     asked: Arc<Notify>,
+    metrics: Arc<Metrics>,
 ) {
     loop {
         let started = Instant::now();
@@ -142,6 +192,16 @@ async fn keep_fetching(
         let outcome = outcome.and_then(|document| read(document, &before.published, &taken));
         let ended = Instant::now();
         report(&before, &outcome);
+        let outside = &metrics.outside;
+        outside.keys_fetched(
+            outcome
+                .as_ref()
+                .map_or_else(|error| error.outcome(), |_| "ok"),
+        );
+        if let Ok(published) = &outcome {
+            let keys = i64::try_from(published.keys.len());
+            outside.keys.set(keys.unwrap_or(i64::MAX));
+        }
         let next = match &outcome {
             // So early that the next answer is here in time.
             Ok(_) => (ended + GAP).max(started + refresh.saturating_sub(FETCH_TIMEOUT)),

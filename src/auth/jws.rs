@@ -19,7 +19,7 @@ pub(super) struct Jws<'t> {
     pub(super) message: &'t [u8],
     /// The signature's bytes.
     pub(super) signature: Vec<u8>,
-    /// The claims, not decoded yet: that waits until the signature has been checked.
+    /// The claims, not decoded yet: what was checked before needs none.
     claims: &'t str,
 }
 
@@ -75,7 +75,7 @@ impl<'t> Jws<'t> {
         })
     }
 
-    /// The JSON of the claims, for a token whose signature is good.
+    /// The JSON of the claims, whatever the signature is.
     pub(super) fn claims(&self) -> Result<Vec<u8>, TokenError> {
         let decoded = URL_SAFE_NO_PAD.decode(self.claims);
         decoded.map_err(|_| TokenError::Invalid("malformed"))

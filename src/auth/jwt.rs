@@ -11,9 +11,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::ExposeSecret as _;
 use sha2::Sha256;
+use tokio::time::Instant;
 
 use super::Caller;
-use super::claims::{Claims, Rules};
+use super::claims::{Claims, Judged, Rules};
 use super::jwks::{HttpSource, Jwks, Published};
 use super::jws::Jws;
 use super::keys::{KeyError, PublicKey};
@@ -79,10 +80,16 @@ pub enum Begun<'t> {
     Unverified(Unverified<'t>),
 }
 
-/// A token with an asymmetric signature still to be checked, by [`Verifier::finish`].
+/// A token with an asymmetric signature still to be checked: after [`Verifier::read`], by [`Verifier::finish`].
 pub struct Unverified<'t> {
     jws: Jws<'t>,
     fingerprint: Fingerprint,
+}
+
+/// One whose claims have been read. They count for nothing until its signature is found good.
+pub struct Read<'t> {
+    token: Unverified<'t>,
+    judged: Result<Judged, TokenError>,
 }
 
 /// What keys say to a signature.
@@ -107,7 +114,8 @@ impl Verifier {
             Some(url) => {
                 let source = HttpSource::new(url.as_url().clone())
                     .map_err(|error| VerifierError::Client(error.without_url().to_string()))?;
-                Some(Jwks::start(source, settings.jwks_refresh, taken.clone()))
+                let (refresh, metrics) = (settings.jwks_refresh, metrics.clone());
+                Some(Jwks::start(source, refresh, taken.clone(), metrics))
             }
         };
         Self::with_jwks(settings, id_bytes, jwks, metrics)
@@ -143,6 +151,11 @@ impl Verifier {
             verified: Verified::new(),
             metrics,
         })
+    }
+
+    /// How many good tokens with asymmetric signatures are remembered.
+    pub fn remembered(&self) -> usize {
+        self.verified.len()
     }
 
     /// Whether there is an issuer whose keys were never loaded.
@@ -194,15 +207,36 @@ impl Verifier {
         }
     }
 
-    /// Checks an asymmetric signature. Where no key fits it, waits for the issuer's newest ones.
-    pub async fn finish(&self, token: Unverified<'_>) -> Result<Caller, TokenError> {
+    /// Reads the claims of a token whose signature is still to be checked.
+    pub fn read<'t>(&self, token: Unverified<'t>) -> Read<'t> {
+        let claims = token.jws.claims();
+        let judged = claims.and_then(|json| self.rules.judge(&Claims::read(&json)?, now_s()));
+        Read { token, judged }
+    }
+
+    /// Whether [`Verifier::finish`] may spend a check on what no address is charged for: the token is late by its own word, or is by
+    /// none of the keys that are known while the issuer's cannot be had.
+    pub fn may_be_for_nothing(&self, token: &Read<'_>) -> bool {
+        let jws = &token.token.jws;
+        let lacks_keys = || {
+            let jwks = self.jwks.as_ref().filter(|jwks| jwks.is_unavailable())?;
+            let published = jwks.published();
+            let (are_named, keys) = self.candidates(jws, &published.keys);
+            Some(!are_named && keys.iter().any(|key| key.takes(jws.algorithm)))
+        };
+        token.judged == Err(TokenError::Expired) || lacks_keys() == Some(true)
+    }
+
+    /// Checks an asymmetric signature. Where no key fits it, waits for the issuer's newest ones, `until` then at the latest.
+    pub async fn finish(&self, token: Read<'_>, until: Instant) -> Result<Caller, TokenError> {
+        let Read { token, judged } = token;
         // Here and not where it was looked for: that may have been done more than once.
         self.metrics.cache_looked_up("tokens", false);
         let mut published = self.published();
         let mut verdict = self.check(&token.jws, &published.keys);
         if let (Verdict::Unknown, Some(jwks)) = (&verdict, &self.jwks) {
             published = jwks
-                .refreshed()
+                .refreshed(until)
                 .await
                 .map_err(|_| TokenError::KeysUnavailable)?;
             verdict = self.check(&token.jws, &published.keys);
@@ -212,9 +246,7 @@ impl Verifier {
             Verdict::Bad(what) => return Err(TokenError::Invalid(what)),
             Verdict::Unknown => return Err(TokenError::Invalid("signature")),
         }
-        let judged = self
-            .rules
-            .judge(&Claims::read(&token.jws.claims()?)?, now_s())?;
+        let judged = judged?;
         let caller = judged.caller.clone();
         self.verified
             .insert(token.fingerprint, published.version, judged);
@@ -228,31 +260,39 @@ impl Verifier {
             .map_or_else(Arc::default, Jwks::published)
     }
 
-    /// A key that has the name in the token is the only one that counts. Otherwise all are tried that may have signed it: those of
-    /// files, whose names are the operator's own, and the issuer's; a nameless token may be by any, a named one by the nameless.
     fn check(&self, jws: &Jws<'_>, published: &[PublicKey]) -> Verdict {
-        let signed = |key: &PublicKey| key.verifies(jws.algorithm, jws.message, &jws.signature);
+        let (are_named, keys) = self.candidates(jws, published);
+        let signed = |key: &&PublicKey| key.verifies(jws.algorithm, jws.message, &jws.signature);
+        if keys.iter().any(signed) {
+            Verdict::Good
+        } else if !are_named {
+            Verdict::Unknown
+        } else if keys.iter().any(|key| key.takes(jws.algorithm)) {
+            Verdict::Bad("signature")
+        } else {
+            Verdict::Bad("algorithm")
+        }
+    }
+
+    /// The keys that may have signed it, and whether the token names them: a key that has the name in the token is the only one that
+    /// counts. Otherwise all are tried that may have signed it: those of files, whose names are the operator's own, and the
+    /// issuer's; a nameless token may be by any, a named one by the nameless.
+    fn candidates<'k>(
+        &'k self,
+        jws: &Jws<'_>,
+        published: &'k [PublicKey],
+    ) -> (bool, Vec<&'k PublicKey>) {
         let kid = jws.kid.as_deref();
         let named: Vec<_> = (self.files.iter().chain(published))
             .filter(|key| kid.is_some() && key.kid.as_deref() == kid)
             .collect();
         if !named.is_empty() {
-            return if named.iter().any(|key| signed(key)) {
-                Verdict::Good
-            } else if named.iter().any(|key| key.takes(jws.algorithm)) {
-                Verdict::Bad("signature")
-            } else {
-                Verdict::Bad("algorithm")
-            };
+            return (true, named);
         }
         let published = published
             .iter()
             .filter(|key| kid.is_none() || key.kid.is_none());
-        if self.files.iter().chain(published).any(signed) {
-            Verdict::Good
-        } else {
-            Verdict::Unknown
-        }
+        (false, self.files.iter().chain(published).collect())
     }
 }
 

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
@@ -12,6 +13,7 @@ use futures_util::future::{BoxFuture, Either};
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{Extensions, HeaderMap};
+use tokio::time::Instant;
 use tower::Service;
 
 use super::{Begun, Caller, TokenError};
@@ -19,6 +21,10 @@ use crate::app::App;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
 use crate::limits::{Cost, Refused};
+
+/// How long before its deadline a request stops waiting for an issuer's keys: that they cannot be had tells its client to come again
+/// with the same token, and a deadline that passes would not.
+const MARGIN: Duration = Duration::from_millis(100);
 
 /// Verifies the bearer token, charges its user, and leaves the [`Caller`] in the request's extensions; refuses everybody else.
 ///
@@ -120,7 +126,7 @@ pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
 enum Stranger {
     /// His token lets nobody in, or there is none.
     Failed(TokenError),
-    /// His address has nothing left, nor is there a check left for its like: the signature was not looked at.
+    /// His address has nothing left, or would not pay, nor is there a check left for such: the signature was not looked at.
     Unchecked(Refused),
 }
 
@@ -138,14 +144,26 @@ async fn identify(
     match begin(app, headers)? {
         Begun::Known(caller) => Ok(caller),
         Begun::Unverified(token) => {
+            let token = app.verifier().read(token);
             let address = app.limits().address(extensions.get().copied(), headers);
+            let is_paid = !app.verifier().may_be_for_nothing(&token);
             app.limits()
-                .may_check_signature(address)
+                .may_check_signature(address, is_paid)
                 .map_err(Stranger::Unchecked)?;
-            let caller = app.verifier().finish(token).await;
+            let until = patience(app, extensions);
+            let caller = app.verifier().finish(token, until).await;
             caller.map_err(Stranger::Failed)
         }
     }
+}
+
+/// How long a request may wait for an issuer's keys.
+fn patience(app: &App, extensions: &Extensions) -> Instant {
+    let deadline = extensions.get::<Arc<Scope>>().map_or_else(
+        || Instant::now() + app.settings().server.request_timeout,
+        |scope| scope.deadline,
+    );
+    deadline.checked_sub(MARGIN).unwrap_or(deadline)
 }
 
 fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {

@@ -20,7 +20,7 @@ use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
-pub use jwt::{Begun, TokenError, Unverified, Verifier, VerifierError};
+pub use jwt::{Begun, Read, TokenError, Unverified, Verifier, VerifierError};
 pub use keys::{KeyError, PublicKey};
 pub use middleware::{Authenticate, unknown_path};
 

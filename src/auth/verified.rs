@@ -52,7 +52,6 @@ impl Verified {
         self.entries.insert(token, Entry { judged, keys });
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }

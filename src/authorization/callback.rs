@@ -6,7 +6,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_lc_rs::hmac;
 use bytes::{Bytes, BytesMut};
@@ -106,6 +106,19 @@ pub enum NoAnswer {
     Malformed,
 }
 
+impl NoAnswer {
+    /// The name in metrics.
+    fn outcome(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Lost => "lost",
+            Self::Status(_) => "status",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 /// A question without targets, whose answer may be remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Question {
@@ -200,6 +213,7 @@ impl Callback {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes()),
             timeout,
             places: Semaphore::new(OPEN_QUESTIONS),
+            metrics: Arc::clone(&metrics),
         };
         Ok(Self {
             line: Arc::new(line),
@@ -248,7 +262,7 @@ impl Callback {
                 let texts = [uid.as_str(), channel.id(), actor.map_or("", Uid::as_str)];
                 let bytes = texts.map(str::len).iter().sum::<usize>();
                 async move {
-                    let mut verdict = line.ask(body?).await?;
+                    let mut verdict = line.ask(action, body?).await?;
                     verdict.bytes += bytes;
                     Ok(verdict)
                 }
@@ -256,7 +270,7 @@ impl Callback {
             self.answers.get(&question, look_up).await
         } else {
             match encode(&body) {
-                Ok(body) => self.line.ask(body).await,
+                Ok(body) => self.line.ask(action, body).await,
                 Err(error) => Err(error),
             }
         };
@@ -268,6 +282,11 @@ impl Callback {
             }) => Err(Denial::Refused(reason)),
             Err(error) => Err(Denial::NoAnswer(error)),
         }
+    }
+
+    /// As [`Lookups::size`].
+    pub(super) fn size(&self) -> (&'static str, usize) {
+        self.answers.size()
     }
 
     /// The gateway has changed the group, or begins to: what the backend said of it before is not used again.
@@ -296,10 +315,24 @@ struct Line {
     key: hmac::Key,
     timeout: Duration,
     places: Semaphore,
+    metrics: Arc<Metrics>,
 }
 
 impl Line {
-    async fn ask(&self, body: Bytes) -> Result<Verdict, NoAnswer> {
+    async fn ask(&self, action: Action, body: Bytes) -> Result<Verdict, NoAnswer> {
+        let began = Instant::now();
+        let answer = self.question(body).await;
+        let outcome = match &answer {
+            Ok(Verdict { refusal: None, .. }) => "allowed",
+            Ok(_) => "refused",
+            Err(error) => error.outcome(),
+        };
+        let outside = &self.metrics.outside;
+        outside.callback_asked(action.name(), outcome, began.elapsed());
+        answer
+    }
+
+    async fn question(&self, body: Bytes) -> Result<Verdict, NoAnswer> {
         let asking = async {
             let _place = self.places.acquire().await.map_err(|_| NoAnswer::Lost)?;
             match self.exchange(body.clone()).await {

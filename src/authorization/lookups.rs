@@ -167,6 +167,11 @@ where
         }
     }
 
+    /// Its label in metrics, and how many facts are kept.
+    pub(super) fn size(&self) -> (&'static str, usize) {
+        (self.name, self.entries.len())
+    }
+
     /// The fact about `key` where it is kept and still believed.
     pub(super) fn kept(&self, key: &K) -> Option<V> {
         let Entry {

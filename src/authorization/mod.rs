@@ -102,6 +102,15 @@ impl Authorization {
         }
     }
 
+    /// How many facts are kept, by cache.
+    pub fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let mut sizes = vec![self.facts.size(), self.bans.size(), self.tombstones.size()];
+        if let Mode::Callback(callback) = &self.mode {
+            sizes.push(callback.size());
+        }
+        sizes
+    }
+
     /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
     /// see [`Denial::of_send_refusal`]. The generation by whose rules it was decided: what was left to v3 must not go to v2.
     /// `actor` is the admin who sends for him.

@@ -77,6 +77,11 @@ impl Tombstones {
         }
     }
 
+    /// As [`Lookups::size`].
+    pub(super) fn size(&self) -> (&'static str, usize) {
+        self.known.size()
+    }
+
     /// Whether the group is known to be deleted; `false` also where the store cannot be asked, which leaves the decision to
     /// membership alone.
     pub(super) async fn is_deleted(&self, group: &ChannelId) -> bool {

@@ -32,7 +32,8 @@
 //!
 //! A manager who is removed from the group, or leaves it, loses the role before that; the former owner gets it when he hands over, so
 //! that his repeat of a call whose answer was lost finds him in his new place. A group that lies upstream and has no record, or only
-//! somebody's claim that came to nothing, is nobody's: admins manage it, and handing it to a subscriber adopts it.
+//! somebody's claim that came to nothing, is nobody's: admins manage it. Naming managers in it adopts it, still without an owner;
+//! handing it to a subscriber does, too.
 //!
 //! Where WuKongIM says that another channel with an equal hash lies under an id (v2: occupied, but not by this id), nothing is ever
 //! written there, since it would change that other channel: create answers `Exists`, to the owner of a lost group too, member
@@ -259,6 +260,7 @@ impl Channels {
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
         let turn = self.turns.wait_for(id).await;
+        let turn = turn.ok_or(Error::Upstream(wukongim::Error::Busy))?;
         let who = Who {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,
@@ -304,7 +306,7 @@ struct Groups {
 
 /// A group that there is, as far as the store and, where the store does not know it, the upstream tell.
 enum Known {
-    /// The store's: live.
+    /// The store's: live. With its owner, where it was not adopted without one.
     Owned(ChannelRecord),
     /// Upstream's alone: nobody's, so an admin's. With the record of somebody who claimed the id for a group of his own, and failed.
     Unowned(Option<ChannelRecord>),

@@ -6,7 +6,7 @@ use super::create::Fields;
 use super::{Actor, Channels, Error, Groups, Known, Who};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, Uid};
-use crate::store::ChannelRecord;
+use crate::store::{ChannelRecord, Roles};
 use crate::wukongim::MemberChange;
 
 impl Channels {
@@ -21,11 +21,11 @@ impl Channels {
         }
     }
 
-    /// Names managers, for the owner or an admin; `uids` are distinct. How many were none before. The owner needs no naming.
+    /// Names managers, for the owner or an admin; `uids` are distinct. How many were none before. The owner needs no naming. A group
+    /// that lies upstream and has no record is adopted by it; nobody owns it until it is handed over.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a group of nobody's too, [`Error::NotOwner`], [`Error::Full`] for more managers than a group may
-    /// have members.
+    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::Full`] for more managers than a group may have members.
     pub async fn add_managers(
         &self,
         actor: Actor<'_>,
@@ -45,7 +45,7 @@ impl Channels {
     /// Dismisses managers, for the owner or an admin; they stay subscribers. How many were managers.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a group of nobody's too, [`Error::NotOwner`].
+    /// [`Error::NotFound`], [`Error::NotOwner`].
     pub async fn remove_managers(
         &self,
         actor: Actor<'_>,
@@ -62,8 +62,8 @@ impl Channels {
         .await
     }
 
-    /// Makes `to` the owner, for the owner or an admin; the former one becomes a manager. A group that lies upstream and is nobody's
-    /// is an admin's to hand over: that adopts it, with these fields. Elsewhere they count for nothing.
+    /// Makes `to` the owner, for the owner or an admin; the former one becomes a manager. A group that is nobody's is an admin's to
+    /// hand over: that adopts it where it has no record, and writes these fields. Elsewhere they count for nothing.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::NotAMember`] where `to` is no subscriber.
@@ -117,17 +117,32 @@ impl Groups {
         uids: &[Uid],
     ) -> Result<u64, Error> {
         loop {
-            let record = self.managed(who, Action::ManagerAdd, id, uids).await?;
-            let is_new = |uid: &&Uid| !record.is_managed_by(uid) && !record.is_owned_by(uid);
+            let known = self.managed(who, Action::ManagerAdd, id, uids).await?;
+            let record = known.record();
+            let is_new = |uid: &&Uid| {
+                record.is_none_or(|record| !record.is_managed_by(uid) && !record.is_owned_by(uid))
+            };
             let new: Vec<Uid> = uids.iter().filter(is_new).cloned().collect();
             if new.is_empty() {
                 return Ok(0);
             }
-            let managers = [&record.managers[..], &new[..]].concat();
+            let before = record.map_or(&[][..], |record| &record.managers);
+            let managers = [before, &new].concat();
             if managers.len() > self.rules.group_members {
                 return Err(Error::Full);
             }
-            if self.set_managers(&record, &managers).await? {
+            let is_written = match &known {
+                Known::Owned(record) => self.set_managers(record, &managers).await?,
+                Known::Unowned(claim) => {
+                    let roles = Roles {
+                        owner: None,
+                        managers: &managers,
+                    };
+                    let adopted = self.store.adopt(id, claim.as_ref(), roles, None, None);
+                    adopted.await?.is_some()
+                }
+            };
+            if is_written {
                 return Ok(new.len() as u64);
             }
         }
@@ -140,10 +155,13 @@ impl Groups {
         uids: &[Uid],
     ) -> Result<u64, Error> {
         loop {
-            let record = self.managed(who, Action::ManagerRemove, id, uids).await?;
+            let known = self.managed(who, Action::ManagerRemove, id, uids).await?;
+            let Some(record) = known.record() else {
+                return Ok(0);
+            };
             let left = without(&record.managers, uids);
             let removed = record.managers.len() - left.len();
-            if removed == 0 || self.set_managers(&record, &left).await? {
+            if removed == 0 || self.set_managers(record, &left).await? {
                 return Ok(removed as u64);
             }
         }
@@ -167,7 +185,7 @@ impl Groups {
         }
     }
 
-    /// Makes `to` the owner and the former one a manager. A group of nobody's is adopted: it gets its record, with these fields.
+    /// Makes `to` the owner and the former one a manager. A group of nobody's gets its record, and these fields.
     pub(super) async fn hand_over(
         &self,
         who: &Who,
@@ -197,16 +215,24 @@ impl Groups {
             if !self.client.is_subscriber(to, id).await? {
                 return Err(Error::NotAMember);
             }
+            let mut managers = known
+                .record()
+                .map_or_else(Vec::new, |record| without(&record.managers, targets));
+            let owner = known.record().and_then(|record| record.owner.clone());
+            let (name, avatar) = match &owner {
+                None => (fields.name.as_deref(), fields.avatar.as_deref()),
+                Some(_) => (None, None),
+            };
+            managers.extend(owner);
+            let roles = Roles {
+                owner: Some(to),
+                managers: &managers,
+            };
             let changed = match &known {
-                Known::Owned(record) => {
-                    let mut managers = without(&record.managers, targets);
-                    managers.extend(record.owner.clone());
-                    self.store.set_roles(record, to, &managers).await?
-                }
+                Known::Owned(record) => self.store.set_roles(record, roles, name, avatar).await?,
                 Known::Unowned(claim) => {
-                    let (name, avatar) = (fields.name.as_deref(), fields.avatar.as_deref());
                     let claim = claim.as_ref();
-                    self.store.adopt(id, claim, to, name, avatar).await?
+                    self.store.adopt(id, claim, roles, name, avatar).await?
                 }
             };
             if let Some(record) = changed {
@@ -220,28 +246,26 @@ impl Groups {
         Ok(record)
     }
 
-    /// The live record of a group in which `who` may do `action`.
+    /// The group, in which `who` may do `action`.
     async fn managed(
         &self,
         who: &Who,
         action: Action,
         id: &ChannelId,
         uids: &[Uid],
-    ) -> Result<ChannelRecord, Error> {
+    ) -> Result<Known, Error> {
         let known = self.known(id).await?;
         self.may(who, action, id, known.record(), uids).await?;
-        match known {
-            Known::Owned(record) => Ok(record),
-            // There is nothing to write it into before somebody owns it.
-            Known::Unowned(_) => Err(Error::NotFound),
-        }
+        Ok(known)
     }
 
     /// Whether the managers were written; not where the record has changed.
     async fn set_managers(&self, record: &ChannelRecord, managers: &[Uid]) -> Result<bool, Error> {
-        // A live record has an owner.
-        let owner = record.owner.as_ref().ok_or(Error::NotFound)?;
-        let changed = self.store.set_roles(record, owner, managers).await?;
+        let roles = Roles {
+            owner: record.owner.as_ref(),
+            managers,
+        };
+        let changed = self.store.set_roles(record, roles, None, None).await?;
         Ok(changed.is_some())
     }
 }

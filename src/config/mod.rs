@@ -28,7 +28,8 @@ pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};
 pub use problems::{Origin, Problem, Problems};
 pub use settings::{
-    Auth, Authorization, Cors, ImToken, Limits, Log, Public, Server, Settings, Store, Wukongim,
+    Auth, Authorization, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings, Store,
+    Wukongim,
 };
 pub use types::{
     Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,
@@ -185,6 +186,7 @@ fn embedded(problems: &mut Vec<Problem>) -> Layer {
         ("server.listen", "127.0.0.1:8080".to_owned()),
         ("store.url", "sqlite::memory:".to_owned()),
         ("auth.jwt_secret", secret),
+        ("docs.enabled", "true".to_owned()),
     ];
     let entry = |value| Entry {
         value: Value::Text(value),

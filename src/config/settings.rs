@@ -19,6 +19,7 @@ use super::types::{
     Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode, PageUrl, StoreUrl,
     is_host_and_port, is_public_url,
 };
+use crate::domain::caps;
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -225,15 +226,15 @@ sections! {
     /// How large things may be, and how many; every one is at least 1.
     limits: Limits {
         /// Bytes of a uid or channelId (128; at most 255).
-        id_bytes: usize = size(255);
+        id_bytes: usize = size(caps::ID_BYTES);
         /// Bytes of a clientMsgNo (128; at most 255).
-        client_msg_no_bytes: usize = size(255);
+        client_msg_no_bytes: usize = size(caps::CLIENT_MSG_NO_BYTES);
         /// Bytes of a decoded payload (64 KiB; at most 512 KiB).
-        payload: usize = size(512 * KIB);
+        payload: usize = size(caps::PAYLOAD_BYTES);
         /// Messages in a batch (100; at most 1000).
-        batch: usize = whole(1, 1000);
+        batch: usize = whole(1, caps::BATCH);
         /// Uids in one subscriber call (500; at most 5000).
-        subscribers: usize = whole(1, 5000);
+        subscribers: usize = whole(1, caps::SUBSCRIBERS);
         /// Messages on a page when no limit is named (50; at most 1000).
         sync_default: usize = whole(1, 1000);
         /// Messages on a page at most (200; at most 1000).
@@ -277,6 +278,12 @@ sections! {
         sample_ratio: f64 = ratio();
         /// From which time on a successful request always has one (1 s).
         slow: Duration = duration(Duration::ZERO, HOUR);
+    }
+
+    /// The description of the API.
+    docs: Docs {
+        /// Whether it is served beside the API, to anybody (no; yes with `--embedded`).
+        enabled: bool = yes_or_no();
     }
 }
 

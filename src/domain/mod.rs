@@ -9,8 +9,8 @@ pub use channel::{Channel, ChannelType, ConversationKey};
 pub use id::{ChannelId, ClientMsgNo, IdProblem, Uid};
 pub use message::{Message, MessageId, Payload, PayloadProblem, SYSTEM_UID};
 
-/// The hard caps: no configuration may go above them, because beyond them lies what kills a WuKongIM node
-/// (a 32 KiB id or a 1 MiB payload on v2, a 64 KiB client_msg_no on v3; seen on running servers).
+/// The hard caps: no configuration may go above them. Beyond the first three lies what kills a WuKongIM node (a 32 KiB id or a 1 MiB
+/// payload on v2, a 64 KiB client_msg_no on v3; seen on running servers).
 pub mod caps {
     /// Longest uid or channel id, in bytes of UTF-8.
     pub const ID_BYTES: usize = 255;
@@ -18,4 +18,12 @@ pub mod caps {
     pub const CLIENT_MSG_NO_BYTES: usize = 255;
     /// Largest payload, in bytes after base64 decoding.
     pub const PAYLOAD_BYTES: usize = 512 * 1024;
+    /// Messages in one batch.
+    pub const BATCH: usize = 1000;
+    /// Uids in one call that changes subscribers or managers.
+    pub const SUBSCRIBERS: usize = 5000;
+    /// Characters of a group's name.
+    pub const NAME_CHARS: usize = 128;
+    /// Characters of an avatar's URL.
+    pub const AVATAR_CHARS: usize = 1024;
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::{
-    channels,
+    channels, cluster,
     ids::unix_nanos,
     keys::PERSON,
     reply::{Reply, Request},
@@ -32,6 +32,8 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         ("POST", "/messages") => v2_messages::search(state, request),
         ("GET", "/channel/max_message_seq") => max_message_seq(shared, request),
         ("GET", "/cluster/channels") => cluster_channels(shared, request),
+        ("GET", "/cluster/info") => cluster::info(state),
+        ("GET", "/cluster/messages") => cluster::messages(state, request),
         ("GET", path) => members(shared, path).unwrap_or_else(Reply::not_found),
         ("POST", path) if channels::owns(path) => channels::change(state, request),
         _ => Reply::not_found(),
@@ -225,7 +227,7 @@ fn channel_row(info: Option<&Info>, members: usize, last_seq: u64) -> Value {
 }
 
 /// `2026-11-23 12:44`.
-fn minute(time: SystemTime) -> String {
+pub(super) fn minute(time: SystemTime) -> String {
     let text = humantime::format_rfc3339_seconds(time).to_string();
     text.get(..16).unwrap_or(&text).replace('T', " ")
 }

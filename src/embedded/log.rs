@@ -93,6 +93,18 @@ impl Log {
         }
     }
 
+    /// Loses the messages with greater ids than this.
+    pub(super) fn cut_above(&mut self, message_id: i64) {
+        while self
+            .messages
+            .back()
+            .is_some_and(|newest| newest.message_id > message_id)
+        {
+            self.messages.pop_back();
+            self.last_seq -= 1;
+        }
+    }
+
     fn forget_oldest(&mut self) {
         if let Some(oldest) = self.messages.pop_front() {
             let number = (oldest.from_uid.clone(), oldest.client_msg_no.clone());

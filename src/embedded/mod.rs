@@ -5,6 +5,7 @@
 //! real servers by `tests/embedded`. It keeps nothing, guards nothing and is never for production.
 
 mod channels;
+mod cluster;
 mod doors;
 mod faults;
 mod go_json;
@@ -162,6 +163,7 @@ impl Embedded {
 
     async fn start_with(options: Options, state: Arc<State>) -> io::Result<Self> {
         let api = server::bind(options.listen).await?;
+        state.join_node();
         let manager = match options.manager {
             Some(_) if options.dialect == Dialect::V3 => {
                 Some(TcpListener::bind((options.listen.ip(), 0)).await?)

@@ -143,6 +143,10 @@ pub(super) struct Inner {
     pub(super) keep: Option<usize>,
     pub(super) visible_after: Duration,
     pub(super) membership_after: Duration,
+    /// How many nodes share all this.
+    pub(super) nodes: u64,
+    /// The first node alone has the messages with greater ids.
+    pub(super) copied_up_to: Option<i64>,
 }
 
 impl Inner {
@@ -220,6 +224,8 @@ impl State {
             keep,
             visible_after,
             membership_after,
+            nodes: 0,
+            copied_up_to: None,
         };
         Self {
             inner: Mutex::new(inner),

@@ -1,6 +1,7 @@
 //! What a client is told when something went wrong: one enum with its three tables, and the value that carries it to the one
 //! place that renders it (`response.rs`). Inner causes go to the log, never to the client.
 
+mod catalogue;
 mod fields;
 mod mapping;
 
@@ -13,6 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::ClientMsgNo;
 
+pub use catalogue::{Advice, catalogue};
 pub use fields::{FieldProblem, Problem};
 
 /// The language of a client's messages: Chinese unless `Accept-Language` prefers English.

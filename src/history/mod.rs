@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::authorization::{Authorization, Denial};
 use crate::config;
+use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Message, Uid, caps};
 use crate::messages::Messages;
 use crate::wukongim::{Client, Error, Generation, Page, Rejection, Window};
@@ -61,6 +62,7 @@ pub struct History {
     client: Arc<Client>,
     authorization: Arc<Authorization>,
     messages: Arc<Messages>,
+    crowd: Arc<Crowd>,
     /// Decoded payload bytes of one answer.
     budget: usize,
     /// The largest payload that comes in through the gateway.
@@ -73,6 +75,7 @@ impl History {
         client: Arc<Client>,
         authorization: Arc<Authorization>,
         messages: Arc<Messages>,
+        crowd: Arc<Crowd>,
         limits: &config::Limits,
     ) -> Self {
         let payload_limit = limits.payload.min(caps::PAYLOAD_BYTES);
@@ -80,6 +83,7 @@ impl History {
             client,
             authorization,
             messages,
+            crowd,
             budget: limits.sync_bytes,
             payload_limit,
         }
@@ -93,6 +97,10 @@ impl History {
         position: Position,
         limit: usize,
     ) -> Result<Excerpt, ReadError> {
+        let conversation = ConversationKey::of(reader, channel);
+        let Some(_place) = self.crowd.enter(&conversation) else {
+            return Err(ReadError::Upstream(Error::Busy));
+        };
         let permitted_by = self.authorization.may_read(reader, channel).await?;
         loop {
             let mut walk = Walk {
@@ -112,7 +120,7 @@ impl History {
             match result {
                 Ok(excerpt) => return Ok(excerpt),
                 Err(Error::Rejected(Rejection::MembershipRequired))
-                    if self.is_fresh(reader, channel) =>
+                    if self.is_fresh(&conversation) =>
                 {
                     tokio::time::sleep(FRESH_PAUSE).await;
                 }
@@ -129,10 +137,9 @@ impl History {
         }
     }
 
-    fn is_fresh(&self, reader: &Uid, channel: &Channel) -> bool {
-        let conversation = ConversationKey::of(reader, channel);
+    fn is_fresh(&self, conversation: &ConversationKey) -> bool {
         self.messages
-            .acknowledged_ago(&conversation)
+            .acknowledged_ago(conversation)
             .is_some_and(|ago| ago < FRESH)
     }
 

@@ -23,7 +23,7 @@ pub use address::Peer;
 pub use buckets::{Allowance, Refused};
 pub use time::Time;
 
-/// Asymmetric signatures checked in a second for addresses that have nothing left, all of them together.
+/// Asymmetric signatures checked in a second that no address pays for, all of them together.
 const SIGNATURES_PER_SECOND: u32 = 500;
 
 /// Bytes that a sweep asks for and never touches. 64 KiB are too few, as measured.
@@ -84,9 +84,9 @@ impl Limits {
     }
 
     /// Whether an asymmetric signature that was never verified before may be checked for this address now: always while the address
-    /// has something left, else 500 a second for all such addresses. To be asked before each check.
-    pub fn may_check_signature(&self, address: IpAddr) -> Result<(), Refused> {
-        if self.addresses.look(address::counted(address)).is_ok() {
+    /// has something left and pays where the check fails (`is_paid`), else 500 a second for all others. To be asked before each check.
+    pub fn may_check_signature(&self, address: IpAddr, is_paid: bool) -> Result<(), Refused> {
+        if is_paid && self.addresses.look(address::counted(address)).is_ok() {
             return Ok(());
         }
         self.counted("signature", self.signatures.take((), 1))
@@ -136,7 +136,15 @@ impl Limits {
 
     /// How many users and addresses are remembered.
     pub fn remembered(&self) -> usize {
-        self.users.len() + self.addresses.len()
+        self.entries().iter().map(|(_, count)| count).sum()
+    }
+
+    /// The same by what they are.
+    pub fn entries(&self) -> [(&'static str, usize); 2] {
+        [
+            ("user", self.users.len()),
+            ("address", self.addresses.len()),
+        ]
     }
 
     fn counted(
@@ -165,7 +173,7 @@ mod tests {
         let addresses: Vec<IpAddr> = (0..=255).map(|last| [192, 0, 2, last].into()).collect();
         for _ in 0..10 {
             for address in &addresses {
-                assert_eq!(limits.may_check_signature(*address), Ok(()));
+                assert_eq!(limits.may_check_signature(*address, true), Ok(()));
             }
         }
         for address in &addresses {
@@ -173,18 +181,20 @@ mod tests {
         }
         let checked = |limits: &Limits| {
             let all = addresses.iter().cycle().take(2000);
-            all.filter(|address| limits.may_check_signature(**address).is_ok())
+            all.filter(|address| limits.may_check_signature(**address, true).is_ok())
                 .count()
         };
         assert_eq!(checked(&limits), 500);
         assert_eq!(checked(&limits), 0);
-        let refused = limits.may_check_signature(addresses[0]).unwrap_err();
+        let refused = limits.may_check_signature(addresses[0], true).unwrap_err();
         assert_eq!(refused.retry_after_s, 1);
         assert_eq!(
-            limits.may_check_signature([198, 51, 100, 1].into()),
+            limits.may_check_signature([198, 51, 100, 1].into(), true),
             Ok(()),
             "another address does not notice"
         );
+        let unpaid = limits.may_check_signature([198, 51, 100, 1].into(), false);
+        assert_eq!(unpaid, Err(refused), "but where it would not pay");
         time.pass(Duration::from_millis(20));
         // Each address has one token of its own again by 50 ms; here it is the shared ones that came back.
         assert_eq!(checked(&limits), 10);

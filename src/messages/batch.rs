@@ -119,6 +119,7 @@ impl Messages {
             .into_iter()
             .zip(&jobs)
             .map(|(result, job)| result.unwrap_or_else(|| Err(job.unconfirmed(Cause::OutOfTime))))
+            .inspect(|result| self.count(result))
             .collect()
     }
 

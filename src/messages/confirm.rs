@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::pace::{Delay, Pace};
+use super::safe::keep_safe;
 use super::walk::{self, Step, Walk};
 use super::watch::{Enlisted, Floor, Next, Sought, Waiter, Watch};
 use super::{Job, Stored, spawn};
@@ -153,7 +154,7 @@ impl Confirmer {
                 None => Window::Newest,
             };
             let limit = step.size();
-            let page = match self.page(&next, window, limit).await {
+            let mut page = match self.page(&next, window, limit).await {
                 Ok(page) => page,
                 Err(Error::TooLarge { .. }) if step.shrink() => continue,
                 Err(_) => {
@@ -163,6 +164,7 @@ impl Confirmer {
             };
             step.grow();
             let full = page.received >= limit;
+            let is_cut = keep_safe(&self.client, &mut page).await;
             let told = watch.note(&page);
             for since in &told {
                 self.delay.learn(*since, earlier, started);
@@ -170,10 +172,13 @@ impl Confirmer {
             if !full {
                 earlier = Some(started);
             }
-            self.catch_up(&watch, &next, &page, full).await;
+            // Nothing of it is safe: what lies below may yet be written anew as well.
+            if page.span.is_some() {
+                self.catch_up(&watch, &next, &page, full).await;
+            }
             if !told.is_empty() {
                 pace = Pace::new(self.delay.get(), self.timeout);
-            } else if !full {
+            } else if !full || is_cut {
                 pace.missed();
             }
         }

@@ -69,6 +69,11 @@ impl Ledger {
         })
     }
 
+    /// How many sends are remembered, those under way included.
+    pub(super) fn len(&self) -> usize {
+        self.table.lock().len()
+    }
+
     /// Claims the number for one send, or tells what became of an earlier one.
     pub(super) fn begin(
         self: &Arc<Self>,
@@ -230,10 +235,6 @@ mod tests {
         ledger.begin(&user, &key, &number, &Payload::parse(payload, 99).unwrap())
     }
 
-    fn len(ledger: &Ledger) -> usize {
-        ledger.table.lock().len()
-    }
-
     fn stored(seq: u64) -> Stored {
         Stored {
             id: MessageId(seq),
@@ -330,7 +331,7 @@ mod tests {
         let ledger = ledger(Duration::ZERO, 10);
         send(&ledger, "a", "n", 1);
         send(&ledger, "a", "n", 2);
-        assert_eq!(len(&ledger), 1);
+        assert_eq!(ledger.len(), 1);
     }
 
     #[test]
@@ -342,7 +343,7 @@ mod tests {
         send(&ledger, "a", "1", 1);
         send(&ledger, "a", "2", 2);
         send(&ledger, "a", "3", 3);
-        assert_eq!((len(&ledger), ledger.forgotten.get()), (3, 1));
+        assert_eq!((ledger.len(), ledger.forgotten.get()), (3, 1));
         assert!(matches!(
             begin(&ledger, "a", "held", "YQ=="),
             Begin::Busy(_)
@@ -370,7 +371,7 @@ mod tests {
                 "{n}"
             );
         }
-        assert_eq!(len(&ledger), 2 * FAIR_SHARE);
+        assert_eq!(ledger.len(), 2 * FAIR_SHARE);
         assert_eq!(
             ledger.forgotten.get(),
             7 * FAIR_SHARE as u64 / 2,

@@ -2,6 +2,7 @@
 //! replica or an earlier process sent.
 
 use super::ledger::Attempt;
+use super::safe::is_safe;
 use super::send::Messages;
 use super::walk::{self, Walk};
 use super::watch::CLOCK_SKEW_MS;
@@ -79,9 +80,12 @@ impl Messages {
             if let Some(found) = job.found_in(&page, |_| true) {
                 return Ok(found);
             }
-            // What turns up later stands above a page that is full; the last one may yet be written anew, when a cluster loses a node.
-            if let (false, Some((_, high))) = (walk.is_over(), page.span) {
-                searched(high);
+            // What turns up later stands above a page that is full, but where that may yet be written anew, when a cluster loses a node.
+            if let (false, Some(last)) = (walk.is_over(), page.messages.last()) {
+                let (id, seq) = (last.id, last.seq);
+                if is_safe(client, Stored { id, seq }).await {
+                    searched(seq);
+                }
             }
         }
         Ok(finished(&walk))

@@ -2,11 +2,11 @@
 
 mod batch;
 mod confirm;
-mod crowd;
 mod ledger;
 mod lookup;
 mod onward;
 mod pace;
+mod safe;
 mod send;
 mod send_v2;
 mod send_v3;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use tokio::time::{timeout, timeout_at};
 
 use super::confirm::{Confirmer, Pending};
-use super::crowd::Crowd;
 use super::ledger::{Busy, Ledger, Ticket};
 use super::onward::Onward;
 use super::watch::Sought;
 use super::{Cause, Draft, Job, SendError, Sent, Stored};
 use crate::authorization::{Authorization, Denial};
 use crate::config::{self, Confirm, DuplicateCheck};
+use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Uid};
 use crate::telemetry::Metrics;
 use crate::wukongim::{Client, Error, Generation};
@@ -41,6 +41,7 @@ pub struct Messages {
     pub(super) duplicate_check: DuplicateCheck,
     /// When a pair was last acknowledged a message by v3, whose sync does not know a new pair for up to 0.5 s.
     pub(super) fresh_pairs: quick_cache::sync::Cache<ConversationKey, Instant>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// A message that was handed over, or whose fate is known already.
@@ -70,25 +71,31 @@ impl Messages {
     pub fn new(
         client: Arc<Client>,
         authorization: Arc<Authorization>,
+        crowd: Arc<Crowd>,
         settings: &config::Wukongim,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let forgotten = metrics.idempotency_forgotten.clone();
         Self {
             confirmer: Confirmer::new(client.clone(), settings.confirm_timeout, metrics.clone()),
             ledger: Ledger::new(
                 settings.idempotency_window,
                 settings.idempotency_entries,
-                forgotten,
+                metrics.numbers.forgotten.clone(),
             ),
-            crowd: Crowd::new(metrics.refusals("channel")),
+            crowd,
             confirm: settings.confirm,
             confirm_timeout: settings.confirm_timeout,
             duplicate_check: settings.duplicate_check,
             fresh_pairs: quick_cache::sync::Cache::new(FRESH_PAIRS),
             client,
             authorization,
+            metrics: metrics.clone(),
         }
+    }
+
+    /// How many sends are remembered by their numbers.
+    pub fn remembered(&self) -> usize {
+        self.ledger.len()
     }
 
     /// When a message that was last sent then, and is not there, is not waited for any longer: 5 s after it by default. When a
@@ -105,9 +112,40 @@ impl Messages {
         draft: Draft,
         deadline: Instant,
     ) -> Result<Sent, SendError> {
+        let result = self.send_one(sender, draft, deadline).await;
+        self.count(&result);
+        result
+    }
+
+    /// Counts what a client is told of a message.
+    pub(super) fn count(&self, result: &Result<Sent, SendError>) {
+        let meters = &self.metrics.messages;
+        let meter = match result {
+            Ok(_) => &meters.sent,
+            Err(SendError::Denied(_)) => &meters.denied,
+            Err(SendError::Conflict) => &meters.conflict,
+            Err(SendError::Upstream(_)) => &meters.failed,
+            Err(SendError::Unconfirmed { .. }) => &meters.unconfirmed,
+        };
+        meter.inc();
+    }
+
+    async fn send_one(
+        self: &Arc<Self>,
+        sender: &Uid,
+        draft: Draft,
+        deadline: Instant,
+    ) -> Result<Sent, SendError> {
         let answer_by = answer_by(deadline);
         let job = Arc::new(Job::new(sender.clone(), draft, Arc::default()));
         let mut audit = job.audit();
+        let Some(place) = self.crowd.enter(&job.conversation()) else {
+            let refusal = Err(SendError::Upstream(Error::Busy));
+            if let Some(audit) = &mut audit {
+                audit.ended(&refusal);
+            }
+            return refusal;
+        };
         let may_send = self
             .authorization
             .may_send(&job.sender, job.actor.as_ref(), &job.channel)
@@ -116,13 +154,6 @@ impl Messages {
             audit.ended(&may_send);
         }
         let permitted_by = may_send?;
-        let Some(place) = self.crowd.enter(&job.conversation()) else {
-            let refusal = Err(SendError::Upstream(Error::Busy));
-            if let Some(audit) = &mut audit {
-                audit.ended(&refusal);
-            }
-            return refusal;
-        };
         let (this, own) = (self.clone(), job.clone());
         let work = Onward::new(async move {
             let _place = place;

@@ -8,6 +8,7 @@ use tokio::time::timeout_at;
 use super::confirm::Pending;
 use super::ledger::{Attempt, Begin, Ticket};
 use super::lookup::Search;
+use super::safe::is_safe;
 use super::send::{Claimed, Dispatched, Messages, Waiting, keep, refused, settled};
 use super::watch::Sought;
 use super::{Cause, Job, SendError, Stored, unix_ms};
@@ -30,6 +31,15 @@ impl Messages {
         let begin = self
             .ledger
             .begin(&job.sender, &conversation, &job.number, &job.payload);
+        let numbers = &self.metrics.numbers;
+        let meter = match &begin {
+            Begin::New(_) => &numbers.new,
+            Begin::Done(_) => &numbers.repeated,
+            Begin::Unknown(..) => &numbers.unknown,
+            Begin::Conflict => &numbers.conflict,
+            Begin::Busy(_) => &numbers.busy,
+        };
+        meter.inc();
         let (ticket, attempt) = match begin {
             Begin::Busy(busy) => return Claimed::Busy(busy),
             Begin::Conflict => return settled(Err(SendError::Conflict)),
@@ -93,7 +103,10 @@ impl Messages {
     /// Looks for a message that another process may have sent.
     async fn find_duplicate(&self, job: &Job, answer_by: Instant) -> Result<Earlier, SendError> {
         match timeout_at(answer_by.into(), self.find_newest(job)).await {
-            Ok(Ok(Search::Same(stored))) => Ok(Earlier::Same(stored)),
+            Ok(Ok(Search::Same(stored))) if is_safe(&self.client, stored).await => {
+                Ok(Earlier::Same(stored))
+            }
+            Ok(Ok(Search::Same(_))) => Err(job.unconfirmed(Cause::NeverSeen)),
             Ok(Ok(Search::OtherPayload)) => Ok(Earlier::OtherPayload),
             Ok(Ok(Search::Absent | Search::Unfinished)) => Ok(Earlier::Absent),
             Ok(Err(error)) => Err(SendError::Upstream(error)),
@@ -120,14 +133,20 @@ impl Messages {
             let overdue = Instant::now() >= overdue_at;
             let search = self.find_attempt(job, attempt, |up_to| ticket.searched(up_to));
             let cause = match timeout_at(answer_by.into(), search).await {
-                Ok(Ok(Search::Same(stored))) => return Ok(Earlier::Same(stored)),
+                Ok(Ok(Search::Same(stored))) if is_safe(&self.client, stored).await => {
+                    return Ok(Earlier::Same(stored));
+                }
                 Ok(Ok(Search::OtherPayload)) => return Ok(Earlier::OtherPayload),
                 Ok(Ok(Search::Absent)) if overdue => return Ok(Earlier::Absent),
-                Ok(Ok(Search::Absent)) => {
+                Ok(Ok(found @ (Search::Same(_) | Search::Absent))) => {
                     let sought = Sought::Number {
                         sent_ms: attempt.sent_ms,
                     };
-                    let until = overdue_at.min(answer_by);
+                    let until = match found {
+                        // It is there, and is not sent again as long as it is.
+                        Search::Same(_) => answer_by,
+                        _ => overdue_at.min(answer_by),
+                    };
                     if let Some(stored) = pending.stored_by(until, sought, job).await {
                         return Ok(Earlier::Same(stored));
                     }

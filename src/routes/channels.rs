@@ -2,22 +2,62 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::channels::Actor;
 use crate::config::Limits;
-use crate::domain::{Channel, ChannelId, Uid};
-use crate::error::Failure;
+use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
+use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, Json, Problems};
+use crate::openapi::{Avatar, GroupName, GroupType};
 use crate::response::Envelope;
 
-/// Characters of a group's name.
-pub(super) const NAME_CHARS: usize = 128;
-/// Characters of an avatar's URL.
-pub(super) const AVATAR_CHARS: usize = 1024;
+/// Why a group is not created.
+pub(super) const CREATE_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::ChannelExists,
+    ApiError::ChannelDeleted,
+    ApiError::StoreUnavailable,
+];
+/// Why a group is not changed by those who own it.
+pub(super) const OWNERS_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotOwner,
+    ApiError::ChannelNotFound,
+    ApiError::StoreUnavailable,
+];
+/// Why nobody is added to a group, or made a manager of it.
+pub(super) const ADD_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotOwner,
+    ApiError::ChannelNotFound,
+    ApiError::ChannelFull,
+    ApiError::StoreUnavailable,
+];
+/// Why nobody is removed from a group.
+pub(super) const REMOVE_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotOwner,
+    ApiError::ChannelNotFound,
+    ApiError::OwnerCannotLeave,
+    ApiError::StoreUnavailable,
+];
 
 /// A channel to create.
+#[derive(ToSchema)]
+#[schema(as = CreateChannelRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct CreateChannelBody {
+    channel_id: ChannelId,
+    channel_type: ChannelType,
+    name: Option<GroupName>,
+    avatar: Option<Avatar>,
+}
+
+/// A channel to create, read.
 #[derive(Debug)]
 pub(super) struct CreateChannelRequest {
     channel: Channel,
@@ -40,18 +80,37 @@ impl FromJson for CreateChannelRequest {
 }
 
 /// The channel as it is stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateChannelResponse {
+    #[schema(value_type = ChannelId)]
     channel_id: String,
+    #[schema(value_type = ChannelType)]
     channel_type: u8,
+    /// Absent where none was ever given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<GroupName>, nullable = false)]
     name: Option<String>,
+    /// Absent where none was ever given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Avatar>, nullable = false)]
     avatar: Option<String>,
 }
 
-/// Creates a group that the caller owns. A person channel needs no creating: its echo is the answer.
+/// Creates a group that the caller owns.
+///
+/// Its owner may repeat it: fields that are given are written anew. A conversation of two needs no creating: its echo is the answer.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = CreateChannelBody, example = json!({
+        "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"
+    })),
+    responses((status = 200, description = "It is there.", body = CreateChannelResponse, example = json!({
+        "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"
+    })))
+)]
 pub(super) async fn create_channel(
     caller: Caller,
     State(app): State<App>,
@@ -81,6 +140,15 @@ pub(super) async fn create_channel(
     }))
 }
 
+/// A group.
+#[derive(ToSchema)]
+#[schema(as = DeleteChannelRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct DeleteChannelBody {
+    channel_id: ChannelId,
+    channel_type: GroupType,
+}
+
 /// A group, named by the body.
 #[derive(Debug)]
 pub(super) struct DeleteChannelRequest {
@@ -95,13 +163,22 @@ impl FromJson for DeleteChannelRequest {
 }
 
 /// The channel that is gone.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeleteChannelResponse {
     channel_id: ChannelId,
 }
 
-/// Deletes a group for ever.
+/// Deletes a group for ever, for its owner or an admin.
+///
+/// Its id is never used again. A delete that failed half-way is finished by repeating it.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = DeleteChannelBody, example = json!({"channelId": "channel-xxx", "channelType": 2})),
+    responses((status = 200, description = "It is gone.", body = DeleteChannelResponse, example = json!({"channelId": "channel-xxx"})))
+)]
 pub(super) async fn delete_channel(
     caller: Caller,
     State(app): State<App>,
@@ -109,6 +186,18 @@ pub(super) async fn delete_channel(
 ) -> Result<Envelope<DeleteChannelResponse>, Failure> {
     app.channels().delete(actor(&caller), &group).await?;
     Ok(Envelope(DeleteChannelResponse { channel_id: group }))
+}
+
+/// A group, and users. Who is named twice counts once.
+#[derive(ToSchema)]
+#[schema(as = SubscribersRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct SubscribersBody {
+    channel_id: ChannelId,
+    channel_type: GroupType,
+    /// At most `limits.subscribers` of `/config`, 500 unless configured.
+    #[schema(min_items = 1, max_items = 5000)]
+    subscribers: Vec<Uid>,
 }
 
 /// A group and distinct uids.
@@ -135,12 +224,24 @@ impl FromJson for SubscribersRequest {
 }
 
 /// How many were no subscribers before.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AddSubscribersResponse {
+    /// On v3 without its manager port: how many distinct ones were asked for.
     added: u64,
 }
 
-/// Adds subscribers to a group.
+/// Adds subscribers to a group, for its owner, its managers or an admin.
+///
+/// Where the deployment lets members invite, for every subscriber too.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = SubscribersBody, example = json!({
+        "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
+    })),
+    responses((status = 200, description = "They are subscribers.", body = AddSubscribersResponse, example = json!({"added": 5})))
+)]
 pub(super) async fn add_subscribers(
     caller: Caller,
     State(app): State<App>,
@@ -154,12 +255,24 @@ pub(super) async fn add_subscribers(
 }
 
 /// How many were subscribers before.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RemoveSubscribersResponse {
+    /// On v3 without its manager port: how many distinct ones were asked for.
     removed: u64,
 }
 
-/// Removes subscribers from a group.
+/// Removes subscribers from a group, for its owner, its managers or an admin; everybody may leave by himself.
+///
+/// The owner cannot be removed, and managers remove no other managers.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = SubscribersBody, example = json!({
+        "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
+    })),
+    responses((status = 200, description = "They are no subscribers.", body = RemoveSubscribersResponse, example = json!({"removed": 5})))
+)]
 pub(super) async fn remove_subscribers(
     caller: Caller,
     State(app): State<App>,

@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::Caller;
@@ -12,28 +13,39 @@ use crate::response::Envelope;
 use crate::wukongim::RouteInfo;
 
 /// Addresses are always there and always text; empty where there is none.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConfigResponse {
+    /// WebSocket address of WuKongIM.
     ws_url: String,
+    /// WebSocket address with TLS.
     wss_url: String,
+    /// TCP address of WuKongIM, `host:port`.
     tcp_addr: String,
     api_url: String,
     manager_url: String,
+    /// The caller.
     uid: Uid,
     limits: LimitsResponse,
 }
 
 /// The limits in force, so that a client can check before it sends. Bytes are of UTF-8 or of the decoded payload.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct LimitsResponse {
+    /// Bytes of a uid or channelId.
     id_bytes: usize,
+    /// Bytes of a clientMsgNo.
     client_msg_no_bytes: usize,
+    /// Bytes of a payload, decoded.
     payload_bytes: usize,
+    /// Messages in one batch.
     batch: usize,
+    /// Uids in one call that changes subscribers or managers.
     subscribers: usize,
+    /// Messages on one page of a history.
     sync_max: usize,
+    /// Members of a group.
     group_members: usize,
 }
 
@@ -51,11 +63,25 @@ impl From<&Limits> for LimitsResponse {
     }
 }
 
-/// The configured addresses; WuKongIM's own for the caller where `ws_url` or `tcp_addr` is not configured.
+/// Where a client connects to WuKongIM, and what this deployment allows.
+#[utoipa::path(
+    get,
+    path = "",
+    tag = "connection",
+    responses((status = 200, description = "The addresses and the limits.", body = ConfigResponse, example = json!({
+        "wsUrl": "ws://your-server:5200", "wssUrl": "", "tcpAddr": "your-server:5100",
+        "apiUrl": "http://your-server:5001", "managerUrl": "http://your-server:5300", "uid": "user1",
+        "limits": {
+            "idBytes": 128, "clientMsgNoBytes": 128, "payloadBytes": 65536, "batch": 100, "subscribers": 500,
+            "syncMax": 200, "groupMembers": 10000
+        }
+    })))
+)]
 pub(super) async fn get_config(
     caller: Caller,
     State(app): State<App>,
 ) -> Result<Envelope<ConfigResponse>, Failure> {
+    // What is configured; WuKongIM's own for the caller where it is not.
     let public = &app.settings().public;
     let route = if public.ws_url.is_some() && public.tcp_addr.is_some() {
         RouteInfo::default()

@@ -5,20 +5,31 @@ use std::time::SystemTime;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::error::{ApiError, Failure};
 use crate::response::Envelope;
 
-/// `status` is `healthy` or `unhealthy`; `timestamp` is ISO 8601, UTC, whole seconds.
-#[derive(Debug, Serialize)]
+/// How it is, and when that was said.
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HealthResponse {
-    status: &'static str,
+    status: HealthStatus,
+    /// ISO 8601, UTC, whole seconds.
+    #[schema(format = DateTime)]
     timestamp: String,
 }
 
+/// Whether WuKongIM can be reached.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum HealthStatus {
+    Healthy,
+    Unhealthy,
+}
+
 impl HealthResponse {
-    fn now(status: &'static str) -> Self {
+    fn now(status: HealthStatus) -> Self {
         Self {
             status,
             timestamp: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
@@ -26,16 +37,32 @@ impl HealthResponse {
     }
 }
 
-/// One upstream probe a second at most, however often it is asked.
+/// Whether WuKongIM can be reached, for anybody.
+///
+/// It is asked once a second at most, however often this is.
+#[utoipa::path(
+    get,
+    path = "",
+    tag = "system",
+    responses(
+        (status = 200, description = "All is well.", body = HealthResponse, example = json!({
+            "status": "healthy", "timestamp": "2024-01-15T10:30:00Z"
+        })),
+        (status = 503, body = HealthResponse, examples(("upstream_unavailable" = (value = json!({
+            "success": false, "message": "服务不可用", "code": "upstream_unavailable", "requestId": "62594eb9ff9f49d281ae136bce06db32",
+            "data": {"status": "unhealthy", "timestamp": "2024-01-15T10:30:00Z"}
+        })))))
+    )
+)]
 pub(super) async fn get_health(
     State(app): State<App>,
 ) -> Result<Envelope<HealthResponse>, Failure> {
     match app.client().health().await {
-        Ok(()) => Ok(Envelope(HealthResponse::now("healthy"))),
+        Ok(()) => Ok(Envelope(HealthResponse::now(HealthStatus::Healthy))),
         Err(error) => {
             let mut failure =
                 Failure::from(ApiError::UpstreamUnavailable).because(error.to_string());
-            failure.data = to_raw_value(&HealthResponse::now("unhealthy")).ok();
+            failure.data = to_raw_value(&HealthResponse::now(HealthStatus::Unhealthy)).ok();
             Err(failure)
         }
     }

@@ -1,26 +1,63 @@
-//! The message endpoints: send, sendbatch, sync.
+//! The endpoints that send messages: one, or many.
+
+use std::borrow::Cow;
 
 use axum::extract::State;
-use axum::response::Response;
-use http::HeaderValue;
 use http::header::HeaderMap;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
+use utoipa::openapi::schema::{ArrayBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
-use crate::domain::{Channel, ClientMsgNo, MessageId, Uid};
+use crate::domain::{ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, Uid, caps};
 use crate::error::{ApiError, Failure, Lang, Problem, Text};
-use crate::extract::{
-    Deadline, Fields, FromJson, FromQuery, Json, MAX_NUMBER, Problems, Query, QueryFields, entries,
-};
-use crate::history::Position;
+use crate::extract::{Deadline, Fields, FromJson, Json, Problems, entries};
 use crate::messages::{Draft, SendError, Sent};
-use crate::response::{Envelope, language, message_of, success};
+use crate::openapi::{MessageSeq, UnixMs};
+use crate::response::{Envelope, language, message_of};
 use crate::routes::Endpoint;
 
-use super::synced;
+/// Why a message is not sent.
+pub(super) const SEND_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotAMember,
+    ApiError::Blocked,
+    ApiError::ChannelBanned,
+    ApiError::SendBanned,
+    ApiError::ChannelNotFound,
+    ApiError::MessageConflict,
+    ApiError::MessageUnconfirmed,
+];
+/// Why not every message of a batch is sent.
+pub(super) const BATCH_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotAMember,
+    ApiError::Blocked,
+    ApiError::ChannelBanned,
+    ApiError::SendBanned,
+    ApiError::ChannelNotFound,
+    ApiError::MessageConflict,
+    ApiError::MessageUnconfirmed,
+    ApiError::PartialFailure,
+];
+
+/// A message to send.
+#[derive(ToSchema)]
+#[schema(as = SendMessageRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct SendMessageBody {
+    channel_id: ChannelId,
+    channel_type: ChannelType,
+    payload: Payload,
+    /// Sent again with the same one, a message is stored once and answered the same. A new one is made where there is none.
+    client_msg_no: Option<ClientMsgNo>,
+    /// The sender, for admins: the caller unless given.
+    from_uid: Option<Uid>,
+}
 
 /// A message to send, and who is to be its sender where an admin says so.
 #[derive(Debug)]
@@ -71,13 +108,14 @@ impl FromJson for SendMessageRequest {
 }
 
 /// Where the message is stored.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SendMessageResponse {
     message_id: MessageId,
+    #[schema(value_type = MessageSeq)]
     message_seq: u64,
     client_msg_no: ClientMsgNo,
-    /// Unix milliseconds.
+    #[schema(value_type = UnixMs)]
     timestamp: u64,
 }
 
@@ -98,6 +136,19 @@ impl From<Sent> for SendMessageResponse {
 }
 
 /// Sends one message; answers when it is stored.
+///
+/// After `message_unconfirmed` it may have been stored: sent again with the `clientMsgNo` of that answer, it is looked for first.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "messages",
+    request_body(content = SendMessageBody, example = json!({
+        "channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"
+    })),
+    responses((status = 200, description = "It is stored.", body = SendMessageResponse, example = json!({
+        "messageId": "2124961498668208128", "messageSeq": 12345, "clientMsgNo": "note-1", "timestamp": 1_705_312_800_000_u64
+    })))
+)]
 pub(super) async fn send_message(
     caller: Caller,
     State(app): State<App>,
@@ -107,6 +158,28 @@ pub(super) async fn send_message(
     let (sender, draft) = request.with_sender(&caller)?;
     let sent = app.messages().send(&sender, draft, deadline).await?;
     Ok(Envelope(sent.into()))
+}
+
+/// Messages to send.
+struct SendMessageBatchBody;
+
+impl PartialSchema for SendMessageBatchBody {
+    fn schema() -> RefOr<Schema> {
+        ArrayBuilder::new()
+            .description(Some(
+                "At most `limits.batch` of `/config`, 100 unless configured.",
+            ))
+            .items(Ref::from_schema_name(SendMessageBody::name()))
+            .min_items(Some(1))
+            .max_items(Some(caps::BATCH))
+            .into()
+    }
+}
+
+impl ToSchema for SendMessageBatchBody {
+    fn name() -> Cow<'static, str> {
+        "SendMessageBatchRequest".into()
+    }
 }
 
 /// At least one message, at most `limits.batch`.
@@ -140,23 +213,51 @@ impl FromJson for SendMessageBatchRequest {
 }
 
 /// What became of one message of a batch that was not sent whole.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum BatchEntry {
     Sent(SendMessageResponse),
     Failed { error: BatchError },
 }
 
-#[derive(Serialize)]
+/// Why a message of a batch was not sent.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct BatchError {
+    #[schema(value_type = ApiError)]
     code: &'static str,
+    /// One sentence for people.
     message: &'static str,
+    /// Where it may have been stored: send it again with this number.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     client_msg_no: Option<ClientMsgNo>,
 }
 
-/// Sends many messages. All sent: 200; some: 207 with an entry for each; none: the first error's status, with the entries.
+/// Sends many messages; those to one channel keep their order.
+///
+/// One bad message and none is sent. All sent: 200. Some: 207, with an entry for each in the order of the request. None: the first
+/// error's status and code, with the entries too.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "messages",
+    request_body(content = SendMessageBatchBody, example = json!([
+        {"channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"}
+    ])),
+    responses(
+        (status = 200, description = "All are stored.", body = [SendMessageResponse], example = json!([
+            {"messageId": "2124961498668208128", "messageSeq": 12345, "clientMsgNo": "note-1", "timestamp": 1_705_312_800_000_u64}
+        ])),
+        (status = 207, body = [BatchEntry], examples(("partial_failure" = (value = json!({
+            "success": false, "message": "批量发送消息失败", "code": "partial_failure", "requestId": "62594eb9ff9f49d281ae136bce06db32",
+            "data": [
+                {"messageId": "2124961498668208128", "messageSeq": 12345, "clientMsgNo": "note-1", "timestamp": 1_705_312_800_000_u64},
+                {"error": {"code": "not_a_member", "message": "不是该群成员"}}
+            ]
+        })))))
+    )
+)]
 pub(super) async fn send_message_batch(
     caller: Caller,
     State(app): State<App>,
@@ -182,7 +283,7 @@ pub(super) async fn send_message_batch(
 }
 
 fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure {
-    let text = Endpoint::at("/api/v1/im/message/sendbatch").failure;
+    let text = Endpoint::found_at("/api/v1/im/message/sendbatch").failure;
     let any_sent = results.iter().any(Result::is_ok);
     let mut first = None;
     let entries: Vec<BatchEntry> = results
@@ -219,83 +320,4 @@ fn batch_error(failure: &Failure, text: Text, lang: Lang) -> BatchError {
         message: message_of(failure.error, text).in_lang(lang),
         client_msg_no: failure.client_msg_no.clone(),
     }
-}
-
-/// Which part of which history.
-#[derive(Debug)]
-pub(super) struct SyncMessagesRequest {
-    channel: Channel,
-    position: Position,
-    limit: usize,
-}
-
-impl FromQuery for SyncMessagesRequest {
-    fn from_query(
-        query: &mut QueryFields,
-        limits: &Limits,
-        problems: &mut Problems,
-    ) -> Option<Self> {
-        let channel = query.channel(limits, problems);
-        let after = query.number("lastMessageSeq", 0, MAX_NUMBER, problems);
-        let before = query.number("beforeMessageSeq", 1, MAX_NUMBER, problems);
-        // More than the maximum means the maximum.
-        let limit = query.number("limit", 1, u64::MAX, problems);
-        let position = match (after?.filter(|seq| *seq > 0), before?) {
-            (Some(_), Some(_)) => {
-                problems.add("beforeMessageSeq", Problem::NotWith("lastMessageSeq"));
-                return None;
-            }
-            (Some(seq), None) => Position::After(seq),
-            (None, Some(seq)) => Position::Before(seq),
-            (None, None) => Position::Newest,
-        };
-        let limit = match limit? {
-            None => limits.sync_default,
-            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
-        };
-        Some(Self {
-            channel: channel?,
-            position,
-            limit: limit.min(limits.sync_max),
-        })
-    }
-
-    fn cost(&self) -> usize {
-        1 + self.limit / 50
-    }
-
-    fn failure(problems: Problems) -> Failure {
-        let missing = problems.lacks("channelId") || problems.lacks("channelType");
-        // The reference's own words, in every language.
-        let text = "channelId and channelType are required";
-        let message = missing.then_some(Text { zh: text, en: text });
-        Failure {
-            message,
-            ..Failure::invalid(problems.into_details())
-        }
-    }
-}
-
-/// Reads a history; `x-has-more` tells whether more remain in the direction asked.
-pub(super) async fn sync_messages(
-    caller: Caller,
-    State(app): State<App>,
-    Query(request): Query<SyncMessagesRequest>,
-) -> Result<Response, Failure> {
-    let SyncMessagesRequest {
-        channel,
-        position,
-        limit,
-    } = request;
-    let excerpt = app
-        .history()
-        .read(&caller.uid, &channel, position, limit)
-        .await?;
-    let messages = &excerpt.messages;
-    let mut response = success(synced::size(messages, &channel), |out| {
-        synced::write(out, messages, &channel);
-    });
-    let has_more = HeaderValue::from_static(if excerpt.has_more { "true" } else { "false" });
-    response.headers_mut().insert("x-has-more", has_more);
-    Ok(response)
 }

@@ -1,76 +1,123 @@
-//! Every route on one screen. A new one is protected unless it is listed in `PUBLIC`.
+//! Every route on one screen: its path, its handler (whose `#[utoipa::path]` says the rest of what the document shows), what its
+//! failures say and what it costs. A new one is protected unless it is listed in `PUBLIC`.
 
 mod channels;
 mod config;
+mod docs;
 mod health;
 mod messages;
 mod roles;
+mod sync;
 mod synced;
 mod system;
 mod token;
 
 use axum::Router;
-use axum::routing::{get, post};
 use tower::layer::layer_fn;
+use utoipa_axum::router::UtoipaMethodRouter;
+use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::auth::{Authenticate, unknown_path};
 use crate::error::{ApiError, Text};
 use crate::limits::Cost;
 
+pub use docs::document;
+
+/// What all paths begin with.
+pub const PREFIX: &str = "/api/v1/im";
+
 /// The routes that need no token.
 const PUBLIC: [&str; 1] = ["/api/v1/im/health"];
 
+/// A handler at its path.
+macro_rules! endpoint {
+    ($path:literal, $($handler:tt)+) => {
+        Endpoint::at($path, || routes!($($handler)+))
+    };
+}
+
+static ENDPOINTS: [Endpoint; 16] = [
+    endpoint!("/api/v1/im/config", config::get_config).says(
+        "获取连接配置失败",
+        "failed to get the connection configuration",
+    ),
+    endpoint!("/api/v1/im/token", token::create_token)
+        .says("获取Token失败", "failed to get the token")
+        .refuses(token::REFUSALS)
+        .costs(Cost::Fixed(5)),
+    endpoint!("/api/v1/im/token/revoke", token::revoke_token)
+        .refuses(token::REFUSALS)
+        .costs(Cost::Fixed(5)),
+    endpoint!("/api/v1/im/message/send", messages::send_message)
+        .says("发送消息失败", "failed to send the message")
+        .refuses(messages::SEND_REFUSALS),
+    endpoint!("/api/v1/im/message/sendbatch", messages::send_message_batch)
+        .says("批量发送消息失败", "failed to send the batch")
+        .refuses(messages::BATCH_REFUSALS)
+        .costs(Cost::ByContent),
+    endpoint!("/api/v1/im/message/sync", sync::sync_messages)
+        .says("同步消息失败", "failed to sync messages")
+        .refuses(sync::REFUSALS)
+        .costs(Cost::ByContent),
+    endpoint!("/api/v1/im/channel/create", channels::create_channel)
+        .says("创建频道失败", "failed to create the channel")
+        .refuses(channels::CREATE_REFUSALS)
+        .costs(Cost::Fixed(5)),
+    endpoint!("/api/v1/im/channel/delete", channels::delete_channel)
+        .says("删除频道失败", "failed to delete the channel")
+        .refuses(channels::OWNERS_REFUSALS),
+    endpoint!(
+        "/api/v1/im/channel/subscriber/add",
+        channels::add_subscribers
+    )
+    .says("添加订阅者失败", "failed to add subscribers")
+    .refuses(channels::ADD_REFUSALS)
+    .costs(Cost::ByContent),
+    endpoint!(
+        "/api/v1/im/channel/subscriber/remove",
+        channels::remove_subscribers
+    )
+    .says("移除订阅者失败", "failed to remove subscribers")
+    .refuses(channels::REMOVE_REFUSALS)
+    .costs(Cost::ByContent),
+    endpoint!("/api/v1/im/channel/info", roles::get_channel_info).refuses(roles::INFO_REFUSALS),
+    endpoint!("/api/v1/im/channel/manager/add", roles::add_managers)
+        .refuses(channels::ADD_REFUSALS)
+        .costs(Cost::ByContent),
+    endpoint!("/api/v1/im/channel/manager/remove", roles::remove_managers)
+        .refuses(channels::OWNERS_REFUSALS)
+        .costs(Cost::ByContent),
+    endpoint!("/api/v1/im/channel/owner", roles::transfer_ownership).refuses(roles::OWNER_REFUSALS),
+    endpoint!("/api/v1/im/health", health::get_health).says("服务不可用", "service unavailable"),
+    endpoint!("/api/v1/im/system/info", system::get_system_info)
+        .says("获取系统信息失败", "failed to get the system information"),
+];
+
 /// All routes, without the outermost layer.
 pub fn router(app: &App) -> Router<App> {
-    let endpoints = [
-        ("/api/v1/im/config", get(config::get_config)),
-        ("/api/v1/im/token", post(token::create_token)),
-        ("/api/v1/im/token/revoke", post(token::revoke_token)),
-        ("/api/v1/im/message/send", post(messages::send_message)),
-        (
-            "/api/v1/im/message/sendbatch",
-            post(messages::send_message_batch),
-        ),
-        ("/api/v1/im/message/sync", get(messages::sync_messages)),
-        ("/api/v1/im/channel/create", post(channels::create_channel)),
-        ("/api/v1/im/channel/delete", post(channels::delete_channel)),
-        (
-            "/api/v1/im/channel/subscriber/add",
-            post(channels::add_subscribers),
-        ),
-        (
-            "/api/v1/im/channel/subscriber/remove",
-            post(channels::remove_subscribers),
-        ),
-        ("/api/v1/im/channel/info", get(roles::get_channel_info)),
-        ("/api/v1/im/channel/manager/add", post(roles::add_managers)),
-        (
-            "/api/v1/im/channel/manager/remove",
-            post(roles::remove_managers),
-        ),
-        ("/api/v1/im/channel/owner", post(roles::transfer_ownership)),
-        ("/api/v1/im/health", get(health::get_health)),
-        ("/api/v1/im/system/info", get(system::get_system_info)),
-    ];
     let mut router = Router::new();
-    for (path, methods) in endpoints {
+    for endpoint in &ENDPOINTS {
+        let (_, _, methods) = (endpoint.handler)();
         // On the methods, not on the path: a wrong method is 405 for everybody.
-        let methods = if PUBLIC.contains(&path) {
+        let methods = if endpoint.is_public() {
             methods
         } else {
             let app = app.clone();
             methods.route_layer(layer_fn(move |route| Authenticate::new(app.clone(), route)))
         };
-        router = router.route(path, methods);
+        router = router.route(endpoint.route, methods);
+    }
+    if app.settings().docs.enabled {
+        router = docs::add_to(router);
     }
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
 }
 
-/// What the outermost layer must know of a route: its name in metrics and logs, what its 5xx answers say, what it costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is known of a route beside its handler: its name in metrics and logs, what its failures are, what it costs.
+#[derive(Debug, Clone, Copy)]
 pub struct Endpoint {
     /// The path as in the router; `unknown` for none.
     pub route: &'static str,
@@ -78,106 +125,60 @@ pub struct Endpoint {
     pub failure: Text,
     /// What a call costs its user: 1 unless said otherwise.
     pub cost: Cost,
+    /// What it refuses for, beside what each endpoint of its kind does.
+    refusals: &'static [ApiError],
+    /// The handler behind its method, with its part of the document.
+    handler: fn() -> UtoipaMethodRouter<App>,
 }
-
-static ENDPOINTS: [Endpoint; 16] = [
-    Endpoint::new(
-        "/api/v1/im/config",
-        "获取连接配置失败",
-        "failed to get the connection configuration",
-    ),
-    Endpoint::new(
-        "/api/v1/im/token",
-        "获取Token失败",
-        "failed to get the token",
-    )
-    .costs(Cost::Fixed(5)),
-    Endpoint::beyond_the_reference("/api/v1/im/token/revoke").costs(Cost::Fixed(5)),
-    Endpoint::new(
-        "/api/v1/im/message/send",
-        "发送消息失败",
-        "failed to send the message",
-    ),
-    Endpoint::new(
-        "/api/v1/im/message/sendbatch",
-        "批量发送消息失败",
-        "failed to send the batch",
-    )
-    .costs(Cost::ByContent),
-    Endpoint::new(
-        "/api/v1/im/message/sync",
-        "同步消息失败",
-        "failed to sync messages",
-    )
-    .costs(Cost::ByContent),
-    Endpoint::new(
-        "/api/v1/im/channel/create",
-        "创建频道失败",
-        "failed to create the channel",
-    )
-    .costs(Cost::Fixed(5)),
-    Endpoint::new(
-        "/api/v1/im/channel/delete",
-        "删除频道失败",
-        "failed to delete the channel",
-    ),
-    Endpoint::new(
-        "/api/v1/im/channel/subscriber/add",
-        "添加订阅者失败",
-        "failed to add subscribers",
-    )
-    .costs(Cost::ByContent),
-    Endpoint::new(
-        "/api/v1/im/channel/subscriber/remove",
-        "移除订阅者失败",
-        "failed to remove subscribers",
-    )
-    .costs(Cost::ByContent),
-    Endpoint::beyond_the_reference("/api/v1/im/channel/info"),
-    Endpoint::beyond_the_reference("/api/v1/im/channel/manager/add").costs(Cost::ByContent),
-    Endpoint::beyond_the_reference("/api/v1/im/channel/manager/remove").costs(Cost::ByContent),
-    Endpoint::beyond_the_reference("/api/v1/im/channel/owner"),
-    Endpoint::new("/api/v1/im/health", "服务不可用", "service unavailable"),
-    Endpoint::new(
-        "/api/v1/im/system/info",
-        "获取系统信息失败",
-        "failed to get the system information",
-    ),
-];
 
 impl Endpoint {
     /// Whatever is at no path of the router.
-    pub const UNKNOWN: Self = Self::beyond_the_reference("unknown");
+    pub const UNKNOWN: &Self = &Self::at("unknown", UtoipaMethodRouter::default);
 
-    const fn new(route: &'static str, zh: &'static str, en: &'static str) -> Self {
+    /// One that the reference has no text for.
+    const fn at(route: &'static str, handler: fn() -> UtoipaMethodRouter<App>) -> Self {
         Self {
             route,
-            failure: Text { zh, en },
+            failure: Text {
+                zh: "服务内部错误",
+                en: "internal service error",
+            },
             cost: Cost::Fixed(1),
+            refusals: &[],
+            handler,
         }
+    }
+
+    const fn says(self, zh: &'static str, en: &'static str) -> Self {
+        let failure = Text { zh, en };
+        Self { failure, ..self }
     }
 
     const fn costs(self, cost: Cost) -> Self {
         Self { cost, ..self }
     }
 
-    /// Whether it answers whatever the load: who asks whether the gateway is well must hear it.
-    pub fn is_never_refused(&self) -> bool {
+    const fn refuses(self, refusals: &'static [ApiError]) -> Self {
+        Self { refusals, ..self }
+    }
+
+    fn is_public(&self) -> bool {
         PUBLIC.contains(&self.route)
     }
 
-    /// One that the reference has no text for.
-    const fn beyond_the_reference(route: &'static str) -> Self {
-        Self::new(route, "服务内部错误", "internal service error")
+    /// Whether it answers whatever the load: who asks whether the gateway is well must hear it.
+    pub fn is_never_refused(&self) -> bool {
+        self.is_public()
     }
 
     /// The endpoint at this path, as the router finds it: no path here has a part that varies.
-    pub fn at(path: &str) -> Self {
-        let known = ENDPOINTS.iter().find(|endpoint| endpoint.route == path);
-        known.copied().unwrap_or(Self::UNKNOWN)
+    pub fn found_at(path: &str) -> &'static Self {
+        let mut all = ENDPOINTS.iter().chain(&docs::ENDPOINTS);
+        let known = all.find(|endpoint| endpoint.route == path);
+        known.unwrap_or(Self::UNKNOWN)
     }
 
-    /// All of them.
+    /// All of them, without those that serve the document.
     pub fn all() -> &'static [Self] {
         &ENDPOINTS
     }

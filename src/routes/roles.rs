@@ -2,17 +2,47 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::{IntoParams, ToSchema};
 
-use super::channels::{AVATAR_CHARS, NAME_CHARS, actor};
+use super::channels::actor;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::{Limits, Mode};
-use crate::domain::{ChannelId, Uid};
-use crate::error::Failure;
+use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
+use crate::domain::{ChannelId, ConversationKey, Uid};
+use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, FromQuery, Json, Problems, Query, QueryFields};
+use crate::openapi::{Avatar, GroupName, GroupType, UnixMs};
 use crate::response::Envelope;
 
+/// Why a group's record is not shown.
+pub(super) const INFO_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotAMember,
+    ApiError::ChannelNotFound,
+    ApiError::StoreUnavailable,
+];
+/// Why a group is not handed over.
+pub(super) const OWNER_REFUSALS: &[ApiError] = &[
+    ApiError::Forbidden,
+    ApiError::NotAMember,
+    ApiError::NotOwner,
+    ApiError::ChannelNotFound,
+    ApiError::StoreUnavailable,
+];
+
 const GROUP: u8 = 2;
+
+/// A group.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct GetChannelQuery {
+    /// The group's id.
+    channel_id: ChannelId,
+    /// 2.
+    channel_type: GroupType,
+}
 
 /// A group, named by the query.
 #[derive(Debug)]
@@ -32,29 +62,48 @@ impl FromQuery for GetChannelRequest {
 }
 
 /// What the store knows of a group; of one that nobody owns, that it is there.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct GetChannelResponse {
     channel_id: ChannelId,
+    #[schema(value_type = GroupType)]
     channel_type: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<GroupName>, nullable = false)]
     name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Avatar>, nullable = false)]
     avatar: Option<String>,
+    /// Absent where nobody owns the group.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     owner: Option<Uid>,
     managers: Vec<Uid>,
-    /// Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UnixMs>, nullable = false)]
     created_at: Option<u64>,
 }
 
-/// Shows a group's record to its subscribers, owner and managers, and to admins; in mode `callback` to whom the backend lets.
+/// What is known of a group, for its subscribers, its owner and admins.
+#[utoipa::path(
+    get,
+    path = "",
+    tag = "channels",
+    params(GetChannelQuery),
+    responses((status = 200, description = "What is known.", body = GetChannelResponse, example = json!({
+        "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg",
+        "owner": "user1", "managers": ["user2"], "createdAt": 1_705_312_800_000_u64
+    })))
+)]
 pub(super) async fn get_channel_info(
     caller: Caller,
     State(app): State<App>,
     Query(GetChannelRequest { group }): Query<GetChannelRequest>,
 ) -> Result<Envelope<GetChannelResponse>, Failure> {
+    let conversation = ConversationKey::Group(group.clone());
+    let Some(_place) = app.crowd().enter(&conversation) else {
+        return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
+    };
     let record = app.channels().info(&group).await?;
     let has_role = record
         .as_ref()
@@ -83,6 +132,18 @@ pub(super) async fn get_channel_info(
     }))
 }
 
+/// A group, and users. Who is named twice counts once.
+#[derive(ToSchema)]
+#[schema(as = ManagersRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct ManagersBody {
+    channel_id: ChannelId,
+    channel_type: GroupType,
+    /// At most `limits.subscribers` of `/config`, 500 unless configured.
+    #[schema(min_items = 1, max_items = 5000)]
+    uids: Vec<Uid>,
+}
+
 /// A group and distinct uids.
 #[derive(Debug)]
 pub(super) struct ManagersRequest {
@@ -107,12 +168,21 @@ impl FromJson for ManagersRequest {
 }
 
 /// How many were no managers before.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AddManagersResponse {
     added: u64,
 }
 
-/// Names managers.
+/// Names managers of a group, for its owner or an admin.
+///
+/// Managers add and remove subscribers, but neither each other nor the owner.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = ManagersBody, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
+    responses((status = 200, description = "They are managers.", body = AddManagersResponse, example = json!({"added": 1})))
+)]
 pub(super) async fn add_managers(
     caller: Caller,
     State(app): State<App>,
@@ -124,12 +194,21 @@ pub(super) async fn add_managers(
 }
 
 /// How many were managers before.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RemoveManagersResponse {
     removed: u64,
 }
 
-/// Dismisses managers, who stay subscribers.
+/// Dismisses managers of a group, for its owner or an admin.
+///
+/// They stay subscribers.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = ManagersBody, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
+    responses((status = 200, description = "They are no managers.", body = RemoveManagersResponse, example = json!({"removed": 1})))
+)]
 pub(super) async fn remove_managers(
     caller: Caller,
     State(app): State<App>,
@@ -140,6 +219,21 @@ pub(super) async fn remove_managers(
         .remove_managers(actor(&caller), &group, &uids)
         .await?;
     Ok(Envelope(RemoveManagersResponse { removed }))
+}
+
+/// A group and who shall own it.
+#[derive(ToSchema)]
+#[schema(as = TransferOwnershipRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct TransferOwnershipBody {
+    channel_id: ChannelId,
+    channel_type: GroupType,
+    /// A subscriber of the group.
+    uid: Uid,
+    /// Only for a group that is nobody's yet.
+    name: Option<GroupName>,
+    /// Only for a group that is nobody's yet.
+    avatar: Option<Avatar>,
 }
 
 /// A group and who shall own it. The other fields are for a group that is adopted.
@@ -168,14 +262,25 @@ impl FromJson for TransferOwnershipRequest {
 }
 
 /// Who owns the group now.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TransferOwnershipResponse {
     channel_id: ChannelId,
-    owner: Option<Uid>,
+    owner: Uid,
 }
 
-/// Hands a group over to one of its subscribers; for an admin also one that the store does not know yet.
+/// Hands a group over to one of its subscribers, for its owner or an admin.
+///
+/// The former owner becomes a manager. An admin also gives an owner to a group that was made past the gateway and is nobody's.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "channels",
+    request_body(content = TransferOwnershipBody, example = json!({"channelId": "channel-xxx", "channelType": 2, "uid": "user2"})),
+    responses((status = 200, description = "It is his.", body = TransferOwnershipResponse, example = json!({
+        "channelId": "channel-xxx", "owner": "user2"
+    })))
+)]
 pub(super) async fn transfer_ownership(
     caller: Caller,
     State(app): State<App>,
@@ -193,6 +298,6 @@ pub(super) async fn transfer_ownership(
         .await?;
     Ok(Envelope(TransferOwnershipResponse {
         channel_id: record.id,
-        owner: record.owner,
+        owner: uid,
     }))
 }

@@ -1,8 +1,32 @@
 //! The messages of a history as JSON, written by hand: serde looks at each byte of a payload for something to escape, and base64
 //! has nothing (an answer of 50 messages costs a third of what it did; docs/PERFORMANCE.md).
 
-use crate::domain::{Channel, Message};
+use utoipa::ToSchema;
+
+use crate::domain::{Channel, ChannelId, ChannelType, Message, MessageId};
+use crate::openapi::{MessageSeq, UnixMs};
 use crate::plain::plain_length;
+
+/// A message of a history, by whatever way it came there: what clients sent over WuKongIM's own sockets keeps to none of the gateway's
+/// rules.
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "`write` writes it; this is its shape")]
+pub(super) struct SyncedMessage {
+    message_id: MessageId,
+    message_seq: MessageSeq,
+    /// As the caller would write it: for a conversation of two, the other one's uid on both sides.
+    channel_id: ChannelId,
+    channel_type: ChannelType,
+    /// Never empty; `____system` for the system.
+    from_uid: String,
+    /// Base64.
+    #[schema(content_encoding = "base64")]
+    payload: String,
+    timestamp: UnixMs,
+    /// Empty where there was none.
+    client_msg_no: String,
+}
 
 /// What a message takes besides its texts.
 const OVERHEAD: usize = 200;
@@ -67,7 +91,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::{ChannelId, MessageId};
 
     fn written(messages: &[Message], channel: &Channel) -> Vec<u8> {
         let mut out = Vec::new();

@@ -2,23 +2,38 @@
 
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::error::Failure;
 use crate::response::Envelope;
 
-/// `uptime` in whole seconds, of the longest running node; `connections` summed over all.
-#[derive(Debug, Serialize)]
+/// What WuKongIM and the gateway say of themselves.
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SystemInfoResponse {
+    /// WuKongIM's version; `unknown` where it tells none.
     version: String,
+    /// Whole seconds since the start, of the longest running node.
     uptime: u64,
+    /// Clients connected to WuKongIM, summed over all nodes.
     connections: u64,
+    /// The gateway's version.
     gateway_version: &'static str,
 }
 
-/// Asks every node; those that do not answer are left out, none at all is a failure.
+/// What WuKongIM says of itself.
+///
+/// Nodes that do not answer are left out; none at all is a failure.
+#[utoipa::path(
+    get,
+    path = "",
+    tag = "system",
+    responses((status = 200, description = "What it says.", body = SystemInfoResponse, example = json!({
+        "version": "1.0.0", "uptime": 86400, "connections": 1000, "gatewayVersion": "0.1.0"
+    })))
+)]
 pub(super) async fn get_system_info(
     _: Caller,
     State(app): State<App>,

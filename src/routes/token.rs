@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::auth::{Caller, DeviceFlag, ImToken};
@@ -15,7 +16,19 @@ use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, Json, Problems};
 use crate::response::Envelope;
 
-/// The optional body.
+/// Why no token is given out or revoked.
+pub(super) const REFUSALS: &[ApiError] = &[ApiError::Forbidden, ApiError::StoreUnavailable];
+
+/// Which token.
+#[derive(ToSchema)]
+#[schema(as = CreateTokenRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct CreateTokenBody {
+    /// 1 (web) unless given.
+    device_flag: Option<DeviceFlag>,
+}
+
+/// The optional body, read.
 #[derive(Debug)]
 pub(super) struct CreateTokenRequest {
     device: DeviceFlag,
@@ -32,15 +45,27 @@ impl FromJson for CreateTokenRequest {
 }
 
 /// The token, and for whom and what it is.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateTokenResponse {
     token: ImToken,
     uid: Uid,
+    #[schema(value_type = DeviceFlag)]
     device_flag: u8,
 }
 
-/// Makes the token and registers it with WuKongIM.
+/// The caller's connect token for WuKongIM.
+///
+/// The same one for the same user and device until it is revoked; asking again disconnects nobody, unless the deployment says so.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "connection",
+    request_body(content = Option<CreateTokenBody>, example = json!({"deviceFlag": 1})),
+    responses((status = 200, description = "The token.", body = CreateTokenResponse, example = json!({
+        "token": "wukongim-token", "uid": "user1", "deviceFlag": 1
+    })))
+)]
 pub(super) async fn create_token(
     caller: Caller,
     State(app): State<App>,
@@ -52,6 +77,17 @@ pub(super) async fn create_token(
         uid: caller.uid,
         device_flag: device.number(),
     }))
+}
+
+/// Whose tokens, and for which device.
+#[derive(ToSchema)]
+#[schema(as = RevokeTokenRequest, rename_all = "camelCase")]
+#[expect(dead_code, reason = "the document's view of what is read by hand")]
+struct RevokeTokenBody {
+    /// All three unless given.
+    device_flag: Option<DeviceFlag>,
+    /// The caller unless given; another user for admins only.
+    uid: Option<Uid>,
 }
 
 /// The optional body: whose tokens, and for which device; all of the caller's where it says nothing.
@@ -74,14 +110,24 @@ impl FromJson for RevokeTokenRequest {
 }
 
 /// Whose tokens are worth nothing from now on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevokeTokenResponse {
     uid: Uid,
+    #[schema(value_type = Vec<DeviceFlag>)]
     device_flags: Vec<u8>,
 }
 
-/// Makes the tokens given out so far worthless and ends their connections; another user's for admins only.
+/// Makes the connect tokens given out so far worthless, and ends their connections.
+#[utoipa::path(
+    post,
+    path = "",
+    tag = "connection",
+    request_body(content = Option<RevokeTokenBody>, example = json!({"deviceFlag": 1})),
+    responses((status = 200, description = "They are worth nothing.", body = RevokeTokenResponse, example = json!({
+        "uid": "user1", "deviceFlags": [1]
+    })))
+)]
 pub(super) async fn revoke_token(
     caller: Caller,
     State(app): State<App>,

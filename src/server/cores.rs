@@ -39,6 +39,7 @@ impl Cores {
         let listener = listener.into_std()?;
         for (place, post) in crew_of(app, count).into_iter().enumerate() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
+            app.metrics().levels.watch(runtime.handle().clone());
             let listener = listener.try_clone()?;
             let (app, stop, mut ending) = (app.clone(), stop.clone(), ending.clone());
             let (until_drained, until_ended) = (until_drained.clone(), until_ended.clone());

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::refusal::Refusals;
+use crate::telemetry::ConnectionMeters;
 
 /// By how many connections more than another core one may have, before that one gets the next. A connection that changes its core
 /// is registered twice.
@@ -16,6 +18,7 @@ const SLACK: usize = 2;
 /// What the accept loops of all cores share.
 struct Crew {
     places: Arc<Semaphore>,
+    meters: ConnectionMeters,
     refusals: Refusals,
     cores: Vec<Core>,
 }
@@ -32,14 +35,22 @@ type Handed = (std::net::TcpStream, IpAddr, Place);
 /// A connection's place among all and among those of its core, until it is dropped.
 pub(super) struct Place {
     connections: Arc<AtomicUsize>,
+    open: Gauge,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Place {
-    fn new(connections: Arc<AtomicUsize>, permit: OwnedSemaphorePermit) -> Self {
+    fn new(
+        connections: Arc<AtomicUsize>,
+        meters: &ConnectionMeters,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
         connections.fetch_add(1, Ordering::Relaxed);
+        meters.opened.inc();
+        meters.open.inc();
         Self {
             connections,
+            open: meters.open.clone(),
             _permit: permit,
         }
     }
@@ -48,13 +59,14 @@ impl Place {
     #[cfg(test)]
     pub(super) fn only() -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Self::new(Arc::default(), permit)
+        Self::new(Arc::default(), &ConnectionMeters::default(), permit)
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+        self.open.dec();
     }
 }
 
@@ -68,6 +80,7 @@ pub(super) fn crew(count: usize, max_connections: usize, refusals: Refusals) -> 
     let (cores, handed): (Vec<_>, Vec<_>) = channels.unzip();
     let crew = Arc::new(Crew {
         places: Arc::new(Semaphore::new(max_connections)),
+        meters: refusals.taken(),
         refusals,
         cores,
     });
@@ -99,9 +112,10 @@ impl Post {
         let own = &crew.cores[self.own];
         let least = crew.cores.iter().min_by_key(|core| load(core));
         let Some(least) = least.filter(|least| load(own) > load(least) + SLACK) else {
-            return Some((stream, Place::new(own.connections.clone(), permit)));
+            let place = Place::new(own.connections.clone(), &crew.meters, permit);
+            return Some((stream, place));
         };
-        let place = Place::new(least.connections.clone(), permit);
+        let place = Place::new(least.connections.clone(), &crew.meters, permit);
         // Else the connection is broken already, or that core takes no more: the process is ending, and so is this.
         if let Ok(stream) = stream.into_std() {
             let _ = least.post.send((stream, peer, place));

@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::app::App;
@@ -146,6 +147,7 @@ impl Running {
             text: error.to_string(),
             code: EXIT_INTERNAL,
         })?;
+        app.metrics().levels.watch(Handle::current());
         let (stop, stopped) = watch::channel(false);
         let count = crate::cores::count(settings.server.worker_threads);
         let api = Cores::start(listener, &app, count, &stopped).map_err(|error| Problem {

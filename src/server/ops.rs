@@ -87,7 +87,7 @@ async fn metrics(State(readiness): State<Readiness>) -> Response {
         CONTENT_TYPE,
         "application/openmetrics-text; version=1.0.0; charset=utf-8",
     )];
-    (headers, readiness.app.metrics().render()).into_response()
+    (headers, readiness.app.metrics_text()).into_response()
 }
 
 async fn version() -> Response {

@@ -7,13 +7,14 @@
 //! Every decision is one statement that both checks and changes (`… WHERE stage IN (…) RETURNING …`), so two replicas on one
 //! database need no transaction and no lock to agree. A write that timed out may still have been made: callers repeat or read again.
 
+mod cause;
 mod open;
 mod record;
 #[cfg(test)]
 mod tests;
 
 use std::fs::File;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
@@ -23,14 +24,15 @@ use sqlx::{AnyPool, Row as _};
 use open::Opened;
 
 use record::columns;
-pub use record::{ChannelRecord, ChannelStage};
+pub use record::{ChannelRecord, ChannelStage, Roles};
 
 use crate::domain::{ChannelId, Uid};
+use crate::telemetry::StoreMeters;
 
 type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL.
+/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL or a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Another process has this SQLite file: it serves one replica.
@@ -49,7 +51,7 @@ pub enum StoreError {
 
 impl StoreError {
     fn unavailable(error: impl Into<BoxError>) -> Self {
-        Self::Unavailable(error.into())
+        Self::Unavailable(cause::without_url(error.into()))
     }
 }
 
@@ -60,6 +62,7 @@ pub struct Store {
     timeout: Duration,
     /// Whether a connection can fall silent for ever.
     remote: bool,
+    meters: StoreMeters,
     /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
     _lock: Option<File>,
 }
@@ -83,14 +86,27 @@ impl Store {
             pool,
             timeout,
             remote,
+            meters: StoreMeters::default(),
             _lock: lock,
         })
+    }
+
+    /// What it counts.
+    pub fn meters(&self) -> &StoreMeters {
+        &self.meters
+    }
+
+    /// Its connections: those in use and those that wait.
+    pub fn connections(&self) -> [(&'static str, usize); 2] {
+        let (all, idle) = (self.pool.size() as usize, self.pool.num_idle());
+        [("busy", all.saturating_sub(idle)), ("idle", idle)]
     }
 
     /// What is kept under `id`, tombstones included.
     pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = $1");
-        self.one(sqlx::query(SQL).bind(id.as_str())).await
+        self.one("channel", sqlx::query(SQL).bind(id.as_str()))
+            .await
     }
 
     /// Claims a free id for `owner`, at stage [`ChannelStage::Creating`]. `false`: the id has a record already, whoever made it.
@@ -114,7 +130,7 @@ impl Store {
             .bind(name)
             .bind(avatar)
             .bind(now_ms());
-        Ok(self.one(query).await?.is_some())
+        Ok(self.one("claim", query).await?.is_some())
     }
 
     /// Makes `owner`'s claim live, or finds it live, and writes the fields that are given; absent ones stay. The record as it is
@@ -136,29 +152,32 @@ impl Store {
             .bind(owner.as_str())
             .bind(name)
             .bind(avatar);
-        self.one(query).await
+        self.one("make_live", query).await
     }
 
-    /// Gives the live group of `before` this owner and these managers. `None`, and nothing is changed, where it is no longer live,
-    /// or its owner or managers are no longer those of `before`.
+    /// Gives the live group of `before` these roles, and the fields that are given. `None`, and nothing is changed, where it is no
+    /// longer live, or its owner or managers are no longer those of `before`.
     pub async fn set_roles(
         &self,
         before: &ChannelRecord,
-        owner: &Uid,
-        managers: &[Uid],
+        roles: Roles<'_>,
+        name: Option<&str>,
+        avatar: Option<&str>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!(
-            "UPDATE channels SET owner = $4, managers = $5 ",
-            "WHERE id = $1 AND stage = 'live' AND owner = $2 AND managers = $3 RETURNING ",
+            "UPDATE channels SET owner = $4, managers = $5, name = COALESCE($6, name), avatar = COALESCE($7, avatar) ",
+            "WHERE id = $1 AND stage = 'live' AND owner IS NOT DISTINCT FROM $2 AND managers = $3 RETURNING ",
             columns!()
         );
         let query = sqlx::query(SQL)
             .bind(before.id.as_str())
             .bind(before.owner.as_ref().map(Uid::as_str))
             .bind(json(&before.managers)?)
-            .bind(owner.as_str())
-            .bind(json(managers)?);
-        self.one(query).await
+            .bind(roles.owner.map(Uid::as_str))
+            .bind(json(roles.managers)?)
+            .bind(name)
+            .bind(avatar);
+        self.one("set_roles", query).await
     }
 
     /// Makes a group live that was made past the gateway. `claim` is the record of somebody who claimed the id for a group of his
@@ -167,26 +186,27 @@ impl Store {
         &self,
         id: &ChannelId,
         claim: Option<&ChannelRecord>,
-        owner: &Uid,
+        roles: Roles<'_>,
         name: Option<&str>,
         avatar: Option<&str>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!(
-            "INSERT INTO channels (id, owner, name, avatar, stage, created_at_ms) ",
-            "VALUES ($1, $2, $3, $4, 'live', $5) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, name = excluded.name, ",
-            "avatar = excluded.avatar, stage = excluded.stage, created_at_ms = excluded.created_at_ms ",
-            "WHERE channels.stage = 'creating' AND channels.owner = $6 RETURNING ",
+            "INSERT INTO channels (id, owner, managers, name, avatar, stage, created_at_ms) ",
+            "VALUES ($1, $2, $3, $4, $5, 'live', $6) ON CONFLICT (id) DO UPDATE SET owner = excluded.owner, ",
+            "managers = excluded.managers, name = excluded.name, avatar = excluded.avatar, stage = excluded.stage, ",
+            "created_at_ms = excluded.created_at_ms WHERE channels.stage = 'creating' AND channels.owner = $7 RETURNING ",
             columns!()
         );
         let claimer = claim.and_then(|claim| claim.owner.as_ref());
         let query = sqlx::query(SQL)
             .bind(id.as_str())
-            .bind(owner.as_str())
+            .bind(roles.owner.map(Uid::as_str))
+            .bind(json(roles.managers)?)
             .bind(name)
             .bind(avatar)
             .bind(now_ms())
             .bind(claimer.map(Uid::as_str));
-        self.one(query).await
+        self.one("adopt", query).await
     }
 
     /// Marks `id` as deleted for every reader, at stage [`ChannelStage::Deleting`], with a record of nobody's where there is none.
@@ -198,8 +218,11 @@ impl Store {
             "WHERE channels.stage IN ('creating', 'live') RETURNING ",
             columns!()
         );
-        self.one(sqlx::query(SQL).bind(id.as_str()).bind(now_ms()))
-            .await?;
+        self.one(
+            "mark_deleted",
+            sqlx::query(SQL).bind(id.as_str()).bind(now_ms()),
+        )
+        .await?;
         Ok(())
     }
 
@@ -209,7 +232,8 @@ impl Store {
             "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' RETURNING ",
             columns!()
         );
-        self.one(sqlx::query(SQL).bind(id.as_str())).await?;
+        self.one("finish_delete", sqlx::query(SQL).bind(id.as_str()))
+            .await?;
         Ok(())
     }
 
@@ -218,8 +242,8 @@ impl Store {
         const READ: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = ''");
         const WRITE: &str = "INSERT INTO pings (id, at_ms) VALUES (1, $1) \
             ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms RETURNING at_ms";
-        self.rows(sqlx::query(READ)).await?;
-        self.rows(sqlx::query(WRITE).bind(now_ms())).await?;
+        self.rows("ping", sqlx::query(READ)).await?;
+        self.rows("ping", sqlx::query(WRITE).bind(now_ms())).await?;
         Ok(())
     }
 
@@ -227,7 +251,7 @@ impl Store {
     pub async fn revocations(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT revocations FROM im_tokens WHERE uid = $1 AND device = $2";
         let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
-        self.number(query).await
+        self.number("revocations", query).await
     }
 
     /// Revokes them once more; how often that makes.
@@ -235,20 +259,24 @@ impl Store {
         const SQL: &str = "INSERT INTO im_tokens (uid, device, revocations) VALUES ($1, $2, 1) \
             ON CONFLICT (uid, device) DO UPDATE SET revocations = im_tokens.revocations + 1 RETURNING revocations";
         let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
-        self.number(query).await
+        self.number("revoke", query).await
     }
 
     /// Runs a statement that gives a number of revocations; none is none.
-    async fn number(&self, query: Question<'_>) -> Result<u64, StoreError> {
-        let rows = self.rows(query).await?;
+    async fn number(&self, call: &'static str, query: Question<'_>) -> Result<u64, StoreError> {
+        let rows = self.rows(call, query).await?;
         let number = rows.first().map_or(Ok(0), |row| row.try_get("revocations"));
         let number: i64 = number.map_err(StoreError::unavailable)?;
         u64::try_from(number).map_err(StoreError::unavailable)
     }
 
     /// Runs a statement that gives one record or none.
-    async fn one(&self, query: Question<'_>) -> Result<Option<ChannelRecord>, StoreError> {
-        let rows = self.rows(query).await?;
+    async fn one(
+        &self,
+        call: &'static str,
+        query: Question<'_>,
+    ) -> Result<Option<ChannelRecord>, StoreError> {
+        let rows = self.rows(call, query).await?;
         rows.first()
             .map(ChannelRecord::from_row)
             .transpose()
@@ -256,7 +284,17 @@ impl Store {
     }
 
     /// Runs a statement within the deadline.
-    async fn rows(&self, query: Question<'_>) -> Result<Vec<AnyRow>, StoreError> {
+    async fn rows(
+        &self,
+        call: &'static str,
+        query: Question<'_>,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let mut counted = Counted {
+            meters: &self.meters,
+            call,
+            began: Instant::now(),
+            outcome: "cancelled",
+        };
         let work = async {
             let mut asking = Asking {
                 connection: self.pool.acquire().await?,
@@ -268,10 +306,28 @@ impl Store {
             asking.unanswered = false;
             rows
         };
-        match tokio::time::timeout(self.timeout, work).await {
-            Ok(rows) => rows.map_err(StoreError::unavailable),
-            Err(_) => Err(StoreError::unavailable("no answer in time")),
-        }
+        let (outcome, rows) = match tokio::time::timeout(self.timeout, work).await {
+            Ok(Ok(rows)) => ("ok", Ok(rows)),
+            Ok(Err(error)) => ("error", Err(StoreError::unavailable(error))),
+            Err(_) => ("timeout", Err(StoreError::unavailable("no answer in time"))),
+        };
+        counted.outcome = outcome;
+        rows
+    }
+}
+
+/// A question in the metrics, one that nobody waits for any longer included.
+struct Counted<'a> {
+    meters: &'a StoreMeters,
+    call: &'static str,
+    began: Instant,
+    outcome: &'static str,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let took = self.began.elapsed();
+        self.meters.asked(self.call, self.outcome, took);
     }
 }
 

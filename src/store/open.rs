@@ -10,7 +10,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyPool, ConnectOptions as _};
 
-use super::StoreError;
+use super::{StoreError, cause};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -131,7 +131,7 @@ async fn migrate(migrations: &Migrator, pool: &AnyPool) -> Result<(), StoreError
 }
 
 fn broken(error: impl Into<super::BoxError>) -> StoreError {
-    StoreError::Open(error.into())
+    StoreError::Open(cause::without_url(error.into()))
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ pub enum ChannelStage {
 pub struct ChannelRecord {
     /// Its id.
     pub id: ChannelId,
-    /// Who owns it; `None` where an admin deleted a group that nobody owned.
+    /// Who owns it; `None` where nobody owned it when an admin deleted it, or named managers.
     pub owner: Option<Uid>,
     /// Who may add and remove subscribers beside the owner, in the order in which they were named.
     pub managers: Vec<Uid>,
@@ -36,6 +36,15 @@ pub struct ChannelRecord {
     pub created_at_ms: u64,
     /// How far its life has come.
     pub state: ChannelStage,
+}
+
+/// Who is what in a group.
+#[derive(Debug, Clone, Copy)]
+pub struct Roles<'a> {
+    /// `None` for a group that was adopted and not handed to anybody yet.
+    pub owner: Option<&'a Uid>,
+    /// In the order in which they were named.
+    pub managers: &'a [Uid],
 }
 
 /// The columns a record is read from.

@@ -22,6 +22,13 @@ fn uid(text: &str) -> Uid {
     Uid::parse(text, 255).unwrap()
 }
 
+fn roles<'a>(owner: &'a Uid, managers: &'a [Uid]) -> Roles<'a> {
+    Roles {
+        owner: Some(owner),
+        managers,
+    }
+}
+
 fn url(folder: &tempfile::TempDir) -> String {
     format!("sqlite://{}/deep/er/g w?.db", folder.path().display()).replace('?', "%3F")
 }
@@ -288,45 +295,64 @@ in_every_database! {
         store.claim(&id("g"), &uid("a"), None, None).await.unwrap();
         let claimed = store.channel(&id("g")).await.unwrap().unwrap();
         assert_eq!(claimed.managers, []);
-        let early = store.set_roles(&claimed, &uid("a"), &[uid("m")]).await.unwrap();
+        let early = store.set_roles(&claimed, roles(&uid("a"), &[uid("m")]), None, None).await.unwrap();
         assert_eq!(early, None, "not live yet");
         let live = store.make_live(&id("g"), &uid("a"), None, None).await.unwrap().unwrap();
         let managers = [uid("m"), uid("经理\"'🦀")];
-        let managed = store.set_roles(&live, &uid("a"), &managers).await.unwrap().unwrap();
+        let managed = store.set_roles(&live, roles(&uid("a"), &managers), None, None).await.unwrap().unwrap();
         assert_eq!(managed.managers, managers);
         assert!(managed.is_managed_by(&managers[1]) && !managed.is_managed_by(&uid("a")));
         assert_eq!(store.channel(&id("g")).await.unwrap(), Some(managed.clone()));
-        let late = store.set_roles(&live, &uid("b"), &[]).await.unwrap();
+        let late = store.set_roles(&live, roles(&uid("b"), &[]), None, None).await.unwrap();
         assert_eq!(late, None, "others were named meanwhile");
-        let handed = store.set_roles(&managed, &uid("m"), &[uid("a")]).await.unwrap().unwrap();
+        let handed = store.set_roles(&managed, roles(&uid("m"), &[uid("a")]), None, None).await.unwrap().unwrap();
         assert!(handed.is_owned_by(&uid("m")) && handed.is_managed_by(&uid("a")));
-        let late = store.set_roles(&managed, &uid("b"), &managers).await.unwrap();
+        let late = store.set_roles(&managed, roles(&uid("b"), &managers), None, None).await.unwrap();
         assert_eq!(late, None, "another one owns it by now");
         let again = store.make_live(&id("g"), &uid("m"), Some("n"), None).await.unwrap().unwrap();
         assert_eq!(again.managers, handed.managers, "they stay");
         store.mark_deleted(&id("g")).await.unwrap();
-        assert_eq!(store.set_roles(&again, &uid("b"), &[]).await.unwrap(), None);
+        assert_eq!(store.set_roles(&again, roles(&uid("b"), &[]), None, None).await.unwrap(), None);
     }
 
     async fn only_what_nobody_has_is_adopted(database) {
         let store = open(&database).await;
-        let adopted = store.adopt(&id("g"), None, &uid("a"), Some("n"), None).await.unwrap().unwrap();
+        let adopted = store.adopt(&id("g"), None, roles(&uid("a"), &[]), Some("n"), None).await.unwrap().unwrap();
         assert!(adopted.is_live() && adopted.is_owned_by(&uid("a")));
         assert_eq!(adopted.name.as_deref(), Some("n"));
         assert!(adopted.created_at_ms > 1_700_000_000_000);
-        assert_eq!(store.adopt(&id("g"), None, &uid("b"), None, None).await.unwrap(), None);
-        assert_eq!(store.adopt(&id("g"), Some(&adopted), &uid("b"), None, None).await.unwrap(), None);
+        assert_eq!(store.adopt(&id("g"), None, roles(&uid("b"), &[]), None, None).await.unwrap(), None);
+        assert_eq!(store.adopt(&id("g"), Some(&adopted), roles(&uid("b"), &[]), None, None).await.unwrap(), None);
 
         store.claim(&id("c"), &uid("a"), Some("hers"), None).await.unwrap();
         let claim = store.channel(&id("c")).await.unwrap().unwrap();
-        assert_eq!(store.adopt(&id("c"), None, &uid("b"), None, None).await.unwrap(), None);
-        let over = store.adopt(&id("c"), Some(&claim), &uid("b"), None, None).await.unwrap().unwrap();
+        assert_eq!(store.adopt(&id("c"), None, roles(&uid("b"), &[]), None, None).await.unwrap(), None);
+        let over = store.adopt(&id("c"), Some(&claim), roles(&uid("b"), &[]), None, None).await.unwrap().unwrap();
         assert!(over.is_live() && over.is_owned_by(&uid("b")));
         assert_eq!(over.name, None, "the claim's is gone");
         assert_eq!(store.make_live(&id("c"), &uid("a"), None, None).await.unwrap(), None);
 
         store.mark_deleted(&id("d")).await.unwrap();
-        assert_eq!(store.adopt(&id("d"), None, &uid("a"), None, None).await.unwrap(), None);
+        assert_eq!(store.adopt(&id("d"), None, roles(&uid("a"), &[]), None, None).await.unwrap(), None);
+    }
+
+    async fn a_group_may_be_adopted_without_an_owner_and_get_one_later(database) {
+        let store = open(&database).await;
+        let managers = [uid("m")];
+        let nobody = Roles { owner: None, managers: &managers };
+        let adopted = store.adopt(&id("g"), None, nobody, None, None).await.unwrap().unwrap();
+        assert_eq!((&adopted.owner, &adopted.managers[..]), (&None, &managers[..]));
+        assert_eq!(store.make_live(&id("g"), &uid("a"), None, None).await.unwrap(), None);
+        let more = [uid("m"), uid("n")];
+        let more = Roles { owner: None, managers: &more };
+        let named = store.set_roles(&adopted, more, None, None).await.unwrap().unwrap();
+        let late = store.set_roles(&adopted, nobody, None, None).await.unwrap();
+        assert_eq!(late, None, "others were named meanwhile");
+        let owned = store.set_roles(&named, roles(&uid("a"), &managers), Some("n"), None).await;
+        let owned = owned.unwrap().unwrap();
+        assert!(owned.is_owned_by(&uid("a")) && owned.name.as_deref() == Some("n"));
+        let late = store.set_roles(&named, nobody, None, None).await.unwrap();
+        assert_eq!(late, None, "somebody owns it by now");
     }
 
     async fn concurrent_changes_of_roles_are_all_made_or_told_to_be_too_late(database) {
@@ -337,7 +363,7 @@ in_every_database! {
         for n in 0..16 {
             let (store, live) = (store.clone(), live.clone());
             changes.spawn(async move {
-                store.set_roles(&live, &uid(&format!("u{n}")), &[uid("a")]).await.unwrap()
+                store.set_roles(&live, roles(&uid(&format!("u{n}")), &[uid("a")]), None, None).await.unwrap()
             });
         }
         let made = changes.join_all().await.into_iter().flatten().count();
@@ -369,4 +395,43 @@ in_every_database! {
         numbers.sort_unstable();
         assert_eq!(numbers, (1..=24).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn a_full_disk_takes_no_claim_and_shows_those_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(&url(&folder), 1, SECOND).await.unwrap();
+    let limit = async |pages: u32| {
+        let sql = format!("PRAGMA max_page_count = {pages}");
+        let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
+        sql.execute(&store.pool).await.unwrap();
+    };
+    // No fewer than there are.
+    limit(1).await;
+    let name = "x".repeat(4096);
+    let mut claimed = 0;
+    let full = loop {
+        let next = id(&format!("g{claimed}"));
+        match store.claim(&next, &uid("a"), Some(&name), None).await {
+            Ok(won) => assert!(won),
+            Err(error) => break error,
+        }
+        claimed += 1;
+        assert!(claimed < 100, "never full");
+    };
+    assert!(matches!(full, StoreError::Unavailable(_)));
+    assert!(full.to_string().contains("disk is full"), "{full}");
+    let refused = format!("g{claimed}");
+    assert_eq!(store.channel(&id(&refused)).await.unwrap(), None);
+    for kept in 0..claimed {
+        let kept = store.channel(&id(&format!("g{kept}"))).await.unwrap();
+        assert_eq!(kept.unwrap().name.as_deref(), Some(&*name));
+    }
+    limit(100_000).await;
+    assert!(
+        store
+            .claim(&id(&refused), &uid("a"), Some(&name), None)
+            .await
+            .unwrap()
+    );
 }

@@ -8,5 +8,5 @@ mod trace;
 
 pub use json_line::JsonLine;
 pub use log::init;
-pub use metrics::{HttpLabels, Metrics, NodeMeters};
+pub use metrics::{ConnectionMeters, HttpLabels, Measured, Metrics, NodeMeters, StoreMeters};
 pub use trace::Trace;

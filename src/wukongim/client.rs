@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 use serde::Serialize;
 
+use super::copies;
 use super::manager::Manager;
 use super::nodes::Nodes;
-use super::page::{self, Foreign, Page, PageRequest, Window};
+use super::page::{Foreign, MESSAGESYNC, Page, PageRequest, Window};
 use super::plan::{Plan, Repeat};
 use super::shared::Shared;
 use super::transport::{Answer, Call, Transport};
@@ -25,6 +26,7 @@ pub struct Client {
     pub(super) manager: Option<Manager>,
     pub(super) health: Shared<()>,
     pub(super) system: Shared<SystemInfo>,
+    pub(super) cluster: copies::Known,
     foreign: Foreign,
 }
 
@@ -88,8 +90,16 @@ impl Client {
             manager,
             health: Shared::new(),
             system: Shared::new(),
+            cluster: copies::Known::default(),
             foreign: Foreign::default(),
         })
+    }
+
+    /// Shows in the metrics what each node was when last it was asked.
+    pub fn show_generations(&self) {
+        for node in self.nodes.all() {
+            node.show_generation();
+        }
     }
 
     /// The generation that is spoken to at present; asks a node where that is not known.
@@ -172,17 +182,16 @@ impl Client {
     ) -> Result<Page, Error> {
         let plan = Plan {
             wanted: permitted_by,
-            ..Plan::read("messagesync")
+            ..Plan::read(MESSAGESYNC)
         };
         let page = on_node!(self, plan, |node, generation| async {
             let body = PageRequest::new(reader, channel, window, limit);
-            let call =
-                Call::post("messagesync", "/channel/messagesync", &body).max_bytes(max_bytes);
+            let call = Call::post(MESSAGESYNC, "/channel/messagesync", &body).max_bytes(max_bytes);
             let answer = self.transport.call(node, call).await?;
             if !answer.status.is_success() {
                 return Err(refusal(generation, &answer));
             }
-            page::read(&answer, reader, channel)
+            Page::read(&answer.body, reader, channel)
         })?;
         self.foreign.note(&page, channel, &self.transport.metrics);
         Ok(page)

@@ -5,6 +5,7 @@ mod about;
 mod background;
 mod budget;
 mod client;
+mod copies;
 mod detect;
 mod error;
 mod groups;

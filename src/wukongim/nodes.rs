@@ -333,6 +333,11 @@ impl Nodes {
 }
 
 impl Node {
+    pub(super) fn show_generation(&self) {
+        let number = self.generation.load(Relaxed);
+        self.meters.generation.set(number.into());
+    }
+
     fn is(&self, number: u8) -> bool {
         self.generation.load(Relaxed) == number
     }

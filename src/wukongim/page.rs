@@ -12,11 +12,13 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Error;
-use super::transport::Answer;
 use crate::domain::{Channel, Message, MessageId, SYSTEM_UID, Uid};
 use crate::telemetry::Metrics;
 
 mod quick;
+
+/// What the call is called in metrics and errors.
+pub(super) const MESSAGESYNC: &str = "messagesync";
 
 /// Which part of a channel's history to read. Seqs count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,33 +171,40 @@ impl Foreign {
     }
 }
 
-/// Reads a page and keeps what belongs to `channel` as `reader` sees it.
-pub(super) fn read(answer: &Answer, reader: &Uid, channel: &Channel) -> Result<Page, Error> {
-    let wire = match quick::read(&answer.body) {
-        Some(wire) => wire,
-        None => {
-            // An answer without the list of messages is no page, whatever else it says.
-            let wire: WirePage<'_> = answer.json()?;
-            wire.messages.ok_or(Error::Decode(answer.call))?.0
+impl Page {
+    /// Reads the body of an answer to `/channel/messagesync` and keeps what belongs to `channel` as `reader` sees it.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for what is no page.
+    pub fn read(body: &Bytes, reader: &Uid, channel: &Channel) -> Result<Self, Error> {
+        let wire = match quick::read(body) {
+            Some(wire) => wire,
+            None => {
+                let no_page = Error::Decode(MESSAGESYNC);
+                let wire = serde_json::from_slice(body);
+                let wire: WirePage<'_> = wire.map_err(|_| no_page.clone())?;
+                // Without the list of messages it is none, whatever else it says.
+                wire.messages.ok_or(no_page)?.0
+            }
+        };
+        let received = wire.len();
+        let span = match (wire.first(), wire.last()) {
+            (Some(first), Some(last)) => Some((first.message_seq, last.message_seq)),
+            _ => None,
+        };
+        let mut messages = Vec::with_capacity(received);
+        for mut message in wire {
+            if belongs(&message, reader, channel) {
+                let payload = payload_of(body, message.payload.take());
+                messages.push(keep(message, payload));
+            }
         }
-    };
-    let received = wire.len();
-    let span = match (wire.first(), wire.last()) {
-        (Some(first), Some(last)) => Some((first.message_seq, last.message_seq)),
-        _ => None,
-    };
-    let mut messages = Vec::with_capacity(received);
-    for mut message in wire {
-        if belongs(&message, reader, channel) {
-            let payload = payload_of(&answer.body, message.payload.take());
-            messages.push(keep(message, payload));
-        }
+        Ok(Self {
+            messages,
+            received,
+            span,
+        })
     }
-    Ok(Page {
-        messages,
-        received,
-        span,
-    })
 }
 
 /// Whether a message is one of `channel`: for a group its id and type, for a pair that both ends are the pair.
@@ -255,8 +264,6 @@ fn payload_of(body: &Bytes, payload: Option<Text<'_>>) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
     use crate::domain::ChannelId;
 
@@ -264,14 +271,8 @@ mod tests {
         Uid::parse(text, 128).unwrap()
     }
 
-    fn answer(body: &str) -> Answer {
-        Answer {
-            call: "messagesync",
-            status: StatusCode::OK,
-            body: Bytes::copy_from_slice(body.as_bytes()),
-            is_json: true,
-            _held: None,
-        }
+    fn read(body: &str, reader: &Uid, channel: &Channel) -> Result<Page, Error> {
+        Page::read(&Bytes::copy_from_slice(body.as_bytes()), reader, channel)
     }
 
     fn message(from: &str, channel: &str, channel_type: u8) -> String {
@@ -286,7 +287,7 @@ mod tests {
             r#"{{"more":0,"messages":[{}]}}"#,
             message(from, id, channel_type)
         );
-        let page = read(&answer(&body), &uid("me"), asked).unwrap();
+        let page = read(&body, &uid("me"), asked).unwrap();
         assert_eq!((page.received, page.span), (1, Some((3, 3))));
         page.messages.len()
     }
@@ -327,16 +328,11 @@ mod tests {
     fn the_payload_is_a_slice_and_the_time_comes_from_the_id() {
         let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
         let body = format!(r#"{{"messages":[{}]}}"#, message("", "g", 2));
-        let answer = answer(&body);
-        let page = read(&answer, &uid("me"), &asked).unwrap();
+        let body = Bytes::from(body);
+        let page = Page::read(&body, &uid("me"), &asked).unwrap();
         let message = &page.messages[0];
         assert_eq!(&*message.payload, b"YQ==");
-        assert!(
-            answer
-                .body
-                .as_ptr_range()
-                .contains(&message.payload.as_ptr())
-        );
+        assert!(body.as_ptr_range().contains(&message.payload.as_ptr()));
         assert_eq!(message.timestamp_ms / 1000, 1_795_437_889);
         assert_eq!(&*message.from_uid, SYSTEM_UID);
     }
@@ -357,7 +353,7 @@ mod tests {
         for (count, fits) in [(MOST_MESSAGES, true), (MOST_MESSAGES + 1, false)] {
             let all = vec![message("a", "g", 2); count].join(",");
             let body = format!(r#"{{"messages":[{all}]}}"#);
-            let page = read(&answer(&body), &uid("me"), &asked);
+            let page = read(&body, &uid("me"), &asked);
             assert_eq!(page.is_ok(), fits, "{count}");
         }
     }
@@ -372,10 +368,10 @@ mod tests {
             "<html>",
             r#"{"messages":[{}]}"#,
         ] {
-            assert!(read(&answer(body), &uid("me"), &asked).is_err(), "{body}");
+            assert!(read(body, &uid("me"), &asked).is_err(), "{body}");
         }
         assert_eq!(
-            read(&answer(r#"{"messages":[]}"#), &uid("me"), &asked)
+            read(r#"{"messages":[]}"#, &uid("me"), &asked)
                 .unwrap()
                 .received,
             0

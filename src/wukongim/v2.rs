@@ -79,7 +79,7 @@ pub(super) fn done(answer: &Answer) -> Result<(), Error> {
 }
 
 /// An answer whose body is data: v2 puts errors into 400, or into 200 with a `status` of its own.
-fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
+pub(super) fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
     match answer.status {
         StatusCode::OK => answer.json(),
         StatusCode::BAD_REQUEST => Err(Error::Rejected(Rejection::Other)),

@@ -2,6 +2,7 @@
 
 use wukongim_gateway::embedded::Fault;
 
+use crate::listener::socket::Socket;
 use crate::support::actors::Actor;
 use crate::support::answer::Answer;
 use crate::support::{TestApp, V2, seeds};
@@ -176,5 +177,47 @@ async fn a_star_allows_every_origin_by_name_of_none() {
             "{answer:#?}"
         );
         assert_eq!(answer.header("access-control-expose-headers"), EXPOSED);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_too_many_is_refused_so_that_an_allowed_page_can_read_it() {
+    const OTHER: &str = "https://other.example.com";
+    const EVIL: &str = "https://evil.example.com";
+    let cases: [(&[&str], _, _); 6] = [
+        (&["*"], PAGE, Some("*")),
+        (&[PAGE], PAGE, Some(PAGE)),
+        // It is for the browser to see that it is not its page's.
+        (&[PAGE], EVIL, Some(PAGE)),
+        (&[OTHER, PAGE], PAGE, Some(PAGE)),
+        (&[OTHER, PAGE], EVIL, None),
+        (&[], PAGE, None),
+    ];
+    for (origins, page, told) in cases {
+        let origins: Vec<_> = origins.iter().map(|one| one.parse().unwrap()).collect();
+        let several = origins.len() > 1;
+        let builder = TestApp::builder().config(move |settings| {
+            settings.cors.allowed_origins = origins;
+            settings.server.max_connections = 1;
+        });
+        let app = builder.start().await;
+        let request =
+            format!("GET /api/v1/im/health HTTP/1.1\r\nhost: h\r\nOrigin: {page}\r\n\r\n");
+        let mut first = Socket::sending(&app, &request).await;
+        first.answers(200).await;
+        let refused = Socket::sending(&app, &request).await.answers(503).await;
+        refused.fails(503, "overloaded");
+        let header = |name: &str| {
+            let mut lines = refused.head.lines();
+            lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+        };
+        assert_eq!(header("access-control-allow-origin"), told, "{refused:#?}");
+        let exposed = told.map(|_| EXPOSED);
+        assert_eq!(header("access-control-expose-headers"), exposed);
+        // Whoever says nothing is not waited for.
+        let silent = Socket::to(&app).await.answers(503).await;
+        silent.fails(503, "overloaded");
+        let names_one = silent.head.contains("access-control-allow-origin");
+        assert_eq!(names_one, told.is_some() && !several, "{silent:#?}");
     }
 }

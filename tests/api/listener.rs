@@ -3,5 +3,5 @@
 mod heads;
 mod http2;
 mod smuggling;
-mod socket;
+pub mod socket;
 mod times;

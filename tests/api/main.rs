@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod authorization;
+mod bulkheads;
 mod callback;
 mod channels;
 mod confirmation;
@@ -20,7 +21,9 @@ mod listener;
 mod manager_port;
 mod messages_batch;
 mod messages_send;
+mod metrics;
 mod nodes;
+mod openapi;
 mod operations;
 mod shedding;
 mod support;

@@ -1,6 +1,7 @@
 //! Several nodes of WuKongIM: which one a call goes to, what becomes of it when that fails, and what is never done twice.
 
 mod batches;
+mod copies;
 mod deaths;
 mod hanging;
 mod repeats;

@@ -115,7 +115,6 @@ in_every_world! {
         for who in ["mallory", "bob", "stranger"] {
             assert_is!(w.hand_over(who, "mallory").await, Err(Error::NotOwner));
         }
-        assert_is!(w.name(ADMIN, &["bob"]).await, Err(Error::NotFound));
         assert_is!(w.hand_over(ADMIN, "stranger").await, Err(Error::NotAMember));
         assert_eq!(w.stage().await, None);
         let root = uid(ADMIN);
@@ -128,6 +127,27 @@ in_every_world! {
         assert_eq!(w.add("bob", &["carol"]).await.unwrap(), 1);
         assert_is!(w.remove(ADMIN, &["bob"]).await, Err(Error::OwnerCannotLeave));
         assert_is!(w.add("mallory", &["eve"]).await, Err(Error::NotOwner));
+    }
+
+    async fn an_admin_who_names_managers_adopts_too_and_leaves_the_owner_open(w) {
+        w.made_by_somebody_else("mallory").await;
+        for who in ["mallory", "stranger"] {
+            assert_is!(w.name(who, &["m1"]).await, Err(Error::NotOwner));
+        }
+        assert_eq!(w.stage().await, None);
+        assert_eq!(w.name(ADMIN, &["m1", "mallory"]).await.unwrap(), 2);
+        assert_eq!((w.owner().await, w.managers().await), (None, uids(&["m1", "mallory"])));
+        assert!(w.writes().is_empty(), "nothing changes upstream");
+        assert_eq!(w.name(ADMIN, &["m1"]).await.unwrap(), 0);
+        assert_eq!(w.add("m1", &["bob"]).await.unwrap(), 1);
+        assert_is!(w.create("m1").await, Err(Error::Exists));
+        // The role goes with the membership, owner or none.
+        assert_eq!(w.remove("mallory", &["mallory"]).await.unwrap(), 1);
+        assert_eq!(w.managers().await, uids(&["m1"]));
+        let record = w.hand_over(ADMIN, "bob").await.unwrap();
+        assert!(record.is_owned_by(&uid("bob")));
+        assert_eq!(record.managers, uids(&["m1"]));
+        w.delete("bob").await.unwrap();
     }
 
     async fn what_is_not_there_is_not_adopted(w) {

@@ -136,6 +136,18 @@ fn check_config_tells_all_problems_at_once() {
 }
 
 #[test]
+fn the_document_in_the_repository_is_the_one_that_is_printed() {
+    let (code, stdout, stderr) = run_bare(&["openapi"], &[]);
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json");
+    let written = std::fs::read_to_string(path).unwrap();
+    assert!(
+        written == stdout,
+        "the code says something else by now: cargo run -- openapi > docs/openapi.json"
+    );
+}
+
+#[test]
 fn a_token_carries_the_uid_and_lives_as_long_as_asked() {
     let (code, stdout, stderr) = run_bare(&["token", "--uid", "alice"], &[("JWT_SECRET", SECRET)]);
     assert_eq!((code, stderr.as_str()), (0, ""));

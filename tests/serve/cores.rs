@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, token, usual};
+use crate::gateway::{Gateway, PATIENCE, answer, client, token, usual};
 
 const CORES: &str = "4";
 /// Shared out over the cores when they are opened, no core has more than three more than another.
@@ -160,5 +160,63 @@ async fn who_is_removed_over_one_core_is_out_on_all() {
         for (status, body) in join_all(denied).await {
             assert_eq!(status, 403, "{body}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tasks_of_all_cores_are_counted_until_they_end() {
+    let house = House::start(&[]).await;
+    let tasks = async || {
+        let metrics = client().get(format!("{}/metrics", house.gateway.ops));
+        let (_, text) = answer(metrics).await;
+        let mut lines = text.as_str().unwrap().lines();
+        let count = lines.find_map(|line| line.strip_prefix("gateway_tasks "));
+        count.unwrap().parse::<usize>().unwrap()
+    };
+    let becomes = async |is_so: &dyn Fn(usize) -> bool| {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let now = tasks().await;
+            if is_so(now) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{now}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // Each open connection is one.
+    becomes(&|now| now >= CONNECTIONS).await;
+    let before = tasks().await;
+    let address = house.gateway.api.strip_prefix("http://").unwrap();
+    let more: Vec<_> = (0..10 * CONNECTIONS)
+        .map(|_| std::net::TcpStream::connect(address).unwrap())
+        .collect();
+    becomes(&|now| now >= before + more.len()).await;
+    drop(more);
+    becomes(&|now| now <= before).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_tell_what_the_process_takes() {
+    let gateway = Gateway::start(&["--embedded"], &usual());
+    let text = client().get(format!("{}/metrics", gateway.ops)).send();
+    let text = text.await.unwrap().text().await.unwrap();
+    let value = |name: &str| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{name}: {text}"))
+            .parse::<f64>()
+            .unwrap()
+    };
+    // The operations port's own connection, and what runs by the clock.
+    assert!(value("gateway_tasks") >= 2.0);
+    assert!(value("gateway_process_cpu_seconds_total") > 0.0);
+    assert!(value("gateway_process_start_time_seconds") > 1.7e9);
+    if cfg!(target_os = "linux") {
+        // Three standard streams and two listeners.
+        assert!(value("gateway_process_open_fds") >= 5.0);
+        let told = value("gateway_process_resident_memory_bytes");
+        assert!(told > 1024.0 * 1024.0, "{told}");
     }
 }

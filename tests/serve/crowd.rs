@@ -7,9 +7,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, token, usual};
+use crate::gateway::{Gateway, PATIENCE, answer, say, token, usual};
 
 const CROWD: usize = 10_000;
+/// What they may take in memory, and all else that the gateway has there.
+const MOST_BYTES: u64 = 150_000_000;
 
 /// Raises this process's limit of open files, which the gateway inherits; `false` where the system does not let it.
 fn files_allowed(needed: u64) -> bool {
@@ -36,8 +38,8 @@ async fn health_on(stream: &mut TcpStream) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused() {
     if !files_allowed(CROWD as u64 + 4096) {
-        eprintln!(
-            "\n!!! SKIPPED: 10,000 CONNECTIONS NOT TRIED: the system allows too few open files (ulimit -Hn) !!!\n"
+        say(
+            "\n!!! SKIPPED: 10,000 CONNECTIONS NOT TRIED: the system allows too few open files (ulimit -Hn) !!!",
         );
         return;
     }
@@ -65,9 +67,18 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         crowd.push(stream);
         assert!(started.elapsed() < PATIENCE * 3, "{place} connections");
     }
-    let grown = gateway.resident_bytes().saturating_sub(before);
-    eprintln!("{CROWD} connections: {} MB more", grown / 1_000_000);
-    assert!(grown < 150_000_000, "{grown} bytes more");
+    let all = gateway.resident_bytes();
+    let grown = all.saturating_sub(before);
+    let [in_all, more] = [all, grown].map(|bytes| bytes / 1_000_000);
+    say(&format!(
+        "{CROWD} connections: {in_all} MB, {more} of them theirs"
+    ));
+    // The promise is about the binary that people run. A debug build is larger from the start, and by what, nobody promises.
+    let counted = if cfg!(debug_assertions) { grown } else { all };
+    assert!(
+        counted < MOST_BYTES,
+        "{all} bytes, {grown} more than before"
+    );
     let mut text = String::new();
     let mut one_more = TcpStream::connect(address).await.unwrap();
     one_more.read_to_string(&mut text).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::gateway::{Gateway, PATIENCE, answer, becomes, client};
+use crate::gateway::{Gateway, PATIENCE, answer, becomes, client, say};
 
 /// The words of a shell line; only single quotes are known.
 fn words(line: &str) -> Vec<String> {
@@ -119,7 +119,9 @@ async fn the_printed_lines_send_a_message_and_read_it() {
 async fn curl_itself_takes_the_printed_lines() {
     let found = std::process::Command::new("curl").arg("--version").output();
     if !found.is_ok_and(|output| output.status.success()) {
-        eprintln!("there is no curl here; the lines were read by the test above");
+        say(
+            "\n!!! SKIPPED: CURL NOT TRIED: there is none; the lines were read by another test !!!",
+        );
         return;
     }
     let ports = [

@@ -1,6 +1,6 @@
 //! The real binary as a process, with nothing of this process's environment and a working directory of its own.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -64,7 +64,13 @@ impl Gateway {
     /// Starts it and waits until it says that it serves.
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut child = command(folder.path(), args, env)
+        let command = command(folder.path(), args, env);
+        Self::start_by(command, folder)
+    }
+
+    /// Starts it by this command in this folder, and waits until it says that it serves.
+    pub fn start_by(mut command: Command, folder: tempfile::TempDir) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -87,6 +93,11 @@ impl Gateway {
         gateway.api = format!("http://{}", serving["listen"].as_str().unwrap());
         gateway.ops = format!("http://{}", serving["ops_listen"].as_str().unwrap());
         gateway
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Memory it has in RAM; 0 where the system does not tell.
@@ -248,6 +259,12 @@ pub async fn becomes(status: u16, request: impl Fn() -> reqwest::RequestBuilder)
         assert!(Instant::now() < deadline, "{got} {body}, not {status}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Says it whether or not the test passes: the test runner keeps `eprintln!` for failures.
+pub fn say(text: &str) {
+    let line = format!("{text}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
 }
 
 /// Runs the binary to its end: exit code, standard output, standard error.

@@ -5,6 +5,10 @@
 mod audit;
 mod cores;
 mod crowd;
+#[path = "../support/database.rs"]
+mod database;
+#[cfg(target_os = "linux")]
+mod disk;
 mod embedded;
 mod endings;
 mod gateway;

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
-use crate::gateway::{Gateway, SECRET, client, command, token, usual};
+use crate::database::{self, Database};
+use crate::gateway::{Gateway, SECRET, client, command, run, token, usual};
 use crate::keys::{ED_ONE, key_set};
 
 /// Every secret, password, path and payload of these tests begins so.
@@ -453,4 +454,52 @@ async fn the_issuers_address_is_told_to_nobody_whatever_it_answers() {
         let told = |line: &Value| line["error.code"] == code;
         assert!(log.iter().any(told), "{code}: {log:?}");
     }
+}
+
+#[test]
+fn a_database_that_cannot_be_reached_is_named_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for rest in ["127.0.0.1:1/marked-db", "127.0.0.1:1/db?sslmode=marked"] {
+        let url = format!("postgres://marked-user:marked-pw@{rest}");
+        let mut env = usual();
+        env.push(("GATEWAY__STORE__URL", &url));
+        env.push(("GATEWAY__LOG__LEVEL", "trace"));
+        let (code, stdout, stderr) = run(folder.path(), &[], &env);
+        assert_eq!(code, 69, "{stderr}");
+        assert!(stderr.contains("cannot open the store"), "{stderr}");
+        for text in [stdout, stderr] {
+            assert!(
+                !text.contains(MARK) && !text.contains("127.0.0.1:1"),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_lets_the_gateway_in_no_more_is_named_nowhere() {
+    if database::skips_postgres() {
+        return;
+    }
+    let database = Database::new(database::Kind::Postgres).await;
+    let url = database.as_role().await;
+    let more = [
+        ("GATEWAY__STORE__URL", url.as_str()),
+        ("GATEWAY__STORE__MAX_CONNECTIONS", "2"),
+    ];
+    let mut house = House::start(Dialect::V2, &more).await;
+    let (alice, root) = (house.alice.clone(), house.root.clone());
+    house.use_everything("alice", &alice).await;
+    database.shut_role_out().await;
+    for when in ["shut", "out"] {
+        house.use_everything(when, &root).await;
+    }
+    let log = house.end().await;
+    let causes = log.iter().filter_map(|line| line["error.cause"].as_str());
+    let told = "the store is unavailable: PostgreSQL answers SQLSTATE 28000";
+    assert!(
+        causes.clone().any(|cause| cause == told),
+        "{:?}",
+        causes.collect::<Vec<_>>()
+    );
 }

@@ -5,6 +5,8 @@
     reason = "shared by several test binaries, each of which uses a part"
 )]
 
+use std::io::Write as _;
+
 use sqlx::{AnyConnection, Connection as _};
 
 /// What a full disk keeps from being written: each of them is written by an `INSERT … ON CONFLICT` first.
@@ -28,6 +30,18 @@ pub fn postgres_url() -> Option<String> {
     std::env::var("GATEWAY_TEST_POSTGRES_URL")
         .ok()
         .filter(|url| !url.is_empty())
+}
+
+/// Whether what only PostgreSQL does goes untested here; says so.
+pub fn skips_postgres() -> bool {
+    let skips = postgres_url().is_none();
+    if skips {
+        let said =
+            "\n!!! SKIPPED: POSTGRESQL NOT TRIED: GATEWAY_TEST_POSTGRES_URL is not set !!!\n";
+        // Not `eprintln!`: the test runner keeps that for failures.
+        std::io::stderr().write_all(said.as_bytes()).unwrap();
+    }
+    skips
 }
 
 /// The kinds that can be tested here.
@@ -125,6 +139,36 @@ impl Database {
         self.run(&format!("DROP TRIGGER broken_{table} {on}")).await;
     }
 
+    /// The URL for a role of its own in a schema on PostgreSQL; the role's name begins with `marked`.
+    pub async fn as_role(&self) -> String {
+        let Place::Schema { name, .. } = &self.place else {
+            panic!("no roles here");
+        };
+        let role = role(name);
+        let sql = format!("CREATE ROLE {role} LOGIN; GRANT ALL ON SCHEMA {name} TO {role}");
+        self.run(&sql).await;
+        self.as_user(&role)
+    }
+
+    /// The URL with this user in it.
+    pub fn as_user(&self, user: &str) -> String {
+        let (_, place) = self.url.split_once('@').unwrap();
+        format!("postgres://{user}:marked-pw@{place}")
+    }
+
+    /// Lets that role in no more, and ends the connections it has.
+    pub async fn shut_role_out(&self) {
+        let Place::Schema { name, .. } = &self.place else {
+            panic!("no roles here");
+        };
+        let role = role(name);
+        let sql = format!(
+            "ALTER ROLE {role} NOLOGIN; \
+            SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+        );
+        self.run(&sql).await;
+    }
+
     /// Takes the tables away: every question fails.
     pub async fn hide_tables(&self) {
         self.run(
@@ -142,6 +186,11 @@ impl Database {
     }
 }
 
+/// The role for a schema.
+fn role(schema: &str) -> String {
+    format!("marked_{schema}")
+}
+
 async fn run(url: &str, sql: &str) {
     let mut connection = AnyConnection::connect(url).await.unwrap();
     sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))
@@ -157,7 +206,10 @@ impl Drop for Database {
             return;
         };
         // On a thread of its own: there is no waiting in a drop on a runtime. What cannot be dropped in time is left.
-        let sql = format!("SET statement_timeout = 5000; DROP SCHEMA {name} CASCADE");
+        let role = role(name);
+        let sql = format!(
+            "SET statement_timeout = 5000; DROP SCHEMA {name} CASCADE; DROP ROLE IF EXISTS {role}"
+        );
         let server = server.clone();
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,17 +1,32 @@
 //! The programs `bench/run` needs beside wrk and nginx: a fast fake WuKongIM, many idle connections, the time a start takes.
 
+mod client;
+mod contract;
+mod gateway;
 mod http;
 mod idle;
+mod load;
 mod log;
+mod mix;
+mod numbers;
+mod soak;
 mod startup;
+mod storm;
+mod tally;
+mod truth;
 mod upstream;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 const USAGE: &str = "usage:
-  rig upstream v2|v3 ADDRESS VISIBLE_AFTER_US   a fake WuKongIM; v2 shows a message that long after it was sent
+  rig upstream v2|v3 ADDRESS[,ADDRESS] VISIBLE_AFTER_US [ADMIN_ADDRESS LATENCY_US]
+                                                a fake WuKongIM of as many nodes; v2 shows a message that long after it was sent;
+                                                faults are told it at ADMIN_ADDRESS; each answer takes LATENCY_US
   rig idle ADDRESS COUNT                        COUNT connections with one answered request each, held until killed
+  rig storm|soak|numbers GATEWAY FOLDER PORT full|quick
+                                                what bench/storm and bench/soak run: that binary, a folder for stores, the first of a
+                                                hundred free ports
   rig startup ADDRESS COMMAND…                  starts COMMAND; prints the µs until ADDRESS is healthy, and ends it";
 
 fn main() -> ExitCode {
@@ -21,18 +36,50 @@ fn main() -> ExitCode {
         [
             "upstream",
             dialect @ ("v2" | "v3"),
-            address,
+            addresses,
             visible_after_us,
-        ] => match visible_after_us.parse().map(Duration::from_micros) {
-            Ok(visible_after) => upstream::run(dialect == "v3", address, visible_after),
-            Err(_) => return usage(),
-        },
+            ref more @ ..,
+        ] => {
+            let (admin, latency_us) = match *more {
+                [] => (None, "0"),
+                [admin, latency_us] => (Some(admin), latency_us),
+                _ => return usage(),
+            };
+            let us = |text: &str| text.parse().map(Duration::from_micros);
+            let (Ok(visible_after), Ok(latency)) = (us(visible_after_us), us(latency_us)) else {
+                return usage();
+            };
+            upstream::run(&upstream::Options {
+                v3: dialect == "v3",
+                addresses: addresses.split(',').collect(),
+                visible_after,
+                latency,
+                admin,
+            })
+        }
         ["idle", address, count] => match count.parse() {
             Ok(count) => idle::run(address, count),
             Err(_) => return usage(),
         },
         ["startup", address, program, ref arguments @ ..] => {
             startup::run(address, program, arguments)
+        }
+        [
+            what @ ("storm" | "soak" | "numbers"),
+            gateway,
+            work,
+            port,
+            length @ ("full" | "quick"),
+        ] => {
+            let Ok(port) = port.parse() else {
+                return usage();
+            };
+            let (stage, quick) = (stage(gateway, work, port), length == "quick");
+            return verdict(match what {
+                "storm" => local(storm::run(&stage, quick)),
+                "soak" => local(soak::run(&stage, quick)),
+                _ => local(numbers::run(&stage, quick)),
+            });
         }
         _ => return usage(),
     };
@@ -41,6 +88,36 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("rig: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn stage(gateway: &str, work: &str, port: u16) -> gateway::Stage {
+    gateway::Stage {
+        gateway: gateway.to_owned(),
+        work: work.to_owned(),
+        port,
+    }
+}
+
+type Judged = Result<bool, Box<dyn std::error::Error>>;
+
+/// Runs what is one thread's.
+fn local(work: impl Future<Output = Judged>) -> Judged {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, work)
+}
+
+/// 0 where all promises were kept, 1 where not, 2 where there is no figure.
+fn verdict(judged: Judged) -> ExitCode {
+    match judged {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("rig: no figure: {error}");
+            ExitCode::from(2)
         }
     }
 }

@@ -64,7 +64,13 @@ impl Source for Issuer {
 const REFRESH: Duration = Duration::from_mins(5);
 
 fn start(issuer: &Issuer) -> Jwks {
-    Jwks::start(issuer.clone(), REFRESH, Vec::new())
+    Jwks::start(issuer.clone(), REFRESH, Vec::new(), Arc::default())
+}
+
+/// With all the patience in the world.
+async fn refreshed(jwks: &Jwks) -> Result<Arc<Published>, Unavailable> {
+    jwks.refreshed(Instant::now() + Duration::from_hours(1))
+        .await
 }
 
 /// Lets time pass and everything happen that is due.
@@ -72,6 +78,7 @@ pub(in crate::auth) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
 
+const SECOND: Duration = Duration::from_secs(1);
 const BLINK: Duration = Duration::from_millis(1);
 
 fn kids(published: &Published) -> Vec<&str> {
@@ -113,7 +120,7 @@ async fn old_keys_stay_while_the_issuer_is_down_for_an_hour() {
     issuer.is_down();
     pass(Duration::from_hours(1)).await;
     assert_eq!(kids(&jwks.published()), ["a"]);
-    assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
     // Asked for again and again, but never more often than the gap allows.
     assert!(
         (300..=360).contains(&issuer.fetches()),
@@ -123,7 +130,7 @@ async fn old_keys_stay_while_the_issuer_is_down_for_an_hour() {
     issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
     pass(GAP).await;
     assert_eq!(kids(&jwks.published()), ["b"]);
-    assert!(jwks.refreshed().await.is_ok());
+    assert!(refreshed(&jwks).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -135,30 +142,44 @@ async fn a_document_that_cannot_be_read_changes_nothing() {
         issuer.answers(Ok(broken.into()));
         pass(REFRESH).await;
         assert_eq!(kids(&jwks.published()), ["a"], "{broken}");
-        assert_eq!(jwks.refreshed().await.err(), Some(Unavailable), "{broken}");
+        assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable), "{broken}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_hundred_who_ask_share_one_fetch() {
+async fn all_who_wait_share_one_fetch_and_no_more_wait_than_there_are_places() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
     let jwks = Arc::new(start(&issuer));
     pass(GAP + BLINK).await;
-    issuer.takes(Duration::from_secs(2));
+    issuer.takes(2 * SECOND);
     issuer.publishes(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
-    let asking: Vec<_> = (0_u64..100)
-        .map(|place| {
-            let jwks = jwks.clone();
-            tokio::spawn(async move {
-                pass(Duration::from_millis(place * 10)).await;
-                jwks.refreshed().await.map(|now| kids(&now).join(","))
-            })
+    let ask = |after: Duration| {
+        let jwks = jwks.clone();
+        tokio::spawn(async move {
+            pass(after).await;
+            refreshed(&jwks).await.map(|now| kids(&now).join(","))
         })
+    };
+    let asking: Vec<_> = (0..WAITERS as u64)
+        .map(|place| ask(Duration::from_millis(place * 10)))
         .collect();
-    for asked in asking {
+    pass(SECOND).await;
+    let began = Instant::now();
+    for _ in 0..3 {
+        assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
+    }
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    // Whoever leaves makes room.
+    asking[0].abort();
+    pass(BLINK).await;
+    let late = ask(Duration::ZERO);
+    for asked in asking.into_iter().skip(1).chain([late]) {
         assert_eq!(asked.await.unwrap(), Ok("a,b".to_owned()));
     }
     assert_eq!(issuer.fetches(), 2);
+    // The places are free again.
+    pass(GAP).await;
+    assert!(refreshed(&jwks).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -171,7 +192,7 @@ async fn however_many_ask_there_is_one_fetch_in_ten_seconds() {
             issuer.is_down();
         }
         for _ in 0..1_000 {
-            drop(jwks.refreshed().await);
+            drop(refreshed(&jwks).await);
             pass(Duration::from_millis(100)).await;
         }
         // 100 seconds: the one at the start and ten more.
@@ -186,9 +207,9 @@ async fn however_many_ask_there_is_one_fetch_in_ten_seconds() {
 #[tokio::test(start_paused = true)]
 async fn who_comes_before_the_first_answer_waits_for_it() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
-    issuer.takes(Duration::from_secs(3));
+    issuer.takes(3 * SECOND);
     let jwks = start(&issuer);
-    let told = jwks.refreshed().await.map(|now| kids(&now).join(","));
+    let told = refreshed(&jwks).await.map(|now| kids(&now).join(","));
     assert_eq!((told, issuer.fetches()), (Ok("a".to_owned()), 1));
 }
 
@@ -198,23 +219,39 @@ async fn an_issuer_that_hangs_is_given_up_and_nobody_waits_longer() {
     issuer.takes(Duration::from_hours(1));
     let jwks = start(&issuer);
     let began = Instant::now();
-    assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
     assert_eq!(began.elapsed(), FETCH_TIMEOUT);
     assert!(!jwks.ever_loaded());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_longer_than_he_wants_to() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
+    issuer.takes(3 * SECOND);
+    let jwks = start(&issuer);
+    let began = Instant::now();
+    for patience in [Duration::ZERO, 2 * SECOND] {
+        let told = jwks.refreshed(Instant::now() + patience).await;
+        assert_eq!(told.err(), Some(Unavailable));
+    }
+    assert_eq!(began.elapsed(), 2 * SECOND);
+    let told = jwks.refreshed(Instant::now() + 2 * SECOND);
+    assert!(told.await.is_ok());
+    assert_eq!((began.elapsed(), issuer.fetches()), (3 * SECOND, 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_empty_set_is_no_key_loaded_but_removes_those_there_were() {
     let issuer = Issuer::new(&[]);
     let jwks = start(&issuer);
-    assert_eq!(jwks.refreshed().await.err(), Some(Unavailable));
+    assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
     assert!(!jwks.ever_loaded());
     issuer.publishes(&[RSA_ONE.jwk(Some("a"))]);
     pass(REFRESH).await;
     issuer.publishes(&[]);
     pass(REFRESH).await;
     assert!(jwks.ever_loaded());
-    assert!(jwks.refreshed().await.is_ok_and(|now| now.keys.is_empty()));
+    assert!(refreshed(&jwks).await.is_ok_and(|now| now.keys.is_empty()));
 }
 
 #[tokio::test(start_paused = true)]

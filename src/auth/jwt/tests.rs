@@ -17,6 +17,7 @@ const SECRET: &str = "a-secret-of-thirty-two-bytes-or-more";
 const OLD: &str = "another-secret-of-thirty-two-bytes!!";
 const FAR: u64 = 4_000_000_000;
 const BLINK: Duration = Duration::from_millis(1);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn settings(change: impl FnOnce(&mut config::Auth)) -> config::Auth {
     let mut settings = config::Settings::for_tests().auth;
@@ -34,7 +35,12 @@ fn with_files(files: &[TestKey]) -> Verifier {
 }
 
 fn with_issuer(issuer: &Issuer) -> Verifier {
-    let jwks = Jwks::start(issuer.clone(), Duration::from_mins(5), Vec::new());
+    let jwks = Jwks::start(
+        issuer.clone(),
+        Duration::from_mins(5),
+        Vec::new(),
+        Arc::default(),
+    );
     Verifier::with_jwks(&settings(|_| {}), 128, Some(jwks), Arc::default()).unwrap()
 }
 
@@ -50,7 +56,10 @@ fn claims() -> Value {
 async fn verify(verifier: &Verifier, token: &str) -> Result<Caller, TokenError> {
     match verifier.begin(token)? {
         Begun::Known(caller) => Ok(caller),
-        Begun::Unverified(token) => verifier.finish(token).await,
+        Begun::Unverified(token) => {
+            let token = verifier.read(token);
+            verifier.finish(token, Instant::now() + PATIENCE).await
+        }
     }
 }
 
@@ -277,6 +286,34 @@ async fn without_keys_nobody_is_called_invalid() {
     pass(GAP + BLINK).await;
     assert!(!verifier.lacks_keys());
     assert_told!(verifier, RSA_ONE.sign(Some("k"), &claims()), GOOD);
+}
+
+/// Whether a check may come to something that nobody pays for.
+fn may_be_for_nothing(verifier: &Verifier, token: &str) -> bool {
+    match verifier.begin(token) {
+        Ok(Begun::Unverified(token)) => verifier.may_be_for_nothing(&verifier.read(token)),
+        _ => panic!("no new asymmetric token"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_may_be_for_nothing_where_the_token_is_late_or_the_keys_cannot_be_had() {
+    let issuer = Issuer::new(&[RSA_ONE.jwk(Some("named")), ED_ONE.jwk(None)]);
+    let verifier = with_issuer(&issuer);
+    let late = json!({"sub": "a", "exp": 5});
+    let of =
+        |key: TestKey, kid: Option<&str>| may_be_for_nothing(&verifier, &key.sign(kid, &claims()));
+    pass(BLINK).await;
+    for kid in [Some("named"), Some("new"), None] {
+        assert!(!of(RSA_TWO, kid), "{kid:?}: whoever forged it pays");
+        assert!(may_be_for_nothing(&verifier, &RSA_ONE.sign(kid, &late)));
+    }
+    issuer.is_down();
+    pass(Duration::from_mins(10)).await;
+    assert!(!of(RSA_TWO, Some("named")));
+    assert!(of(RSA_TWO, None) && of(ED_TWO, None) && of(ED_TWO, Some("new")));
+    // Nothing is checked where no key can have signed it.
+    assert!(!of(RSA_TWO, Some("new")) && !of(P256_ONE, None));
 }
 
 #[tokio::test(start_paused = true)]

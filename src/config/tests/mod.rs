@@ -129,4 +129,5 @@ const SAMPLES: &[(&str, &str)] = &[
     ("log.level", "debug"),
     ("log.sample_ratio", "0.5"),
     ("log.slow", "2s"),
+    ("docs.enabled", "true"),
 ];

@@ -177,6 +177,7 @@ fn embedded_needs_nothing_and_gives_way_to_what_is_set() {
     let loaded = load(&bare).unwrap();
     assert_eq!(loaded.settings.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(loaded.settings.store.url, StoreUrl::SqliteMemory);
+    assert!(loaded.settings.docs.enabled && !good(&[]).settings.docs.enabled);
     assert_eq!(
         loaded.origins["auth.jwt_secret"].to_string(),
         "built-in (--embedded)"

@@ -1,13 +1,12 @@
 //! What only a database behind a network does: start with many replicas at once, and vanish without a word.
 
-use super::database::postgres_url;
+use super::database::skips_postgres;
 use super::line::Line;
 use super::*;
 
 /// A database on PostgreSQL, where there is one here.
 async fn database() -> Option<Database> {
-    if postgres_url().is_none() {
-        println!("SKIPPED: GATEWAY_TEST_POSTGRES_URL is not set");
+    if skips_postgres() {
         return None;
     }
     Some(Database::new(Kind::Postgres).await)
@@ -120,4 +119,42 @@ async fn a_database_that_vanished_is_found_again() {
         }
         assert!(store.channel(&id("g")).await.unwrap().is_some());
     }
+}
+
+#[tokio::test]
+async fn no_error_tells_a_part_of_the_url() {
+    let Some(database) = database().await else {
+        return;
+    };
+    for (url, said) in [
+        (database.as_user("marked_nobody"), "SQLSTATE 28000"),
+        (
+            database.url.replace("/postgres?", "/marked_nowhere?"),
+            "SQLSTATE 3D000",
+        ),
+        (
+            format!("{}&sslmode=marked", database.url),
+            "store.url is not understood",
+        ),
+    ] {
+        let error = Store::open(&url, 2, SECOND).await.err().unwrap();
+        let told = format!("{error} {error:?}");
+        assert!(told.contains(said) && !told.contains("marked"), "{told}");
+    }
+    let url = database.as_role().await;
+    let store = Store::open(&url, 2, 5 * SECOND).await.unwrap();
+    database.shut_role_out().await;
+    // The first ones meet the connections that end.
+    let told = loop {
+        let error = store.channel(&id("g")).await.unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert!(!told.contains("marked"), "{told}");
+        if told.contains("28000") {
+            break error.to_string();
+        }
+    };
+    assert_eq!(
+        told,
+        "the store is unavailable: PostgreSQL answers SQLSTATE 28000"
+    );
 }

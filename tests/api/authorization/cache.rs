@@ -27,7 +27,7 @@ async fn within_the_ttl_nothing_is_asked_twice() {
     app.group("g", "owner", &["member"]).await;
     is_in(&app, "member").await;
     let mut asked: Vec<_> = app
-        .calls_to("/cluster/")
+        .calls_to("/cluster/channels")
         .into_iter()
         .map(|call| call.path)
         .collect();
@@ -49,7 +49,7 @@ async fn within_the_ttl_nothing_is_asked_twice() {
         .await
         .fails(403, "not_a_member");
     let asked: Vec<_> = app
-        .calls_to("/cluster/")
+        .calls_to("/cluster/channels")
         .into_iter()
         .map(|call| call.path)
         .collect();
@@ -61,10 +61,14 @@ async fn within_the_ttl_nothing_is_asked_twice() {
     app.upstream.clear_calls();
     let member = app.user("member");
     member.send_to_person("owner", "x").await.ok();
-    assert_eq!(app.calls_to("/cluster/").len(), 1, "the peer's denylist");
+    assert_eq!(
+        app.calls_to("/cluster/channels").len(),
+        1,
+        "the peer's denylist"
+    );
     member.send_to_person("owner", "x").await.ok();
     member.sync(1, "owner", "").await.ok();
-    assert_eq!(app.calls_to("/cluster/").len(), 1);
+    assert_eq!(app.calls_to("/cluster/channels").len(), 1);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use wukongim_gateway::config::Mode;
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::embedded::{Dialect, GROUP};
 use wukongim_gateway::error::ApiError;
+use wukongim_gateway::store::Roles;
 
 use table::{Action, Role, TABLE, Word};
 
@@ -64,7 +65,7 @@ async fn matrix(dialect: Dialect, word: Word) {
             }
         }
     }
-    assert_eq!(run, 17 * 6 - 2);
+    assert_eq!(run, 19 * 6 - 3 * 2);
     assert!(
         wrong.is_empty(),
         "{dialect:?}, {word:?}:\n{}",
@@ -112,13 +113,15 @@ impl Cell<'_> {
         let everybody = ["owner", "manager", "deputy", "member", "friend", "removed"];
         seeds::group(app, group, &everybody);
         seeds::message(app, GROUP, group, "owner", b"before");
-        if self.action != Action::Adopt {
+        if !self.action.is_on_nobodys() {
             let (owner, managers) = (uid("owner"), ["manager", "deputy"].map(uid));
             let id = self.id();
-            let record = app.store.adopt(&id, None, &owner, None, None).await;
-            let record = record.unwrap().unwrap();
-            let named = app.store.set_roles(&record, &owner, &managers).await;
-            named.unwrap().unwrap();
+            let roles = Roles {
+                owner: Some(&owner),
+                managers: &managers,
+            };
+            let record = app.store.adopt(&id, None, roles, None, None).await;
+            record.unwrap().unwrap();
         }
         if self.role == Role::Removed {
             // What he was let do is remembered, unless the removal ends it.
@@ -162,8 +165,10 @@ impl Cell<'_> {
             Action::RemoveManager => actor.remove(group, &["deputy"]).await,
             Action::RemoveOwner => actor.remove(group, &["owner"]).await,
             Action::Leave => actor.remove(group, &[role.uid()]).await,
-            Action::Name => actor.manager("add", group, &["friend"]).await,
-            Action::Dismiss => actor.manager("remove", group, &["deputy"]).await,
+            Action::Name | Action::NameFirst => actor.manager("add", group, &["friend"]).await,
+            Action::Dismiss | Action::DismissNone => {
+                actor.manager("remove", group, &["deputy"]).await
+            }
             Action::HandOver | Action::Adopt => actor.hand_over(group, "friend").await,
             Action::RevokeOwn => actor.post_nothing("/token/revoke").await,
             Action::RevokeAnothers => {
@@ -196,7 +201,7 @@ impl Cell<'_> {
     fn applied_to(&self, mut state: State) -> State {
         let mut removed = None;
         match self.action {
-            Action::Sync | Action::Create | Action::Info => {}
+            Action::Sync | Action::Create | Action::Info | Action::DismissNone => {}
             Action::Send | Action::Batch => state.messages += 1,
             Action::Delete => {
                 state.is_deleted = true;
@@ -209,7 +214,7 @@ impl Cell<'_> {
             Action::RemoveManager => removed = Some("deputy"),
             Action::RemoveOwner => removed = Some("owner"),
             Action::Leave => removed = Some(self.role.uid()),
-            Action::Name => {
+            Action::Name | Action::NameFirst => {
                 state.managers.insert("friend".into());
             }
             Action::Dismiss => {

@@ -187,6 +187,51 @@ async fn an_admin_adopts_a_group_that_was_there_before() {
 }
 
 #[tokio::test]
+async fn an_admin_names_managers_in_a_group_that_was_there_before() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        seeds::group(&app, "old", &["bob", "carol"]);
+        let (admin, carol) = (app.admin(), app.user("carol"));
+        let told = admin.manager("remove", "old", &["carol"]).await.ok();
+        assert_eq!(told, json!({"removed": 0}));
+        assert_eq!(admin.info("old").await.ok()["createdAt"], Value::Null);
+        for verb in ["add", "remove"] {
+            let refused = carol.manager(verb, "old", &["carol"]).await;
+            refused.fails(403, "not_owner");
+            let missing = admin.manager(verb, "none", &["carol"]).await;
+            missing.fails(404, "channel_not_found");
+        }
+        let told = admin.manager("add", "old", &["carol", "dave"]).await.ok();
+        assert_eq!(told, json!({"added": 2}));
+        let told = carol.info("old").await.ok();
+        assert_eq!(told["owner"], Value::Null);
+        assert_eq!(told["managers"], json!(["carol", "dave"]));
+        assert!(told["createdAt"].as_u64().unwrap() > 1_700_000_000_000);
+        // What managers may do, and no more; nor does anybody own it now.
+        carol.add("old", &["erin"]).await.ok();
+        carol
+            .hand_over("old", "carol")
+            .await
+            .fails(403, "not_owner");
+        carol.delete_group("old").await.fails(403, "not_owner");
+        carol.create_group("old").await.fails(409, "channel_exists");
+        let told = admin.manager("remove", "old", &["dave"]).await.ok();
+        assert_eq!(told, json!({"removed": 1}));
+        carol.remove("old", &["carol"]).await.ok();
+        assert_eq!(admin.info("old").await.ok()["managers"], json!([]));
+        admin.manager("add", "old", &["erin"]).await.ok();
+        let body =
+            json!({"channelId": "old", "channelType": 2, "uid": "bob", "name": "from before"});
+        admin.post("/channel/owner", &body).await.ok();
+        let told = app.user("bob").info("old").await.ok();
+        assert_eq!(told["owner"], "bob");
+        assert_eq!(told["name"], "from before");
+        assert_eq!(told["managers"], json!(["erin"]));
+        app.user("bob").delete_group("old").await.ok();
+    }
+}
+
+#[tokio::test]
 async fn with_members_may_invite_every_subscriber_adds() {
     for dialect in [V2, V3] {
         let builder = TestApp::builder().upstream(dialect);

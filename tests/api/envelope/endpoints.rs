@@ -126,3 +126,16 @@ pub fn all() -> Vec<Endpoint> {
         ),
     ]
 }
+
+#[test]
+fn bodies_of_every_endpoint_that_takes_one_are_fuzzed() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/fuzz/fuzz_targets/json_bodies.rs"
+    );
+    let target = std::fs::read_to_string(path).unwrap();
+    for endpoint in all().iter().filter(|endpoint| endpoint.method == "POST") {
+        let quoted = format!("\"{}\",", endpoint.path);
+        assert!(target.contains(&quoted), "{quoted} of {path}");
+    }
+}

@@ -12,11 +12,17 @@ use crate::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
 use crate::operations::Ops;
 use crate::support::actors::sign;
 use crate::support::answer::Answer;
+use crate::support::app::Builder;
 use crate::support::issuer::{Issuer, time_passes};
+use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3};
 
 const GAP: Duration = Duration::from_secs(10);
 const REFRESH: Duration = Duration::from_mins(5);
+/// How long the gateway waits for the issuer.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// How many requests wait with it.
+const WAITERS: i64 = 64;
 
 fn claims() -> Value {
     json!({"sub": "a", "exp": FAR})
@@ -33,18 +39,18 @@ async fn gateway(issuer: &Issuer) -> TestApp {
     gateway_to(V2, issuer).await
 }
 
-/// Its listener has patience: when time jumps, it jumps for the connections, too.
 async fn gateway_to(dialect: Dialect, issuer: &Issuer) -> TestApp {
+    builder(issuer).upstream(dialect).start().await
+}
+
+/// Its listener has patience: when time jumps, it jumps for the connections, too.
+fn builder(issuer: &Issuer) -> Builder {
     let url = issuer.url();
-    TestApp::builder()
-        .upstream(dialect)
-        .config(move |settings| {
-            settings.auth.jwks_url = Some(url);
-            settings.server.header_timeout = Duration::from_hours(2);
-            settings.server.idle_timeout = Duration::from_hours(2);
-        })
-        .start()
-        .await
+    TestApp::builder().config(move |settings| {
+        settings.auth.jwks_url = Some(url);
+        settings.server.header_timeout = Duration::from_hours(2);
+        settings.server.idle_timeout = Duration::from_hours(2);
+    })
 }
 
 #[track_caller]
@@ -250,4 +256,42 @@ async fn a_caller_who_hangs_up_takes_the_fetch_from_nobody() {
     impatient.await;
     ask_as_new(&app).await;
     assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn strangers_who_wait_for_an_issuer_that_hangs_leave_room_for_the_others() {
+    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+    let builder = builder(&issuer).config(|settings| settings.server.max_in_flight = 65);
+    let app = builder.start().await;
+    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    time_passes(GAP).await;
+    issuer.takes(Duration::from_hours(1));
+    let strange = async || no_keys(ask_as(&app, &token(ED_ONE, "strange")).await);
+    let others = async {
+        until(|| app.app.metrics().in_flight.get() == WAITERS).await;
+        for _ in 0..3 {
+            strange().await;
+            ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+        }
+        assert_eq!(app.app.metrics().in_flight.get(), WAITERS);
+        time_passes(FETCH_TIMEOUT).await;
+    };
+    let waiting = futures_util::future::join_all((0..WAITERS).map(|_| strange()));
+    tokio::join!(waiting, others);
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_past_the_deadline_is_told_before_it() {
+    let issuer = Issuer::start(&[]).await;
+    issuer.takes(Duration::from_hours(1));
+    let builder = builder(&issuer)
+        .config(|settings| settings.server.request_timeout = Duration::from_millis(400));
+    let app = builder.start().await;
+    let token = token(RSA_ONE, "one");
+    no_keys(ask_as(&app, &token).await);
+    let mut nowhere = app.anon().request("GET", "/nothing");
+    nowhere = nowhere.bearer_auth(token);
+    let answer = Answer::of(nowhere.send().await.unwrap()).await;
+    answer.fails(404, "not_found");
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use wukongim_gateway::app::App;
-use wukongim_gateway::auth::DeviceFlag;
+use wukongim_gateway::auth::{DeviceFlag, ImTokenError};
 use wukongim_gateway::domain::Uid;
 use wukongim_gateway::embedded::{Embedded, Fault, Options, Rule};
 
-use crate::support::{TestApp, V2, V3, audit};
+use crate::support::{TestApp, V2, V3, audit, database};
 
 async fn token(app: &TestApp, uid: &str, device: u8) -> String {
     let body = json!({"deviceFlag": device});
@@ -137,30 +137,43 @@ async fn only_an_admin_revokes_another_users_tokens() {
 }
 
 #[tokio::test]
-async fn another_replica_that_knows_the_old_number_does_not_bring_the_old_token_back() {
+async fn another_replica_that_gave_out_the_old_token_never_registers_it_again() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let other = replica(&app);
-        let old = other
-            .im_tokens()
-            .give_out(&alice(), DeviceFlag::Web)
-            .await
-            .unwrap();
+        let give_out = async || other.im_tokens().give_out(&alice(), DeviceFlag::Web).await;
+        let old = give_out().await.unwrap();
         app.user("alice").post_nothing("/token/revoke").await.ok();
         app.upstream.state().connect("alice", 1);
-        let new = other
-            .im_tokens()
-            .give_out(&alice(), DeviceFlag::Web)
-            .await
-            .unwrap();
+        app.upstream.clear_calls();
+        let new = give_out().await.unwrap();
         assert_ne!(new, old);
-        assert_eq!(upstream_token(&app, "alice", 1), new.as_str());
-        assert_eq!(
-            app.upstream.state().connections(),
-            0,
-            "perhaps it came in with the old one"
-        );
+        let calls = app.calls_to("/user/");
+        let registered: Vec<_> = calls.iter().map(|call| &call.body["token"]).collect();
+        assert_eq!(registered, [new.as_str()]);
+        assert_eq!(app.upstream.state().connections(), 1, "it is a good one");
         assert_eq!(token(&app, "alice", 1).await, new.as_str());
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_brings_no_revoked_token_back_on_any_replica() {
+    for kind in database::kinds() {
+        for dialect in [V2, V3] {
+            let builder = TestApp::builder().upstream(dialect).database(kind).await;
+            let app = builder.start().await;
+            let other = replica(&app);
+            let give_out = async || other.im_tokens().give_out(&alice(), DeviceFlag::Web).await;
+            let old = give_out().await.unwrap();
+            app.user("alice").post_nothing("/token/revoke").await.ok();
+            let new = upstream_token(&app, "alice", 1);
+            assert_ne!(new, old.as_str());
+            app.database().hide_tables().await;
+            assert!(matches!(give_out().await, Err(ImTokenError::Store(_))));
+            assert_eq!(upstream_token(&app, "alice", 1), new, "{kind:?}");
+            app.database().show_tables().await;
+            assert_eq!(give_out().await.unwrap().as_str(), new);
+        }
     }
 }
 

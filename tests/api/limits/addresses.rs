@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::keys::{ED_ONE, RSA_ONE};
+use crate::keys::{ED_ONE, ED_TWO, RSA_ONE};
 use crate::support::actors::Actor;
 use crate::support::answer::Answer;
 use crate::support::issuer::Issuer;
@@ -251,4 +251,59 @@ async fn a_token_that_cannot_be_checked_for_want_of_keys_costs_the_address_nothi
     with_token(&app, "/config", &token)
         .await
         .fails(503, "keys_unavailable");
+}
+
+#[tokio::test]
+async fn checks_that_no_address_pays_for_are_made_500_times_a_second() {
+    let issuer = Issuer::start(&[]).await;
+    issuer.is_down();
+    let url = issuer.url();
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.limits.anonymous_per_second = 1;
+            settings.auth.jwks_url = Some(url);
+            settings.auth.jwt_public_keys = vec![ED_ONE.public_file()];
+        })
+        .start()
+        .await;
+    let claims = json!({"sub": "carol", "exp": 4_000_000_000_u64});
+    // The issuer may have that key by now.
+    let strange = ED_TWO.sign(None, &claims);
+    let late = ED_ONE.sign(None, &json!({"sub": "carol", "exp": 5}));
+    for _ in 0..200 {
+        with_token(&app, "/config", &late)
+            .await
+            .fails(401, "token_expired");
+    }
+    let mut checked = 200;
+    loop {
+        let answer = with_token(&app, "/config", &strange).await;
+        if answer.status == 429 {
+            break;
+        }
+        answer.fails(503, "keys_unavailable");
+        checked += 1;
+    }
+    // Those that meet a fetch wait for it, and are few.
+    assert!((500..550).contains(&checked), "{checked}");
+    for token in [&strange, &late] {
+        for path in ["/config", "/nothing"] {
+            let answer = with_token(&app, path, token).await;
+            let refused = answer.fails(429, "rate_limited");
+            assert_eq!(refused.header("retry-after"), "1");
+        }
+    }
+    // The address was not charged, and what it pays for is checked: this token names its key.
+    with_token(
+        &app,
+        "/system/info",
+        &ED_ONE.sign(Some("ed25519-one.pub"), &claims),
+    )
+    .await
+    .ok();
+    app.anon().get("/config").await.fails(401, "token_missing");
+    app.time.pass(Duration::from_millis(2));
+    with_token(&app, "/config", &late)
+        .await
+        .fails(401, "token_expired");
 }

@@ -1,7 +1,9 @@
-//! An answer of the gateway, and asserts on it that print it whole.
+//! An answer of the gateway, and asserts on it that print it whole. Each is held to the OpenAPI document, whatever the test is about.
 
 use reqwest::header::HeaderMap;
 use serde_json::Value;
+
+use super::document;
 
 /// Status, headers and body of an answer.
 #[derive(Debug, Clone)]
@@ -16,8 +18,10 @@ impl Answer {
     pub async fn of(response: reqwest::Response) -> Self {
         let status = response.status().as_u16();
         let headers = response.headers().clone();
+        let path = response.url().path().to_owned();
         let text = response.text().await.expect("a whole body");
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        document::expects(&path, status, &headers, &body);
         Self {
             status,
             headers,

@@ -104,7 +104,7 @@ impl TestApp {
 
     /// The sample with this name and labels, as a number.
     pub fn metric(&self, name_and_labels: &str) -> Option<f64> {
-        let text = self.app.metrics().render();
+        let text = self.app.metrics_text();
         text.lines()
             .find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '))
             .map(|number| number.parse().expect("a number"))

@@ -7,6 +7,7 @@ pub mod audit;
 pub mod backend;
 #[path = "../../support/database.rs"]
 pub mod database;
+pub mod document;
 pub mod issuer;
 #[path = "../../support/line.rs"]
 pub mod line;

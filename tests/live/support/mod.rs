@@ -7,6 +7,8 @@ pub mod actors;
 #[path = "../../api/support/answer.rs"]
 pub mod answer;
 pub mod app;
+#[path = "../../api/support/document.rs"]
+pub mod document;
 pub mod server;
 
 pub use app::TestApp;

@@ -2,8 +2,8 @@
 //! contract, not from what the code does.
 
 use Action::{
-    Add, Adopt, Batch, Create, Delete, Dismiss, HandOver, Info, Leave, Name, RemoveManager,
-    RemoveMember, RemoveOwner, RevokeAnothers, RevokeOwn, Send, Sync,
+    Add, Adopt, Batch, Create, Delete, Dismiss, DismissNone, HandOver, Info, Leave, Name,
+    NameFirst, RemoveManager, RemoveMember, RemoveOwner, RevokeAnothers, RevokeOwn, Send, Sync,
 };
 use wukongim_gateway::embedded::Dialect;
 
@@ -65,11 +65,18 @@ pub enum Action {
     Dismiss,
     HandOver,
     Adopt,
+    NameFirst,
+    DismissNone,
     RevokeOwn,
     RevokeAnothers,
 }
 
 impl Action {
+    /// Whether it is about a group that WuKongIM has and the store has not.
+    pub fn is_on_nobodys(self) -> bool {
+        matches!(self, Adopt | NameFirst | DismissNone)
+    }
+
     pub fn title(self) -> &'static str {
         match self {
             Send => "`message.send`",
@@ -87,6 +94,8 @@ impl Action {
             Dismiss => "`manager.remove`",
             HandOver => "`owner.transfer`",
             Adopt => "`owner.transfer`, of a group nobody owns",
+            NameFirst => "`manager.add`, in a group nobody owns",
+            DismissNone => "`manager.remove`, in a group nobody owns",
             RevokeOwn => "`token.revoke`, one's own",
             RevokeAnothers => "`token.revoke`, another's",
         }
@@ -149,7 +158,7 @@ const V2: Outcome = Outcome::RefusedByV3("not_a_member");
 const NA: Outcome = Outcome::Nobody;
 
 /// Where nobody's role counts; columns as in [`TABLE`].
-const EVERYBODY: [Row; 17] = [
+const EVERYBODY: [Row; 19] = [
     (Send, [OK, OK, OK, V2, V2, V2]),
     (Batch, [OK, OK, OK, V2, V2, V2]),
     (Sync, [OK, OK, OK, V2, V2, V2]),
@@ -165,12 +174,14 @@ const EVERYBODY: [Row; 17] = [
     (Dismiss, [OK, OK, OK, OK, OK, OK]),
     (HandOver, [OK, OK, OK, OK, OK, OK]),
     (Adopt, [NA, NA, OK, OK, OK, OK]),
+    (NameFirst, [NA, NA, OK, OK, OK, OK]),
+    (DismissNone, [NA, NA, OK, OK, OK, OK]),
     (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
     (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
 ];
 
 /// Columns: owner, manager, member, stranger, removed member, admin (who is no subscriber).
-pub const TABLE: [(Word, [Row; 17]); 4] = [
+pub const TABLE: [(Word, [Row; 19]); 4] = [
     (
         Word::Members,
         [
@@ -189,6 +200,8 @@ pub const TABLE: [(Word, [Row; 17]); 4] = [
             (Dismiss, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
             (HandOver, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
             (Adopt, [NA, NA, ROLE, ROLE, ROLE, OK]),
+            (NameFirst, [NA, NA, ROLE, ROLE, ROLE, OK]),
+            (DismissNone, [NA, NA, ROLE, ROLE, ROLE, OK]),
             (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
             (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
         ],
@@ -213,6 +226,8 @@ pub const TABLE: [(Word, [Row; 17]); 4] = [
             (Dismiss, [NO, NO, NO, NO, NO, NO]),
             (HandOver, [NO, NO, NO, NO, NO, NO]),
             (Adopt, [NA, NA, NO, NO, NO, NO]),
+            (NameFirst, [NA, NA, NO, NO, NO, NO]),
+            (DismissNone, [NA, NA, NO, NO, NO, NO]),
             (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
             (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
         ],

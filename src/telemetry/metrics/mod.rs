@@ -1,16 +1,32 @@
-//! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path.
+//! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path. Each one has its row in
+//! docs/METRICS.md.
+
+mod handles;
+mod levels;
+mod nodes;
+mod process;
+mod rooms;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
-use parking_lot::RwLock;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::{Metric, Registry, Unit};
+
+use handles::Handles;
+use levels::Levels;
+use nodes::Nodes;
+use rooms::{MessageMeters, NumberMeters, OutsideMeters};
+
+pub use levels::Measured;
+pub use nodes::NodeMeters;
+pub use rooms::{ConnectionMeters, StoreMeters};
 
 /// Labels of an answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -30,6 +46,12 @@ struct RouteLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    route: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct UpstreamLabels {
     node: Arc<str>,
     call: &'static str,
@@ -39,23 +61,6 @@ struct UpstreamLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {
     call: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NodeLabels {
-    node: Arc<str>,
-}
-
-/// What is shown of one WuKongIM node; kept by it, so that no call looks it up.
-pub struct NodeMeters {
-    /// `gateway_upstream_in_flight`.
-    pub in_flight: Gauge,
-    /// `gateway_upstream_latency_seconds`: the moving average that nodes are chosen by.
-    pub latency: Gauge<f64, AtomicU64>,
-    /// `gateway_upstream_ejections_total`.
-    pub ejections: Counter,
-    /// `gateway_upstream_ejected`: 1 while it is left alone.
-    pub ejected: Gauge,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,34 +75,25 @@ struct CacheLabels {
 }
 
 /// Seconds; from a cached answer to a call that ran into its deadline.
-const BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+const BUCKETS: [f64; 15] = [
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
 fn seconds() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
-/// Metrics that were looked up by their labels before: comparing a few dozen is cheaper than hashing for each look-up, as a family does.
-struct Handles<L, M>(RwLock<Vec<(L, M)>>);
+/// A new metric of this name.
+fn counted<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
+}
 
-impl<L, M> Handles<L, M> {
-    fn new() -> Self {
-        Self(RwLock::new(Vec::new()))
-    }
-
-    /// Does `act` to the metric whose labels `is` says are meant; `make` gives it with its labels the first time.
-    fn with(&self, is: impl Fn(&L) -> bool, make: impl FnOnce() -> (L, M), act: impl FnOnce(&M)) {
-        if let Some((_, metric)) = self.0.read().iter().find(|(labels, _)| is(labels)) {
-            return act(metric);
-        }
-        let (labels, metric) = make();
-        act(&metric);
-        let mut handles = self.0.write();
-        if !handles.iter().any(|(labels, _)| is(labels)) {
-            handles.push((labels, metric));
-        }
-    }
+/// This metric, which is of seconds, under this name.
+fn timed<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
+    metric
 }
 
 /// Every metric of the gateway. Cheap to share; all methods take `&self`.
@@ -106,6 +102,8 @@ pub struct Metrics {
     requests: Family<HttpLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     answered: Handles<HttpLabels, (Counter, Histogram)>,
+    errors: Family<ErrorLabels, Counter>,
+    failed: Handles<ErrorLabels, Counter>,
     /// `gateway_http_requests_in_flight`.
     pub in_flight: Gauge,
     upstream: Family<UpstreamLabels, Counter>,
@@ -123,124 +121,65 @@ pub struct Metrics {
     limits: Family<LimitLabels, Counter>,
     /// `gateway_foreign_messages_dropped_total`: messages of another channel in an upstream page (equal hashes on v2).
     pub foreign_messages: Counter,
-    /// `gateway_idempotency_forgotten_total`: entries dropped before their window ended, since the table was full.
-    pub idempotency_forgotten: Counter,
-}
-
-/// The metrics that each node has one of.
-#[derive(Default)]
-struct Nodes {
-    in_flight: Family<NodeLabels, Gauge>,
-    latency: Family<NodeLabels, Gauge<f64, AtomicU64>>,
-    ejections: Family<NodeLabels, Counter>,
-    ejected: Family<NodeLabels, Gauge>,
-}
-
-impl Nodes {
-    fn registered(registry: &mut Registry) -> Self {
-        let nodes = Self::default();
-        registry.register(
-            "upstream_in_flight",
-            "calls under way to a node",
-            nodes.in_flight.clone(),
-        );
-        registry.register_with_unit(
-            "upstream_latency",
-            "moving average of a node's answers' times",
-            Unit::Seconds,
-            nodes.latency.clone(),
-        );
-        registry.register(
-            "upstream_ejections",
-            "how often a node that failed was left alone",
-            nodes.ejections.clone(),
-        );
-        registry.register(
-            "upstream_ejected",
-            "1 while a node is left alone",
-            nodes.ejected.clone(),
-        );
-        nodes
-    }
+    /// What became of messages.
+    pub messages: MessageMeters,
+    /// What their numbers meant.
+    pub numbers: NumberMeters,
+    /// The API's connections.
+    pub connections: ConnectionMeters,
+    /// The application's backend and the issuer of keys.
+    pub outside: OutsideMeters,
+    /// What is measured when somebody looks.
+    pub levels: Levels,
 }
 
 impl Metrics {
-    /// An empty registry with every metric registered.
+    /// A registry with every metric, those of no store included.
     pub fn new() -> Self {
+        Self::with_store(&StoreMeters::default())
+    }
+
+    /// A registry with every metric, those of this store included.
+    pub fn with_store(store: &StoreMeters) -> Self {
         let mut registry = Registry::with_prefix("gateway");
-        let requests = Family::<HttpLabels, Counter>::default();
-        registry.register("http_requests", "requests answered", requests.clone());
-        let durations =
-            Family::<RouteLabels, Histogram, fn() -> Histogram>::new_with_constructor(seconds);
-        registry.register_with_unit(
+        let all = &mut registry;
+        let requests = counted(all, "http_requests", "requests answered");
+        let durations = timed(
+            all,
             "http_request_duration",
             "time from a request's head to its answer",
-            Unit::Seconds,
-            durations.clone(),
+            Family::new_with_constructor(seconds as fn() -> Histogram),
         );
-        let in_flight = Gauge::default();
-        registry.register(
-            "http_requests_in_flight",
-            "requests being worked on",
-            in_flight.clone(),
-        );
-        let upstream = Family::<UpstreamLabels, Counter>::default();
-        registry.register(
-            "upstream_requests",
-            "calls made to WuKongIM",
-            upstream.clone(),
-        );
-        let upstream_durations =
-            Family::<CallLabels, Histogram, fn() -> Histogram>::new_with_constructor(seconds);
-        registry.register_with_unit(
+        let errors = counted(all, "http_errors", "requests that failed");
+        let help = "requests being worked on";
+        let in_flight = counted(all, "http_requests_in_flight", help);
+        let upstream = counted(all, "upstream_requests", "calls made to WuKongIM");
+        let upstream_durations = timed(
+            all,
             "upstream_request_duration",
             "time of a call to WuKongIM",
-            Unit::Seconds,
-            upstream_durations.clone(),
+            Family::new_with_constructor(seconds as fn() -> Histogram),
         );
-        let nodes = Nodes::registered(&mut registry);
-        let retries = Family::<CallLabels, Counter>::default();
-        registry.register(
-            "upstream_retries",
-            "calls made once more since their answer was lost or useless",
-            retries.clone(),
-        );
-        let retries_refused = Family::<CallLabels, Counter>::default();
-        registry.register(
-            "upstream_retries_refused",
-            "calls not made once more since a tenth of the traffic was repeated already",
-            retries_refused.clone(),
-        );
-        let confirm_seconds = seconds();
-        registry.register_with_unit(
-            "message_confirm",
-            "time until a sent message was seen stored",
-            Unit::Seconds,
-            confirm_seconds.clone(),
-        );
-        let confirm_looks = Counter::default();
-        registry.register(
-            "message_confirm_looks",
-            "pages read to see messages stored",
-            confirm_looks.clone(),
-        );
-        let caches = Family::<CacheLabels, Counter>::default();
-        registry.register("cache_lookups", "look-ups in caches", caches.clone());
-        let limits = Family::<LimitLabels, Counter>::default();
-        registry.register("limited", "refusals by a limit", limits.clone());
-        let foreign_messages = Counter::default();
-        registry.register(
-            "foreign_messages_dropped",
-            "messages of another channel found in an upstream page",
-            foreign_messages.clone(),
-        );
-        let idempotency_forgotten = Counter::default();
-        registry.register(
-            "idempotency_forgotten",
-            "remembered sends dropped before their window ended",
-            idempotency_forgotten.clone(),
-        );
-        registry.register(
+        let nodes = Nodes::registered(all);
+        let help = "calls made once more since their answer was lost or useless";
+        let retries = counted(all, "upstream_retries", help);
+        let help = "calls not made once more since a tenth of the traffic was repeated already";
+        let retries_refused = counted(all, "upstream_retries_refused", help);
+        let help = "time until a sent message was seen stored";
+        let confirm_seconds = timed(all, "message_confirm", help, seconds());
+        let help = "pages read to see messages stored";
+        let confirm_looks = counted(all, "message_confirm_looks", help);
+        let caches = counted(all, "cache_lookups", "look-ups in caches");
+        let limits = counted(all, "limited", "refusals by a limit");
+        let help = "messages of another channel found in an upstream page";
+        let foreign_messages = counted(all, "foreign_messages_dropped", help);
+        let messages = MessageMeters::registered(all);
+        let numbers = NumberMeters::registered(all);
+        let connections = ConnectionMeters::registered(all);
+        let outside = OutsideMeters::registered(all);
+        store.register(all);
+        let levels = Levels::registered(all);
+        all.register(
             "build",
             "this build",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
@@ -250,6 +189,8 @@ impl Metrics {
             requests,
             durations,
             answered: Handles::new(),
+            errors,
+            failed: Handles::new(),
             in_flight,
             upstream,
             upstream_durations,
@@ -263,7 +204,11 @@ impl Metrics {
             looked_up: Handles::new(),
             limits,
             foreign_messages,
-            idempotency_forgotten,
+            messages,
+            numbers,
+            connections,
+            outside,
+            levels,
         }
     }
 
@@ -281,6 +226,19 @@ impl Metrics {
         let is = |known: &HttpLabels| known == labels;
         self.answered.with(is, make, |(count, duration)| {
             duration.observe(duration_s);
+            count.inc();
+        });
+    }
+
+    /// Counts one request that failed with this error code.
+    pub fn request_failed(&self, route: &'static str, code: &'static str) {
+        let make = || {
+            let labels = ErrorLabels { route, code };
+            let count = self.errors.get_or_create(&labels).clone();
+            (labels, count)
+        };
+        let is = |known: &ErrorLabels| known.route == route && known.code == code;
+        self.failed.with(is, make, |count| {
             count.inc();
         });
     }
@@ -317,13 +275,7 @@ impl Metrics {
 
     /// What is shown of the node called `node`.
     pub fn node(&self, node: &Arc<str>) -> NodeMeters {
-        let labels = NodeLabels { node: node.clone() };
-        NodeMeters {
-            in_flight: self.nodes.in_flight.get_or_create(&labels).clone(),
-            latency: self.nodes.latency.get_or_create(&labels).clone(),
-            ejections: self.nodes.ejections.get_or_create(&labels).clone(),
-            ejected: self.nodes.ejected.get_or_create(&labels).clone(),
-        }
+        self.nodes.of(node)
     }
 
     /// Counts one upstream call that was made once more, or where `refused` might have been.

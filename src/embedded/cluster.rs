@@ -1,0 +1,118 @@
+//! v2's cluster, as far as it tells of itself: which nodes there are, and which of them has a message.
+//!
+//! All nodes of an embedded cluster share their data. A test may have the first one alone keep what is stored from now on, and lose it.
+
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Value, json};
+
+use super::{
+    ids::unix_seconds,
+    log::Message,
+    reply::{Reply, Request},
+    state::{Inner, State},
+};
+
+/// The number of the first node, which leads everything; the others count on from it.
+const FIRST: u64 = 1001;
+
+impl State {
+    /// Another node joins.
+    pub(super) fn join_node(&self) {
+        self.lock().nodes += 1;
+    }
+
+    /// What is stored from now on stays on the first node alone, for v2 to show as ever, until it is copied or lost.
+    pub fn stop_copying(&self) {
+        let mut inner = self.lock();
+        inner.copied_up_to = Some(inner.ids.next());
+    }
+
+    /// All nodes get what only the first one had.
+    pub fn copy(&self) {
+        self.lock().copied_up_to = None;
+    }
+
+    /// The first node is lost: what it alone had is gone, and another one leads.
+    pub fn lose_what_is_not_copied(&self) {
+        let mut inner = self.lock();
+        let (now, keep) = (Instant::now(), inner.keep);
+        let Some(copied_up_to) = inner.copied_up_to.take() else {
+            return;
+        };
+        for channel in inner.channels.values_mut() {
+            channel.log.settle(now, keep);
+            channel.log.cut_above(copied_up_to);
+        }
+    }
+}
+
+/// `/cluster/info`.
+pub(super) fn info(state: &State) -> Reply {
+    let nodes = state.lock().nodes;
+    let created_at = unix_seconds(SystemTime::now());
+    let members: Vec<Value> = (0..nodes)
+        .map(|place| {
+            let (id, address) = (FIRST + place, format!("127.0.0.1:{}", 11110 + place));
+            json!({
+                "id": id, "clusterAddr": address, "online": true, "allowVote": true, "status": 3, "createdAt": created_at,
+            })
+        })
+        .collect();
+    let replicas: Vec<u64> = (0..nodes).map(|place| FIRST + place).collect();
+    let slots: Vec<Value> = (0..64)
+        .map(|id| match id {
+            // A zero is left out.
+            0 => json!({ "leader": FIRST, "term": 1, "replicas": replicas }),
+            _ => json!({ "id": id, "leader": FIRST, "term": 1, "replicas": replicas }),
+        })
+        .collect();
+    Reply::json(
+        200,
+        &json!({
+            "version": 1, "slotCount": 64, "slotReplicaCount": 3, "channelReplicaCount": 3, "term": 1,
+            "nodes": members, "slots": slots,
+        }),
+    )
+}
+
+/// `/cluster/messages` with a node and a message's id: what that node has.
+pub(super) fn messages(state: &State, request: &Request<'_>) -> Reply {
+    let node: u64 = request.param("node_id").parse().unwrap_or(0);
+    let id: i64 = request.param("message_id").parse().unwrap_or(0);
+    let inner = state.lock();
+    if !(FIRST..FIRST + inner.nodes).contains(&node) {
+        // It panics.
+        return Reply::raw(500, "", "");
+    }
+    let is_there = node == FIRST || inner.copied_up_to.is_none_or(|last| id <= last);
+    let found = find(&inner, id).filter(|_| is_there);
+    let rows: Vec<Value> = found.map(row).into_iter().collect();
+    Reply::json(200, &json!({ "total": 0, "data": rows }))
+}
+
+fn find(inner: &Inner, id: i64) -> Option<&Message> {
+    let mut logs = inner.channels.values().map(|channel| channel.log.iter());
+    let message = logs.find_map(|mut log| log.find(|message| message.message_id == id))?;
+    Some(message)
+}
+
+fn row(message: &Message) -> Value {
+    let time = SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_secs(u64::try_from(message.timestamp).unwrap_or(0));
+    json!({
+        "message_id": message.message_id.to_string(),
+        "message_seq": message.message_seq,
+        "client_msg_no": *message.client_msg_no,
+        "timestamp": message.timestamp,
+        "timestamp_format": super::http_v2::minute(time),
+        "channel_id": *message.channel_id,
+        "channel_type": message.channel_type,
+        "topic": "",
+        "from_uid": *message.from_uid,
+        "payload": *message.payload,
+        "expire": message.expire,
+        "term": 1,
+        "is_stream": 0,
+    })
+}

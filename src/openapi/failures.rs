@@ -1,0 +1,197 @@
+//! What an operation's failures look like: one response for each status, its codes and an example of each as `response` renders them.
+//! Knows no route.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use utoipa::ToSchema;
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::path::Operation;
+use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{Components, Ref, RefOr, Response, ResponseBuilder};
+
+use super::headers;
+use super::{Described, JSON};
+use crate::domain::ClientMsgNo;
+use crate::error::{ApiError, Failure, FieldProblem, Lang, Problem};
+use crate::response::failure_json;
+
+/// What may go wrong everywhere.
+const EVERYWHERE: &[ApiError] = &[
+    ApiError::HeadersTooLarge,
+    ApiError::Internal,
+    ApiError::UpstreamUnavailable,
+    ApiError::Overloaded,
+    ApiError::UpstreamTimeout,
+];
+/// What may go wrong where a token is asked for: with the token, with the user's limit, and in WuKongIM.
+const PROTECTED: &[ApiError] = &[
+    ApiError::TokenMissing,
+    ApiError::TokenInvalid,
+    ApiError::TokenExpired,
+    ApiError::RateLimited,
+    ApiError::UpstreamError,
+    ApiError::KeysUnavailable,
+];
+/// What may be wrong with a query.
+const QUERY: &[ApiError] = &[ApiError::InvalidRequest];
+/// What may be wrong with a body.
+const BODY: &[ApiError] = &[
+    ApiError::InvalidRequest,
+    ApiError::RequestTimeout,
+    ApiError::PayloadTooLarge,
+    ApiError::UnsupportedMediaType,
+];
+
+/// The responses that are the same wherever they are.
+const SHARED: [(u16, &str); 7] = [
+    (400, "InvalidRequest"),
+    (401, "Unauthorized"),
+    (408, "RequestTimeout"),
+    (413, "PayloadTooLarge"),
+    (415, "UnsupportedMediaType"),
+    (429, "RateLimited"),
+    (431, "HeadersTooLarge"),
+];
+
+/// The envelope of a failure.
+#[derive(ToSchema)]
+#[schema(as = Failure, rename_all = "camelCase")]
+#[expect(dead_code, reason = "`response` writes it; this is its shape")]
+pub(super) struct FailureEnvelope {
+    #[schema(schema_with = super::no)]
+    success: bool,
+    /// One sentence for people: Chinese, or English where `Accept-Language` prefers it. A 5xx says its operation's own sentence.
+    message: String,
+    code: ApiError,
+    /// The number of the message that may have been stored, with `message_unconfirmed`, and with `upstream_error` of a send: send it
+    /// again with this number.
+    #[schema(nullable = false)]
+    client_msg_no: Option<ClientMsgNo>,
+    /// The answer's `x-request-id`, which is in the gateway's log too.
+    #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
+    request_id: String,
+    /// All bad fields at once, with `invalid_request`.
+    #[schema(nullable = false)]
+    details: Option<Vec<BadField>>,
+}
+
+/// What is wrong with a field.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "`response` writes it; this is its shape")]
+pub(super) struct BadField {
+    /// Its path, such as `channelId`, `subscribers[0]` or `[3].payload`; `body` for the whole.
+    field: String,
+    /// One sentence for people.
+    message: String,
+}
+
+/// Adds every failure to an operation's responses. One that the handler itself describes has an example of its own for it, and its
+/// body is the `data` that failures of this operation may have.
+pub(super) fn add(operation: &mut Operation, about: &Described, components: &mut Components) {
+    let responses = &mut operation.responses.responses;
+    let own: BTreeMap<String, RefOr<Response>> = std::mem::take(responses);
+    let mut by_status: BTreeMap<u16, Vec<ApiError>> = BTreeMap::new();
+    let mut codes: Vec<&[ApiError]> = vec![EVERYWHERE, about.refusals];
+    codes.extend((!about.is_public).then_some(PROTECTED));
+    codes.extend(operation.parameters.is_some().then_some(QUERY));
+    codes.extend(operation.request_body.is_some().then_some(BODY));
+    let codes = codes.concat();
+    for error in ApiError::ALL.iter().filter(|error| codes.contains(error)) {
+        let same = by_status.entry(error.status().as_u16()).or_default();
+        same.push(*error);
+    }
+    let described = |status: u16| match own.get(&status.to_string()) {
+        Some(RefOr::T(response)) => response.content.get(JSON),
+        _ => None,
+    };
+    let content = by_status.keys().find_map(|status| described(*status));
+    let data = content.and_then(|content| match content {
+        RefOr::T(content) => content.schema.clone(),
+        RefOr::Ref(_) => None,
+    });
+    for (status, codes) in by_status {
+        let shared = SHARED.iter().find(|(shared, _)| *shared == status);
+        let response = match (shared, described(status)) {
+            (Some((_, name)), None) if status != 400 || data.is_none() => {
+                let response = || response(&codes, about, None).into();
+                let known = &mut components.responses;
+                known.entry((*name).to_owned()).or_insert_with(response);
+                Ref::from_response_name(*name).into()
+            }
+            (_, own) => {
+                let mut response = response(&codes, about, data.as_ref());
+                if let (Some(RefOr::T(own)), Some(RefOr::T(content))) =
+                    (own, response.content.get_mut(JSON))
+                {
+                    let own = own
+                        .examples
+                        .iter()
+                        .map(|(name, own)| (name.clone(), own.clone()));
+                    content.examples.extend(own);
+                }
+                response.into()
+            }
+        };
+        responses.insert(status.to_string(), response);
+    }
+    responses.extend(
+        own.into_iter()
+            .filter(|(status, _)| status.starts_with("20") && status != "207"),
+    );
+}
+
+/// One status with these codes.
+fn response(codes: &[ApiError], about: &Described, data: Option<&RefOr<Schema>>) -> Response {
+    let status = codes.first().map_or(0, |error| error.status().as_u16());
+    let told = codes.iter().map(|error| {
+        let code = error.code();
+        format!("- [`{code}`](ERRORS.md#{code}): {}", error.advice().client)
+    });
+    let examples = codes.iter().map(|error| {
+        let value = Some(example(*error, about));
+        (error.code(), ExampleBuilder::new().value(value).build())
+    });
+    let content = ContentBuilder::new()
+        .schema(Some(schema(codes, data)))
+        .examples_from_iter(examples);
+    let mut response = ResponseBuilder::new()
+        .description(told.collect::<Vec<_>>().join("\n"))
+        .content(JSON, content.build())
+        .build();
+    response.headers = headers::of(status, about.is_public);
+    response
+}
+
+/// The envelope with no other code than these.
+fn schema(codes: &[ApiError], data: Option<&RefOr<Schema>>) -> Schema {
+    let codes = codes.iter().map(|error| error.code());
+    let code = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(codes));
+    let mut narrower = ObjectBuilder::new().property("code", code);
+    if let Some(data) = data {
+        narrower = narrower.property("data", data.clone());
+    }
+    AllOfBuilder::new()
+        .item(Ref::from_schema_name("Failure"))
+        .item(narrower)
+        .into()
+}
+
+/// A failure with this code, as it is rendered.
+fn example(error: ApiError, about: &Described) -> Value {
+    let mut failure = Failure::from(error);
+    if error == ApiError::InvalidRequest {
+        failure.details = vec![FieldProblem {
+            field: "channelType".into(),
+            problem: Problem::Required,
+        }];
+    }
+    if error == ApiError::MessageUnconfirmed {
+        failure.client_msg_no = ClientMsgNo::parse(super::CLIENT_MSG_NO, usize::MAX).ok();
+    }
+    let text = failure_json(&failure, Lang::Zh, about.failure, super::REQUEST_ID);
+    serde_json::from_slice(&text).unwrap_or_default()
+}

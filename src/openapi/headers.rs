@@ -1,0 +1,102 @@
+//! The headers of answers.
+
+use std::collections::BTreeMap;
+
+use utoipa::openapi::extensions::Extensions;
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{Components, Ref, RefOr};
+
+pub(super) const REQUEST_ID: &str = "x-request-id";
+pub(super) const HAS_MORE: &str = "x-has-more";
+const RETRY_AFTER: &str = "Retry-After";
+const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
+const LIMIT: &str = "RateLimit-Limit";
+const REMAINING: &str = "RateLimit-Remaining";
+const RESET: &str = "RateLimit-Reset";
+
+/// Those of an answer with this status.
+pub(super) fn of(status: u16, is_public: bool) -> BTreeMap<String, RefOr<Header>> {
+    let names: &[&str] = match status {
+        401 => &[REQUEST_ID, WWW_AUTHENTICATE],
+        431 => &[REQUEST_ID],
+        503 if is_public => &[REQUEST_ID, RETRY_AFTER],
+        _ if is_public => &[REQUEST_ID],
+        429 | 503 => &[REQUEST_ID, RETRY_AFTER, LIMIT, REMAINING, RESET],
+        _ => &[REQUEST_ID, LIMIT, REMAINING, RESET],
+    };
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), reference(name)))
+        .collect()
+}
+
+/// The header with this name, as a response refers to it.
+pub(super) fn reference(name: &str) -> RefOr<Header> {
+    RefOr::Ref(Ref::new(format!("#/components/headers/{name}")))
+}
+
+/// Adds all of them.
+pub(super) fn add_to(components: &mut Components) {
+    let id = ObjectBuilder::new().pattern(Some("^[A-Za-z0-9._-]{1,128}$"));
+    let more = ObjectBuilder::new().enum_values(Some(["true", "false"]));
+    let seconds = || number(1);
+    let all = [
+        (
+            REQUEST_ID,
+            true,
+            id,
+            "The request's own id where it had a good one, else a new one; in the log too.",
+        ),
+        (
+            HAS_MORE,
+            true,
+            more,
+            "Whether more messages remain in the direction asked.",
+        ),
+        (
+            RETRY_AFTER,
+            true,
+            seconds(),
+            "In how many seconds to come again.",
+        ),
+        (
+            WWW_AUTHENTICATE,
+            true,
+            ObjectBuilder::new().enum_values(Some(["Bearer"])),
+            "How to authenticate.",
+        ),
+        (
+            LIMIT,
+            false,
+            number(1),
+            "What the user may cost at once after a rest. On every answer to a user whose token was good.",
+        ),
+        (REMAINING, false, number(0), "What is left of it."),
+        (
+            RESET,
+            false,
+            number(0),
+            "In how many seconds all of it is there again.",
+        ),
+    ];
+    for (name, is_required, schema, description) in all {
+        let schema = if matches!(name, REQUEST_ID | HAS_MORE | WWW_AUTHENTICATE) {
+            schema.schema_type(Type::String)
+        } else {
+            schema
+        };
+        let mut header = HeaderBuilder::new()
+            .schema(Some(schema))
+            .description(Some(description))
+            .build();
+        // utoipa's header has no such field.
+        header.extensions = is_required.then(|| Extensions::from_iter([("required", true)]));
+        components.headers.insert(name.to_owned(), header.into());
+    }
+}
+
+fn number(least: usize) -> ObjectBuilder {
+    let number = ObjectBuilder::new().schema_type(Type::Integer);
+    number.minimum(Some(least))
+}

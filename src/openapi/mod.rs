@@ -1,0 +1,185 @@
+//! The OpenAPI document, made of what the handlers say of themselves and what is true of all of them: the envelope, the failures of
+//! each kind of operation, the headers, the bearer token. Knows no route.
+
+mod failures;
+mod headers;
+mod values;
+
+use serde_json::{Value, json};
+use utoipa::openapi::content::ContentBuilder;
+use utoipa::openapi::external_docs::ExternalDocs;
+use utoipa::openapi::path::{Operation, PathItem, Paths};
+use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::server::Server;
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{
+    Components, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, RefOr, Response,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::error::{ApiError, Text};
+
+pub use values::{Avatar, GroupName, GroupType, MessageSeq, UnixMs};
+
+const JSON: &str = "application/json";
+/// What examples have for a request id and for a client's number.
+const REQUEST_ID: &str = "62594eb9ff9f49d281ae136bce06db32";
+const CLIENT_MSG_NO: &str = "note-1";
+const BEARER: &str = "bearer";
+
+const ABOUT: &str = "\
+The HTTP gateway in front of WuKongIM.
+
+Every answer is an envelope: `{\"success\":true,\"data\":…}`, or `{\"success\":false,\"message\":\"…\",\"code\":\"…\",\"requestId\":\"…\"}`. \
+Programs go by `code`, which never changes; `message` is for people: Chinese, or English where `Accept-Language` prefers it. \
+[All codes](ERRORS.md), with what to do.
+
+Every answer has `x-request-id`: the request's own where it is 1 to 128 of `[A-Za-z0-9._-]`, else a new one. A path that is none of \
+these is 404 [`not_found`](ERRORS.md#not_found); a method that a path does not have is 405 \
+[`method_not_allowed`](ERRORS.md#method_not_allowed) with `Allow`.
+
+`maxLength` and `maxItems` are what no deployment can go beyond, and `maxLength` counts characters. What a deployment allows may be \
+less, and where it is said in bytes it is bytes that count: `GET /config` tells it (`limits`). Fields that are unknown are ignored, \
+`null` for an optional field is the same as leaving it out, and a field given twice is refused.";
+
+const TAGS: [(&str, &str); 4] = [
+    (
+        "connection",
+        "Where to connect to WuKongIM, and with which token.",
+    ),
+    ("messages", "Sending, and reading histories."),
+    ("channels", "Groups, and who is what in them."),
+    ("system", "Whether all is well."),
+];
+
+/// What is known of a route.
+pub struct Described {
+    /// Below the prefix.
+    pub path: &'static str,
+    /// What its handlers say of themselves: the successes, with the `data` of the envelope as their body, and examples of failures that
+    /// have some too.
+    pub item: PathItem,
+    /// The schemas that these refer to.
+    pub schemas: Vec<(String, RefOr<Schema>)>,
+    /// Whether it needs no token.
+    pub is_public: bool,
+    /// What its 5xx say.
+    pub failure: Text,
+    /// What it refuses for, beside what all of its kind do.
+    pub refusals: &'static [ApiError],
+}
+
+/// The document of these routes below `prefix`, as JSON for people to read.
+pub fn document(prefix: &str, routes: impl Iterator<Item = Described>) -> String {
+    let mut components = Components::new();
+    headers::add_to(&mut components);
+    let mut schemas = Vec::new();
+    <failures::FailureEnvelope as ToSchema>::schemas(&mut schemas);
+    schemas.push(("Failure".to_owned(), failures::FailureEnvelope::schema()));
+    let scheme = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT");
+    let scheme = scheme.description(Some(
+        "The application's own JWT, whose `sub` (else `userId`) is the caller's uid.",
+    ));
+    components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
+    let mut paths = Paths::new();
+    for mut route in routes {
+        schemas.append(&mut route.schemas);
+        let mut item = std::mem::take(&mut route.item);
+        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            complete(operation, &route, &mut components);
+        }
+        paths.paths.insert(route.path.to_owned(), item);
+    }
+    components.schemas.extend(schemas);
+    let document = whole(prefix, paths, components);
+    document.to_pretty_json().unwrap_or_default() + "\n"
+}
+
+fn whole(prefix: &str, paths: Paths, components: Components) -> OpenApi {
+    let licence = LicenseBuilder::new()
+        .name("Apache-2.0")
+        .identifier(Some("Apache-2.0"));
+    let info = InfoBuilder::new()
+        .title("wukongim-gateway")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(ABOUT))
+        .license(Some(licence.build()));
+    let tags =
+        TAGS.map(|(name, what)| TagBuilder::new().name(name).description(Some(what)).build());
+    let mut errors = ExternalDocs::new("ERRORS.md");
+    errors.description =
+        Some("All error codes: what a client does, what an operator looks at".to_owned());
+    OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([Server::new(prefix)]))
+        .security(Some([SecurityRequirement::new::<_, [&str; 0], &str>(
+            BEARER,
+            [],
+        )]))
+        .tags(Some(tags))
+        .paths(paths)
+        .components(Some(components))
+        .external_docs(Some(errors))
+        .build()
+}
+
+/// Puts the successes into their envelope, and adds the failures and the headers.
+fn complete(operation: &mut Operation, about: &Described, components: &mut Components) {
+    for (status, response) in &mut operation.responses.responses {
+        if let (true, RefOr::T(response)) = (status == "200", response) {
+            succeed(response, about);
+        }
+    }
+    if let Some(RefOr::T(body)) = &mut operation.request_body
+        && body.required.is_none()
+        && let Some(RefOr::T(content)) = body.content.get_mut(JSON)
+        && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
+    {
+        // It may be left out; `null` is no way to do that.
+        content.schema = either.items.first().cloned();
+    }
+    failures::add(operation, about, components);
+    if about.is_public {
+        operation.security = Some(Vec::new());
+    }
+}
+
+fn succeed(response: &mut Response, about: &Described) {
+    for (name, header) in &mut response.headers {
+        *header = headers::reference(name);
+    }
+    response.headers.extend(headers::of(200, about.is_public));
+    let Some(RefOr::T(content)) = response.content.get_mut(JSON) else {
+        return;
+    };
+    let data = content
+        .schema
+        .take()
+        .unwrap_or_else(|| Object::new().into());
+    let envelope = ObjectBuilder::new()
+        .property("success", only(true))
+        .property("data", data)
+        .required("success")
+        .required("data");
+    let example = content
+        .example
+        .take()
+        .map(|data| json!({"success": true, "data": data}));
+    *content = ContentBuilder::new()
+        .schema(Some(envelope))
+        .example(example)
+        .build();
+}
+
+fn only(value: bool) -> Object {
+    let only = ObjectBuilder::new().schema_type(Type::Boolean);
+    only.enum_values(Some([Value::Bool(value)])).build()
+}
+
+/// The `success` of a failure.
+fn no() -> Object {
+    only(false)
+}

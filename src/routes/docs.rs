@@ -1,0 +1,60 @@
+//! The API's description, for those who turned `docs.enabled` on: the OpenAPI document, and the catalogue of errors it links to.
+//! Anybody may read them; they tell nothing of this deployment.
+
+use std::sync::LazyLock;
+
+use axum::Router;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+use utoipa_axum::router::UtoipaMethodRouter;
+
+use super::{ENDPOINTS as DOCUMENTED, Endpoint, PREFIX};
+use crate::app::App;
+use crate::error::catalogue;
+use crate::openapi::{self, Described};
+
+const OPENAPI: &str = "/api/v1/im/openapi.json";
+/// Beside the document, as docs/ERRORS.md is beside docs/openapi.json: its links hold in both places.
+const ERRORS: &str = "/api/v1/im/ERRORS.md";
+
+/// Their names in metrics and logs.
+pub(super) static ENDPOINTS: [Endpoint; 2] = [
+    Endpoint::at(OPENAPI, UtoipaMethodRouter::default),
+    Endpoint::at(ERRORS, UtoipaMethodRouter::default),
+];
+
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+    openapi::document(
+        PREFIX,
+        DOCUMENTED.iter().map(|endpoint| {
+            let (schemas, paths, _) = (endpoint.handler)();
+            Described {
+                path: endpoint
+                    .route
+                    .strip_prefix(PREFIX)
+                    .unwrap_or(endpoint.route),
+                item: paths.paths.into_values().next().unwrap_or_default(),
+                schemas,
+                is_public: endpoint.is_public(),
+                failure: endpoint.failure,
+                refusals: endpoint.refusals,
+            }
+        }),
+    )
+});
+
+/// The OpenAPI document of all endpoints, as JSON; made when it is asked for first.
+pub fn document() -> &'static str {
+    &DOCUMENT
+}
+
+pub(super) fn add_to(router: Router<App>) -> Router<App> {
+    let text = |kind: &'static str, text: fn() -> &'static str| {
+        get(async move || ([(CONTENT_TYPE, kind)], text()).into_response())
+    };
+    router
+        .route(OPENAPI, text("application/json", document))
+        // Not text/markdown, which browsers save instead of showing it.
+        .route(ERRORS, text("text/plain; charset=utf-8", catalogue))
+}

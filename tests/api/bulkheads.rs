@@ -1,0 +1,89 @@
+//! One channel about which too much is asked, or WuKongIM says nothing: it takes its own places, and nobody else's.
+
+use std::time::Duration;
+
+use wukongim_gateway::crowd::Place;
+use wukongim_gateway::domain::{ChannelId, ConversationKey};
+use wukongim_gateway::embedded::{Dialect, Fault, Rule};
+
+use crate::support::answer::Answer;
+use crate::support::messages::message;
+use crate::support::{TestApp, V2, V3};
+
+/// The groups `hot` and `calm` of alice and bob. Nothing is remembered, so whoever asks about one has it looked up.
+async fn start(dialect: Dialect) -> TestApp {
+    let app = TestApp::builder()
+        .upstream(dialect)
+        .config(|settings| settings.authorization.cache_ttl = Duration::ZERO)
+        .start()
+        .await;
+    app.group("hot", "alice", &["bob"]).await;
+    app.group("calm", "alice", &["bob"]).await;
+    app
+}
+
+/// All places of `hot` but so many, until they are dropped.
+fn all_but(app: &TestApp, left: usize) -> Vec<Place> {
+    let hot = ConversationKey::Group(ChannelId::parse("hot", 9).unwrap());
+    let mut places: Vec<Place> = std::iter::from_fn(|| app.app.crowd().enter(&hot)).collect();
+    places.truncate(places.len() - left);
+    places
+}
+
+/// Whatever may be asked about a group, by bob.
+const ASKED: [&str; 4] = ["send", "batch", "sync", "info"];
+
+async fn ask(app: &TestApp, what: &str, group: &str) -> Answer {
+    let bob = app.user("bob");
+    match what {
+        "send" => bob.send_to_group(group, "hi").await,
+        "batch" => bob.send_batch(&[message(2, group, "hi")]).await,
+        "sync" => bob.sync(2, group, "").await,
+        _ => {
+            let path = format!("/channel/info?channelId={group}&channelType=2");
+            bob.get(&path).await
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_channel_that_is_full_is_refused_at_once_and_others_are_served() {
+    for dialect in [V2, V3] {
+        let app = start(dialect).await;
+        let places = all_but(&app, 0);
+        for what in ASKED {
+            let calls = app.upstream.calls().len();
+            let refused = ask(&app, what, "hot").await.fails(503, "overloaded");
+            assert_eq!(refused.header("retry-after"), "1");
+            assert_eq!(app.upstream.calls().len(), calls, "{what} was asked");
+            ask(&app, what, "calm").await.ok();
+        }
+        drop(places);
+        for what in ASKED {
+            ask(&app, what, "hot").await.ok();
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_channels_members_has_one_of_its_places() {
+    for (dialect, what) in [V2, V3]
+        .into_iter()
+        .flat_map(|dialect| ASKED.map(|what| (dialect, what)))
+    {
+        let app = start(dialect).await;
+        let _places = all_but(&app, 1);
+        let held = Rule::new("/", Fault::Hold("held".into())).containing("hot");
+        app.upstream.faults().add(held);
+        let others = async {
+            app.upstream.faults().wait_held("held", 1).await;
+            ask(&app, "send", "hot").await.fails(503, "overloaded");
+            ask(&app, "send", "calm").await.ok();
+            app.upstream.faults().release("held");
+        };
+        let (waited, ()) = tokio::join!(ask(&app, what, "hot"), others);
+        waited.ok();
+        app.upstream.faults().clear();
+        ask(&app, "send", "hot").await.ok();
+    }
+}

@@ -1,0 +1,127 @@
+//! Messages that v2 shows and that one node of its cluster alone has: they are not stored until more have them.
+
+use std::time::Duration;
+
+use wukongim_gateway::config::DuplicateCheck;
+use wukongim_gateway::embedded::Fault;
+
+use super::cluster;
+use crate::support::answer::Answer;
+use crate::support::messages::{numbered, stored, until};
+use crate::support::{TestApp, V2};
+
+async fn send(app: &TestApp, number: &str) -> Answer {
+    let alice = app.user("alice");
+    alice.send(&numbered(2, "g", number, number)).await
+}
+
+/// Sends it until it is acknowledged.
+async fn send_until_acknowledged(app: &TestApp, number: &str) -> Answer {
+    for _ in 0..20 {
+        let answer = send(app, number).await;
+        if answer.status == 200 {
+            return answer;
+        }
+        answer.fails(504, "message_unconfirmed");
+    }
+    panic!("{number} is never acknowledged");
+}
+
+#[tokio::test]
+async fn it_is_unconfirmed_until_another_node_has_it() {
+    let app = cluster(V2, 3).await;
+    send(&app, "before").await.ok();
+    app.upstream.state().stop_copying();
+    for _ in 0..2 {
+        // Seen, and not sent again.
+        send(&app, "n").await.fails(504, "message_unconfirmed");
+        assert_eq!(app.stored_in("g").len(), 2);
+    }
+    app.upstream.state().copy();
+    let sent = send(&app, "n").await.ok();
+    assert_eq!(sent["messageSeq"], 2);
+    assert_eq!(app.stored_in("g").len(), 2);
+}
+
+#[tokio::test]
+async fn what_is_lost_with_its_node_was_not_acknowledged_and_a_retry_stores_it() {
+    let app = cluster(V2, 3).await;
+    send(&app, "before").await.ok();
+    app.upstream.state().stop_copying();
+    for number in ["one", "two"] {
+        send(&app, number).await.fails(504, "message_unconfirmed");
+    }
+    app.upstream.state().lose_what_is_not_copied();
+    assert_eq!(app.stored_in("g").len(), 1);
+    // Another one takes its seq, and is not taken for it.
+    assert_eq!(send(&app, "other").await.ok()["messageSeq"], 2);
+    for (number, seq) in [("two", 3), ("one", 4)] {
+        let sent = send_until_acknowledged(&app, number).await.ok();
+        assert_eq!(sent["messageSeq"], seq, "{number}");
+    }
+    assert_eq!(app.stored_in("g").len(), 4);
+}
+
+#[tokio::test]
+async fn it_does_not_hold_up_those_before_it() {
+    let app = cluster(V2, 3).await;
+    send(&app, "before").await.ok();
+    for node in app.nodes() {
+        node.faults()
+            .always("/channel/messagesync", Fault::Hold("looks".into()));
+    }
+    let looks_wait = async {
+        until(|| app.stored_in("g").len() == 2).await;
+        app.upstream.state().stop_copying();
+        for number in ["a", "b", "c", "d"] {
+            let message = stored("g", "bob", number, "later");
+            app.upstream.state().store_message(message);
+        }
+        for node in app.nodes() {
+            node.faults().release("looks");
+        }
+    };
+    let (sent, ()) = tokio::join!(send(&app, "n"), looks_wait);
+    assert_eq!(sent.ok()["messageSeq"], 2);
+    assert_eq!(app.stored_in("g").len(), 6);
+}
+
+#[tokio::test]
+async fn a_duplicate_that_one_node_alone_has_is_no_answer() {
+    let app = super::cluster_with(V2, 3, |settings| {
+        super::impatient(settings);
+        settings.wukongim.duplicate_check = DuplicateCheck::Upstream;
+    })
+    .await;
+    app.upstream.state().stop_copying();
+    let message = stored("g", "alice", "n", "n");
+    app.upstream.state().store_message(message);
+    send(&app, "n").await.fails(504, "message_unconfirmed");
+    app.upstream.state().copy();
+    assert_eq!(send(&app, "n").await.ok()["messageSeq"], 1);
+    assert_eq!(app.stored_in("g").len(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_say_what_it_has_is_not_waited_for() {
+    let app = cluster(V2, 3).await;
+    super::all_are_known(&app).await;
+    let mute = &app.others[0];
+    mute.faults().always("/cluster/messages", Fault::Hang);
+    for turn in 0..10 {
+        let number = turn.to_string();
+        let sent = tokio::time::timeout(Duration::from_secs(5), send(&app, &number));
+        sent.await.unwrap().ok();
+    }
+}
+
+#[tokio::test]
+async fn a_single_node_is_asked_once_what_it_is_and_never_what_it_has() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    for turn in 0..5 {
+        send(&app, &turn.to_string()).await.ok();
+    }
+    assert_eq!(app.calls_to("/cluster/info").len(), 1);
+    assert_eq!(app.calls_to("/cluster/messages").len(), 0);
+}

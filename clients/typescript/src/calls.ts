@@ -152,18 +152,20 @@ export class Calls {
 
 /** The failure that an envelope tells of, where it is one. */
 function failure(body: Record<string, unknown>, response: Response): GatewayError | undefined {
-  const { success, message, code, details, clientMsgNo, data } = body;
+  const { success, message, code, requestId, details, clientMsgNo, data } = body;
   if (success !== false || typeof message !== "string" || typeof code !== "string") return undefined;
+  const headers = ofHeaders(response);
   return new GatewayError(message, {
-    ...ofHeaders(response),
+    ...headers,
     code,
+    requestId: typeof requestId === "string" ? requestId : headers.requestId,
     details: Array.isArray(details) ? details : [],
     clientMsgNo: typeof clientMsgNo === "string" ? clientMsgNo : undefined,
     data,
   });
 }
 
-/** `requestId` is the header's: of the body it is only a copy. */
+/** What is known of a failure before its body is. */
 function ofHeaders({ status, headers }: Response) {
   return {
     status,

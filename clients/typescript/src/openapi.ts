@@ -2308,7 +2308,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description - [`owner_cannot_leave`](ERRORS.md#owner_cannot_leave): Delete the group instead */
+            /** @description - [`owner_cannot_leave`](ERRORS.md#owner_cannot_leave): Hand the group over first, or delete it */
             409: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];

@@ -134,14 +134,17 @@ test("nothing else is repeated", async (t) => {
 
 test("an abort ends a wait, and throws the signal's own reason", async (t) => {
   const { baseUrl, requests } = await refusing(t, 9, failure(429, "rate_limited", { headers: { "retry-after": "10" } }), {});
-  const client = new GatewayClient({ baseUrl, token: "t" });
   const reason = new Error("the page was left");
   const controller = new AbortController();
+  const fetch = async (request) => {
+    const response = await globalThis.fetch(request);
+    setTimeout(() => controller.abort(reason), 50);
+    return response;
+  };
   const started = performance.now();
-  const answer = client.getSystemInfo({ signal: controller.signal });
-  setTimeout(() => controller.abort(reason), 50);
+  const answer = new GatewayClient({ baseUrl, token: "t", fetch }).getSystemInfo({ signal: controller.signal });
   assert.equal(await answer.catch((error) => error), reason);
-  assert.ok(performance.now() - started < 5000);
+  assert.ok(performance.now() - started < 9000);
   assert.equal(requests.length, 1);
 });
 

@@ -27,8 +27,8 @@ export async function startScripted(t, answer) {
 
 export const success = (data, headers) => ({ headers, body: { success: true, data } });
 
-export const failure = (status, code, { headers, ...rest } = {}) => ({
+export const failure = (status, code, { headers = {}, ...rest } = {}) => ({
   status,
-  headers: { "x-request-id": "r-1", ...headers },
+  headers,
   body: { success: false, message: `it is ${code}`, code, requestId: "r-1", ...rest },
 });

@@ -1,5 +1,7 @@
-//! The API's description, for those who turned `docs.enabled` on: the OpenAPI document, and the catalogue of errors it links to.
-//! Anybody may read them; they tell nothing of this deployment.
+//! The API's description, for those who turned `docs.enabled` on: the OpenAPI document, the catalogue of errors it links to, and the
+//! page that shows them. Anybody may read them; they tell nothing of this deployment.
+
+mod page;
 
 use std::sync::LazyLock;
 
@@ -18,11 +20,15 @@ const OPENAPI: &str = "/api/v1/im/openapi.json";
 /// Beside the document, as docs/ERRORS.md is beside docs/openapi.json: its links hold in both places.
 const ERRORS: &str = "/api/v1/im/ERRORS.md";
 
-/// Their names in metrics and logs.
-pub(super) static ENDPOINTS: [Endpoint; 2] = [
+static ENDPOINTS: [Endpoint; 2] = [
     Endpoint::at(OPENAPI, UtoipaMethodRouter::default),
     Endpoint::at(ERRORS, UtoipaMethodRouter::default),
 ];
+
+/// Their names in metrics and logs.
+pub(super) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
+    ENDPOINTS.iter().chain(page::endpoints())
+}
 
 static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     openapi::document(
@@ -53,7 +59,7 @@ pub(super) fn add_to(router: Router<App>) -> Router<App> {
     let text = |kind: &'static str, text: fn() -> &'static str| {
         get(async move || ([(CONTENT_TYPE, kind)], text()).into_response())
     };
-    router
+    page::add_to(router)
         .route(OPENAPI, text("application/json", document))
         // Not text/markdown, which browsers save instead of showing it.
         .route(ERRORS, text("text/plain; charset=utf-8", catalogue))

@@ -1,4 +1,4 @@
-//! What `--embedded` prints: what this is, a token, and two lines to paste.
+//! What `--embedded` prints: what this is, a token, two lines to paste, and where the documentation page is.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::config::Settings;
 /// How long the printed tokens are good.
 const TTL: Duration = Duration::from_hours(24);
 
-/// Prints a ready token and two `curl` lines that send a message and read it.
+/// Prints a ready token, two `curl` lines that send a message and read it, and the page's address where it is served.
 pub(super) fn print(settings: &Settings, address: SocketAddr) {
     let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else {
         return;
@@ -33,4 +33,7 @@ and this to read it:
   curl -sS '{base}/api/v1/im/message/sync?channelId=bob&channelType=1' -H 'Authorization: Bearer {token}'
 "#
     );
+    if settings.docs.enabled {
+        println!("All calls, to read and to try with this token:\n\n  {base}/api/v1/im/docs\n");
+    }
 }

@@ -9,6 +9,7 @@ mod channels;
 mod confirmation;
 mod connection_config;
 mod cors;
+mod docs_page;
 mod envelope;
 mod hostile_input;
 mod idempotency;

@@ -1,0 +1,146 @@
+//! The page that shows the document and tries its calls: Swagger UI, out of the binary. It asks nobody but the gateway it came from,
+//! and knows nothing of the API but where its document is.
+
+use axum::Router;
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{
+    CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
+    HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderName, StatusCode};
+use sha2::{Digest as _, Sha256};
+use utoipa_axum::router::UtoipaMethodRouter;
+
+use super::Endpoint;
+use crate::app::App;
+
+/// All that the page may do. Icons of the style sheet are `data:`.
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// One of the page's files.
+struct File {
+    endpoint: Endpoint,
+    kind: &'static str,
+    /// Whether the bytes are a gzip of it. They are sent as such to everybody, since every browser takes that: `curl` wants
+    /// `--compressed`.
+    is_packed: bool,
+    bytes: &'static [u8],
+}
+
+/// A file at its path; Swagger UI's are made and checked by tests/page/embed.mjs.
+macro_rules! file {
+    ($path:literal, $kind:literal, $is_packed:literal, $file:literal) => {
+        File {
+            endpoint: Endpoint::at($path, UtoipaMethodRouter::default),
+            kind: $kind,
+            is_packed: $is_packed,
+            bytes: include_bytes!($file),
+        }
+    };
+}
+
+/// The page itself first. What it asks for is named from `/api/v1/im/` on, so that it works below any prefix of a proxy's.
+static FILES: [File; 5] = [
+    file!(
+        "/api/v1/im/docs",
+        "text/html; charset=utf-8",
+        false,
+        "index.html"
+    ),
+    file!(
+        "/api/v1/im/docs/start.js",
+        "text/javascript; charset=utf-8",
+        false,
+        "start.js"
+    ),
+    file!(
+        "/api/v1/im/docs/swagger-ui-bundle.js",
+        "text/javascript; charset=utf-8",
+        true,
+        "swagger-ui/swagger-ui-bundle.js.gz"
+    ),
+    file!(
+        "/api/v1/im/docs/swagger-ui-bundle.js.LICENSE.txt",
+        "text/plain; charset=utf-8",
+        true,
+        "swagger-ui/swagger-ui-bundle.js.LICENSE.txt.gz"
+    ),
+    file!(
+        "/api/v1/im/docs/swagger-ui.css",
+        "text/css; charset=utf-8",
+        true,
+        "swagger-ui/swagger-ui.css.gz"
+    ),
+];
+
+/// Where the document's own links would lead astray.
+static SLASH: Endpoint = Endpoint::at("/api/v1/im/docs/", UtoipaMethodRouter::default);
+
+/// Their names in metrics and logs.
+pub(super) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
+    FILES.iter().map(|file| &file.endpoint).chain([&SLASH])
+}
+
+pub(super) fn add_to(router: Router<App>) -> Router<App> {
+    let router = router.route(
+        SLASH.route,
+        get(async || Redirect::permanent("../docs").into_response()),
+    );
+    FILES.iter().fold(router, |router, file| {
+        let etag = file.etag();
+        let answer = get(async move |headers: HeaderMap| file.answer(&etag, &headers));
+        router.route(file.endpoint.route, answer)
+    })
+}
+
+impl File {
+    /// By content: the next version's is another one.
+    fn etag(&self) -> HeaderValue {
+        let hash = URL_SAFE_NO_PAD.encode(&Sha256::digest(self.bytes)[..12]);
+        HeaderValue::try_from(format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""))
+    }
+
+    fn answer(&self, etag: &HeaderValue, asked: &HeaderMap) -> Response {
+        let told: [(HeaderName, HeaderValue); 5] = [
+            (CONTENT_SECURITY_POLICY, POLICY),
+            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+            // Kept, but asked for each time: files of two versions do not fit together.
+            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+            (ETAG, etag.clone()),
+        ];
+        let known = asked
+            .get_all(IF_NONE_MATCH)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|list| list.split(','))
+            .map(|tag| tag.trim().trim_start_matches("W/"));
+        if known.into_iter().any(|tag| tag == "*" || tag == etag) {
+            return (StatusCode::NOT_MODIFIED, told).into_response();
+        }
+        let mut response = (told, [(CONTENT_TYPE, self.kind)], self.bytes).into_response();
+        if self.is_packed {
+            let headers = response.headers_mut();
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_adds_no_more_than_600_kb_to_the_binary() {
+        let bytes: usize = FILES.iter().map(|file| file.bytes.len()).sum();
+        // And it is there at all.
+        assert!((400_000..=600_000).contains(&bytes), "{bytes}");
+    }
+}

@@ -283,9 +283,10 @@ async fn checks_that_no_address_pays_for_are_made_500_times_a_second() {
         }
         answer.fails(503, "keys_unavailable");
         checked += 1;
+        // Those that meet a fetch wait for it, and are few.
+        assert!(checked < 550, "checked without bound");
     }
-    // Those that meet a fetch wait for it, and are few.
-    assert!((500..550).contains(&checked), "{checked}");
+    assert!(checked >= 500, "{checked}");
     for token in [&strange, &late] {
         for path in ["/config", "/nothing"] {
             let answer = with_token(&app, path, token).await;

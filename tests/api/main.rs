@@ -26,6 +26,7 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod operations;
+mod queries;
 mod shedding;
 mod support;
 mod sync;

@@ -79,6 +79,17 @@ const BUCKETS: [f64; 15] = [
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// What refuses.
+const LIMITS: [&str; 7] = [
+    "user",
+    "address",
+    "signature",
+    "in_flight",
+    "buffered",
+    "connections",
+    "channel",
+];
+
 fn seconds() -> Histogram {
     Histogram::new(BUCKETS)
 }
@@ -170,7 +181,11 @@ impl Metrics {
         let help = "pages read to see messages stored";
         let confirm_looks = counted(all, "message_confirm_looks", help);
         let caches = counted(all, "cache_lookups", "look-ups in caches");
-        let limits = counted(all, "limited", "refusals by a limit");
+        let limits: Family<LimitLabels, Counter> = counted(all, "limited", "refusals by a limit");
+        for limit in LIMITS {
+            // At 0 from the start, or whoever looks for a rise would miss the first one.
+            drop(limits.get_or_create(&LimitLabels { limit }));
+        }
         let help = "messages of another channel found in an upstream page";
         let foreign_messages = counted(all, "foreign_messages_dropped", help);
         let messages = MessageMeters::registered(all);

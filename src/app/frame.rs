@@ -75,7 +75,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
     let scope = Arc::new(Scope::new(
-        started + timeout,
+        deadline(started, timeout),
         endpoint.cost,
         app.memory().share(),
     ));
@@ -132,6 +132,11 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
         log(&labels, status, duration, &request_id, failure.as_ref());
     }
     response
+}
+
+/// When a request that began then is given up: a hundredth of its time is left for the answer to be on its way.
+fn deadline(started: Instant, timeout: Duration) -> Instant {
+    started + timeout.mul_f64(0.99)
 }
 
 /// Why a request is refused before anything is done for it.
@@ -344,5 +349,17 @@ impl Drop for InFlight<'_> {
             error.cause = "the connection closed before the answer",
             "request"
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_given_up_early_enough_for_its_answer_to_be_in_time() {
+        let (started, second) = (Instant::now(), Duration::from_secs(1));
+        assert_eq!(deadline(started, 10 * second) - started, second * 99 / 10);
+        assert_eq!(deadline(started, second / 10) - started, second * 99 / 1000);
     }
 }

@@ -22,12 +22,15 @@ pub(super) async fn generation_of(transport: &Transport, node: &Node) -> Result<
     if let Some(generation) = node.generation() {
         return Ok(generation);
     }
+    let asked = Instant::now();
     let mut last_failure = node.detecting.lock().await;
     if let Some(generation) = node.generation() {
         return Ok(generation);
     }
+    // What failed meanwhile is the answer of all who waited for it, however many they are: else those who are called last would wait
+    // for another one.
     if let Some((at, error)) = &*last_failure
-        && at.elapsed() < FAILURE_HOLDS
+        && (*at >= asked || at.elapsed() < FAILURE_HOLDS)
     {
         return Err(error.clone());
     }
@@ -103,4 +106,33 @@ fn doubt(node: &Node, status: StatusCode) -> Result<(), Error> {
         node.forget_generation();
     }
     Err(Error::Status(status.as_u16()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::memory::Memory;
+    use crate::telemetry::Metrics;
+    use crate::wukongim::nodes::tests::nodes;
+
+    #[tokio::test]
+    async fn a_probe_that_failed_while_they_waited_answers_all_who_did_however_long_it_takes() {
+        let second = Duration::from_secs(1);
+        let (metrics, memory) = (Arc::new(Metrics::new()), Memory::unbounded());
+        let transport = Transport::new(second, second, None, 0, metrics, memory).unwrap();
+        let nodes = nodes(1);
+        let node = &nodes.all()[0];
+        let mut probing = node.detecting.lock().await;
+        let waiting = generation_of(&transport, node);
+        let failing = async {
+            tokio::task::yield_now().await;
+            *probing = Some((Instant::now(), Error::Maintenance));
+            tokio::time::sleep(2 * FAILURE_HOLDS).await;
+            drop(probing);
+        };
+        let (told, ()) = tokio::join!(waiting, failing);
+        assert_eq!(told, Err(Error::Maintenance), "it probed for itself");
+    }
 }

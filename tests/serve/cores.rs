@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, client, token, usual};
+use crate::gateway::{Gateway, PATIENCE, answer, becomes, client, token, usual};
 
 const CORES: &str = "4";
 /// Shared out over the cores when they are opened, no core has more than three more than another.
@@ -44,9 +44,8 @@ impl House {
         };
         // Connections are opened here, one by one, and stay.
         for place in 0..CONNECTIONS {
-            let health =
-                house.clients[place].get(format!("{}/api/v1/im/health", house.gateway.api));
-            assert_eq!(answer(health).await.0, 200);
+            let url = format!("{}/api/v1/im/health", house.gateway.api);
+            becomes(200, || house.clients[place].get(&url)).await;
         }
         house
     }
@@ -173,7 +172,7 @@ async fn the_tasks_of_all_cores_are_counted_until_they_end() {
         let count = lines.find_map(|line| line.strip_prefix("gateway_tasks "));
         count.unwrap().parse::<usize>().unwrap()
     };
-    let becomes = async |is_so: &dyn Fn(usize) -> bool| {
+    let until = async |is_so: &dyn Fn(usize) -> bool| {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let now = tasks().await;
@@ -185,15 +184,15 @@ async fn the_tasks_of_all_cores_are_counted_until_they_end() {
         }
     };
     // Each open connection is one.
-    becomes(&|now| now >= CONNECTIONS).await;
+    until(&|now| now >= CONNECTIONS).await;
     let before = tasks().await;
     let address = house.gateway.api.strip_prefix("http://").unwrap();
     let more: Vec<_> = (0..10 * CONNECTIONS)
         .map(|_| std::net::TcpStream::connect(address).unwrap())
         .collect();
-    becomes(&|now| now >= before + more.len()).await;
+    until(&|now| now >= before + more.len()).await;
     drop(more);
-    becomes(&|now| now <= before).await;
+    until(&|now| now <= before).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -82,7 +82,7 @@ pub async fn run(stage: &Stage, quick: bool) -> Result<bool, Box<dyn std::error:
     writeln!(
         out,
         "- at most {most:.0} requests/s with {CLIENTS} clients; soaked with {asked} requests in {took:.0} s, all answered as expected; slowest {:.2} s",
-        tally.phase(0).slowest.as_secs_f64()
+        tally.phase(0).slowest.took.as_secs_f64()
     )?;
     writeln!(
         out,

@@ -32,7 +32,15 @@ pub struct Phase {
     /// Answers to what was asked in it.
     pub answers: u64,
     pub failures: BTreeMap<&'static str, u64>,
-    pub slowest: Duration,
+    pub slowest: Slowest,
+}
+
+/// The slowest answer.
+#[derive(Clone, Default)]
+pub struct Slowest {
+    pub took: Duration,
+    /// To what, and what it said.
+    pub what: String,
 }
 
 /// When a request was made.
@@ -63,7 +71,7 @@ impl Tally {
             allowed,
             answers: 0,
             failures: BTreeMap::new(),
-            slowest: Duration::ZERO,
+            slowest: Slowest::default(),
         });
         self.phases.len() - 1
     }
@@ -99,7 +107,17 @@ impl Tally {
     pub fn answered(&mut self, at: &At, kind: Kind, judged: Result<Judged, String>) {
         let phase = &mut self.phases[at.phase];
         phase.answers += 1;
-        phase.slowest = phase.slowest.max(at.when.elapsed());
+        let took = at.when.elapsed();
+        if took > phase.slowest.took {
+            let said = match &judged {
+                Ok(judged) => judged.failed.unwrap_or("done"),
+                Err(_) => "wrong",
+            };
+            phase.slowest = Slowest {
+                took,
+                what: format!("{kind:?}: {said}"),
+            };
+        }
         let judged = match judged {
             Ok(judged) => judged,
             Err(why) => {

@@ -78,7 +78,7 @@ pub async fn run(
         "{dialect}, hot channel: {} answers, failures {:?}, slowest {:.2} s",
         phase.answers,
         phase.failures,
-        phase.slowest.as_secs_f64()
+        phase.slowest.took.as_secs_f64()
     ));
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::gateway::Sample;
+use crate::tally::Slowest;
 
 /// `server.request_timeout`.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,7 +31,7 @@ pub struct Row {
     /// And during it, but for its first quarter.
     pub during: f64,
     pub failures: BTreeMap<&'static str, u64>,
-    pub slowest: Duration,
+    pub slowest: Slowest,
     pub memory: u64,
     pub tasks: u64,
     /// For how long not the truth was told after the fault began, and after it ended.
@@ -74,8 +75,8 @@ impl Report {
             |truth: Option<Duration>, most: Duration| truth.is_some_and(|took| took <= most);
         self.promise(row.answers > 0, format!("{what}: nothing was asked"));
         self.promise(
-            row.slowest <= REQUEST_TIMEOUT,
-            format!("{what}: an answer took {:?}", row.slowest),
+            row.slowest.took <= REQUEST_TIMEOUT,
+            format!("{what}: {} took {:?}", row.slowest.what, row.slowest.took),
         );
         self.promise(
             row.memory < MEMORY,
@@ -164,13 +165,14 @@ impl fmt::Display for Row {
         };
         write!(
             out,
-            "| {}, {} | {} | {failures} | {:.0} → {:.0} | {:.2} | {} | {} | {} | {:.0} | {} |",
+            "| {}, {} | {} | {failures} | {:.0} → {:.0} | {:.2} ({}) | {} | {} | {} | {:.0} | {} |",
             self.dialect,
             self.name,
             self.answers,
             self.usual,
             self.during,
-            self.slowest.as_secs_f64(),
+            self.slowest.took.as_secs_f64(),
+            self.slowest.what,
             truth(self.health),
             truth(self.readiness),
             seconds(self.back),

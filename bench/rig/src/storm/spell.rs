@@ -12,6 +12,7 @@ use super::Times;
 use super::report::Row;
 use crate::gateway::{Gateway, Upstream};
 use crate::load::Load;
+use crate::tally::{Phase, Slowest};
 use crate::truth::Witness;
 
 /// After a recovery what was wrong may still be told for this long.
@@ -219,7 +220,7 @@ impl Spell {
             usual,
             during: tally.rate(begun + times.storm / 4, over),
             failures: phase.failures.clone(),
-            slowest: phase.slowest.max(tally.phase(recovering).slowest),
+            slowest: slower(phase, tally.phase(recovering)),
             memory,
             tasks,
             health: truth(&watched.health),
@@ -228,4 +229,11 @@ impl Spell {
             after: tally.rate(over + GRACE, end) / usual,
         })
     }
+}
+
+/// The slowest answer of both.
+fn slower(one: &Phase, other: &Phase) -> Slowest {
+    let slowest = [&one.slowest, &other.slowest];
+    let slowest = slowest.into_iter().max_by_key(|slowest| slowest.took);
+    slowest.cloned().unwrap_or_default()
 }

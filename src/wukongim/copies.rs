@@ -73,7 +73,11 @@ impl Client {
     /// comes again, so this is not repeated.
     async fn has(&self, member: u64, id: MessageId, seq: u64) -> bool {
         let asking = async {
-            on_node!(self, of_v2(Plan::write("message_copy")), |node, _v2| has(
+            let plan = Plan {
+                wanted: Some(Generation::V2),
+                ..Plan::write("message_copy")
+            };
+            on_node!(self, plan, |node, _v2| has(
                 &self.transport,
                 node,
                 member,
@@ -94,10 +98,11 @@ impl Client {
             }
             None => None,
         };
-        let answer = on_node!(self, of_v2(Plan::read("cluster")), |node, _v2| nodes_of(
-            &self.transport,
-            node
-        ));
+        let plan = Plan {
+            wanted: Some(Generation::V2),
+            ..Plan::read("cluster")
+        };
+        let answer = on_node!(self, plan, |node, _v2| nodes_of(&self.transport, node));
         match answer {
             Ok(cluster) => {
                 let cluster = Arc::new(cluster);
@@ -106,13 +111,6 @@ impl Client {
             }
             Err(error) => known.ok_or(error),
         }
-    }
-}
-
-fn of_v2(plan: Plan<'_>) -> Plan<'_> {
-    Plan {
-        wanted: Some(Generation::V2),
-        ..plan
     }
 }
 

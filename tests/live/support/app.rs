@@ -20,6 +20,7 @@ pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 pub struct TestApp {
     pub base: String,
     pub http: reqwest::Client,
+    app: App,
     _stop: watch::Sender<bool>,
 }
 
@@ -72,10 +73,19 @@ impl TestApp {
             stopped,
         ));
         Self {
+            app,
             base,
             http: http_client(),
             _stop: stop,
         }
+    }
+
+    /// The sample with this name and labels, as a number.
+    pub fn metric(&self, name_and_labels: &str) -> Option<f64> {
+        let text = self.app.metrics().render();
+        let mut lines = text.lines();
+        let number = lines.find_map(|line| line.strip_prefix(name_and_labels)?.strip_prefix(' '));
+        number.map(|number| number.parse().expect("a number"))
     }
 
     /// Somebody without a token.

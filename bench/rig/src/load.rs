@@ -97,6 +97,21 @@ impl Load {
         });
     }
 
+    /// And `count` requests at once, every so often, until then.
+    pub fn bursts(self: &Rc<Self>, count: usize, every: Duration) {
+        let this = self.clone();
+        spawn_local(async move {
+            while !this.ended.get() {
+                sleep(every).await;
+                for _ in 0..count {
+                    let asked = this.next();
+                    let this = this.clone();
+                    spawn_local(async move { this.one(asked).await });
+                }
+            }
+        });
+    }
+
     /// No more requests. Waits for the answers, and closes the connections; false where some did not come.
     pub async fn end(&self) -> bool {
         self.ended.set(true);

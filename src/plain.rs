@@ -31,6 +31,7 @@ fn not_plain(word: u64) -> u64 {
 }
 
 /// A place in a text. Each method passes what it gives, or gives up with `None`.
+#[derive(Clone, Copy)]
 pub struct Scan<'a> {
     text: &'a str,
     at: usize,
@@ -48,7 +49,8 @@ impl<'a> Scan<'a> {
         self.peek().is_none().then_some(())
     }
 
-    fn pass_space(&mut self) {
+    /// Passes space.
+    pub fn pass_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.as_bytes().get(self.at) {
             self.at += 1;
         }
@@ -98,10 +100,16 @@ impl<'a> Scan<'a> {
         (length > 0 && !has_leading_zero).then_some(number)
     }
 
-    fn word(&mut self, word: &str) -> Option<()> {
+    /// These very bytes.
+    pub fn word(&mut self, word: &str) -> Option<()> {
         self.text.get(self.at..)?.strip_prefix(word)?;
         self.at += word.len();
         Some(())
+    }
+
+    /// What lies from here to a later place in the same text.
+    pub fn until(&self, later: &Self) -> Option<&'a str> {
+        self.text.get(self.at..later.at)
     }
 
     /// Calls `take` with each member's name, to pass its value.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use super::caps;
+use crate::plain::plain_length;
 
 /// The sender of messages that no user sent; v2 gives an empty `from_uid` for it.
 pub const SYSTEM_UID: &str = "____system";
@@ -97,21 +98,63 @@ impl std::fmt::Debug for Payload {
     }
 }
 
-/// A stored message, already checked to belong to the channel it was asked from. `Debug` shows no payload.
+/// A stored message, already checked to belong to the channel it was asked from. `Debug` shows no text of it.
+///
+/// Its texts stay in the page that they came in: a page of 50 is passed on without an allocation for each.
 #[derive(Clone)]
 pub struct Message {
     /// WuKongIM's id.
     pub id: MessageId,
     /// Its number in the channel, from 1.
     pub seq: u64,
-    /// Who sent it; [`SYSTEM_UID`] where WuKongIM leaves it empty.
-    pub from_uid: Box<str>,
-    /// The sender's own number; empty where v3 kept none.
-    pub client_msg_no: Box<str>,
     /// When, in Unix milliseconds.
     pub timestamp_ms: u64,
-    /// Base64 text, a slice of the page it came in.
-    pub payload: Bytes,
+    /// UTF-8, as are all pieces of it below.
+    texts: Bytes,
+    pieces: Texts<Piece>,
+    is_plain: bool,
+}
+
+/// What a message says.
+#[derive(Debug, Clone, Copy)]
+pub struct Texts<T> {
+    /// Who sent it; empty for the system.
+    pub from_uid: T,
+    /// The sender's own number; empty where v3 kept none.
+    pub client_msg_no: T,
+    /// Base64.
+    pub payload: T,
+}
+
+/// A piece of a text, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Piece {
+    start: u32,
+    end: u32,
+}
+
+impl Piece {
+    /// Where `piece` lies in `whole`; `None` where it is no part of it.
+    fn of(piece: &str, whole: &Bytes) -> Option<Self> {
+        if piece.is_empty() {
+            return Some(Self { start: 0, end: 0 });
+        }
+        let start = piece
+            .as_ptr()
+            .addr()
+            .checked_sub(whole.as_ptr().addr())
+            .filter(|start| start + piece.len() <= whole.len())?;
+        Some(Self {
+            start: start.try_into().ok()?,
+            end: (start + piece.len()).try_into().ok()?,
+        })
+    }
+
+    fn within(self, whole: &Bytes) -> &[u8] {
+        whole
+            .get(self.start as usize..self.end as usize)
+            .unwrap_or_default()
+    }
 }
 
 impl std::fmt::Debug for Message {
@@ -123,11 +166,92 @@ impl std::fmt::Debug for Message {
 }
 
 impl Message {
+    /// A message with texts of its own, whatever is in them.
+    pub fn new(id: MessageId, seq: u64, timestamp_ms: u64, texts: Texts<&str>) -> Self {
+        let Texts {
+            from_uid,
+            client_msg_no,
+            payload,
+        } = texts;
+        let all = Bytes::from([from_uid, client_msg_no, payload].concat());
+        let mut at = 0_u32;
+        let mut piece = |text: &str| {
+            let start = at;
+            at += u32::try_from(text.len()).unwrap_or_default();
+            Piece { start, end: at }
+        };
+        let pieces = Texts {
+            from_uid: piece(from_uid),
+            client_msg_no: piece(client_msg_no),
+            payload: piece(payload),
+        };
+        Self {
+            id,
+            seq,
+            timestamp_ms,
+            is_plain: plain_length(&all) == all.len(),
+            texts: all,
+            pieces,
+        }
+    }
+
+    /// A message whose texts are pieces of `page`, without anything that JSON would escape; with texts of its own where they are not.
+    pub fn within(
+        page: &Bytes,
+        id: MessageId,
+        seq: u64,
+        timestamp_ms: u64,
+        texts: Texts<&str>,
+    ) -> Self {
+        let pieces = || {
+            Some(Texts {
+                from_uid: Piece::of(texts.from_uid, page)?,
+                client_msg_no: Piece::of(texts.client_msg_no, page)?,
+                payload: Piece::of(texts.payload, page)?,
+            })
+        };
+        match pieces() {
+            Some(pieces) => Self {
+                id,
+                seq,
+                timestamp_ms,
+                texts: page.clone(),
+                pieces,
+                is_plain: true,
+            },
+            None => Self::new(id, seq, timestamp_ms, texts),
+        }
+    }
+
+    /// Who sent it, in UTF-8; [`SYSTEM_UID`] where WuKongIM leaves it empty.
+    pub fn from_uid(&self) -> &[u8] {
+        match self.pieces.from_uid.within(&self.texts) {
+            b"" => SYSTEM_UID.as_bytes(),
+            uid => uid,
+        }
+    }
+
+    /// The sender's own number, in UTF-8; empty where v3 kept none.
+    pub fn client_msg_no(&self) -> &[u8] {
+        self.pieces.client_msg_no.within(&self.texts)
+    }
+
+    /// Base64 text.
+    pub fn payload(&self) -> &[u8] {
+        self.pieces.payload.within(&self.texts)
+    }
+
+    /// Whether none of its texts holds what JSON would escape.
+    pub fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// The payload's size in bytes once decoded.
     pub fn payload_bytes(&self) -> usize {
-        let ends = self.payload.iter().rev().take(2);
+        let payload = self.payload();
+        let ends = payload.iter().rev().take(2);
         let padding = ends.filter(|byte| **byte == b'=');
-        (self.payload.len() / 4 * 3).saturating_sub(padding.count())
+        (payload.len() / 4 * 3).saturating_sub(padding.count())
     }
 }
 
@@ -154,16 +278,46 @@ mod tests {
     #[test]
     fn debug_shows_no_payload() {
         let payload = Payload::parse("bWFya2Vk", 100).unwrap();
-        let message = Message {
-            id: MessageId(1),
-            seq: 1,
-            from_uid: "a".into(),
-            client_msg_no: "n".into(),
-            timestamp_ms: 0,
-            payload: "bWFya2Vk".into(),
+        let texts = Texts {
+            from_uid: "a",
+            client_msg_no: "n",
+            payload: "bWFya2Vk",
         };
+        let message = Message::new(MessageId(1), 1, 0, texts);
         let shown = format!("{payload:?} {message:?}");
         assert!(!shown.contains("bWFya2Vk"), "{shown}");
+    }
+
+    #[test]
+    fn texts_are_pieces_of_their_page_where_they_lie_in_it() {
+        let page = Bytes::from_static(b"{alice n-1 YQ==}");
+        let whole = std::str::from_utf8(&page).unwrap();
+        let texts = Texts {
+            from_uid: &whole[1..6],
+            client_msg_no: &whole[7..10],
+            payload: &whole[11..15],
+        };
+        let inside = Message::within(&page, MessageId(1), 1, 0, texts);
+        let payload = Texts {
+            payload: "YQ=\u{7}",
+            ..texts
+        };
+        let outside = Message::within(&page, MessageId(1), 1, 0, payload);
+        for message in [&inside, &outside] {
+            assert_eq!(message.from_uid(), b"alice");
+            assert_eq!(message.client_msg_no(), b"n-1");
+        }
+        assert_eq!(inside.payload(), b"YQ==");
+        assert_eq!(outside.payload(), b"YQ=\x07");
+        assert!(inside.is_plain() && !outside.is_plain());
+        let nothing = Texts {
+            from_uid: "",
+            client_msg_no: "",
+            payload: "",
+        };
+        let system = Message::within(&page, MessageId(1), 1, 0, nothing);
+        assert_eq!(system.from_uid(), SYSTEM_UID.as_bytes());
+        assert!(system.payload().is_empty() && system.client_msg_no().is_empty());
     }
 
     #[test]

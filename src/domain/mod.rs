@@ -7,7 +7,7 @@ mod message;
 
 pub use channel::{Channel, ChannelType, ConversationKey};
 pub use id::{ChannelId, ClientMsgNo, IdProblem, Uid};
-pub use message::{Message, MessageId, Payload, PayloadProblem, SYSTEM_UID};
+pub use message::{Message, MessageId, Payload, PayloadProblem, SYSTEM_UID, Texts};
 
 /// The hard caps: no configuration may go above them. Beyond the first three lies what kills a WuKongIM node (a 32 KiB id or a 1 MiB
 /// payload on v2, a 64 KiB client_msg_no on v3; seen on running servers).

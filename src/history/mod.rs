@@ -279,6 +279,7 @@ impl Walk<'_> {
     }
 
     fn take_down(&mut self, gathered: &mut Gathered, page: Page) -> bool {
+        gathered.messages.reserve(page.messages.len());
         for message in page.messages.into_iter().rev() {
             if !gathered.take(message, true) {
                 return false;
@@ -305,6 +306,7 @@ impl Walk<'_> {
             };
             let Some((_, high)) = page.span else { break };
             let last = page.received < asked;
+            gathered.messages.reserve(page.messages.len());
             for message in page.messages {
                 if !gathered.take(message, false) {
                     return Ok(gathered.into_excerpt());

@@ -40,11 +40,11 @@ impl Job {
     /// The message of this job among those of a page which count.
     fn found_in(&self, page: &Page, counts: impl Fn(&Message) -> bool) -> Option<Search> {
         let message = page.messages.iter().rev().find(|message| {
-            *message.from_uid == *self.sender.as_str()
-                && *message.client_msg_no == *self.number.as_str()
+            message.from_uid() == self.sender.as_str().as_bytes()
+                && message.client_msg_no() == self.number.as_str().as_bytes()
                 && counts(message)
         })?;
-        if *message.payload != *self.payload.as_base64().as_bytes() {
+        if message.payload() != self.payload.as_base64().as_bytes() {
             return Some(Search::OtherPayload);
         }
         let (id, seq) = (message.id, message.seq);

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::{Job, Stored, unix_ms};
-use crate::domain::{Channel, ClientMsgNo, Message, MessageId, Uid};
+use crate::domain::{Channel, ClientMsgNo, MessageId, Uid};
 use crate::wukongim::Page;
 
 /// How far two nodes' clocks may differ when a message's age is judged by its id.
@@ -45,8 +45,8 @@ struct State {
 
 struct Seen {
     stored: Stored,
-    from: Box<str>,
-    number: Box<str>,
+    from: Box<[u8]>,
+    number: Box<[u8]>,
 }
 
 /// Somebody who waits for a message.
@@ -77,12 +77,12 @@ impl Waiter {
     /// The page has checked the channel. By id the number does not matter: v2 puts one of its own in the place of a blank one (read in
     /// its source). By number it must be the very one, byte for byte, and only what is as new as the send counts: a number may come
     /// back when its window has passed.
-    fn is(&self, id: MessageId, from: &str, number: &str) -> bool {
-        from == self.sender.as_str()
+    fn is(&self, id: MessageId, from: &[u8], number: &[u8]) -> bool {
+        from == self.sender.as_str().as_bytes()
             && match self.sought {
                 Sought::Id(sought) => id == sought,
                 Sought::Number { .. } => {
-                    number == self.number.as_str() && id.unix_ms() >= self.sent_ms()
+                    number == self.number.as_str().as_bytes() && id.unix_ms() >= self.sent_ms()
                 }
             }
     }
@@ -189,21 +189,16 @@ impl Watch {
         let mut state = self.0.lock();
         let mut told = Vec::new();
         for message in &page.messages {
-            let Message {
-                id,
-                seq,
-                from_uid,
-                client_msg_no,
-                ..
-            } = message;
-            let stored = Stored { id: *id, seq: *seq };
+            let (id, seq) = (message.id, message.seq);
+            let (from, number) = (message.from_uid(), message.client_msg_no());
+            let stored = Stored { id, seq };
             let mut taken = false;
             // A waiter who has given up may stand before the one who sent the same number again.
             while !taken
                 && let Some(place) = state
                     .waiters
                     .iter()
-                    .position(|waiter| waiter.is(*id, from_uid, client_msg_no))
+                    .position(|waiter| waiter.is(id, from, number))
             {
                 let waiter = state.waiters.swap_remove(place);
                 taken = waiter.found.send(stored).is_ok();
@@ -214,8 +209,8 @@ impl Watch {
             if !taken && !state.pending.is_empty() {
                 state.seen.push_back(Seen {
                     stored,
-                    from: from_uid.clone(),
-                    number: client_msg_no.clone(),
+                    from: from.into(),
+                    number: number.into(),
                 });
             }
         }
@@ -275,7 +270,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::domain::{ChannelId, Payload};
+    use crate::domain::{ChannelId, Message, Payload, Texts};
     use crate::messages::Draft;
 
     fn job(number: &str) -> Job {
@@ -289,16 +284,13 @@ mod tests {
     }
 
     fn page(seq: u64, number: &str) -> Page {
-        let message = Message {
-            id: MessageId(seq),
-            seq,
-            from_uid: "a".into(),
-            client_msg_no: number.into(),
-            timestamp_ms: 0,
-            payload: bytes::Bytes::new(),
+        let texts = Texts {
+            from_uid: "a",
+            client_msg_no: number,
+            payload: "",
         };
         Page {
-            messages: vec![message],
+            messages: vec![Message::new(MessageId(seq), seq, 0, texts)],
             received: 1,
             span: Some((seq, seq)),
         }
@@ -323,12 +315,12 @@ mod tests {
     #[test]
     fn an_id_is_enough_where_the_number_was_replaced_and_a_number_is_not() {
         let (by_id, _receiver) = Waiter::new(Sought::Id(MessageId(5)), &job(" "));
-        assert!(by_id.is(MessageId(5), "a", "made by v2"));
-        assert!(!by_id.is(MessageId(5), "b", " "), "somebody else's");
+        assert!(by_id.is(MessageId(5), b"a", b"made by v2"));
+        assert!(!by_id.is(MessageId(5), b"b", b" "), "somebody else's");
         let sought = Sought::Number { sent_ms: 0 };
         let (by_number, _receiver) = Waiter::new(sought, &job(" n"));
-        assert!(by_number.is(MessageId(5), "a", " n"));
-        assert!(!by_number.is(MessageId(5), "a", "n"));
+        assert!(by_number.is(MessageId(5), b"a", b" n"));
+        assert!(!by_number.is(MessageId(5), b"a", b"n"));
     }
 
     #[test]

@@ -33,27 +33,30 @@ const OVERHEAD: usize = 200;
 
 /// Writes `messages` of `channel` as an array. `channelId` is always as the caller would write it, `timestamp` in Unix milliseconds.
 pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) {
+    // The same in all of them.
+    let mut of_channel = br#","channelId":"#.to_vec();
+    text(&mut of_channel, channel.id().as_bytes());
+    of_channel.extend_from_slice(br#","channelType":"#);
+    number(&mut of_channel, channel.channel_type().number().into());
+    of_channel.extend_from_slice(br#","fromUid":"#);
     out.push(b'[');
     for (place, message) in messages.iter().enumerate() {
         if place > 0 {
             out.push(b',');
         }
+        let text = if message.is_plain() { plain } else { text };
         out.extend_from_slice(br#"{"messageId":""#);
         number(out, message.id.0);
         out.extend_from_slice(br#"","messageSeq":"#);
         number(out, message.seq);
-        out.extend_from_slice(br#","channelId":"#);
-        text(out, channel.id().as_bytes());
-        out.extend_from_slice(br#","channelType":"#);
-        number(out, channel.channel_type().number().into());
-        out.extend_from_slice(br#","fromUid":"#);
-        text(out, message.from_uid.as_bytes());
+        out.extend_from_slice(&of_channel);
+        text(out, message.from_uid());
         out.extend_from_slice(br#","payload":"#);
-        text(out, &message.payload);
+        text(out, message.payload());
         out.extend_from_slice(br#","timestamp":"#);
         number(out, message.timestamp_ms);
         out.extend_from_slice(br#","clientMsgNo":"#);
-        text(out, message.client_msg_no.as_bytes());
+        text(out, message.client_msg_no());
         out.push(b'}');
     }
     out.push(b']');
@@ -62,7 +65,7 @@ pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) 
 /// How many bytes [`write()`] will write, if nothing needs an escape, or a few more.
 pub(super) fn size(messages: &[Message], channel: &Channel) -> usize {
     let texts = |message: &Message| {
-        message.payload.len() + message.from_uid.len() + message.client_msg_no.len()
+        message.payload().len() + message.from_uid().len() + message.client_msg_no().len()
     };
     let all: usize = messages.iter().map(texts).sum();
     all + messages.len() * (OVERHEAD + channel.id().len())
@@ -73,12 +76,17 @@ fn number(out: &mut Vec<u8>, number: u64) {
     let _ = serde_json::to_writer(out, &number);
 }
 
-/// A text; what is no text is written as an empty one.
+/// A text without anything to escape.
+fn plain(out: &mut Vec<u8>, text: &[u8]) {
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
+/// Any text; what is no text is written as an empty one.
 fn text(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_ascii() && plain_length(text) == text.len() {
-        out.push(b'"');
-        out.extend_from_slice(text);
-        out.push(b'"');
+        plain(out, text);
     } else {
         let text = std::str::from_utf8(text).unwrap_or_default();
         let _ = serde_json::to_writer(out, text);
@@ -91,6 +99,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::domain::{SYSTEM_UID, Texts};
 
     fn written(messages: &[Message], channel: &Channel) -> Vec<u8> {
         let mut out = Vec::new();
@@ -102,14 +111,13 @@ mod tests {
     fn no_message_is_an_empty_list_and_two_have_a_comma_between_them() {
         let channel = Channel::Group(ChannelId::parse("群", 9).unwrap());
         assert_eq!(written(&[], &channel), b"[]");
-        let message = Message {
-            id: MessageId(2_124_846_632_913_506_304),
-            seq: 3,
-            from_uid: "a".into(),
-            client_msg_no: "".into(),
-            timestamp_ms: 1_795_437_889_000,
-            payload: "YQ==".into(),
+        let texts = Texts {
+            from_uid: "a",
+            client_msg_no: "",
+            payload: "YQ==",
         };
+        let id = MessageId(2_124_846_632_913_506_304);
+        let message = Message::new(id, 3, 1_795_437_889_000, texts);
         let two = [message.clone(), message];
         let one = r#"{"messageId":"2124846632913506304","messageSeq":3,"channelId":"群","channelType":2,"fromUid":"a","payload":"YQ==","timestamp":1795437889000,"clientMsgNo":""}"#;
         let text = written(&two, &channel);
@@ -120,16 +128,15 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_comes_out_as_it_went_in(from in "\\PC{0,8}|[\\x00-\\x7f]{0,8}", number in ".{0,40}", payload in ".{0,40}") {
-            let message = Message {
-                id: MessageId(1),
-                seq: 1,
-                from_uid: from.as_str().into(),
-                client_msg_no: number.as_str().into(),
-                timestamp_ms: 0,
-                payload: payload.clone().into(),
+            let texts = Texts {
+                from_uid: &*from,
+                client_msg_no: &*number,
+                payload: &*payload,
             };
+            let message = Message::new(MessageId(1), 1, 0, texts);
             let channel = Channel::Group(ChannelId::parse("g", 9).unwrap());
             let read: Value = serde_json::from_slice(&written(&[message], &channel)).unwrap();
+            let from = if from.is_empty() { SYSTEM_UID } else { &from };
             prop_assert_eq!(&read[0]["fromUid"], &json!(from));
             prop_assert_eq!(&read[0]["clientMsgNo"], &json!(number));
             prop_assert_eq!(&read[0]["payload"], &json!(payload));

@@ -12,7 +12,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Error;
-use crate::domain::{Channel, Message, MessageId, SYSTEM_UID, Uid};
+use crate::domain::{Channel, Message, MessageId, Texts, Uid};
 use crate::telemetry::Metrics;
 
 mod quick;
@@ -81,6 +81,9 @@ impl<'a> PageRequest<'a> {
 const MOST_MESSAGES: usize = 1001;
 /// One warning of foreign messages in this time: whoever reads such a channel could fill the log.
 const WARN_EVERY: Duration = Duration::from_mins(1);
+
+/// About as few bytes as a message takes in a page: so many are made room for.
+const LEAST_MESSAGE: usize = 256;
 
 #[derive(Deserialize)]
 struct WirePage<'a> {
@@ -177,33 +180,31 @@ impl Page {
     /// # Errors
     /// [`Error::Decode`] for what is no page.
     pub fn read(body: &Bytes, reader: &Uid, channel: &Channel) -> Result<Self, Error> {
-        let wire = match quick::read(body) {
-            Some(wire) => wire,
-            None => {
-                let no_page = Error::Decode(MESSAGESYNC);
-                let wire = serde_json::from_slice(body);
-                let wire: WirePage<'_> = wire.map_err(|_| no_page.clone())?;
-                // Without the list of messages it is none, whatever else it says.
-                wire.messages.ok_or(no_page)?.0
-            }
-        };
-        let received = wire.len();
-        let span = match (wire.first(), wire.last()) {
-            (Some(first), Some(last)) => Some((first.message_seq, last.message_seq)),
-            _ => None,
-        };
-        let mut messages = Vec::with_capacity(received);
-        for mut message in wire {
-            if belongs(&message, reader, channel) {
-                let payload = payload_of(body, message.payload.take());
-                messages.push(keep(message, payload));
-            }
+        let mut page = Self::default();
+        if quick::read(body, |wire| page.take(body, &wire, reader, channel)).is_some() {
+            return Ok(page);
         }
-        Ok(Self {
-            messages,
-            received,
-            span,
-        })
+        let no_page = Error::Decode(MESSAGESYNC);
+        let wire: WirePage<'_> = serde_json::from_slice(body).map_err(|_| no_page.clone())?;
+        page = Self::default();
+        // Without the list of messages it is none, whatever else it says.
+        for message in wire.messages.ok_or(no_page)?.0 {
+            page.take(body, &message, reader, channel);
+        }
+        Ok(page)
+    }
+
+    /// Counts the next message, and keeps it where it belongs.
+    fn take(&mut self, body: &Bytes, wire: &WireMessage<'_>, reader: &Uid, channel: &Channel) {
+        self.received += 1;
+        let low = self.span.map_or(wire.message_seq, |(low, _)| low);
+        self.span = Some((low, wire.message_seq));
+        if belongs(wire, reader, channel) {
+            if self.messages.is_empty() {
+                self.messages.reserve(body.len() / LEAST_MESSAGE);
+            }
+            self.messages.push(keep(body, wire));
+        }
     }
 }
 
@@ -233,39 +234,27 @@ fn belongs(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
     }
 }
 
-fn keep(message: WireMessage<'_>, payload: Bytes) -> Message {
-    let id = MessageId(message.message_id);
-    Message {
-        id,
-        seq: message.message_seq,
-        from_uid: match &*message.from_uid {
-            "" => SYSTEM_UID.into(),
-            uid => uid.into(),
-        },
-        client_msg_no: message.client_msg_no.into(),
-        // v3 stores no time for messages sent over HTTP.
-        timestamp_ms: match message.timestamp {
-            0 => id.unix_ms(),
-            seconds => seconds.saturating_mul(1000),
-        },
-        payload,
-    }
-}
-
-/// The payload's base64 text as a slice of the answer: pages are passed on without copying what is large in them.
-fn payload_of(body: &Bytes, payload: Option<Text<'_>>) -> Bytes {
-    match payload.map(|text| text.0) {
-        None => Bytes::new(),
-        Some(Cow::Borrowed(text)) => body.slice_ref(text.as_bytes()),
-        // Base64 needs no escapes, but `\/` is a legal way to write `/`.
-        Some(Cow::Owned(text)) => text.into(),
-    }
+fn keep(body: &Bytes, wire: &WireMessage<'_>) -> Message {
+    let id = MessageId(wire.message_id);
+    // v3 stores no time for messages sent over HTTP.
+    let timestamp_ms = match wire.timestamp {
+        0 => id.unix_ms(),
+        seconds => seconds.saturating_mul(1000),
+    };
+    let payload = wire.payload.as_ref().map(|text| &text.0);
+    let texts = Texts {
+        from_uid: &*wire.from_uid,
+        client_msg_no: &*wire.client_msg_no,
+        payload: payload.map_or("", |text| &**text),
+    };
+    // What serde had to unescape is no piece of the body. Base64 needs no escapes, but `\/` is a legal way to write `/`.
+    Message::within(body, id, wire.message_seq, timestamp_ms, texts)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ChannelId;
+    use crate::domain::{ChannelId, SYSTEM_UID};
 
     fn uid(text: &str) -> Uid {
         Uid::parse(text, 128).unwrap()
@@ -331,10 +320,10 @@ mod tests {
         let body = Bytes::from(body);
         let page = Page::read(&body, &uid("me"), &asked).unwrap();
         let message = &page.messages[0];
-        assert_eq!(&*message.payload, b"YQ==");
-        assert!(body.as_ptr_range().contains(&message.payload.as_ptr()));
+        assert_eq!(message.payload(), b"YQ==");
+        assert!(body.as_ptr_range().contains(&message.payload().as_ptr()));
         assert_eq!(message.timestamp_ms / 1000, 1_795_437_889);
-        assert_eq!(&*message.from_uid, SYSTEM_UID);
+        assert_eq!(message.from_uid(), SYSTEM_UID.as_bytes());
     }
 
     #[test]

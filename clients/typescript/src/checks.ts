@@ -23,7 +23,7 @@ const RESERVED = /^(?:\.\.?$|____)|(?:____cmd|___vstr)$/;
 // The last character before padding bears bits that belong to no byte: they must be 0.
 const BASE64 = /^[A-Za-z0-9+/]+(?:[AEIMQUYcgkosw048]=|[AQgw]==)?$/;
 
-/** The checks of one call's arguments. What is no text is left to the gateway. */
+/** The checks of one call's arguments. What is missing, or neither text nor list, is left to the gateway. */
 export class Checks {
   readonly #limits: Limits;
   readonly #language: Language;
@@ -47,7 +47,8 @@ export class Checks {
   }
 
   /** A list of uids; as long as the gateway takes, or its entries are not looked at. */
-  ids(field: string, ids: readonly unknown[]): this {
+  ids(field: string, ids: unknown): this {
+    if (!Array.isArray(ids)) return this;
     if (this.#entries(field, ids, this.#limits.subscribers)) ids.forEach((id, place) => this.id(`${field}[${place}]`, id));
     return this;
   }

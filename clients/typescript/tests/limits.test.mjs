@@ -157,6 +157,16 @@ test("half a character is refused, and never sent as another one", async () => {
   }
 });
 
+test("what is missing or of another type is left to the gateway", async () => {
+  const client = new GatewayClient({ baseUrl: "http://nowhere", token: "t", fetch: nowhere });
+  const group = { channelId: "g", channelType: 2 };
+  for (const list of [undefined, null, "bob", {}, 7, [7]]) {
+    await assert.rejects(client.addSubscribers({ ...group, subscribers: list }), { code: "test" });
+    await assert.rejects(client.removeManagers({ ...group, uids: list }), { code: "test" });
+  }
+  await assert.rejects(client.sendMessage({ channelId: 7, payload: null }), { code: "test" });
+});
+
 test("the deployment's limits count from the answer of getConfig on", async (t) => {
   const gateway = await startGateway(t, { LIMITS__ID_BYTES: 8, LIMITS__PAYLOAD: 100 });
   let requests = 0;

@@ -5,10 +5,12 @@ and whatever runs two gateways is set up for two. Says nothing of whether images
 usage: deployments.py GATEWAY, with packages of deployments.txt
 """
 
+import hashlib
 import pathlib
 import re
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import yaml
@@ -17,19 +19,34 @@ ROOT = pathlib.Path(__file__).parent.parent
 MANIFESTS = ROOT / "deploy/kubernetes"
 # Not kinds of Kubernetes itself, so no schema of its knows them.
 FOREIGN = {"Kustomization", "ServiceMonitor"}
-# In the place of what an operator fills in.
-SECRET = "Zm9yIHRoZSBjaGVja3Mgb2YgdGhlIGRlcGxveW1lbnRzIG9ubHk="
+# In the place of what an operator fills in or may leave empty; the rest are secrets. Nothing is left empty: an empty variable counts as
+# unset, so the gateway would not say that it knows no such name.
 FILLED = {
     "WUKONGIM_WS_URL": "ws://im.example.com:5200",
     "WUKONGIM_TCP_ADDR": "im.example.com:5100",
-    "POSTGRES_PASSWORD": "0123456789abcdef",
+    "JWT_ISSUER": "app",
+    "REQUIRED_CLAIMS": "roles",
+    "CORS_ORIGINS": "https://app.example.com",
+    "DOCS_ENABLED": "true",
 }
+# What may be published: the API and clients' connections to WuKongIM. And on this machine's loopback: Prometheus and Grafana.
+PUBLIC = {"8080", "5100", "5200"}
+LOOPBACK = {"9090", "3000"}
 problems = []
 
 
 def expect(holds, what):
     if not holds:
         problems.append(what)
+
+
+def seconds(text):
+    return int(re.fullmatch(r"(\d+)s", text)[1])
+
+
+def secret(name):
+    """A different one for each name, so that a mistaken one is noticed."""
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def check_config(where, environment):
@@ -66,41 +83,106 @@ def interpolated(node, offered, used):
     return VARIABLE.sub(value, node) if isinstance(node, str) else node
 
 
+def hardened(where, service):
+    expect(service.get("read_only") is True and service.get("cap_drop") == ["ALL"], f"{where}: may write or do too much")
+    expect(seconds(service["stop_grace_period"]) > 20, f"{where}: killed before it has drained")
+    environment = service["environment"]
+    on_disk = any(volume.endswith(":/app/data") for volume in service.get("volumes", []))
+    expect(on_disk or "GATEWAY__STORE__URL" in environment, f"{where}: its store is gone with the container")
+
+
+def upstream(where, gateway, services):
+    """The nodes are those that are there, and let the gateway in."""
+    nodes = {name: service["environment"] for name, service in services.items() if name.startswith("wukongim")}
+    urls = gateway.get("GATEWAY__WUKONGIM__API_URLS") or gateway["WUKONGIM_API_URL"]
+    expect(urls.split(",") == [f"http://{name}:5001" for name in nodes], f"{where}: nodes are {urls}")
+    for name, node in nodes.items():
+        expect(node["WK_MANAGERTOKEN"] == gateway["GATEWAY__WUKONGIM__MANAGER_TOKEN"], f"{where}: {name} has another managerToken")
+        expect(node["WK_TOKENAUTHON"] == "true", f"{where}: {name} checks no connect token")
+        expect(
+            any(volume.endswith(f":{node['WK_ROOTDIR']}") for volume in services[name]["volumes"]),
+            f"{where}: the data of {name} lie beside its volume",
+        )
+        expect(node["WK_CLUSTER_SERVERADDR"] == f"{name}:11110", f"{where}: other nodes do not find {name}")
+        if len(nodes) > 1:
+            members = node["WK_CLUSTER_INITNODES"].split()
+            expect(f"{node['WK_CLUSTER_NODEID']}@{name}" in members, f"{where}: {name} is none of {members}")
+            expect(node["WK_CLUSTER_APIURL"] == f"http://{name}:5001", f"{where}: calls are not passed on to {name}")
+
+
+def store(where, gateway, services):
+    if "GATEWAY__STORE__URL" not in gateway:
+        return
+    url = urlsplit(gateway["GATEWAY__STORE__URL"])
+    database = services.get(url.hostname, {}).get("environment", {})
+    there = [database.get(f"POSTGRES_{key}") for key in ("USER", "PASSWORD", "DB")]
+    expect(there == [url.username, url.password, url.path[1:]], f"{where}: PostgreSQL has another user, password or database")
+
+
+def observability(where, services, gateways):
+    """Prometheus scrapes the gateways, and Grafana asks Prometheus and finds the dashboard. compose.cluster.yaml extends both."""
+    (flag,) = (one for one in services["prometheus"]["command"] if one.startswith("--config.file="))
+    file = ROOT / "deploy/prometheus" / pathlib.PurePath(flag).name
+    expect(file.exists(), f"{where}: no {file}")
+    (job,) = yaml.safe_load(file.read_text())["scrape_configs"]
+    (group,) = job["static_configs"]
+    ports = {name: service["environment"]["GATEWAY__SERVER__OPS_LISTEN"].rsplit(":", 1)[1] for name, service in gateways.items()}
+    expect(group["targets"] == [f"{name}:{port}" for name, port in ports.items()], f"{file.name}: scrapes {group['targets']}")
+    grafana = services["grafana"]
+    if "extends" in grafana:
+        return
+    provisioning = ROOT / "deploy/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    expect(source["url"] == "http://prometheus:9090", f"datasources/prometheus.yml: asks {source['url']}")
+    (provider,) = yaml.safe_load((provisioning / "dashboards/gateway.yml").read_text())["providers"]
+    board = f"{provider['options']['path']}/gateway.json"
+    expect(f"./deploy/grafana/gateway.json:{board}:ro" in grafana["volumes"], f"{where}: the dashboard is not at {board}")
+    expect(grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == board, f"{where}: opens without the dashboard")
+
+
 def compose():
     example = (ROOT / ".env.example").read_text()
     offered = dict(line.split("=", 1) for line in example.splitlines() if re.match(r"\w+=", line))
     for name, value in offered.items():
-        offered[name] = value or FILLED.get(name) or ("" if name in ("JWT_ISSUER", "REQUIRED_CLAIMS") else SECRET)
+        offered[name] = value or FILLED.get(name) or secret(name)
     used = set()
     for file in (ROOT / "compose.yaml", ROOT / "compose.cluster.yaml"):
         services = interpolated(yaml.safe_load(file.read_text()), offered, used)["services"]
         gateways = {name: service for name, service in services.items() if "wukongim-gateway" in service.get("image", "")}
         expect(gateways, f"{file.name}: no gateway")
         for name, service in gateways.items():
-            check_config(f"{file.name}, {name}", service["environment"])
+            where, environment = f"{file.name}, {name}", service["environment"]
+            check_config(where, environment)
             if len(gateways) > 1:
-                for_two(f"{file.name}, {name}", service["environment"])
-                nodes = re.findall(r"//(\w+):5001", service["environment"]["GATEWAY__WUKONGIM__API_URLS"])
-                expect(nodes == [name for name in services if name.startswith("wukongim")], f"{file.name}: nodes are {nodes}")
+                for_two(where, environment)
+            hardened(where, service)
+            upstream(where, environment, services)
+            store(where, environment, services)
+        observability(file.name, services, gateways)
         for name, service in services.items():
             for volume in service.get("volumes", []):
                 source = volume.split(":")[0]
                 expect(not source.startswith(".") or (ROOT / source).exists(), f"{file.name}, {name}: no {source}")
+            for port in service.get("ports", []):
+                inner = port.rsplit(":", 1)[1]
+                fine = inner in PUBLIC or (inner in LOOPBACK and port.startswith("127.0.0.1:"))
+                expect(fine, f"{file.name}, {name}: publishes {port}")
     expect(used == set(offered), f".env.example and the compose files disagree about {used ^ set(offered)}")
 
 
 def nginx():
-    services = set(yaml.safe_load((ROOT / "compose.cluster.yaml").read_text())["services"])
-    named = set(re.findall(r"server ([\w.]+):\d+ resolve;", (ROOT / "deploy/nginx/cluster.conf").read_text()))
-    wanted = {name for name in services if re.match(r"gateway|wukongim", name)}
+    services = yaml.safe_load((ROOT / "compose.cluster.yaml").read_text())["services"]
+    text = (ROOT / "deploy/nginx/cluster.conf").read_text()
+    named = sorted(re.findall(r"server (\S+) resolve;", text))
+    ports = {"gateway": ["8080"], "wukongim": ["5100", "5200"]}
+    wanted = sorted(f"{name}:{port}" for name in services for port in ports.get(name.rstrip("0123456789"), []))
     expect(named == wanted, f"cluster.conf: names {named}, compose has {wanted}")
+    published = {port.rsplit(":", 1)[1] for port in services["nginx"]["ports"]}
+    listens = set(re.findall(r"listen (\d+);", text))
+    expect(listens == published, f"cluster.conf: listens on {listens}, compose publishes {published}")
 
 
 # --- Kubernetes -------------------------------------------------------------------------------------------------------
-
-
-def seconds(text):
-    return int(re.fullmatch(r"(\d+)s", text)[1])
 
 
 def kubernetes():
@@ -125,7 +207,7 @@ def kubernetes():
     secrets = {}
     for variable in container["env"]:
         secrets[variable["name"]] = variable["valueFrom"]["secretKeyRef"]
-    environment = config["data"] | dict.fromkeys(secrets, SECRET)
+    environment = config["data"] | {name: secret(name) for name in secrets}
     environment["GATEWAY__STORE__URL"] = "postgres://gateway:secret@postgres/gateway"
     check_config("deployment.yaml", environment)
     for_two("deployment.yaml", environment)
@@ -140,6 +222,17 @@ def kubernetes():
     ops = environment["GATEWAY__SERVER__OPS_LISTEN"].rsplit(":", 1)[1]
     expect(str(ports["ops"]) == ops, "deployment.yaml: the operations port is another one")
 
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")]
+    expect(probes == [{"path": "/livez", "port": "ops"}, {"path": "/readyz", "port": "ops"}], f"deployment.yaml: probes are {probes}")
+    expect(pod["spec"]["securityContext"]["runAsNonRoot"] is True, "deployment.yaml: may run as root")
+    expect(
+        container["securityContext"]
+        == {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}},
+        "deployment.yaml: may write or do too much",
+    )
+    expect({"cpu", "memory"} <= container["resources"]["requests"].keys(), "deployment.yaml: the autoscaler has nothing to go by")
+    expect("memory" in container["resources"]["limits"], "deployment.yaml: takes all memory")
+
     # What points at it.
     for service in documents["Service"]:
         expect(service["spec"]["selector"] == labels, f"service.yaml: {service['metadata']['name']} selects other pods")
@@ -152,13 +245,15 @@ def kubernetes():
     (monitor,) = documents["ServiceMonitor"]
     watched = [one for one in documents["Service"] if monitor["spec"]["selector"]["matchLabels"].items() <= one["metadata"]["labels"].items()]
     expect([[port["name"] for port in one["spec"]["ports"]] for one in watched] == [["ops"]], "servicemonitor.yaml: not the operations port")
-    expect(monitor["spec"]["endpoints"][0]["port"] == "ops", "servicemonitor.yaml: not the operations port")
+    (endpoint,) = monitor["spec"]["endpoints"]
+    expect((endpoint["port"], endpoint["path"]) == ("ops", "/metrics"), "servicemonitor.yaml: not the metrics")
     expect(watched[0]["metadata"]["labels"].get(monitor["spec"]["jobLabel"]) == name, "servicemonitor.yaml: another job")
 
     # Who reaches WuKongIM's API.
     policies = {policy["metadata"]["name"]: policy["spec"] for policy in documents["NetworkPolicy"]}
-    allowed = [rule for rule in policies["wukongim"]["ingress"] if {"port": 5001} in rule["ports"]]
-    peers = [peer["podSelector"]["matchLabels"] for rule in allowed for peer in rule["from"]]
+    # A rule without ports means all of them, and one without peers everybody.
+    allowed = [rule for rule in policies["wukongim"]["ingress"] if {"port": 5001} in rule.get("ports", [{"port": 5001}])]
+    peers = [peer.get("podSelector", {}).get("matchLabels") for rule in allowed for peer in rule.get("from", [{}])]
     expect(peers == [labels, policies["wukongim"]["podSelector"]["matchLabels"]], f"networkpolicy.yaml: {peers} reach 5001")
     for rule in policies["wukongim-gateway"]["ingress"]:
         expect(all(port["port"] in ports for port in rule["ports"]), "networkpolicy.yaml: no such port")

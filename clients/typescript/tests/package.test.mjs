@@ -29,6 +29,11 @@ test("it depends on openapi-fetch alone, and no registry is named", async () => 
   for (const [name, { resolved }] of Object.entries(packages)) assert.equal(resolved, undefined, name);
 });
 
+test("tools that do not read \"exports\" find the same files", async () => {
+  const { main, types, exports } = await json("../package.json");
+  assert.deepEqual({ types, default: main }, exports["."]);
+});
+
 test("it needs nothing that only Node has", async (t) => {
   const { outputFiles } = await build({
     entryPoints: [new URL("../dist/index.js", import.meta.url).pathname],

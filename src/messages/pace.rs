@@ -1,53 +1,81 @@
 //! When to look for a message, and what a look that found it says of how long WuKongIM takes to show one.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The longest pause between two looks; less where little time is given for all of them.
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// The shortest one after a look that found nothing.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(100);
-/// tokio's timers tick in whole milliseconds: a pause shorter than this takes a timer of its own.
-const COARSE: Duration = Duration::from_millis(20);
+/// tokio's timers tick in whole milliseconds: a pause shorter than this takes a timer of its own, which costs five calls to the system.
+const COARSE: Duration = Duration::from_millis(4);
 /// What one slow message adds at the most to a delay of nothing.
 const SURPRISE: Duration = Duration::from_millis(2);
 
+/// How many messages in a row a first look must find until less is believed: at least, and at the most.
+const PATIENCE: (u32, u32) = (4, 16);
+
 /// How long WuKongIM is believed to take until it shows a message: so that the first look finds most of them, and the later ones
-/// come soon for the rest. Shared by all channels; lost updates between threads do no harm.
+/// come soon for the rest. Shared by all channels.
 #[derive(Default)]
-pub(super) struct Delay {
-    us: AtomicU64,
-    /// Messages in a row that the first look found.
-    found: AtomicU32,
+pub(super) struct Delay(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// What is believed.
+    delay: Duration,
+    /// What was believed before that was lowered.
+    before: Duration,
+    /// Messages in a row that the first look found since then, and after how many the next step down is taken.
+    found: u32,
+    patience: u32,
+    /// Steps down in a row.
+    steps: u32,
 }
 
 impl Delay {
     pub(super) fn get(&self) -> Duration {
-        Duration::from_micros(self.us.load(Ordering::Relaxed))
+        self.0.lock().delay
     }
 
     /// A message was found that was handed over at `since`, by a look that began at `started`; `earlier` is when one began that did
     /// not find it.
     ///
-    /// Found by the first look it was there at some time before: less is believed, first by a little, after each further one in a
-    /// row by twice as much. Missed before, it came up between the two looks: the middle counts for a quarter, a much longer one
-    /// only in part, since many things can hold up one message.
+    /// Found by the first look it was there at some time before: after some such in a row less is believed, first by a little, then
+    /// sooner and by twice as much each time. Missed before, it came up between the two looks: that step down was one too many and
+    /// is taken back, and the next one is longer in coming. If it came up later than was believed then, the middle counts for a
+    /// quarter, a much longer one only in part, since many things can hold up one message.
     pub(super) fn learn(&self, since: Instant, earlier: Option<Instant>, started: Instant) {
-        let known = self.get();
         let missed = earlier.and_then(|earlier| earlier.checked_duration_since(since));
-        let learnt = match missed {
-            None => {
-                let streak = self.found.fetch_add(1, Ordering::Relaxed).min(6);
-                known.saturating_sub(known / (1 << (6 - streak).max(1)))
+        self.0
+            .lock()
+            .learn(missed, started.saturating_duration_since(since));
+    }
+}
+
+impl Known {
+    fn learn(&mut self, missed: Option<Duration>, found: Duration) {
+        let Some(missed) = missed else {
+            self.found += 1;
+            if self.found >= self.patience {
+                self.before = self.delay;
+                self.delay -= self.delay / (8 >> self.steps.min(2));
+                self.found = 0;
+                self.patience /= 2;
+                self.steps += 1;
             }
-            Some(missed) => {
-                self.found.store(0, Ordering::Relaxed);
-                let sample = (missed + started.saturating_duration_since(since)) / 2;
-                known.max((known * 3 + sample.min(known * 4 + SURPRISE)) / 4)
-            }
+            return;
         };
-        let learnt = u64::try_from(learnt.as_micros()).unwrap_or(u64::MAX);
-        self.us.store(learnt, Ordering::Relaxed);
+        let (least, most) = PATIENCE;
+        self.patience = (self.patience * 2).clamp(least, most);
+        (self.found, self.steps) = (0, 0);
+        self.delay = self.delay.max(self.before);
+        if missed >= self.delay {
+            let middle = (missed + found) / 2;
+            self.delay = (self.delay * 3 + middle.min(self.delay * 4 + SURPRISE)) / 4;
+            self.before = self.delay;
+        }
     }
 }
 
@@ -138,8 +166,7 @@ mod tests {
 
     fn knowing(delay: Duration) -> Delay {
         let known = Delay::default();
-        let us = u64::try_from(delay.as_micros()).unwrap();
-        known.us.store(us, Ordering::Relaxed);
+        known.0.lock().delay = delay;
         known
     }
 

@@ -25,11 +25,13 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
             success: bool,
             data: &'a T,
         }
-        match serde_json::to_vec(&Success {
+        let mut body = Vec::with_capacity(256);
+        let envelope = Success {
             success: true,
             data: &self.0,
-        }) {
-            Ok(body) => json(StatusCode::OK, body),
+        };
+        match serde_json::to_writer(&mut body, &envelope) {
+            Ok(()) => json(StatusCode::OK, body),
             Err(error) => Failure::from(ApiError::Internal)
                 .because(error.to_string())
                 .into_response(),

@@ -1,6 +1,5 @@
 //! What a client should do about each code, and what an operator should look at; and docs/ERRORS.md, which is made of it.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use super::{ApiError, Lang};
@@ -128,29 +127,89 @@ impl ApiError {
     }
 }
 
+/// What a row tells beside the code: status, texts, and what to do.
+fn cells(error: ApiError) -> [String; 5] {
+    let message = error.message();
+    let (zh, en) = if error.status().is_server_error() {
+        ("*", "*")
+    } else {
+        (message.in_lang(Lang::Zh), message.in_lang(Lang::En))
+    };
+    let Advice { client, operator } = error.advice();
+    [error.status().as_str(), zh, en, client, operator].map(str::to_owned)
+}
+
 static CATALOGUE: LazyLock<String> = LazyLock::new(|| {
-    let mut text = INTRODUCTION.to_owned();
+    let mut text = [INTRODUCTION, &table_row(&HEAD.map(str::to_owned))].concat()
+        + "|---|---|---|---|---|---|\n";
     for error in ApiError::ALL {
-        let (code, status, message) = (error.code(), error.status().as_u16(), error.message());
-        let (zh, en) = if error.status().is_server_error() {
-            ("*", "*")
-        } else {
-            (message.in_lang(Lang::Zh), message.in_lang(Lang::En))
-        };
-        let Advice { client, operator } = error.advice();
-        // Writing into a text cannot fail.
-        let _ = writeln!(
-            text,
-            "| <a id=\"{code}\"></a>`{code}` | {status} | {zh} | {en} | {client} | {operator} |"
-        );
+        let code = error.code();
+        let mut row = vec![format!("<a id=\"{code}\"></a>`{code}`")];
+        row.extend(cells(error));
+        text += &table_row(&row);
     }
     text
 });
+
+fn table_row(cells: &[String]) -> String {
+    format!("| {} |\n", cells.join(" | "))
+}
 
 /// docs/ERRORS.md: every code with its status, its texts and what to do about it.
 pub fn catalogue() -> &'static str {
     &CATALOGUE
 }
+
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    let paragraphs = INTRODUCTION.trim_end().split("\n\n");
+    let introduction = paragraphs.map(|paragraph| match paragraph.strip_prefix("# ") {
+        Some(title) => format!("<h1>{title}</h1>\n"),
+        None => format!("<p>{}</p>\n", html(paragraph)),
+    });
+    let rows = ApiError::ALL.into_iter().map(|error| {
+        let code = error.code();
+        let cells = cells(error).map(|cell| format!("<td>{}</td>", html(&cell)));
+        format!(
+            "<tr id=\"{code}\"><td><code>{code}</code></td>{}</tr>\n",
+            cells.concat()
+        )
+    });
+    let head = HEAD.map(|head| format!("<th>{head}</th>")).concat();
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>Error codes</title>\n{}<table border=\"1\" \
+         cellpadding=\"4\">\n<tr>{head}</tr>\n{}</table>\n</html>\n",
+        introduction.collect::<String>(),
+        rows.collect::<String>()
+    )
+});
+
+/// The same for browsers, as HTML.
+pub fn catalogue_page() -> &'static str {
+    &PAGE
+}
+
+/// What may stand between back-ticks becomes code.
+fn html(text: &str) -> String {
+    let escaped = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
+    let pieces = escaped.split('`').enumerate();
+    let marked = pieces.map(|(place, piece)| match place % 2 {
+        0 => piece.to_owned(),
+        _ => format!("<code>{piece}</code>"),
+    });
+    marked.collect()
+}
+
+const HEAD: [&str; 6] = [
+    "code",
+    "status",
+    "Chinese",
+    "English",
+    "what a client does",
+    "what an operator looks at",
+];
 
 const INTRODUCTION: &str = "\
 # What a client can be told
@@ -165,6 +224,22 @@ A send that WuKongIM answers with 500 or with nonsense, and whose message is the
 
 This page is made of `src/error/catalogue.rs`; a test holds it to that.
 
-| code | status | Chinese | English | what a client does | what an operator looks at |
-|---|---|---|---|---|---|
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_a_row_for_every_code_to_link_to() {
+        let page = catalogue_page();
+        for error in ApiError::ALL {
+            assert!(page.contains(&format!("<tr id=\"{}\">", error.code())));
+        }
+        assert_eq!(
+            html("`a<b>` & `c`, d"),
+            "<code>a&lt;b&gt;</code> &amp; <code>c</code>, d"
+        );
+        assert!(!page.contains('`'), "{page}");
+    }
+}

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 
 use crate::domain::ClientMsgNo;
 
-pub use catalogue::{Advice, catalogue};
+pub use catalogue::{Advice, catalogue, catalogue_page};
 pub use fields::{FieldProblem, Problem};
 
 /// The language of a client's messages: Chinese unless `Accept-Language` prefers English.

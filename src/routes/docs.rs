@@ -6,14 +6,17 @@ mod page;
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::header::CONTENT_TYPE;
+use http::header::{
+    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::{ENDPOINTS as DOCUMENTED, Endpoint, PREFIX};
 use crate::app::App;
-use crate::error::catalogue;
+use crate::error::{catalogue, catalogue_page};
 use crate::openapi::{self, Described};
 
 const OPENAPI: &str = "/api/v1/im/openapi.json";
@@ -56,11 +59,35 @@ pub fn document() -> &'static str {
 }
 
 pub(super) fn add_to(router: Router<App>) -> Router<App> {
-    let text = |kind: &'static str, text: fn() -> &'static str| {
-        get(async move || ([(CONTENT_TYPE, kind)], text()).into_response())
-    };
     page::add_to(router)
-        .route(OPENAPI, text("application/json", document))
+        .route(OPENAPI, get(async || text("application/json", document())))
+        .route(ERRORS, get(errors))
+}
+
+/// The catalogue as it is in docs/; for who asks for HTML, as a browser does that follows a link of the page, as that.
+async fn errors(asked: HeaderMap) -> Response {
+    let mut accepted = asked.get_all(ACCEPT).iter();
+    let is_browser = accepted.any(|kinds| {
+        let kinds = kinds.to_str();
+        kinds.is_ok_and(|kinds| kinds.contains("text/html"))
+    });
+    let mut response = if is_browser {
+        text("text/html; charset=utf-8", catalogue_page())
+    } else {
         // Not text/markdown, which browsers save instead of showing it.
-        .route(ERRORS, text("text/plain; charset=utf-8", catalogue))
+        text("text/plain; charset=utf-8", catalogue())
+    };
+    response
+        .headers_mut()
+        .insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+fn text(kind: &'static str, text: &'static str) -> Response {
+    let headers = [
+        (CONTENT_TYPE, kind),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "default-src 'none'"),
+    ];
+    (headers, text).into_response()
 }

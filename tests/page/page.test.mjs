@@ -2,6 +2,7 @@
 // allowed to do. A picture of it is left in target/page.
 
 import assert from "node:assert/strict";
+import { createServer } from "node:http";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 
@@ -120,6 +121,9 @@ test("it is a page to read: every operation, and no link that leads nowhere", as
   const ours = [...new Set(hrefs.filter((href) => new URL(href).origin === origin).map((href) => href.split("#")[0]))];
   assert.ok(ours.some((href) => href.endsWith("/ERRORS.md")), String(hrefs));
   for (const href of ours) assert.equal((await fetch(href)).status, 200, href);
+  // A link to a code leads to its row.
+  await page.goto(hrefs.find((href) => href.endsWith("/ERRORS.md#token_invalid")));
+  await page.locator("tr#token_invalid", { hasText: "Log in again" }).waitFor();
   assert.deepEqual(seen.complaints, []);
 });
 
@@ -130,5 +134,25 @@ test("under another name it calls that name", async (t) => {
   assert.equal(status, 200, text);
   const called = seen.requests.filter((url) => url.endsWith("/config"));
   assert.deepEqual(called, [`http://${NAME}:${gateway.port}/api/v1/im/config`]);
+  assert.deepEqual(seen.complaints, []);
+});
+
+test("below a prefix of a proxy's it calls what lies there", async (t) => {
+  const proxy = createServer(async (request, answer) => {
+    assert.ok(request.url.startsWith("/chat/"), request.url);
+    const { "accept-encoding": _, connection: __, ...headers } = request.headers;
+    const from = await fetch(new URL(request.url.slice("/chat".length), gateway.docs), { headers, redirect: "manual" });
+    answer.writeHead(from.status, { "content-type": from.headers.get("content-type") });
+    answer.end(Buffer.from(await from.arrayBuffer()));
+  });
+  await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+  t.after(() => proxy.close());
+  const origin = `http://127.0.0.1:${proxy.address().port}`;
+  const { page, seen } = await open(t, `${origin}/chat/api/v1/im/docs`);
+  await authorize(page, gateway.token);
+  const { status, text } = await call(page, "get_config");
+  assert.equal(status, 200, text);
+  const called = seen.requests.filter((url) => url.endsWith("/config"));
+  assert.deepEqual(called, [`${origin}/chat/api/v1/im/config`]);
   assert.deepEqual(seen.complaints, []);
 });

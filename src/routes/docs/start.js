@@ -1,4 +1,7 @@
-// Nothing is read from the page's address and nothing written to it; a token is kept in the page alone and ends with it.
+// Nothing is written to the page's address, and only where it lies is read from it; a token is kept in the page alone and ends with it.
+// Below a proxy's prefix the API lies there too.
+const here = new URL(".", location.href).href;
+const there = new URL("/api/v1/im/", location.href).href;
 SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -8,4 +11,8 @@ SwaggerUIBundle({
   // Else the document's address is told to a server of Swagger's.
   validatorUrl: null,
   defaultModelsExpandDepth: 0,
+  requestInterceptor(request) {
+    request.url = request.url.replace(there, here);
+    return request;
+  },
 });

@@ -166,13 +166,17 @@ fn response(codes: &[ApiError], about: &Described, data: Option<&RefOr<Schema>>)
 
 /// The envelope with no other code than these.
 fn schema(codes: &[ApiError], data: Option<&RefOr<Schema>>) -> Schema {
+    let is_partial = codes.contains(&ApiError::PartialFailure);
     let codes = codes.iter().map(|error| error.code());
     let code = ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some(codes));
-    let mut narrower = ObjectBuilder::new().property("code", code);
+    let mut narrower = ObjectBuilder::new().property("code", code).required("code");
     if let Some(data) = data {
         narrower = narrower.property("data", data.clone());
+        if is_partial {
+            narrower = narrower.required("data");
+        }
     }
     AllOfBuilder::new()
         .item(Ref::from_schema_name("Failure"))

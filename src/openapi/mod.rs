@@ -81,7 +81,8 @@ pub fn document(prefix: &str, routes: impl Iterator<Item = Described>) -> String
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT");
     let scheme = scheme.description(Some(
-        "The application's own JWT, whose `sub` (else `userId`) is the caller's uid.",
+        "The application's own JWT, whose `sub` (else `userId`) is the caller's uid. Where a page asks for it: the token alone, without \
+         `Bearer`.",
     ));
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
     let mut paths = Paths::new();

@@ -64,7 +64,7 @@ impl FromQuery for GetChannelRequest {
 /// What the store knows of a group; of one that nobody owns, that it is there.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct GetChannelResponse {
+pub(super) struct GetChannelInfoResponse {
     channel_id: ChannelId,
     #[schema(value_type = GroupType)]
     channel_type: u8,
@@ -90,7 +90,7 @@ pub(super) struct GetChannelResponse {
     path = "",
     tag = "channels",
     params(GetChannelQuery),
-    responses((status = 200, description = "What is known.", body = GetChannelResponse, example = json!({
+    responses((status = 200, description = "What is known.", body = GetChannelInfoResponse, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg",
         "owner": "user1", "managers": ["user2"], "createdAt": 1_705_312_800_000_u64
     })))
@@ -99,7 +99,7 @@ pub(super) async fn get_channel_info(
     caller: Caller,
     State(app): State<App>,
     Query(GetChannelRequest { group }): Query<GetChannelRequest>,
-) -> Result<Envelope<GetChannelResponse>, Failure> {
+) -> Result<Envelope<GetChannelInfoResponse>, Failure> {
     let conversation = ConversationKey::Group(group.clone());
     let Some(_place) = app.crowd().enter(&conversation) else {
         return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
@@ -121,7 +121,7 @@ pub(super) async fn get_channel_info(
     let (owner, managers, name, avatar) = record.map_or_else(Default::default, |record| {
         (record.owner, record.managers, record.name, record.avatar)
     });
-    Ok(Envelope(GetChannelResponse {
+    Ok(Envelope(GetChannelInfoResponse {
         channel_id: group,
         channel_type: GROUP,
         name,

@@ -108,7 +108,7 @@ impl FromQuery for SyncMessagesRequest {
             "messageId": "2124961498668208128", "messageSeq": 12345, "channelId": "user2", "channelType": 1, "fromUid": "user2",
             "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "timestamp": 1_705_312_800_000_u64, "clientMsgNo": "note-1"
         }])),
-        (status = 400, examples(("without_channel" = (value = json!({
+        (status = 400, content_type = "application/json", examples(("without_channel" = (value = json!({
             "success": false, "message": "channelId and channelType are required", "code": "invalid_request",
             "requestId": "62594eb9ff9f49d281ae136bce06db32",
             "details": [{"field": "channelId", "message": "必填"}, {"field": "channelType", "message": "必填"}]

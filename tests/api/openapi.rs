@@ -137,6 +137,13 @@ fn every_request_and_every_answer_has_an_example_that_is_one() {
 }
 
 #[test]
+fn a_sync_without_a_channel_says_what_the_reference_says() {
+    let sync = &DOCUMENT["paths"]["/message/sync"]["get"]["responses"]["400"];
+    let example = &sync["content"]["application/json"]["examples"]["without_channel"]["value"];
+    assert_eq!(example["message"], "channelId and channelType are required");
+}
+
+#[test]
 fn a_message_id_is_text_everywhere() {
     fn walk(value: &Value, found: &mut usize) {
         match value {
@@ -179,6 +186,16 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
         let answer = answer.fails(405, "method_not_allowed");
         assert_eq!(answer.header("allow"), "GET,HEAD");
     }
+    // A browser that follows a link gets a page, and comes out at the code it is for.
+    let browser = app
+        .http
+        .get(format!("{}/api/v1/im/ERRORS.md", app.base))
+        .header("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
+    let page = Answer::of(browser.send().await.unwrap()).await;
+    assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
+    assert_eq!(page.header("vary"), "accept");
+    assert_eq!(page.header("x-content-type-options"), "nosniff");
+    assert!(page.text.contains(r#"<tr id="not_a_member">"#));
     assert_eq!(app.metric(r#"gateway_http_requests_total{method="GET",route="/api/v1/im/openapi.json",status="200"}"#), Some(1.0));
 }
 

@@ -437,7 +437,7 @@ export interface components {
             details?: components["schemas"]["BadField"][];
         };
         /** @description What the store knows of a group; of one that nobody owns, that it is there. */
-        GetChannelResponse: {
+        GetChannelInfoResponse: {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["GroupType"];
             name?: components["schemas"]["GroupName"];
@@ -611,7 +611,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "headers_too_large";
+                    code: "headers_too_large";
                 };
             };
         };
@@ -627,7 +627,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "invalid_request";
+                    code: "invalid_request";
                 };
             };
         };
@@ -643,7 +643,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "payload_too_large";
+                    code: "payload_too_large";
                 };
             };
         };
@@ -660,7 +660,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "rate_limited";
+                    code: "rate_limited";
                 };
             };
         };
@@ -676,7 +676,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "request_timeout";
+                    code: "request_timeout";
                 };
             };
         };
@@ -694,7 +694,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "token_missing" | "token_invalid" | "token_expired";
+                    code: "token_missing" | "token_invalid" | "token_expired";
                 };
             };
         };
@@ -710,7 +710,7 @@ export interface components {
             content: {
                 "application/json": components["schemas"]["Failure"] & {
                     /** @enum {string} */
-                    code?: "unsupported_media_type";
+                    code: "unsupported_media_type";
                 };
             };
         };
@@ -800,7 +800,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -816,7 +816,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -837,7 +837,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
                     };
                 };
             };
@@ -853,7 +853,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -918,7 +918,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden";
+                        code: "forbidden";
                     };
                 };
             };
@@ -939,7 +939,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -955,7 +955,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -977,7 +977,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -993,7 +993,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -1059,7 +1059,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden";
+                        code: "forbidden";
                     };
                 };
             };
@@ -1080,7 +1080,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -1096,7 +1096,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -1118,7 +1118,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -1134,7 +1134,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -1209,7 +1209,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned";
+                        code: "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned";
                     };
                 };
             };
@@ -1225,7 +1225,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -1242,7 +1242,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "message_conflict";
+                        code: "message_conflict";
                     };
                 };
             };
@@ -1262,7 +1262,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -1278,7 +1278,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -1299,7 +1299,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
                     };
                 };
             };
@@ -1318,7 +1318,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout" | "message_unconfirmed";
+                        code: "upstream_timeout" | "message_unconfirmed";
                     };
                 };
             };
@@ -1389,8 +1389,8 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "partial_failure";
-                        data?: components["schemas"]["BatchEntry"][];
+                        code: "partial_failure";
+                        data: components["schemas"]["BatchEntry"][];
                     };
                 };
             };
@@ -1406,7 +1406,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "invalid_request";
+                        code: "invalid_request";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1430,7 +1430,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned";
+                        code: "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1447,7 +1447,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1465,7 +1465,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "message_conflict";
+                        code: "message_conflict";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1486,7 +1486,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1503,7 +1503,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1525,7 +1525,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1545,7 +1545,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout" | "message_unconfirmed";
+                        code: "upstream_timeout" | "message_unconfirmed";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1607,7 +1607,22 @@ export interface operations {
                     };
                 };
             };
-            400: components["responses"]["InvalidRequest"];
+            /** @description - [`invalid_request`](ERRORS.md#invalid_request): Correct the fields named in `details`; do not repeat it as it is */
+            400: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "invalid_request";
+                    };
+                };
+            };
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
@@ -1624,7 +1639,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_a_member";
+                        code: "forbidden" | "not_a_member";
                     };
                 };
             };
@@ -1640,7 +1655,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -1658,7 +1673,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -1674,7 +1689,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -1695,7 +1710,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
                     };
                 };
             };
@@ -1711,7 +1726,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -1780,7 +1795,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden";
+                        code: "forbidden";
                     };
                 };
             };
@@ -1800,7 +1815,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_exists" | "channel_deleted";
+                        code: "channel_exists" | "channel_deleted";
                     };
                 };
             };
@@ -1820,7 +1835,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -1836,7 +1851,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -1858,7 +1873,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -1874,7 +1889,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -1941,7 +1956,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_owner";
+                        code: "forbidden" | "not_owner";
                     };
                 };
             };
@@ -1957,7 +1972,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -1978,7 +1993,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -1994,7 +2009,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -2016,7 +2031,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -2032,7 +2047,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -2106,7 +2121,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_owner";
+                        code: "forbidden" | "not_owner";
                     };
                 };
             };
@@ -2122,7 +2137,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -2139,7 +2154,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_full";
+                        code: "channel_full";
                     };
                 };
             };
@@ -2159,7 +2174,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -2175,7 +2190,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -2197,7 +2212,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -2213,7 +2228,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -2287,7 +2302,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_owner";
+                        code: "forbidden" | "not_owner";
                     };
                 };
             };
@@ -2303,7 +2318,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -2320,7 +2335,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "owner_cannot_leave";
+                        code: "owner_cannot_leave";
                     };
                 };
             };
@@ -2340,7 +2355,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -2356,7 +2371,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -2378,7 +2393,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -2394,7 +2409,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -2443,7 +2458,7 @@ export interface operations {
                     "application/json": {
                         /** @enum {boolean} */
                         success: true;
-                        data: components["schemas"]["GetChannelResponse"];
+                        data: components["schemas"]["GetChannelInfoResponse"];
                     };
                 };
             };
@@ -2464,7 +2479,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_a_member";
+                        code: "forbidden" | "not_a_member";
                     };
                 };
             };
@@ -2480,7 +2495,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -2498,7 +2513,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -2514,7 +2529,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -2536,7 +2551,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -2552,7 +2567,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -2622,7 +2637,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_owner";
+                        code: "forbidden" | "not_owner";
                     };
                 };
             };
@@ -2638,7 +2653,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -2655,7 +2670,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_full";
+                        code: "channel_full";
                     };
                 };
             };
@@ -2675,7 +2690,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -2691,7 +2706,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -2713,7 +2728,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -2729,7 +2744,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -2799,7 +2814,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_owner";
+                        code: "forbidden" | "not_owner";
                     };
                 };
             };
@@ -2815,7 +2830,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -2836,7 +2851,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -2852,7 +2867,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -2874,7 +2889,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -2890,7 +2905,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -2960,7 +2975,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "forbidden" | "not_a_member" | "not_owner";
+                        code: "forbidden" | "not_a_member" | "not_owner";
                     };
                 };
             };
@@ -2976,7 +2991,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "channel_not_found";
+                        code: "channel_not_found";
                     };
                 };
             };
@@ -2997,7 +3012,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -3013,7 +3028,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -3035,7 +3050,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
                     };
                 };
             };
@@ -3051,7 +3066,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };
@@ -3099,7 +3114,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                         data?: components["schemas"]["HealthResponse"];
                     };
                 };
@@ -3117,7 +3132,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded";
+                        code: "upstream_unavailable" | "overloaded";
                         data?: components["schemas"]["HealthResponse"];
                     };
                 };
@@ -3131,7 +3146,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                         data?: components["schemas"]["HealthResponse"];
                     };
                 };
@@ -3190,7 +3205,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "internal";
+                        code: "internal";
                     };
                 };
             };
@@ -3206,7 +3221,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_error";
+                        code: "upstream_error";
                     };
                 };
             };
@@ -3227,7 +3242,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
                     };
                 };
             };
@@ -3243,7 +3258,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code?: "upstream_timeout";
+                        code: "upstream_timeout";
                     };
                 };
             };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::client::Answer;
-use crate::mix::{Asked, BATCH, Kind, PAGE};
+use crate::mix::{Asked, Kind, PAGE};
 use crate::upstream::MARKER;
 
 /// What an answer that the contract allows says.
@@ -106,7 +106,7 @@ fn read(
                     && (follows || allowed(code))
             });
             must(
-                entries.len() == BATCH && sent + failed.count() == BATCH,
+                entries.len() == asked.numbers.len() && sent + failed.count() == entries.len(),
                 "no such entries",
             )?;
             must(
@@ -159,7 +159,9 @@ fn sent(asked: &Asked, data: &Value) -> usize {
 fn is_good(asked: &Asked, answer: &Answer, data: &Value, sent: usize) -> bool {
     match asked.kind {
         Kind::SendToGroup | Kind::SendToPerson => sent == 1,
-        Kind::Batch => sent == BATCH && data.as_array().is_some_and(|all| all.len() == BATCH),
+        Kind::Batch => {
+            sent == asked.numbers.len() && data.as_array().is_some_and(|all| all.len() == sent)
+        }
         Kind::Sync => {
             let seq = |message: &Value| message["messageSeq"].as_u64();
             answer.header("x-has-more").is_some()

@@ -97,14 +97,14 @@ impl Load {
         });
     }
 
-    /// And `count` requests at once, every so often, until then.
+    /// And `count` wide batches at once, every so often, until then.
     pub fn bursts(self: &Rc<Self>, count: usize, every: Duration) {
         let this = self.clone();
         spawn_local(async move {
             while !this.ended.get() {
                 sleep(every).await;
                 for _ in 0..count {
-                    let asked = this.next();
+                    let asked = this.mix.borrow_mut().wide_batch();
                     let this = this.clone();
                     spawn_local(async move { this.one(asked).await });
                 }

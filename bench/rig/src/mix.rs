@@ -6,7 +6,9 @@ use std::rc::Rc;
 /// Groups that are written to.
 const GROUPS: usize = 50;
 /// Messages of one batch.
-pub const BATCH: usize = 10;
+const BATCH: usize = 10;
+/// Messages of a wide one.
+const WIDE: usize = 16;
 /// Messages of one page.
 pub const PAGE: usize = 50;
 /// `{"type":1,"content":"a message of the benchmark, as long as people write them"}`
@@ -100,7 +102,10 @@ impl Mix {
                 1,
                 PAYLOAD,
             ),
-            65..70 => self.batch(user),
+            65..70 => {
+                let groups = [self.group(), self.group()];
+                self.batch(user, &groups, BATCH)
+            }
             70..85 => self.sync(user, "history"),
             85..95 => self.asked(Kind::Config, "GET", "/config", Some(user), "", Vec::new()),
             95..97 => self.send(Kind::Invalid, user, "peer000", 1, "no base64!"),
@@ -144,12 +149,19 @@ impl Mix {
         self.asked(kind, "POST", "/message/send", Some(user), &body, numbers)
     }
 
-    /// To two groups in turn.
-    fn batch(&mut self, user: usize) -> Asked {
-        let groups = [self.group(), self.group()];
+    /// A message each to as many groups as the gateway sends to side by side for one batch: what takes the most connections to WuKongIM.
+    pub fn wide_batch(&mut self) -> Asked {
+        let first = self.random(GROUPS);
+        let groups = (0..WIDE).map(|place| format!("bench-group{:03}", (first + place) % GROUPS));
+        let user = self.random(self.tokens.len());
+        self.batch(user, &groups.collect::<Vec<_>>(), WIDE)
+    }
+
+    /// To these groups in turn.
+    fn batch(&mut self, user: usize, groups: &[String], count: usize) -> Asked {
         let (mut bodies, mut numbers) = (Vec::new(), Vec::new());
-        for place in 0..BATCH {
-            let (body, number) = self.message(&groups[place % 2], 2, PAYLOAD);
+        for group in groups.iter().cycle().take(count) {
+            let (body, number) = self.message(group, 2, PAYLOAD);
             bodies.push(body);
             numbers.push(number);
         }

@@ -16,8 +16,9 @@ const WINDOWS: usize = 10;
 const FILLING: usize = 2;
 /// By how much the highest may be above the lowest.
 const FLAT: f64 = 1.05;
-/// How often all clients ask at once. A pool keeps connections to WuKongIM for 30 s that were needed at the same time: without this
-/// there would be as many as the busiest moment of the last 30 s needed, which says more of the machine than of the gateway.
+/// How often all clients send at once what takes the most connections to WuKongIM. A pool keeps those for 30 s that were needed at
+/// the same time: without this there would be as many as the busiest moment of the last 30 s needed, which says more of the machine
+/// than of the gateway. So all are as full as they get.
 const BURST: Duration = Duration::from_secs(5);
 const EVERY: Duration = Duration::from_secs(1);
 

@@ -25,13 +25,11 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
             success: bool,
             data: &'a T,
         }
-        let mut body = Vec::with_capacity(256);
-        let envelope = Success {
+        match serde_json::to_vec(&Success {
             success: true,
             data: &self.0,
-        };
-        match serde_json::to_writer(&mut body, &envelope) {
-            Ok(()) => json(StatusCode::OK, body),
+        }) {
+            Ok(body) => json(StatusCode::OK, body),
             Err(error) => Failure::from(ApiError::Internal)
                 .because(error.to_string())
                 .into_response(),

@@ -146,14 +146,12 @@ impl Call {
         path: impl Into<Cow<'static, str>>,
         body: &impl serde::Serialize,
     ) -> Self {
-        // Room for a send as people write them: growing four times costs as much as writing it.
-        let mut json = Vec::with_capacity(512);
-        let _ = serde_json::to_writer(&mut json, body);
+        let body = serde_json::to_vec(body).unwrap_or_default();
         Self {
             name,
             method: Method::POST,
             path: path.into(),
-            body: Some(json),
+            body: Some(body),
             max_bytes: SMALL,
         }
     }

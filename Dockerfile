@@ -12,7 +12,7 @@ COPY Cargo.toml Cargo.lock ./
 COPY config/default.toml config/default.toml
 COPY bench bench
 COPY src src
-# Built twice: the second time by what the first one did under load (a tenth less CPU in user space; docs/PERFORMANCE.md). That needs
+# Built twice: the second time by what the first one did under load (a sixth less CPU for a send; docs/PERFORMANCE.md). That needs
 # two cores and twice the time: `--build-arg PROFILE_GUIDED=false` builds once.
 ARG PROFILE_GUIDED=true
 RUN if [ "$PROFILE_GUIDED" = true ]; then bench/pgo --features "$FEATURES"; \

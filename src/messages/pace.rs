@@ -219,6 +219,22 @@ mod tests {
     }
 
     #[test]
+    fn a_step_down_too_many_is_taken_back_at_once() {
+        for appears in [MS / 2, 6 * MS, 200 * MS] {
+            let known = knowing(appears * 5 / 4);
+            let mut looks = 0;
+            for _ in 0..300 {
+                let before = known.get();
+                let needed = message(&known, appears, MS / 4);
+                looks += needed;
+                assert!(needed == 1 || known.get() > before, "{before:?}");
+                assert!(known.get() > appears / 4, "{:?}", known.get());
+            }
+            assert!(looks <= 370, "{looks} looks for {appears:?}");
+        }
+    }
+
+    #[test]
     fn a_look_before_the_send_says_nothing() {
         let known = knowing(8 * MS);
         let since = Instant::now();

@@ -201,7 +201,8 @@ impl Page {
         self.span = Some((low, wire.message_seq));
         if belongs(wire, reader, channel) {
             if self.messages.is_empty() {
-                self.messages.reserve(body.len() / LEAST_MESSAGE);
+                let room = (body.len() / LEAST_MESSAGE).min(MOST_MESSAGES);
+                self.messages.reserve(room);
             }
             self.messages.push(keep(body, wire));
         }

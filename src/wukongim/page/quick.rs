@@ -1,5 +1,5 @@
-//! Pages as WuKongIM writes them, read in one pass without looking at what nobody wants. Costs a tenth of serde
-//! (docs/PERFORMANCE.md), which reads what is not plain.
+//! Pages as WuKongIM writes them, read in one pass without looking at what nobody wants. Costs less than a quarter of
+//! serde (docs/PERFORMANCE.md), which reads what is not plain.
 
 use std::borrow::Cow;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Fault};
 
-use crate::privacy::House;
+use crate::house::House;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_leaves_one_line_for_each_thing_he_does_by_being_one() {

@@ -12,6 +12,7 @@ mod disk;
 mod embedded;
 mod endings;
 mod gateway;
+mod house;
 #[path = "../keys/mod.rs"]
 mod keys;
 mod logs;

@@ -1,11 +1,11 @@
-//! The v2 dialect (tag v2.2.5-20260422): its routes, its health and its look-ups.
+//! The v2 dialect (tag v2.2.5-20260422, and what older tags lack): its routes, its health and its look-ups.
 
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use super::{
-    channels, cluster,
+    V2Release, channels, cluster,
     ids::unix_nanos,
     keys::PERSON,
     reply::{Reply, Request},
@@ -17,12 +17,13 @@ use super::{
 /// Answers one call. Unknown paths and wrong methods are the same 404 text here.
 pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
     let state = &shared.state;
+    let release = shared.release();
     match (request.method, &*request.path) {
         ("GET", "/health") => Reply::json(200, &json!({ "status": "ok" })),
         ("GET", "/varz") => varz(shared),
         ("GET", "/route") => route(request),
         ("GET", "/connz") => connz(),
-        ("POST", "/user/token") => users::token(state, request),
+        ("POST", "/user/token") => users::token(state, release, request),
         ("POST", "/user/device_quit") => users::device_quit(state, request),
         ("POST", "/user/onlinestatus") => users::online_status(state, request),
         ("POST", "/message/send") => v2_messages::send(state, request),
@@ -35,6 +36,9 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         ("GET", "/cluster/info") => cluster::info(state),
         ("GET", "/cluster/messages") => cluster::messages(state, request),
         ("GET", path) => members(shared, path).unwrap_or_else(Reply::not_found),
+        ("POST", "/channel/subscriber_remove_all") if release < V2Release::V2_2_5 => {
+            Reply::not_found()
+        }
         ("POST", path) if channels::owns(path) => channels::change(state, request),
         _ => Reply::not_found(),
     }

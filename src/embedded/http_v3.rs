@@ -38,7 +38,7 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         "/metrics" => metrics(shared),
         "/top/v1/snapshot" => snapshot(shared),
         "/route" => route(request),
-        "/user/token" => users::token(state, request),
+        "/user/token" => users::token(state, shared.release(), request),
         "/user/device_quit" => users::device_quit(state, request),
         "/user/onlinestatus" => users::online_status(state, request),
         "/message/send" => v3_messages::send(state, request),

@@ -58,11 +58,31 @@ pub enum Dialect {
     V3,
 }
 
+/// Which v2 is spoken, oldest first: the older ones lack some calls and bear less (read in the source of each tag).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum V2Release {
+    /// v2.0.10-20241221.
+    V2_0_10,
+    /// v2.2.0-20250426.
+    V2_2_0,
+    /// v2.2.1-20250624: `/user/token` refuses a disbanded record as well as a banned one.
+    V2_2_1,
+    /// v2.2.5-20260422: has `/channel/subscriber_remove_all`, which came with v2.2.2.
+    V2_2_5,
+}
+
+impl V2Release {
+    /// All of them, oldest first.
+    pub const ALL: [Self; 4] = [Self::V2_0_10, Self::V2_2_0, Self::V2_2_1, Self::V2_2_5];
+}
+
 /// How an embedded upstream behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// The generation it speaks at first.
     pub dialect: Dialect,
+    /// Which v2 it is at first, while it speaks v2; the newest unless a test says otherwise.
+    pub release: V2Release,
     /// Where it listens; port 0 picks a free one.
     pub listen: SocketAddr,
     /// v2: every call without this in its header `token` is refused with 401, `/health` included.
@@ -84,6 +104,7 @@ impl Options {
     pub fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
+            release: V2Release::V2_2_5,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             manager_token: None,
             visible_after: Duration::from_micros(500),
@@ -172,6 +193,7 @@ impl Embedded {
         };
         let shared = Arc::new(Shared {
             state,
+            release: Mutex::new(options.release),
             faults: Faults::default(),
             manager_token: options.manager_token,
             manager: options.manager,
@@ -211,6 +233,16 @@ impl Embedded {
     /// The dialect spoken now.
     pub fn dialect(&self) -> Dialect {
         self.running.lock().dialect
+    }
+
+    /// Which v2 it is now.
+    pub fn release(&self) -> V2Release {
+        self.shared.release()
+    }
+
+    /// Another v2 on the same data from the next call on, as after an upgrade; [`restart`](Self::restart) besides, to be seen to go.
+    pub fn set_release(&self, release: V2Release) {
+        *self.shared.release.lock() = release;
     }
 
     /// Every call received since the start or [`clear_calls`](Self::clear_calls), in order.

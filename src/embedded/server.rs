@@ -24,7 +24,7 @@ use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use super::{
-    Call, Dialect,
+    Call, Dialect, V2Release,
     faults::{Fault, Faults, Plan},
     http_v2, http_v3,
     reply::{Fate, JSON, Reply, Request},
@@ -43,6 +43,8 @@ pub(super) enum Port {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
+    /// Which v2 this node is, while it speaks v2.
+    pub(super) release: Mutex<V2Release>,
     pub(super) faults: Faults,
     pub(super) manager_token: Option<String>,
     pub(super) manager: Option<(String, String)>,
@@ -56,6 +58,10 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn release(&self) -> V2Release {
+        *self.release.lock()
+    }
+
     pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.api_port.load(Ordering::Relaxed))
     }

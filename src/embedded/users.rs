@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{
-    Dialect, go_json,
+    Dialect, V2Release, go_json,
     keys::{PERSON, SYSTEM_UID},
     reply::{Fate, Reply, Request},
     requests::{DeviceQuit, TokenChange},
@@ -19,7 +19,7 @@ const DEVICE_FLAGS: [u8; 3] = [0, 1, 2];
 const BANNED: u16 = 19;
 const DISBANDED: u16 = 24;
 
-pub(super) fn token(state: &State, request: &Request<'_>) -> Reply {
+pub(super) fn token(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
     let mut inner = state.lock();
     let change: TokenChange = match go_json::parse(request.body, "api.UpdateTokenReq") {
         Ok(change) => change,
@@ -46,7 +46,7 @@ pub(super) fn token(state: &State, request: &Request<'_>) -> Reply {
         if flags.ban {
             return Reply::soft(BANNED);
         }
-        if flags.disband {
+        if flags.disband && release >= V2Release::V2_2_1 {
             return Reply::soft(DISBANDED);
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
-use wukongim_gateway::embedded::{Dialect, GROUP, Options, PERSON};
+use wukongim_gateway::embedded::{Dialect, GROUP, Options, PERSON, V2Release};
 
 use crate::support::{Upstream, message};
 
@@ -257,5 +257,40 @@ async fn lists_are_added_to_set_and_emptied() {
                 "{list} {step}: {now}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn older_releases_lack_a_call_and_close_no_user_for_a_disbanded_record() {
+    for release in V2Release::ALL {
+        let upstream = Upstream::start(Options {
+            release,
+            ..Options::new(Dialect::V2)
+        })
+        .await;
+        upstream.create("g", &["a", "b"]).await;
+        let body = json!({ "channel_id": "g", "channel_type": 2 });
+        let path = "/channel/subscriber_remove_all";
+        let removed = upstream.post(path, body.clone()).await;
+        let expected = if release < V2Release::V2_2_5 {
+            404
+        } else {
+            200
+        };
+        assert_eq!(removed.status, expected, "{release:?}");
+        // It comes with the upgrade.
+        upstream.embedded.set_release(V2Release::V2_2_5);
+        upstream.post(path, body).await.ok();
+        upstream.embedded.set_release(release);
+
+        let disbanded = json!({ "channel_id": "a", "channel_type": 1, "disband": 1 });
+        upstream.post("/channel/info", disbanded).await.ok();
+        let token = json!({ "uid": "a", "token": "t", "device_flag": 1 });
+        let told = upstream.post("/user/token", token.clone()).await.ok();
+        let expected = if release < V2Release::V2_2_1 { 200 } else { 24 };
+        assert_eq!(told["status"], expected, "{release:?}");
+        upstream.embedded.state().ban_user("a", true);
+        let told = upstream.post("/user/token", token).await.ok();
+        assert_eq!(told["status"], 19, "{release:?}");
     }
 }

@@ -1,26 +1,31 @@
-# syntax=docker/dockerfile:1
+# Both base images are arguments, for where Docker Hub or gcr.io cannot be reached: any Debian image with this Rust, and any with the
+# C library of Debian 12 or newer and CA certificates.
+ARG BUILD_IMAGE=rust:1.95-bookworm
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
-FROM rust:1.95-bookworm AS build
+FROM ${BUILD_IMAGE} AS build
 # Cargo features, separated by commas: `otel` sends traces.
 ARG FEATURES=
+# Built twice: the second time by what the first one did under load (a sixth less CPU for a send; docs/PERFORMANCE.md). That needs
+# two cores and twice the time: `--build-arg PROFILE_GUIDED=false` builds once.
+ARG PROFILE_GUIDED=true
 WORKDIR /build
 # For the training: a load generator, what it compares with, and the tool that reads profiles.
-RUN apt-get update \
-    && apt-get install -y --no-install-recommends curl llvm-22 mawk nginx-light procps wrk \
-    && rm -rf /var/lib/apt/lists/*
+RUN if [ "$PROFILE_GUIDED" = true ]; then \
+        apt-get update \
+        && apt-get install -y --no-install-recommends curl llvm-22 mawk nginx-light procps wrk \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 COPY Cargo.toml Cargo.lock ./
 COPY config/default.toml config/default.toml
 COPY bench bench
 COPY src src
-# Built twice: the second time by what the first one did under load (a sixth less CPU for a send; docs/PERFORMANCE.md). That needs
-# two cores and twice the time: `--build-arg PROFILE_GUIDED=false` builds once.
-ARG PROFILE_GUIDED=true
 RUN if [ "$PROFILE_GUIDED" = true ]; then bench/pgo --features "$FEATURES"; \
     else cargo build --release --locked --features "$FEATURES" && mkdir -p target/pgo && cp target/release/wukongim-gateway target/pgo/; fi \
     && mkdir data
 
 # No shell, no package manager; CA certificates are in it, for https upstreams. Its user `nonroot` is 65532.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM ${RUNTIME_IMAGE}
 COPY --from=build /build/target/pgo/wukongim-gateway /usr/local/bin/wukongim-gateway
 # The store's default path is data/gateway.db; a named volume takes its owner from here.
 COPY --from=build --chown=65532:65532 /build/data /app/data

@@ -63,11 +63,11 @@ def for_two(where, environment):
 
 # --- compose ----------------------------------------------------------------------------------------------------------
 
-VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*)|:\?[^}]*)?\}|\$(\$)")
+VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*)|:?\?[^}]*)?\}|\$(\$)")
 
 
 def interpolated(node, offered, used):
-    """As compose does it, after parsing, for the three forms in use."""
+    """As compose does it, after parsing, for the forms in use."""
 
     def value(match):
         name, default, dollar = match.groups()
@@ -89,6 +89,15 @@ def hardened(where, service):
     environment = service["environment"]
     on_disk = any(volume.endswith(":/app/data") for volume in service.get("volumes", []))
     expect(on_disk or "GATEWAY__STORE__URL" in environment, f"{where}: its store is gone with the container")
+
+
+def built(where, service, offered, used):
+    """By arguments that the Dockerfile knows, and with its own values unless `.env` has others."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    own = dict(re.findall(r"^ARG (\w+)=(.*)$", dockerfile, re.MULTILINE))
+    for name in service["build"]["args"]:
+        used.add(name)
+        expect(offered.get(name) == own.get(name), f"{where}: {name} is {offered.get(name)} in .env.example, {own.get(name)} in the Dockerfile")
 
 
 def upstream(where, gateway, services):
@@ -156,10 +165,14 @@ def compose():
             if len(gateways) > 1:
                 for_two(where, environment)
             hardened(where, service)
+            built(where, service, offered, used)
             upstream(where, environment, services)
             store(where, environment, services)
         observability(file.name, services, gateways)
         for name, service in services.items():
+            # Grafana and Prometheus of compose.cluster.yaml are those of compose.yaml.
+            kept = service.get("logging", {}).get("options", {}).keys()
+            expect("extends" in service or {"max-size", "max-file"} <= kept, f"{file.name}, {name}: keeps every line that it logs")
             for volume in service.get("volumes", []):
                 source = volume.split(":")[0]
                 expect(not source.startswith(".") or (ROOT / source).exists(), f"{file.name}, {name}: no {source}")
@@ -173,9 +186,11 @@ def compose():
 def nginx():
     services = yaml.safe_load((ROOT / "compose.cluster.yaml").read_text())["services"]
     text = (ROOT / "deploy/nginx/cluster.conf").read_text()
-    named = sorted(re.findall(r"server (\S+) resolve;", text))
+    named = sorted(re.findall(r"server (\S+) resolve\b", text))
     ports = {"gateway": ["8080"], "wukongim": ["5100", "5200"]}
     wanted = sorted(f"{name}:{port}" for name in services for port in ports.get(name.rstrip("0123456789"), []))
+    patient = re.findall(r"server gateway\d+:8080 resolve(?! fail_timeout=2s;)", text)
+    expect(not patient, f"cluster.conf: {patient} would count as dead when the next one is renewed")
     expect(named == wanted, f"cluster.conf: names {named}, compose has {wanted}")
     published = {port.rsplit(":", 1)[1] for port in services["nginx"]["ports"]}
     listens = set(re.findall(r"listen (\d+);", text))

@@ -211,7 +211,10 @@ def kubernetes():
                 except kubernetes_validate.ValidationError as error:
                     problems.append(f"{file.name}: {error.message}")
 
-    (deployment,), (config,) = documents["Deployment"], documents["ConfigMap"]
+    (deployment,), (kustomization,) = documents["Deployment"], documents["Kustomization"]
+    (config,) = kustomization["configMapGenerator"]
+    (file,) = config["envs"]
+    settings = dict(line.split("=", 1) for line in (MANIFESTS / file).read_text().splitlines() if not line.startswith("#"))
     name = deployment["metadata"]["name"]
     pod = deployment["spec"]["template"]
     labels = pod["metadata"]["labels"]
@@ -222,11 +225,11 @@ def kubernetes():
     secrets = {}
     for variable in container["env"]:
         secrets[variable["name"]] = variable["valueFrom"]["secretKeyRef"]
-    environment = config["data"] | {name: secret(name) for name in secrets}
+    environment = settings | {name: secret(name) for name in secrets}
     environment["GATEWAY__STORE__URL"] = "postgres://gateway:secret@postgres/gateway"
     check_config("deployment.yaml", environment)
     for_two("deployment.yaml", environment)
-    expect([{"configMapRef": {"name": config["metadata"]["name"]}}] == container["envFrom"], "deployment.yaml: another ConfigMap")
+    expect([{"configMapRef": {"name": config["name"]}}] == container["envFrom"], "deployment.yaml: another ConfigMap")
     command = re.search(r"kubectl[^`]*create secret generic (\S+)([^`]*)", (MANIFESTS / "README.md").read_text())
     made = {(command[1], key) for key in re.findall(r"--from-literal=([\w-]+)=", command[2])}
     expect(made == {(one["name"], one["key"]) for one in secrets.values()}, f"README.md makes the secrets {made}")
@@ -237,8 +240,9 @@ def kubernetes():
     ops = environment["GATEWAY__SERVER__OPS_LISTEN"].rsplit(":", 1)[1]
     expect(str(ports["ops"]) == ops, "deployment.yaml: the operations port is another one")
 
-    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("liveness", "readiness")]
-    expect(probes == [{"path": "/livez", "port": "ops"}, {"path": "/readyz", "port": "ops"}], f"deployment.yaml: probes are {probes}")
+    probes = {kind: container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")}
+    paths = {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    expect(probes == {kind: {"path": path, "port": "ops"} for kind, path in paths.items()}, f"deployment.yaml: probes are {probes}")
     expect(pod["spec"]["securityContext"]["runAsNonRoot"] is True, "deployment.yaml: may run as root")
     expect(
         container["securityContext"]
@@ -254,6 +258,7 @@ def kubernetes():
         expect(all(port["targetPort"] in ports for port in service["spec"]["ports"]), "service.yaml: no such port")
     (budget,) = documents["PodDisruptionBudget"]
     expect(budget["spec"]["selector"]["matchLabels"] == labels, "poddisruptionbudget.yaml: other pods")
+    expect(budget["spec"]["unhealthyPodEvictionPolicy"] == "AlwaysAllow", "poddisruptionbudget.yaml: without WuKongIM no node can be drained")
     (scaler,) = documents["HorizontalPodAutoscaler"]
     expect(scaler["spec"]["scaleTargetRef"]["name"] == name, "horizontalpodautoscaler.yaml: another Deployment")
     expect(scaler["spec"]["minReplicas"] >= 2, "horizontalpodautoscaler.yaml: fewer than two")
@@ -273,8 +278,18 @@ def kubernetes():
     for rule in policies["wukongim-gateway"]["ingress"]:
         expect(all(port["port"] in ports for port in rule["ports"]), "networkpolicy.yaml: no such port")
 
-    (kustomization,) = documents["Kustomization"]
-    files = {file.name for file in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml", "servicemonitor.yaml"}
+    # What users reach: the gateway's API, and the port for WebSockets of the WuKongIM that it calls.
+    api, websocket = documents["Ingress"]
+    (served,) = [one for one in documents["Service"] if one["metadata"]["name"] == name]
+    node = urlsplit(environment["GATEWAY__WUKONGIM__API_URLS"].split(",")[0]).hostname.split(".", 1)[1]
+    backends = {"/api/v1/im": {"name": name, "port": {"name": served["spec"]["ports"][0]["name"]}}, "/": {"name": node, "port": {"number": 5200}}}
+    for ingress in (api, websocket):
+        (rule,) = ingress["spec"]["rules"]
+        (path,) = rule["http"]["paths"]
+        expect(path["backend"]["service"] == backends[path["path"]], f"ingress.yaml: {path['path']} leads to {path['backend']}")
+        expect(rule["host"] == urlsplit(environment["GATEWAY__PUBLIC__WSS_URL"]).hostname, f"ingress.yaml: {rule['host']} is told to nobody")
+
+    files = {file.name for file in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml", "servicemonitor.yaml", "ingress.yaml"}
     expect(set(kustomization["resources"]) == files, "kustomization.yaml: does not list all")
     expect([image["name"] for image in kustomization["images"]] == [container["image"]], "kustomization.yaml: another image")
 

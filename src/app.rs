@@ -11,6 +11,7 @@ mod levels;
 use std::sync::Arc;
 
 use axum::Router;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
@@ -20,7 +21,7 @@ use crate::channels::{self, Channels, Watch};
 use crate::config::{self, Settings};
 use crate::cores;
 use crate::crowd::Crowd;
-use crate::domain::ChannelId;
+use crate::domain::{ChannelId, Uid};
 use crate::history::History;
 use crate::limits::{Limits, Time};
 use crate::memory::Memory;
@@ -98,6 +99,7 @@ impl App {
         let rules = channels::Rules {
             group_members: settings.limits.group_members,
             open: matches!(mode, authorization::Mode::Open),
+            group_ids: settings.limits.group_ids,
             members_may_invite: settings.authorization.members_may_invite,
             callback: match &mode {
                 authorization::Mode::Callback(callback) => Some(callback.clone()),
@@ -289,5 +291,9 @@ impl Watch for Authorization {
 
     fn group_deleted(&self, group: &ChannelId) {
         Self::group_deleted(self, group);
+    }
+
+    fn is_outsider<'a>(&'a self, uid: &'a Uid, group: &'a ChannelId) -> BoxFuture<'a, bool> {
+        Box::pin(Self::is_outsider(self, uid, group))
     }
 }

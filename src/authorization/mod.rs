@@ -169,6 +169,25 @@ impl Authorization {
         }
     }
 
+    /// Whether `user` is known to be no subscriber of a group that is there: by what is remembered or looked up for all who ask, or by
+    /// a question about him alone. `false` where neither tells (v3 without its manager port) or WuKongIM does not answer.
+    pub async fn is_outsider(&self, user: &Uid, group: &ChannelId) -> bool {
+        match self.generation().await {
+            Ok(Generation::V2) => {
+                let facts = self.facts(Question::Members(group.clone())).await;
+                facts.is_ok_and(|facts| {
+                    facts.group_exists().is_ok()
+                        && facts.is_subscriber(&self.fingerprints, user).is_err()
+                })
+            }
+            Ok(Generation::V3) => {
+                let listed = self.client.is_listed(user, group).await;
+                matches!(listed, Ok(Some(false)))
+            }
+            Err(_) => false,
+        }
+    }
+
     /// The gateway has changed the group or its members, or begins to: from this moment nobody is answered from what was
     /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included, and
     /// where the store may have marked the group as deleted without having said so.

@@ -20,7 +20,9 @@
 //! |---|---|---|---|---|
 //! | while marking | Live or Deleting | the group | marks (again), goes on | as before, or deleted |
 //! | after the mark, any step upstream | Deleting | members and group, partly gone | empties and disbands, → Deleted | deleted |
-//! | before noting Deleted | Deleting | gone | empties and disbands again, → Deleted | deleted |
+//! | before noting Deleted | Deleting | gone | empties again, → Deleted | deleted |
+//!
+//! What takes WuKongIM longer than one call may is tried again for a minute, whoever waits for it.
 //!
 //! | who may | owner | manager | subscriber | admin; everybody in mode `open` |
 //! |---|---|---|---|---|
@@ -28,7 +30,9 @@
 //! | remove subscribers (the owner never) | yes | all but other managers | himself | yes |
 //! | name and dismiss managers, hand over, delete | yes | – | – | yes |
 //!
-//! In mode `callback` the application's backend is asked instead, whoever it is and whatever the table says.
+//! In mode `callback` the application's backend is asked instead, whoever it is and whatever the table says. It is asked before the
+//! operation waits for its turn, since the backend may itself change the group before it answers; what can have changed since is looked
+//! at again in turn: that the group is there, and its owner.
 //!
 //! A manager who is removed from the group, or leaves it, loses the role before that; the former owner gets it when he hands over, so
 //! that his repeat of a call whose answer was lost finds him in his new place. A group that lies upstream and has no record, or only
@@ -39,30 +43,33 @@
 //! written there, since it would change that other channel: create answers `Exists`, to the owner of a lost group too, member
 //! changes `NotFound`, and delete spends the id in the store alone.
 //!
-//! Operations on one channel run one after the other in this process, each in a task of its own: a client that hangs up cannot
-//! leave one half done. Another replica is held off by the store's statements alone; what a delete there can overtake (a
-//! create's or an add's upstream call) reads the mark again afterwards and takes its work back.
+//! Operations on one channel, and on channels with an equal storage key of v2, run one after the other in this process, each in a task
+//! of its own: a client that hangs up cannot leave one half done. Another replica is held off by the store's statements alone; what
+//! something there can overtake (a create's, an add's or a removal's upstream call) reads the record again afterwards and takes its work
+//! back where the group was deleted, or the role is gone that let it happen. Two groups with equal keys that are claimed on two replicas
+//! at once are found by a look after the write: one of them is refused, or both.
 
 mod create;
 mod delete;
 mod members;
 mod roles;
-mod turns;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 use tracing::Instrument as _;
 
 use crate::authorization::callback::{Action, Callback};
 use crate::authorization::{Audit, Denial};
+use crate::config::GroupIds;
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+use crate::keyed_locks::KeyedLocks;
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
-
-use turns::Turns;
 
 /// How often it is tried to take back what a delete on another replica overtook, and after what pauses.
 const TAKE_BACK_TRIES: usize = 3;
@@ -84,6 +91,9 @@ pub trait Watch: Send + Sync {
     fn group_changed(&self, group: &ChannelId);
     /// `group` is marked as deleted, from now on and for ever.
     fn group_deleted(&self, group: &ChannelId);
+    /// Whether `uid` is known to be no subscriber of a group that is there. `false` where that is not remembered and cannot be told
+    /// without troubling the group.
+    fn is_outsider<'a>(&'a self, uid: &'a Uid, group: &'a ChannelId) -> BoxFuture<'a, bool>;
 }
 
 /// What this deployment allows.
@@ -98,11 +108,19 @@ pub struct Rules {
     pub callback: Option<Arc<Callback>>,
     /// Whether every subscriber may add others.
     pub members_may_invite: bool,
+    /// Who may choose a new group's id.
+    pub group_ids: GroupIds,
 }
 
 /// Why a channel was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// Only admins choose ids here, and this one is no group of the actor's.
+    #[error("the id is not the actor's to choose")]
+    IdIsMade,
+    /// No id could be made: the system has no random numbers.
+    #[error("no random numbers")]
+    NoRandomId,
     /// The id belongs to somebody else, or lies upstream and belongs to nobody.
     #[error("channel exists")]
     Exists,
@@ -133,6 +151,9 @@ pub enum Error {
     /// The store failed; the operation may be half done, repeating it finishes it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// This, and what was done upstream before that was known could not be undone.
+    #[error("{0}, and what was done could not be taken back")]
+    NotTakenBack(Box<Error>),
     /// The process is ending; the operation may be half done, repeating it finishes it.
     #[error("interrupted by shutdown")]
     Interrupted,
@@ -141,7 +162,10 @@ pub enum Error {
 /// The groups of this deployment.
 pub struct Channels {
     groups: Arc<Groups>,
-    turns: Turns,
+    /// By v2's storage key, not by the id: two ids with equal keys are one thing to v2.
+    locks: KeyedLocks<u64>,
+    /// How many operations are under way.
+    under_way: Arc<watch::Sender<usize>>,
 }
 
 impl Channels {
@@ -160,36 +184,46 @@ impl Channels {
         };
         Self {
             groups: Arc::new(groups),
-            turns: Turns::default(),
+            locks: KeyedLocks::default(),
+            under_way: Arc::default(),
         }
     }
 
-    /// Makes the group `id` with the actor as owner and first subscriber, or finishes or repeats that. Given fields are written,
+    /// Makes the group `id`, or one with a random id, with the actor as owner and first subscriber, or finishes or repeats that. Given fields are written,
     /// absent ones stay; the record as it is stored then. Flags upstream stay; a group that WuKongIM lost is made again.
     ///
     /// # Errors
-    /// [`Error::Exists`] for anybody but the owner and for ids that lie upstream already, [`Error::Deleted`] for spent ids.
+    /// [`Error::Exists`] for anybody but the owner and for ids that lie upstream already, [`Error::Deleted`] for spent ids,
+    /// [`Error::IdIsMade`] for ids that are not the actor's to choose.
     pub async fn create(
         &self,
         actor: Actor<'_>,
-        id: &ChannelId,
+        id: Option<ChannelId>,
         name: Option<String>,
         avatar: Option<String>,
     ) -> Result<ChannelRecord, Error> {
+        let id = match id {
+            Some(id) => {
+                self.groups.may_choose(actor, &id).await?;
+                id
+            }
+            None => ChannelId::random().ok_or(Error::NoRandomId)?,
+        };
         self.run(
             actor,
             Action::ChannelCreate,
-            id,
+            &id,
+            &[],
             move |groups, who, id| async move {
                 let fields = create::Fields { name, avatar };
-                groups.create(&who.uid, &id, &fields).await
+                groups.create(&who, &id, &fields).await
             },
         )
         .await
     }
 
     /// Spends the id, removes all subscribers and disbands the group; for the owner or an admin. A group that the store does not
-    /// know is an admin's to delete.
+    /// know is an admin's to delete. Goes on for a minute at the most, whoever waits for it.
     ///
     /// # Errors
     /// [`Error::NotFound`] for what is unknown or deleted already, [`Error::NotOwner`].
@@ -198,6 +232,7 @@ impl Channels {
             actor,
             Action::ChannelDelete,
             id,
+            &[],
             |groups, who, id| async move { groups.delete(&who, &id).await },
         )
         .await
@@ -211,11 +246,15 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`] (never made by accident), [`Error::NotOwner`], [`Error::Full`].
     pub async fn add(&self, actor: Actor<'_>, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
-        let uids = uids.to_vec();
+        if self.groups.rules.members_may_invite {
+            self.groups.refuse_outsider(actor, id, uids).await?;
+        }
+        let (targets, uids) = (uids, uids.to_vec());
         self.run(
             actor,
             Action::SubscriberAdd,
             id,
+            targets,
             move |groups, who, id| async move { groups.add(&who, &id, &uids).await },
         )
         .await
@@ -233,14 +272,24 @@ impl Channels {
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        let uids = uids.to_vec();
+        if self.groups.has_nothing_to_leave(actor, id, uids).await? {
+            return Ok(0);
+        }
+        let (targets, uids) = (uids, uids.to_vec());
         self.run(
             actor,
             Action::SubscriberRemove,
             id,
+            targets,
             move |groups, who, id| async move { groups.remove(&who, &id, &uids).await },
         )
         .await
+    }
+
+    /// Waits until no operation is under way, those that nobody waits for included.
+    pub async fn idle(&self) {
+        // The sender lives as long as this.
+        let _ = self.under_way.subscribe().wait_for(|all| *all == 0).await;
     }
 
     /// Runs `work` when it is this channel's turn, in a task that outlives the caller. Who hangs up while he waits for his turn has
@@ -252,6 +301,7 @@ impl Channels {
         actor: Actor<'_>,
         action: Action,
         id: &ChannelId,
+        targets: &[Uid],
         work: W,
     ) -> Result<T, Error>
     where
@@ -259,21 +309,32 @@ impl Channels {
         W: FnOnce(Arc<Groups>, Who, ChannelId) -> F,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let turn = self.turns.wait_for(id).await;
-        let turn = turn.ok_or(Error::Upstream(wukongim::Error::Busy))?;
         let who = Who {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,
             uses_it: Arc::default(),
+            deadline: wukongim::current_deadline(),
         };
         let channel = Channel::Group(id.clone());
         let uses_it = Arc::clone(&who.uses_it);
         let mut audit = Audit::new(actor.uid, None, action, Some(&channel), uses_it);
-        let work = work(self.groups.clone(), who, id.clone());
+        let permitted = Box::pin(self.groups.ask_callback(&who, action, id, targets)).await;
+        if let Err(error) = permitted {
+            let refused = Err(error);
+            audit.ended(&refused);
+            return refused;
+        }
+        let key = wukongim::storage_key(id.as_str(), ChannelType::Group);
+        let turn = self.locks.lock(&key).await;
+        let turn = turn.ok_or(Error::Upstream(wukongim::Error::Busy))?;
+        let under_way = UnderWay::begin(&self.under_way);
+        // In a box: it asks much, and is moved into its task.
+        let work = Box::pin(work(self.groups.clone(), who, id.clone()));
         let task = async move {
             let result = work.await;
             drop(turn);
             audit.ended(&result);
+            drop(under_way);
             result
         };
         let task = task.in_current_span();
@@ -288,12 +349,50 @@ impl Channels {
     }
 }
 
+/// One operation, counted until this is dropped.
+struct UnderWay(Arc<watch::Sender<usize>>);
+
+impl UnderWay {
+    fn begin(all: &Arc<watch::Sender<usize>>) -> Self {
+        all.send_modify(|all| *all += 1);
+        Self(Arc::clone(all))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.send_modify(|all| *all -= 1);
+    }
+}
+
 /// An [`Actor`] in a task of its own.
 struct Who {
     uid: Uid,
     is_admin: bool,
-    /// Whether his being one is what let him do it.
+    /// Whether his being one is what let him do it, or it could not be undone: the audit has a line of that.
     uses_it: Arc<AtomicBool>,
+    /// When his request must have been answered.
+    deadline: Option<Instant>,
+}
+
+impl Who {
+    /// `error`, with a line in the audit where what was done before could not be `taken_back`.
+    fn denied(&self, error: Error, taken_back: bool) -> Error {
+        if taken_back {
+            return error;
+        }
+        self.uses_it.store(true, Ordering::SeqCst);
+        Error::NotTakenBack(Box::new(error))
+    }
+}
+
+/// By what somebody may do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Right {
+    /// His role in the group, which may end while he does it.
+    Role,
+    /// What no change of the group takes away.
+    Any,
 }
 
 /// What the operations share.
@@ -314,6 +413,13 @@ enum Known {
 
 impl Known {
     fn record(&self) -> Option<&ChannelRecord> {
+        match self {
+            Self::Owned(record) => Some(record),
+            Self::Unowned(_) => None,
+        }
+    }
+
+    fn into_record(self) -> Option<ChannelRecord> {
         match self {
             Self::Owned(record) => Some(record),
             Self::Unowned(_) => None,
@@ -342,30 +448,118 @@ impl Groups {
         self.rules.open || who.is_admin || owns
     }
 
-    /// Whether `who` may do `action` to `uids` in the group with this record: the backend's word where it counts, else his role, or
-    /// that he manages it.
-    async fn may(
+    /// By what `who` may do `action` to `uids` in the group with this record: his role, or that he manages it. In mode `callback` the
+    /// backend was asked before.
+    fn right(
+        &self,
+        who: &Who,
+        action: Action,
+        record: Option<&ChannelRecord>,
+        uids: &[Uid],
+    ) -> Option<Right> {
+        // In any case, for the audit: it tells what an admin does that no role would let him do.
+        let by_role = Self::has_role(who, action, record, uids);
+        let has_any = !by_role && self.manages(who, record) || self.rules.callback.is_some();
+        match (has_any, by_role) {
+            (true, _) => Some(Right::Any),
+            (false, true) => Some(Right::Role),
+            (false, false) => None,
+        }
+    }
+
+    fn may(
+        &self,
+        who: &Who,
+        action: Action,
+        record: Option<&ChannelRecord>,
+        uids: &[Uid],
+    ) -> Result<(), Error> {
+        let right = self.right(who, action, record, uids);
+        right.map(|_| ()).ok_or(Error::NotOwner)
+    }
+
+    /// In mode `callback`: the backend's word on a change, once the group is known to be there.
+    async fn ask_callback(
         &self,
         who: &Who,
         action: Action,
         id: &ChannelId,
+        targets: &[Uid],
+    ) -> Result<(), Error> {
+        let Some(callback) = &self.rules.callback else {
+            return Ok(());
+        };
+        let record = match action {
+            Action::ChannelCreate => None,
+            Action::ChannelDelete => {
+                let record = self.store.channel(id).await?;
+                if !self.is_to_be_deleted(record.as_ref(), id).await? {
+                    return Err(Error::NotFound);
+                }
+                record
+            }
+            _ => self.known(id).await?.into_record(),
+        };
+        if action != Action::ChannelCreate {
+            self.right(who, action, record.as_ref(), targets);
+        }
+        let channel = Channel::Group(id.clone());
+        Ok(callback
+            .ask(action, &who.uid, None, &channel, targets)
+            .await?)
+    }
+
+    /// Whether there is anything to delete.
+    async fn is_to_be_deleted(
+        &self,
         record: Option<&ChannelRecord>,
+        id: &ChannelId,
+    ) -> Result<bool, Error> {
+        match record {
+            Some(record) => Ok(record.state != ChannelStage::Deleted),
+            None => self.is_upstream(id).await,
+        }
+    }
+
+    /// Whether somebody wants to leave a group in which he is not. What is remembered of it tells, so that such a call costs neither the
+    /// list of members nor the group's turn.
+    async fn has_nothing_to_leave(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+        uids: &[Uid],
+    ) -> Result<bool, Error> {
+        let leaves = uids.iter().all(|uid| uid == actor.uid) && self.rules.callback.is_none();
+        if !leaves || !self.watch.is_outsider(actor.uid, id).await {
+            return Ok(false);
+        }
+        let known = self.known(id).await?;
+        let has_role = |record: &ChannelRecord| {
+            record.is_owned_by(actor.uid) || record.is_managed_by(actor.uid)
+        };
+        // Those go the long way: an owner is told that he cannot leave, a manager loses his role.
+        Ok(!known.record().is_some_and(has_role))
+    }
+
+    /// Refuses who may only add as a member and is none, as cheaply.
+    async fn refuse_outsider(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
         uids: &[Uid],
     ) -> Result<(), Error> {
-        // In any case, for the audit: it tells what an admin does that no role would let him do.
-        let has_a_right = Self::has_role(who, action, record, uids) || self.manages(who, record);
-        if let Some(callback) = &self.rules.callback {
-            let channel = Channel::Group(id.clone());
-            return Ok(callback.ask(action, &who.uid, None, &channel, uids).await?);
-        }
-        if has_a_right {
+        let goes_by_roles = !self.rules.open && self.rules.callback.is_none() && !actor.is_admin;
+        if !goes_by_roles || !self.watch.is_outsider(actor.uid, id).await {
             return Ok(());
         }
-        let may_invite = self.rules.members_may_invite
-            && action == Action::SubscriberAdd
-            && record.is_some()
-            && self.client.is_subscriber(&who.uid, id).await?;
-        may_invite.then_some(()).ok_or(Error::NotOwner)
+        let known = self.known(id).await?;
+        let who = Who {
+            uid: actor.uid.clone(),
+            is_admin: false,
+            uses_it: Arc::default(),
+            deadline: None,
+        };
+        self.may(&who, Action::SubscriberAdd, known.record(), uids)
     }
 
     /// Whether the group is upstream under exactly this id, and not disbanded.

@@ -3,11 +3,11 @@
 //! Each change is one statement on the record as it was read, made again on the newer one where another replica was faster.
 
 use super::create::Fields;
-use super::{Actor, Channels, Error, Groups, Known, Who};
+use super::{Actor, Channels, Error, Groups, Known, Right, Who};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, Uid};
 use crate::store::{ChannelRecord, Roles};
-use crate::wukongim::MemberChange;
+use crate::wukongim::{Generation, MemberChange};
 
 impl Channels {
     /// The group's record; `None` where it is nobody's: the store does not know it. Who may see it is not decided here.
@@ -32,11 +32,12 @@ impl Channels {
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        let uids = uids.to_vec();
+        let (targets, uids) = (uids, uids.to_vec());
         self.run(
             actor,
             Action::ManagerAdd,
             id,
+            targets,
             move |groups, who, id| async move { groups.add_managers(&who, &id, &uids).await },
         )
         .await
@@ -52,11 +53,12 @@ impl Channels {
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        let uids = uids.to_vec();
+        let (targets, uids) = (uids, uids.to_vec());
         self.run(
             actor,
             Action::ManagerRemove,
             id,
+            targets,
             move |groups, who, id| async move { groups.remove_managers(&who, &id, &uids).await },
         )
         .await
@@ -75,11 +77,12 @@ impl Channels {
         name: Option<String>,
         avatar: Option<String>,
     ) -> Result<ChannelRecord, Error> {
-        let to = to.clone();
+        let (targets, to) = (std::slice::from_ref(to), to.clone());
         self.run(
             actor,
             Action::OwnerTransfer,
             id,
+            targets,
             move |groups, who, id| async move {
                 let fields = Fields { name, avatar };
                 groups.hand_over(&who, &id, &to, &fields).await
@@ -167,9 +170,11 @@ impl Groups {
         }
     }
 
-    /// Takes the role from those of `uids` who are managers: they are about to be removed from the group.
+    /// Takes the role from those of `uids` who are managers: they are about to be removed from the group by `who`, or were.
     pub(super) async fn dismiss(
         &self,
+        who: &Who,
+        right: Right,
         mut record: ChannelRecord,
         uids: &[Uid],
     ) -> Result<(), Error> {
@@ -181,6 +186,9 @@ impl Groups {
             match self.known(&record.id).await? {
                 Known::Owned(newer) => record = newer,
                 Known::Unowned(_) => return Ok(()),
+            }
+            if right == Right::Role {
+                self.removes(who, Some(&record), uids)?;
             }
         }
     }
@@ -204,8 +212,7 @@ impl Groups {
                 return Ok(record.clone());
             }
             let targets = std::slice::from_ref(to);
-            self.may(who, Action::OwnerTransfer, id, known.record(), targets)
-                .await?;
+            self.may(who, Action::OwnerTransfer, known.record(), targets)?;
             if let Known::Owned(record) = &known
                 && record.is_owned_by(to)
             {
@@ -239,9 +246,15 @@ impl Groups {
                 break record;
             }
         };
-        // Another replica may have removed him meanwhile. If it does so from now on, it finds him to be the owner itself.
-        if !self.client.is_subscriber(to, id).await? {
-            self.change(MemberChange::Add, id, &[to.as_str()]).await?;
+        // Another replica may have removed him meanwhile. If it does so from now on, it finds him to be the owner itself. v2 is not asked
+        // for the whole list once more: who is in already stays as he is there (seen on running servers).
+        let is_in = match self.client.generation().await? {
+            Generation::V2 => false,
+            Generation::V3 => self.client.is_subscriber(to, id).await?,
+        };
+        if !is_in {
+            self.change(MemberChange::Add, id, &[to.as_str()], None)
+                .await?;
         }
         Ok(record)
     }
@@ -255,7 +268,7 @@ impl Groups {
         uids: &[Uid],
     ) -> Result<Known, Error> {
         let known = self.known(id).await?;
-        self.may(who, action, id, known.record(), uids).await?;
+        self.may(who, action, known.record(), uids)?;
         Ok(known)
     }
 

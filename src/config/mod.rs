@@ -32,8 +32,8 @@ pub use settings::{
     Telemetry, Wukongim,
 };
 pub use types::{
-    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode,
-    PageUrl, StoreUrl,
+    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat,
+    Mode, PageUrl, StoreUrl,
 };
 
 use layers::{Entry, Layer, Value};

@@ -16,8 +16,8 @@ use super::kinds::{
 use super::network::{Cidr, WebOrigin};
 use super::reader::Reader;
 use super::types::{
-    Confirm, DeviceLevels, DuplicateCheck, Generation, HttpUrl, LogFormat, Mode, PageUrl, StoreUrl,
-    is_host_and_port, is_public_url,
+    Confirm, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat, Mode, PageUrl,
+    StoreUrl, is_host_and_port, is_public_url,
 };
 use crate::domain::caps;
 
@@ -241,6 +241,8 @@ sections! {
         sync_max: usize = whole(1, 1000);
         /// Decoded payload bytes on a page (4 MiB; at most 16 MiB).
         sync_bytes: usize = size(16 * MIB);
+        /// Who chooses a new group's id (any).
+        group_ids: GroupIds = one_of(&[("any", GroupIds::Any), ("admins", GroupIds::Admins)]);
         /// Members of a group added through the gateway (10,000; at most 100,000).
         group_members: usize = whole(1, 100_000);
         /// What a user may cost in a second, in the long run (50).

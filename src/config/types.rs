@@ -28,6 +28,15 @@ pub enum Mode {
     Callback,
 }
 
+/// Who chooses a new group's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupIds {
+    /// Whoever creates it.
+    Any,
+    /// Admins; for everybody else the gateway makes one.
+    Admins,
+}
+
 /// When a send is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirm {

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::caps;
 
 /// Why a text is no uid, channel id or client message number.
@@ -61,6 +64,19 @@ impl ChannelId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// A new id: `g_` and 22 random characters of base64url, 132 bits. `None` where the system has no random numbers.
+    pub fn random() -> Option<Self> {
+        let mut bytes = [0; 17];
+        aws_lc_rs::rand::fill(&mut bytes).ok()?;
+        let mut text = String::from("g_");
+        URL_SAFE_NO_PAD.encode_string(bytes, &mut text);
+        text.truncate(Self::RANDOM_BYTES);
+        Some(Self(text.into()))
+    }
+
+    /// The length of [`Self::random`].
+    pub const RANDOM_BYTES: usize = 24;
 
     /// The same text as a uid: what the id of a person channel is.
     pub fn into_uid(self) -> Uid {
@@ -223,6 +239,28 @@ mod tests {
             let parsed = ClientMsgNo::parse(&text, 128);
             let fine = !text.is_empty() && text.len() <= 128 && !text.chars().any(char::is_control);
             prop_assert_eq!(parsed.is_ok(), fine);
+        }
+    }
+
+    #[test]
+    fn a_random_id_is_one_and_another_each_time() {
+        let ids: std::collections::HashSet<_> =
+            (0..200).filter_map(|_| ChannelId::random()).collect();
+        assert_eq!(ids.len(), 200);
+        for id in &ids {
+            let text = id.as_str().strip_prefix("g_").unwrap();
+            assert_eq!(id.as_str().len(), ChannelId::RANDOM_BYTES);
+            assert!(
+                text.bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
+            assert_eq!(ChannelId::parse(id.as_str(), 24).as_ref(), Ok(id));
+        }
+        // No character is always the same.
+        for place in 2..24 {
+            let at: std::collections::HashSet<_> =
+                ids.iter().map(|id| id.as_str().as_bytes()[place]).collect();
+            assert!(at.len() > 20, "{place}");
         }
     }
 }

@@ -15,18 +15,9 @@ pub(super) const SYSTEM_UID: &str = "____system";
 /// The device id for which v3 skips its permission checks.
 pub(super) const SYSTEM_DEVICE: &str = "____device";
 
-const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
-const FNV_PRIME: u64 = 0x0100_0000_01b3;
-
 /// FNV-1a-64 of `text`, the whole key of v2's storage (`pkg/wkdb/key`).
 pub fn fnv1a64(text: &str) -> u64 {
-    fnv_more(FNV_OFFSET, text.as_bytes())
-}
-
-fn fnv_more(hash: u64, bytes: &[u8]) -> u64 {
-    bytes.iter().fold(hash, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(FNV_PRIME)
-    })
+    crate::fnv::fnv1a64(&[text.as_bytes()])
 }
 
 /// A storage key: the hash alone on v2, the text alone on v3.
@@ -37,12 +28,9 @@ impl Dialect {
     pub(super) fn channel_key(self, channel_id: &str, channel_type: u8) -> Key {
         match self {
             Self::V2 => {
-                let hash = fnv_more(FNV_OFFSET, channel_id.as_bytes());
-                let hash = fnv_more(hash, b"-");
-                Key(
-                    fnv_more(hash, channel_type.to_string().as_bytes()),
-                    Box::from(""),
-                )
+                let number = channel_type.to_string();
+                let parts = [channel_id.as_bytes(), b"-", number.as_bytes()];
+                Key(crate::fnv::fnv1a64(&parts), Box::from(""))
             }
             Self::V3 => Key(0, channel_text(channel_id, channel_type).into()),
         }

@@ -62,6 +62,8 @@ pub enum Problem {
     NotUrl,
     /// Not usable together with this other field.
     NotWith(&'static str),
+    /// A group's id that only admins may choose here: the gateway makes one where it is left out.
+    IdIsMade,
     /// The sender himself, where WuKongIM can keep no such conversation.
     Oneself,
     /// No id.
@@ -100,6 +102,7 @@ impl Problem {
             Self::TooLong { max_chars } => format!("最多{max_chars}个字符"),
             Self::NotUrl => "必须是http或https地址".into(),
             Self::NotWith(other) => format!("不能与{other}同时使用"),
+            Self::IdIsMade => "不能自定义，请省略，由网关生成".into(),
             Self::Oneself => "不能是发送者自己（WuKongIM v3不支持）".into(),
             Self::Id(IdProblem::TooLong { max_bytes }) => format!("最多{max_bytes}字节"),
             Self::Id(IdProblem::Character) => "含有不允许的字符".into(),
@@ -130,6 +133,7 @@ impl Problem {
             Self::TooLong { max_chars } => format!("must be at most {max_chars} characters"),
             Self::NotUrl => "must be an http or https URL".into(),
             Self::NotWith(other) => format!("cannot be used together with {other}"),
+            Self::IdIsMade => "must be left out: the gateway makes the ids of groups".into(),
             Self::Oneself => {
                 "must not be the sender (WuKongIM v3 keeps no such conversation)".into()
             }

@@ -124,6 +124,17 @@ impl From<channels::Error> for Failure {
             channels::Error::NotAMember => ApiError::NotAMember,
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
+            channels::Error::IdIsMade => {
+                return Self::invalid(vec![FieldProblem {
+                    field: "channelId".into(),
+                    problem: Problem::IdIsMade,
+                }]);
+            }
+            channels::Error::NoRandomId => ApiError::Internal,
+            channels::Error::NotTakenBack(error) => {
+                let cause = "what was done could not be taken back".to_owned();
+                return Self::from(*error).because(cause);
+            }
             channels::Error::Interrupted => ApiError::UpstreamUnavailable,
             channels::Error::Denied(denial) => return denial.into(),
             channels::Error::Upstream(error) => return error.into(),

@@ -136,6 +136,21 @@ impl<'a, 'p> Fields<'a, 'p> {
         Some(Channel::new(channel_type?, id?))
     }
 
+    /// `channelType`, 1 or 2, and a `channelId` that may be left out for a group, unless the one that the gateway makes would be too long
+    /// here.
+    pub fn channel_to_create(&mut self) -> Option<(ChannelType, Option<ChannelId>)> {
+        let id = self.optional_channel_id();
+        let channel_type = self.channel_type(true);
+        let (id, channel_type) = (id?, channel_type?);
+        let is_made =
+            channel_type == ChannelType::Group && self.limits.id_bytes >= ChannelId::RANDOM_BYTES;
+        if id.is_none() && !is_made {
+            self.report("channelId", Problem::Required);
+            return None;
+        }
+        Some((channel_type, id))
+    }
+
     /// `channelId` and a `channelType` that must be 2.
     pub fn group(&mut self) -> Option<ChannelId> {
         let id = self.channel_id();
@@ -144,9 +159,20 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 
     fn channel_id(&mut self) -> Option<ChannelId> {
-        let text = self.text("channelId")?;
+        let id = self.optional_channel_id()?;
+        if id.is_none() {
+            self.report("channelId", Problem::Required);
+        }
+        id
+    }
+
+    /// An optional `channelId`. The outer `None` means that a problem was reported.
+    pub fn optional_channel_id(&mut self) -> Option<Option<ChannelId>> {
+        let Some(text) = self.optional_text("channelId")? else {
+            return Some(None);
+        };
         match ChannelId::parse(&text, self.limits.id_bytes) {
-            Ok(id) => Some(id),
+            Ok(id) => Some(Some(id)),
             Err(problem) => {
                 self.report("channelId", Problem::Id(problem));
                 None

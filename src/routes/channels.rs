@@ -9,7 +9,7 @@ use crate::auth::Caller;
 use crate::channels::Actor;
 use crate::config::Limits;
 use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
-use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::error::{ApiError, Failure};
 use crate::extract::{Fields, FromJson, Json, Problems};
 use crate::openapi::{Avatar, GroupName, GroupType};
@@ -51,7 +51,9 @@ pub(super) const REMOVE_REFUSALS: &[ApiError] = &[
 #[schema(as = CreateChannelRequest, rename_all = "camelCase")]
 #[expect(dead_code, reason = "the document's view of what is read by hand")]
 struct CreateChannelBody {
-    channel_id: ChannelId,
+    /// For a group: left out, the gateway makes one, `g_` and 22 random characters. Where the deployment lets only admins choose
+    /// (`limits.group_ids`), others leave it out, but for a group that is theirs already.
+    channel_id: Option<ChannelId>,
     channel_type: ChannelType,
     name: Option<GroupName>,
     avatar: Option<Avatar>,
@@ -60,7 +62,9 @@ struct CreateChannelBody {
 /// A channel to create, read.
 #[derive(Debug)]
 pub(super) struct CreateChannelRequest {
-    channel: Channel,
+    channel_type: ChannelType,
+    /// `None` for a group whose id is to be made.
+    id: Option<ChannelId>,
     name: Option<String>,
     avatar: Option<String>,
 }
@@ -68,11 +72,13 @@ pub(super) struct CreateChannelRequest {
 impl FromJson for CreateChannelRequest {
     fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
         let mut fields = Fields::of_body(body, limits, problems)?;
-        let channel = fields.channel();
+        let channel = fields.channel_to_create();
         let name = fields.optional_short_text("name", NAME_CHARS);
         let avatar = fields.optional_http_url("avatar", AVATAR_CHARS);
+        let (channel_type, id) = channel?;
         Some(Self {
-            channel: channel?,
+            channel_type,
+            id,
             name: name?,
             avatar: avatar?,
         })
@@ -99,7 +105,8 @@ pub(super) struct CreateChannelResponse {
 
 /// Creates a group that the caller owns.
 ///
-/// Its owner may repeat it: fields that are given are written anew. A conversation of two needs no creating: its echo is the answer.
+/// Its owner may repeat it: fields that are given are written anew. Without a `channelId` each call creates another group. A
+/// conversation of two needs no creating: its echo is the answer.
 #[utoipa::path(
     post,
     path = "",
@@ -117,24 +124,22 @@ pub(super) async fn create_channel(
     Json(request): Json<CreateChannelRequest>,
 ) -> Result<Envelope<CreateChannelResponse>, Failure> {
     let CreateChannelRequest {
-        channel,
+        channel_type,
+        id,
         name,
         avatar,
     } = request;
-    let channel_type = channel.channel_type().number();
-    let (id, name, avatar) = match channel {
-        Channel::Person(peer) => (peer.to_string(), name, avatar),
-        Channel::Group(id) => {
-            let record = app
-                .channels()
-                .create(actor(&caller), &id, name, avatar)
-                .await?;
+    let (id, name, avatar) = match (channel_type, id) {
+        (ChannelType::Person, Some(peer)) => (peer.to_string(), name, avatar),
+        (_, id) => {
+            let channels = app.channels();
+            let record = channels.create(actor(&caller), id, name, avatar).await?;
             (record.id.to_string(), record.name, record.avatar)
         }
     };
     Ok(Envelope(CreateChannelResponse {
         channel_id: id,
-        channel_type,
+        channel_type: channel_type.number(),
         name,
         avatar,
     }))

@@ -186,7 +186,12 @@ impl Running {
         let drain = async {
             tokio::time::sleep(server.shutdown_delay).await;
             let _ = self.stop.send(true);
-            let drained = tokio::time::timeout(server.drain_timeout, self.api.drained());
+            let finished = async {
+                self.api.drained().await;
+                // Deletes go on when nobody waits for them any longer.
+                self.app.channels().idle().await;
+            };
+            let drained = tokio::time::timeout(server.drain_timeout, finished);
             if drained.await.is_err() {
                 tracing::warn!("drain_timeout passed, requests were cut off");
             }

@@ -210,20 +210,26 @@ impl Store {
     }
 
     /// Marks `id` as deleted for every reader, at stage [`ChannelStage::Deleting`], with a record of nobody's where there is none.
-    /// Leaves a mark that is there already as it is, a finished one too.
-    pub async fn mark_deleted(&self, id: &ChannelId) -> Result<(), StoreError> {
+    /// Leaves a mark that is there already as it is, a finished one too. With an `owner`, only while the group is his.
+    ///
+    /// `false`, and nothing is changed, where it is marked already, or not that owner's.
+    pub async fn mark_deleted(
+        &self,
+        id: &ChannelId,
+        owner: Option<&Uid>,
+    ) -> Result<bool, StoreError> {
         const SQL: &str = concat!(
             "INSERT INTO channels (id, stage, created_at_ms, deleted_at_ms) VALUES ($1, 'deleting', $2, $2) ",
             "ON CONFLICT (id) DO UPDATE SET stage = 'deleting', deleted_at_ms = excluded.deleted_at_ms ",
-            "WHERE channels.stage IN ('creating', 'live') RETURNING ",
+            "WHERE channels.stage IN ('creating', 'live') AND COALESCE($3, channels.owner) IS NOT DISTINCT FROM channels.owner ",
+            "RETURNING ",
             columns!()
         );
-        self.one(
-            "mark_deleted",
-            sqlx::query(SQL).bind(id.as_str()).bind(now_ms()),
-        )
-        .await?;
-        Ok(())
+        let query = sqlx::query(SQL)
+            .bind(id.as_str())
+            .bind(now_ms())
+            .bind(owner.map(Uid::as_str));
+        Ok(self.one("mark_deleted", query).await?.is_some())
     }
 
     /// Notes that nothing of a marked channel is left upstream: [`ChannelStage::Deleted`].

@@ -154,7 +154,7 @@ in_every_database! {
             !store.channel(&id("g")).await.unwrap().unwrap().is_deleted(),
             "only what is marked is finished"
         );
-        store.mark_deleted(&id("g")).await.unwrap();
+        store.mark_deleted(&id("g"), None).await.unwrap();
         let marked = store.channel(&id("g")).await.unwrap().unwrap();
         assert_eq!(marked.state, ChannelStage::Deleting);
         assert!(marked.is_deleted() && marked.is_owned_by(&uid("a")));
@@ -166,13 +166,13 @@ in_every_database! {
             None
         );
         store.finish_delete(&id("g")).await.unwrap();
-        store.mark_deleted(&id("g")).await.unwrap();
+        store.mark_deleted(&id("g"), None).await.unwrap();
         assert_eq!(
             store.channel(&id("g")).await.unwrap().unwrap().state,
             ChannelStage::Deleted
         );
         assert!(!store.claim(&id("g"), &uid("a"), None, None).await.unwrap());
-        store.mark_deleted(&id("nobodys")).await.unwrap();
+        store.mark_deleted(&id("nobodys"), None).await.unwrap();
         let nobodys = store.channel(&id("nobodys")).await.unwrap().unwrap();
         assert_eq!(
             (nobodys.owner, nobodys.state),
@@ -311,7 +311,7 @@ in_every_database! {
         assert_eq!(late, None, "another one owns it by now");
         let again = store.make_live(&id("g"), &uid("m"), Some("n"), None).await.unwrap().unwrap();
         assert_eq!(again.managers, handed.managers, "they stay");
-        store.mark_deleted(&id("g")).await.unwrap();
+        store.mark_deleted(&id("g"), None).await.unwrap();
         assert_eq!(store.set_roles(&again, roles(&uid("b"), &[]), None, None).await.unwrap(), None);
     }
 
@@ -332,7 +332,7 @@ in_every_database! {
         assert_eq!(over.name, None, "the claim's is gone");
         assert_eq!(store.make_live(&id("c"), &uid("a"), None, None).await.unwrap(), None);
 
-        store.mark_deleted(&id("d")).await.unwrap();
+        store.mark_deleted(&id("d"), None).await.unwrap();
         assert_eq!(store.adopt(&id("d"), None, roles(&uid("a"), &[]), None, None).await.unwrap(), None);
     }
 

@@ -9,8 +9,8 @@ use super::nodes::{Node, Nodes};
 use super::plan::Plan;
 use super::transport::Transport;
 use super::trip::on_node;
-use super::{Error, Generation, RouteInfo, SystemInfo, v2, v3};
-use crate::domain::{ChannelType, Uid};
+use super::{Error, Generation, Record, RouteInfo, SystemInfo, v2, v3};
+use crate::domain::{ChannelId, ChannelType, Uid};
 
 /// For how long what was asked of all nodes is believed, counted from the asking: one round a second at most.
 const HOLDS: Duration = Duration::from_secs(1);
@@ -30,24 +30,32 @@ impl Client {
         self.system.get(|_, age| age < HOLDS, ask).await
     }
 
-    /// Whether the user is banned. v3 knows no such thing and bans nobody.
+    /// Whether the user is banned: by a record of his own, since a group's record with an equal key says nothing of him. v3 knows no
+    /// such thing and bans nobody.
     pub async fn user_is_banned(&self, uid: &Uid) -> Result<bool, Error> {
+        let record = self.user_record(uid).await?;
+        Ok(record.is_some_and(|record| record.id == uid.as_str() && record.banned))
+    }
+
+    /// The record that v2 goes by where it is asked about the user: his own, or that of whatever else has an equal key. `None` where
+    /// nothing lies there, and on v3, which keeps none.
+    pub async fn user_record(&self, uid: &Uid) -> Result<Option<Record>, Error> {
+        self.record(ChannelType::Person, uid.as_str()).await
+    }
+
+    /// The record under the group's key, as in [`Self::user_record`].
+    pub async fn group_record(&self, group: &ChannelId) -> Result<Option<Record>, Error> {
+        self.record(ChannelType::Group, group.as_str()).await
+    }
+
+    async fn record(&self, channel_type: ChannelType, id: &str) -> Result<Option<Record>, Error> {
         on_node!(
             self,
             Plan::read("channel_state"),
             |node, generation| async {
                 match generation {
-                    Generation::V2 => {
-                        let state = v2::channel_state(
-                            &self.transport,
-                            node,
-                            ChannelType::Person,
-                            uid.as_str(),
-                        )
-                        .await?;
-                        Ok(state.banned)
-                    }
-                    Generation::V3 => Ok(false),
+                    Generation::V2 => v2::record(&self.transport, node, channel_type, id).await,
+                    Generation::V3 => Ok(None),
                 }
             }
         )

@@ -1,5 +1,7 @@
 //! The calls about groups: their members, their state, whether there are any. The dialects know how each is asked.
 
+use std::time::Instant;
+
 use serde::Serialize;
 
 use super::client::Client;
@@ -73,11 +75,15 @@ impl Client {
     /// Adds or removes subscribers; how many changed, where WuKongIM tells (v3's manager port alone does).
     ///
     /// Adding creates the group where there is none: look first. On v3 the uids go in pieces of 100.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] where `until` came before the last piece was begun: those before it are done.
     pub async fn change_subscribers(
         &self,
         change: MemberChange,
         group: &ChannelId,
         uids: &[&str],
+        until: Option<Instant>,
     ) -> Result<Option<u64>, Error> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -97,6 +103,9 @@ impl Client {
         };
         let mut changed = None;
         for uids in uids.chunks(chunk) {
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Err(Error::Timeout);
+            }
             if let (Generation::V3, Some(manager)) = (generation, &self.manager) {
                 let add = change == MemberChange::Add;
                 let count = manager.change_subscribers(&self.transport, group, uids, add);
@@ -145,10 +154,7 @@ impl Client {
             Plan::read("channel_state"),
             |node, generation| async {
                 match generation {
-                    Generation::V2 => {
-                        v2::channel_state(&self.transport, node, ChannelType::Group, group.as_str())
-                            .await
-                    }
+                    Generation::V2 => v2::group_state(&self.transport, node, group).await,
                     Generation::V3 => v3::probe_group(&self.transport, node, group).await,
                 }
             }
@@ -157,7 +163,7 @@ impl Client {
 
     /// The manager port, where there is one and a v3 to go with it. Its calls go past `on_node`: what becomes of them says
     /// nothing of a node's generation, nor whether it can be reached.
-    async fn manager_of_v3(&self) -> Result<Option<&Manager>, Error> {
+    pub(super) async fn manager_of_v3(&self) -> Result<Option<&Manager>, Error> {
         match &self.manager {
             Some(manager) if self.generation().await? == Generation::V3 => Ok(Some(manager)),
             _ => Ok(None),

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use super::transport::{Answer, Call, Transport};
 use super::v2::encode;
 use super::{ChannelState, Error, MemberList};
-use crate::domain::{ChannelId, ChannelType};
+use crate::domain::{ChannelId, ChannelType, Uid};
 
 /// Uids asked for at a time; v3's default is smaller and its maximum larger.
 const PAGE: usize = 200;
@@ -35,6 +35,21 @@ struct Account {
     base: Url,
     username: String,
     password: SecretString,
+}
+
+/// A page of a list.
+#[derive(Deserialize)]
+struct Members {
+    items: Option<Vec<Item>>,
+    #[serde(default)]
+    has_more: bool,
+    #[serde(default)]
+    next_cursor: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    uid: String,
 }
 
 /// What a login gave.
@@ -184,18 +199,6 @@ impl Manager {
         channel_type: ChannelType,
         id: &str,
     ) -> Result<Vec<String>, Error> {
-        #[derive(Deserialize)]
-        struct Item {
-            uid: String,
-        }
-        #[derive(Deserialize)]
-        struct Members {
-            items: Option<Vec<Item>>,
-            #[serde(default)]
-            has_more: bool,
-            #[serde(default)]
-            next_cursor: Option<String>,
-        }
         let tail = match list {
             MemberList::Subscribers => "subscribers",
             MemberList::Denylist => "denylist",
@@ -242,6 +245,31 @@ impl Manager {
                 None if page.has_more => return Err(Error::Decode(answer.call)),
                 None => return Ok(uids),
             }
+        }
+    }
+
+    /// `GET /manager/channels/2/{id}/subscribers?uid=…`: whether he is on the list; nobody is on an unknown channel's.
+    pub(super) async fn is_subscriber(
+        &self,
+        transport: &Arc<Transport>,
+        group: &ChannelId,
+        uid: &Uid,
+    ) -> Result<bool, Error> {
+        let path = format!(
+            "manager/channels/2/{}/subscribers?uid={}",
+            encode(group.as_str()),
+            encode(uid.as_str())
+        );
+        let answer = self
+            .call(transport, || Call::get("manager_members", path.clone()))
+            .await?;
+        match answer.status {
+            StatusCode::OK => {
+                let found = answer.json::<Members>()?.items.unwrap_or_default();
+                Ok(found.iter().any(|item| item.uid == uid.as_str()))
+            }
+            StatusCode::NOT_FOUND if answer.is_json => Ok(false),
+            status => Err(Error::Status(status.as_u16())),
         }
     }
 

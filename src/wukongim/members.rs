@@ -8,13 +8,27 @@ use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 const ONE_MESSAGE: usize = 2 * 1024 * 1024;
 
 impl Client {
-    /// Whether `uid` is a subscriber of the group: by its list, or where WuKongIM tells none (v3 without its manager port) by what
-    /// he may read.
+    /// Whether `uid` is a subscriber of the group: by v3's manager port, by v2's whole list, or where WuKongIM tells neither (v3
+    /// without its manager port) by what he may read.
     pub async fn is_subscriber(&self, uid: &Uid, group: &ChannelId) -> Result<bool, Error> {
+        if let Some(is_listed) = self.is_listed(uid, group).await? {
+            return Ok(is_listed);
+        }
         let list = MemberList::Subscribers;
         match self.list(list, ChannelType::Group, group.as_str()).await? {
             Some(all) => Ok(all.iter().any(|member| member == uid.as_str())),
             None => self.may_read_group(uid, group).await,
+        }
+    }
+
+    /// Whether `uid` is a subscriber of the group, where one call tells that of him alone: v3's manager port.
+    pub async fn is_listed(&self, uid: &Uid, group: &ChannelId) -> Result<Option<bool>, Error> {
+        match self.manager_of_v3().await? {
+            Some(manager) => {
+                let listed = manager.is_subscriber(&self.transport, group, uid);
+                listed.await.map(Some)
+            }
+            None => Ok(None),
         }
     }
 

@@ -30,11 +30,13 @@ pub use groups::MemberChange;
 pub use page::{Page, Window};
 pub use plan::Route;
 pub use transport::{
-    begun_by_this_request, current_request_id, in_this_request, with_request, with_request_id,
+    begun_by_this_request, current_deadline, current_request_id, in_this_request, with_request,
+    with_request_id,
 };
 
 pub use crate::config::Generation;
-use crate::domain::{Channel, ClientMsgNo, MessageId, Payload, Uid};
+use crate::domain::{Channel, ChannelType, ClientMsgNo, MessageId, Payload, Uid};
+use crate::fnv::fnv1a64;
 
 /// A message on its way to WuKongIM.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +101,25 @@ pub struct ChannelState {
     pub banned: bool,
     /// Deleted.
     pub disbanded: bool,
+}
+
+/// The record that v2 has under a channel's, or under type 1 a user's, key: perhaps another one's, since the key is all that is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Whose it is.
+    pub id: String,
+    /// 1 for a user or a pair, 2 for a group.
+    pub channel_type: u8,
+    /// Nothing sent to it is stored; a user gets no token.
+    pub banned: bool,
+    /// Deleted; a user gets no token from v2.2.1 on (source).
+    pub disbanded: bool,
+}
+
+/// FNV-1a-64 of `<id>-<type>`: all that v2 keeps a channel's record, members and messages by. Equal keys of two ids are found in minutes.
+pub fn storage_key(id: &str, channel_type: ChannelType) -> u64 {
+    let number = channel_type.number().to_string();
+    fnv1a64(&[id.as_bytes(), b"-", number.as_bytes()])
 }
 
 /// The lists WuKongIM keeps for a channel.

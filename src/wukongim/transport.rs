@@ -105,7 +105,7 @@ fn current_share() -> Option<Arc<Share>> {
 }
 
 /// When the request that the running code works on must have been answered, where it works on one.
-pub(super) fn current_deadline() -> Option<Instant> {
+pub fn current_deadline() -> Option<Instant> {
     REQUEST.try_with(|request| request.deadline).ok()?
 }
 

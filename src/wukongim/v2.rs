@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::nodes::Node;
 use super::transport::{Answer, Call, Transport};
 use super::{
-    Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Rejection, RouteInfo,
-    SystemInfo,
+    Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Record, Rejection,
+    RouteInfo, SystemInfo,
 };
 use crate::domain::{ChannelId, ChannelType, MessageId, Uid};
 
@@ -165,16 +165,19 @@ pub(super) async fn list(
     Ok(data::<Option<Vec<String>>>(&answer)?.unwrap_or_default())
 }
 
-/// `GET /cluster/channels?channel_id&channel_type`: one row always, empty where nothing lies under the id's hash.
-pub(super) async fn channel_state(
+/// `GET /cluster/channels?channel_id&channel_type`: one row always, empty where nothing lies under the id's key (`None`). The record may
+/// be another channel's whose key is equal.
+pub(super) async fn record(
     transport: &Transport,
     node: &Node,
     channel_type: ChannelType,
     id: &str,
-) -> Result<ChannelState, Error> {
+) -> Result<Option<Record>, Error> {
     #[derive(Deserialize)]
     struct Row {
         channel_id: String,
+        #[serde(default)]
+        channel_type: u8,
         ban: u8,
         disband: u8,
     }
@@ -191,16 +194,32 @@ pub(super) async fn channel_state(
         .call(node, Call::get("channel_state", path))
         .await?;
     let rows: Rows = data(&answer)?;
-    let Some(row) = rows.data.first() else {
-        return Ok(ChannelState::default());
-    };
-    Ok(ChannelState {
-        exists: row.channel_id == id,
-        occupied: !row.channel_id.is_empty(),
-        // Another channel's flags say nothing about this one, but v2's pipeline obeys them: it looks up by the same hash.
+    let row = rows.data.into_iter().next();
+    let row = row.filter(|row| !row.channel_id.is_empty());
+    Ok(row.map(|row| Record {
+        id: row.channel_id,
+        channel_type: row.channel_type,
         banned: row.ban != 0,
         disbanded: row.disband != 0,
-    })
+    }))
+}
+
+/// A group's state, by the record under its key.
+pub(super) async fn group_state(
+    transport: &Transport,
+    node: &Node,
+    group: &ChannelId,
+) -> Result<ChannelState, Error> {
+    let record = record(transport, node, ChannelType::Group, group.as_str()).await?;
+    Ok(
+        record.map_or_else(ChannelState::default, |record| ChannelState {
+            exists: record.id == group.as_str(),
+            occupied: true,
+            // Another channel's flags say nothing about this one, but v2's pipeline obeys them: it looks up by the same key.
+            banned: record.banned,
+            disbanded: record.disbanded,
+        }),
+    )
 }
 
 /// `GET /channel/max_message_seq`: of a group, 0 where nothing was ever stored under the id's hash.

@@ -5,6 +5,7 @@ mod batch;
 mod failures;
 mod questions;
 mod stays;
+mod turns;
 
 use std::time::Duration;
 

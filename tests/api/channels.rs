@@ -1,7 +1,10 @@
 //! The channel endpoints.
 
 mod create;
+mod deadlines;
 mod delete;
+mod ids;
+mod outsiders;
 mod roles;
 mod store_down;
 mod subscribers;

@@ -1,5 +1,7 @@
 //! `POST /token`: the same token everywhere and always, registered each time, and nobody's connection ended by it.
 
+mod equal_keys;
+mod late;
 mod revoke;
 
 use serde_json::{Value, json};

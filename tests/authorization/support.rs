@@ -101,7 +101,7 @@ impl House {
         self.client.create_group(&group_id, &first).await.unwrap();
         let change = self
             .client
-            .change_subscribers(MemberChange::Add, &group_id, members);
+            .change_subscribers(MemberChange::Add, &group_id, members, None);
         change.await.unwrap();
         self.upstream.clear_calls();
         Channel::Group(group_id)
@@ -109,7 +109,7 @@ impl House {
 
     pub(crate) async fn remove(&self, id: &str, member: &str) {
         self.client
-            .change_subscribers(MemberChange::Remove, &group_id(id), &[member])
+            .change_subscribers(MemberChange::Remove, &group_id(id), &[member], None)
             .await
             .unwrap();
     }

@@ -22,7 +22,11 @@ async fn a_deleted_id_is_closed_whatever_upstream_lists() {
     for (dialect, mode) in ALL {
         let house = House::new(dialect, mode.clone()).await;
         let g = house.group("g", &["alice"]).await;
-        house.store.mark_deleted(&group_id("g")).await.unwrap();
+        house
+            .store
+            .mark_deleted(&group_id("g"), None)
+            .await
+            .unwrap();
         for _ in 0..2 {
             assert_eq!(
                 house.may_send("alice", &g).await,
@@ -44,7 +48,11 @@ async fn a_delete_shows_at_once_and_nothing_is_asked_any_more() {
         let house = House::new(dialect, mode.clone()).await;
         let g = house.group("g", &["alice"]).await;
         assert_eq!(house.may_send("alice", &g).await, Ok(()));
-        house.store.mark_deleted(&group_id("g")).await.unwrap();
+        house
+            .store
+            .mark_deleted(&group_id("g"), None)
+            .await
+            .unwrap();
         house.authorization.group_deleted(&group_id("g"));
         house.upstream.clear_calls();
         assert_eq!(
@@ -62,7 +70,11 @@ async fn another_replica_learns_of_it_within_the_time_answers_are_believed() {
     let house = plan.start().await;
     let g = house.group("g", &["alice"]).await;
     assert_eq!(house.may_read("alice", &g).await, Ok(()));
-    house.store.mark_deleted(&group_id("g")).await.unwrap();
+    house
+        .store
+        .mark_deleted(&group_id("g"), None)
+        .await
+        .unwrap();
     tokio::time::sleep(Duration::from_millis(210)).await;
     assert_eq!(
         house.may_read("alice", &g).await,
@@ -74,7 +86,11 @@ async fn another_replica_learns_of_it_within_the_time_answers_are_believed() {
 async fn a_tombstone_counts_while_the_upstream_is_away() {
     let house = House::members_v2().await;
     let g = house.group("g", &["alice"]).await;
-    house.store.mark_deleted(&group_id("g")).await.unwrap();
+    house
+        .store
+        .mark_deleted(&group_id("g"), None)
+        .await
+        .unwrap();
     house.upstream.stop().await;
     assert_eq!(
         house.may_read("alice", &g).await,
@@ -92,7 +108,11 @@ async fn a_store_that_cannot_be_asked_leaves_it_to_membership() {
     let house = plan.start().await;
     let g = house.group("g", &["alice"]).await;
     let gone = house.group("gone", &["alice"]).await;
-    house.store.mark_deleted(&group_id("gone")).await.unwrap();
+    house
+        .store
+        .mark_deleted(&group_id("gone"), None)
+        .await
+        .unwrap();
     assert_eq!(
         house.may_read("alice", &gone).await,
         Err(Denial::ChannelNotFound)
@@ -143,7 +163,11 @@ async fn a_mark_that_may_have_been_set_is_looked_for_at_once() {
         let g = house.group("g", &["alice"]).await;
         assert_eq!(house.may_send("alice", &g).await, Ok(()));
         // The mark is set and its answer lost: the channels room only tells that something changed.
-        house.store.mark_deleted(&group_id("g")).await.unwrap();
+        house
+            .store
+            .mark_deleted(&group_id("g"), None)
+            .await
+            .unwrap();
         house.authorization.group_changed(&group_id("g"));
         assert_eq!(
             house.may_send("alice", &g).await,

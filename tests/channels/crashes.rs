@@ -188,7 +188,9 @@ in_every_world! {
 async fn a_delete_that_failed_upstream_is_finished_by_repeating_it() {
     for (kind, database) in worlds() {
         for path in ["/channel/subscriber_remove_all", "/channel/delete"] {
-            for failure in failures() {
+            // What only takes long is waited for.
+            let failures = failures().into_iter().filter(|fault| *fault != Fault::Hang);
+            for failure in failures {
                 println!("{kind:?} {database:?} {path} {failure:?}");
                 let w = World::start_on(kind, database).await;
                 w.create("alice").await.unwrap();

@@ -6,7 +6,10 @@ mod create;
 #[path = "../support/database.rs"]
 mod database;
 mod delete;
+mod equal_keys;
+mod large;
 mod members;
 mod replicas;
+mod rights;
 mod roles;
 mod support;

@@ -70,7 +70,7 @@ in_every_world! {
         let adding = tokio::spawn(async move { add(&other, "alice", &["bob"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         // The other replica marks it and dies before it empties the group.
-        w.store.mark_deleted(&id(G)).await.unwrap();
+        w.store.mark_deleted(&id(G), None).await.unwrap();
         w.upstream.faults().release("add");
         assert_is!(adding.await.unwrap(), Err(Error::NotFound));
         assert_eq!(w.members(), ["alice"], "bob is out again");

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use wukongim_gateway::channels::{Actor, Channels, Error, Rules, Watch};
+use wukongim_gateway::config::GroupIds;
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
 use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
@@ -61,11 +63,16 @@ pub(crate) enum Told {
 }
 
 #[derive(Default)]
-pub(crate) struct Recorder(Mutex<Vec<Told>>);
+pub(crate) struct Recorder(Mutex<Vec<Told>>, Mutex<Vec<Uid>>);
 
 impl Recorder {
     pub(crate) fn take(&self) -> Vec<Told> {
         std::mem::take(&mut self.0.lock())
+    }
+
+    /// Lets `uid` be known as no subscriber.
+    pub(crate) fn knows_as_outsider(&self, who: &str) {
+        self.1.lock().push(uid(who));
     }
 
     pub(crate) fn told(&self) -> Vec<Told> {
@@ -80,6 +87,10 @@ impl Watch for Recorder {
 
     fn group_deleted(&self, group: &ChannelId) {
         self.0.lock().push(Told::Deleted(group.to_string()));
+    }
+
+    fn is_outsider<'a>(&'a self, uid: &'a Uid, _group: &'a ChannelId) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(self.1.lock().contains(uid)))
     }
 }
 
@@ -111,14 +122,15 @@ impl World {
     }
 
     pub(crate) async fn start_on(kind: Kind, database: database::Kind) -> Self {
-        let options = match kind {
-            Kind::V2 => Options::new(Dialect::V2),
-            Kind::V3 => Options::new(Dialect::V3),
-            Kind::V3Manager => Options {
-                manager: Some(("admin".into(), "secret".into())),
-                ..Options::new(Dialect::V3)
-            },
-        };
+        let options = options(kind);
+        Self::start_all(kind, options, database).await
+    }
+
+    pub(crate) async fn start_with(kind: Kind, options: Options) -> Self {
+        Self::start_all(kind, options, database::Kind::Sqlite).await
+    }
+
+    async fn start_all(kind: Kind, options: Options, database: database::Kind) -> Self {
         let upstream = Embedded::start(options).await.unwrap();
         let database = Database::new(database).await;
         let store = open(&database).await;
@@ -172,7 +184,9 @@ impl World {
     ) -> Result<ChannelRecord, Error> {
         let who = uid(who);
         let (name, avatar) = (name.map(Into::into), avatar.map(Into::into));
-        self.channels.create(user(&who), &id(G), name, avatar).await
+        self.channels
+            .create(user(&who), Some(id(G)), name, avatar)
+            .await
     }
 
     pub(crate) async fn delete(&self, who: &str) -> Result<(), Error> {
@@ -258,6 +272,17 @@ impl World {
     }
 }
 
+fn options(kind: Kind) -> Options {
+    match kind {
+        Kind::V2 => Options::new(Dialect::V2),
+        Kind::V3 => Options::new(Dialect::V3),
+        Kind::V3Manager => Options {
+            manager: Some(("admin".into(), "secret".into())),
+            ..Options::new(Dialect::V3)
+        },
+    }
+}
+
 async fn open(database: &Database) -> Arc<Store> {
     let store = Store::open(&database.url, 4, Duration::from_secs(5)).await;
     Arc::new(store.unwrap())
@@ -279,7 +304,9 @@ pub(crate) async fn create(
     group: &str,
 ) -> Result<ChannelRecord, Error> {
     let who = uid(who);
-    channels.create(user(&who), &id(group), None, None).await
+    channels
+        .create(user(&who), Some(id(group)), None, None)
+        .await
 }
 
 pub(crate) async fn delete(channels: &Channels, who: &str, group: &str) -> Result<(), Error> {
@@ -310,6 +337,7 @@ const RULES: Rules = Rules {
     open: false,
     callback: None,
     members_may_invite: false,
+    group_ids: GroupIds::Any,
 };
 
 fn channels(

@@ -122,10 +122,16 @@ export class GatewayClient {
     return { messages: data, hasMore: hasMore(headers) === true };
   }
 
-  /** Creates a group that the caller owns. Its owner may repeat it, also to give it another name or avatar. */
+  /**
+   * Creates a group that the caller owns. Its owner may repeat it, also to give it another name or avatar. Without a `channelId` the
+   * gateway makes one, another each time: such a call is not made again by itself.
+   */
   async createChannel(request: api.CreateChannelRequest, { signal }: CallOptions = {}): Promise<api.CreateChannelResponse> {
-    this.#check().id("channelId", request.channelId).done();
-    return this.#call(safe, signal, (init) => this.#api.POST("/channel/create", { body: request, ...init }));
+    const check = this.#check();
+    if (request.channelId != null) check.id("channelId", request.channelId);
+    check.done();
+    const again = request.channelId == null ? unsafe : safe;
+    return this.#call(again, signal, (init) => this.#api.POST("/channel/create", { body: request, ...init }));
   }
 
   /** Deletes a group for ever. */

@@ -127,7 +127,8 @@ export interface paths {
         put?: never;
         /**
          * Creates a group that the caller owns.
-         * @description Its owner may repeat it: fields that are given are written anew. A conversation of two needs no creating: its echo is the answer.
+         * @description Its owner may repeat it: fields that are given are written anew. Without a `channelId` each call creates another group. A
+         *     conversation of two needs no creating: its echo is the answer.
          */
         post: operations["create_channel"];
         delete?: never;
@@ -376,7 +377,7 @@ export interface components {
         };
         /** @description A channel to create. */
         CreateChannelRequest: {
-            channelId: components["schemas"]["ChannelId"];
+            channelId?: components["schemas"]["ChannelId"] | null;
             channelType: components["schemas"]["ChannelType"];
             name?: components["schemas"]["GroupName"] | null;
             avatar?: components["schemas"]["Avatar"] | null;

@@ -56,6 +56,15 @@ for (const [name, { args, data, safe }] of Object.entries(CALLS)) {
   });
 }
 
+test("a group without an id is another one each time, so it is not created again after 503", async (t) => {
+  for (const channelId of [undefined, null]) {
+    const { baseUrl, requests } = await refusing(t, 9, failure(503, "overloaded", { headers: now }), {});
+    const creating = new GatewayClient({ baseUrl, token: "t" }).createChannel({ channelId, channelType: 2 });
+    await assert.rejects(creating, { code: "overloaded" });
+    assert.equal(requests.length, 1);
+  }
+});
+
 test("what a proxy refuses is repeated where that is safe, and only there", async (t) => {
   for (const status of [429, 503]) {
     const { baseUrl, requests } = await refusing(t, 1, { status, headers: now, body: "<h1>busy</h1>" }, []);

@@ -118,6 +118,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("limits.sync_default", "51"),
     ("limits.sync_max", "1000"),
     ("limits.sync_bytes", "16MiB"),
+    ("limits.group_ids", "admins"),
     ("limits.group_members", "100000"),
     ("limits.requests_per_second", "51"),
     ("limits.burst", "101"),

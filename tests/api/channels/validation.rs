@@ -68,6 +68,10 @@ async fn ids_and_types_are_checked_on_all_four() {
             json!("g\u{0}"),
             json!(too_long),
         ] {
+            if path == "/channel/create" && id.is_null() {
+                // A group may leave its id to the gateway.
+                continue;
+            }
             refused(
                 &app,
                 path,
@@ -90,13 +94,11 @@ async fn ids_and_types_are_checked_on_all_four() {
             refused(&app, path, &body, &["channelType"]).await;
         }
         let both = json!({"channelId": null, "channelType": null});
-        refused(
-            &app,
-            path,
-            &with(good.clone(), &both),
-            &["channelId", "channelType"],
-        )
-        .await;
+        let named = match path {
+            "/channel/create" => &["channelType"][..],
+            _ => &["channelId", "channelType"],
+        };
+        refused(&app, path, &with(good.clone(), &both), named).await;
         for text in [
             r#"{"channelId":"g","channelId":"g","channelType":2,"subscribers":["b"]}"#,
             r#"{"channelId":"g","channelType":2,"channel\u0049d":"h","subscribers":["b"]}"#,

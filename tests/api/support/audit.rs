@@ -32,15 +32,24 @@ impl Write for Lines {
     }
 }
 
+/// As [`listen`], for all that is logged as an error instead.
+pub fn listen_to_errors() -> (Lines, tracing::subscriber::DefaultGuard) {
+    listen_to(tracing_subscriber::filter::Targets::new().with_default(tracing::Level::ERROR))
+}
+
 /// Listens on this thread, which is where a test's gateway runs, until the guard is dropped.
 pub fn listen() -> (Lines, tracing::subscriber::DefaultGuard) {
+    listen_to(tracing_subscriber::filter::Targets::new().with_target("audit", tracing::Level::INFO))
+}
+
+fn listen_to(
+    only: tracing_subscriber::filter::Targets,
+) -> (Lines, tracing::subscriber::DefaultGuard) {
     let lines = Lines::default();
     let writer = lines.clone();
     let layer = tracing_subscriber::fmt::layer()
         .event_format(JsonLine)
         .with_writer(move || writer.clone());
-    let only =
-        tracing_subscriber::filter::Targets::new().with_target("audit", tracing::Level::INFO);
     let subscriber = tracing_subscriber::registry().with(only).with(layer);
     (lines, tracing::subscriber::set_default(subscriber))
 }

@@ -1,0 +1,99 @@
+//! What takes WuKongIM longer than a request may.
+
+use std::time::Duration;
+
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::{TestApp, V2, V3};
+
+/// v3's manager port takes 150 ms for each call, and a request may take half a second.
+async fn slow() -> TestApp {
+    let app = TestApp::builder()
+        .upstream(V3)
+        .manager_port()
+        .config(|settings| settings.server.request_timeout = Duration::from_millis(500))
+        .start()
+        .await;
+    app.group("g", "alice", &[]).await;
+    for verb in ["add", "remove"] {
+        let path = format!("/manager/channels/2/g/subscribers/{verb}");
+        let slow = Fault::Delay(Duration::from_millis(150));
+        app.upstream.faults().add(Rule::new(path, slow));
+    }
+    app
+}
+
+fn parts(app: &TestApp, verb: &str) -> usize {
+    app.calls_to(&format!("/manager/channels/2/g/subscribers/{verb}"))
+        .len()
+}
+
+/// Waits until nothing is under way, and tells how many parts there were.
+async fn settled(app: &TestApp, verb: &str) -> usize {
+    app.app.channels().idle().await;
+    parts(app, verb)
+}
+
+#[tokio::test]
+async fn no_further_part_begins_at_the_deadline_and_a_repetition_finds_the_rest() {
+    let app = slow().await;
+    let uids: Vec<String> = (0..500).map(|n| format!("m{n}")).collect();
+    let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
+    let alice = app.user("alice");
+    alice.add("g", &uids).await.fails(504, "upstream_timeout");
+    let begun = settled(&app, "add").await;
+    assert!((1..5).contains(&begun), "{begun}");
+    assert_eq!(app.upstream.state().members("g").len(), 1 + 100 * begun);
+    let mut added = 100 * begun as u64;
+    while added < 500 {
+        let answer = alice.add("g", &uids).await;
+        if answer.status == 200 {
+            added += answer.ok()["added"].as_u64().unwrap();
+            break;
+        }
+        app.app.channels().idle().await;
+        added = app.upstream.state().members("g").len() as u64 - 1;
+    }
+    assert_eq!(added, 500);
+    assert_eq!(parts(&app, "add"), 5, "nobody is added twice");
+
+    alice
+        .remove("g", &uids)
+        .await
+        .fails(504, "upstream_timeout");
+    let begun = settled(&app, "remove").await;
+    assert!((1..5).contains(&begun), "{begun}");
+}
+
+#[tokio::test]
+async fn a_delete_goes_on_after_its_deadline() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                settings.server.request_timeout = Duration::from_millis(500);
+                settings.wukongim.timeout = Duration::from_millis(300);
+            })
+            .start()
+            .await;
+        app.group("g", "alice", &["bob"]).await;
+        let path = "/channel/subscriber_remove_all";
+        app.upstream
+            .faults()
+            .add(Rule::new(path, Fault::Hang).times(3));
+        let alice = app.user("alice");
+        alice.delete_group("g").await.fails(504, "upstream_timeout");
+        alice
+            .send_to_group("g", "late")
+            .await
+            .fails(404, "channel_not_found");
+        app.app.channels().idle().await;
+        assert_eq!(app.calls_to(path).len(), 4);
+        assert_eq!(app.upstream.state().members("g"), [""; 0]);
+        assert!(app.upstream.state().flags(2, "g").unwrap().disband);
+        alice
+            .delete_group("g")
+            .await
+            .fails(404, "channel_not_found");
+    }
+}

@@ -1,0 +1,134 @@
+//! Who chooses a group's id.
+
+use serde_json::{Value, json};
+use wukongim_gateway::config::GroupIds;
+
+use super::{kinds, start};
+use crate::support::{TestApp, V2};
+
+async fn made(app: &TestApp, uid: &str) -> String {
+    let body = json!({"channelType": 2, "name": "ours"});
+    let told = app.user(uid).post("/channel/create", &body).await.ok();
+    let id = told["channelId"].as_str().unwrap().to_owned();
+    assert_eq!(
+        told,
+        json!({"channelId": id, "channelType": 2, "name": "ours"})
+    );
+    id
+}
+
+#[tokio::test]
+async fn a_group_without_an_id_gets_a_new_one_each_time() {
+    for kind in kinds() {
+        let app = start(kind).await;
+        let ids = [made(&app, "alice").await, made(&app, "alice").await];
+        assert_ne!(ids[0], ids[1]);
+        for id in &ids {
+            let random = id.strip_prefix("g_").unwrap();
+            assert_eq!(random.len(), 22, "{id}");
+            assert!(
+                random
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            );
+            app.user("alice").send_to_group(id, "hi").await.ok();
+            app.user("alice").add(id, &["bob"]).await.ok();
+            // It may come again, as any other.
+            app.user("alice").create_group(id).await.ok();
+            app.user("bob")
+                .create_group(id)
+                .await
+                .fails(409, "channel_exists");
+            app.user("alice").delete_group(id).await.ok();
+            app.user("alice")
+                .create_group(id)
+                .await
+                .fails(409, "channel_deleted");
+        }
+    }
+}
+
+#[tokio::test]
+async fn null_is_no_id_and_a_person_channel_needs_one() {
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    let body = json!({"channelId": null, "channelType": 2});
+    alice.post("/channel/create", &body).await.ok();
+    app.upstream.clear_calls();
+    for (body, fields) in [
+        (json!({"channelType": 1}), vec!["channelId"]),
+        (
+            json!({"channelId": null, "channelType": 1}),
+            vec!["channelId"],
+        ),
+        (
+            json!({"channelId": "", "channelType": 2}),
+            vec!["channelId"],
+        ),
+        (json!({}), vec!["channelType"]),
+        (
+            json!({"channelType": 1, "name": 7}),
+            vec!["channelId", "name"],
+        ),
+    ] {
+        let answer = alice.post("/channel/create", &body).await;
+        let answer = answer.fails(400, "invalid_request");
+        assert_eq!(answer.bad_fields(), fields, "{body}");
+    }
+    // None is made that this deployment would not take back.
+    let short = TestApp::builder()
+        .config(|settings| settings.limits.id_bytes = 23)
+        .start()
+        .await;
+    let answer = short
+        .user("alice")
+        .post("/channel/create", &json!({"channelType": 2}))
+        .await;
+    assert_eq!(
+        answer.fails(400, "invalid_request").bad_fields(),
+        ["channelId"]
+    );
+    for app in [app, short] {
+        app.nothing_was_written();
+    }
+}
+
+#[tokio::test]
+async fn where_only_admins_choose_others_bring_the_ids_of_their_own_groups_alone() {
+    let app = TestApp::builder()
+        .config(|settings| settings.limits.group_ids = GroupIds::Admins)
+        .start()
+        .await;
+    let alice = app.user("alice");
+    let refused = alice.create_group("team").await;
+    let refused = refused.fails(400, "invalid_request");
+    assert_eq!(refused.bad_fields(), ["channelId"]);
+    app.nothing_was_written();
+    let english = alice
+        .request("POST", "/channel/create")
+        .header("accept-language", "en")
+        .header("content-type", "application/json")
+        .body(r#"{"channelId":"team","channelType":2}"#);
+    let english = english.send().await.unwrap().bytes().await.unwrap();
+    let english: Value = serde_json::from_slice(&english).unwrap();
+    let said = english["details"][0]["message"].as_str().unwrap();
+    assert!(said.contains("left out"), "{english}");
+
+    let id = made(&app, "alice").await;
+    alice.create_group(&id).await.ok();
+    let refused = app.user("bob").create_group(&id).await;
+    assert_eq!(
+        refused.fails(400, "invalid_request").bad_fields(),
+        ["channelId"]
+    );
+    app.admin().create_group("team").await.ok();
+    // What an admin made is its new owner's as well.
+    app.admin().add("team", &["bob"]).await.ok();
+    app.admin().hand_over("team", "bob").await.ok();
+    app.user("bob").create_group("team").await.ok();
+    alice.delete_group(&id).await.ok();
+    alice.create_group(&id).await.fails(409, "channel_deleted");
+    // A person channel is no group.
+    let person = json!({"channelId": "bob", "channelType": 1});
+    alice.post("/channel/create", &person).await.ok();
+}

@@ -1,0 +1,53 @@
+//! Who leaves a group he is not in costs it nothing.
+
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::{TestApp, V2};
+
+#[tokio::test]
+async fn who_is_in_no_group_leaves_it_by_what_is_remembered() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    // The group's turn is taken all the while.
+    let rule = Rule::exact("/channel/subscriber_add", Fault::Hold("add".into())).times(1);
+    app.upstream.faults().add(rule);
+    let adding = async { app.user("alice").add("g", &["carol"]).await.ok() };
+    let leaving = async {
+        app.upstream.faults().wait_held("add", 1).await;
+        let mallory = app.user("mallory");
+        assert_eq!(mallory.remove("g", &["mallory"]).await.ok()["removed"], 0);
+        app.upstream.clear_calls();
+        for _ in 0..20 {
+            assert_eq!(mallory.remove("g", &["mallory"]).await.ok()["removed"], 0);
+        }
+        assert!(
+            app.upstream.calls().is_empty(),
+            "{:?}",
+            app.upstream.calls()
+        );
+        mallory
+            .remove("nowhere", &["mallory"])
+            .await
+            .fails(404, "channel_not_found");
+        app.upstream.faults().release("add");
+    };
+    tokio::join!(adding, leaving);
+    // Who comes in is in at once, and leaves.
+    app.user("alice").add("g", &["mallory"]).await.ok();
+    assert_eq!(
+        app.user("mallory").remove("g", &["mallory"]).await.ok()["removed"],
+        1
+    );
+    let mut members = app.upstream.state().members("g");
+    members.sort();
+    assert_eq!(members, ["alice", "bob", "carol"]);
+    app.user("alice")
+        .remove("g", &["alice"])
+        .await
+        .fails(409, "owner_cannot_leave");
+    app.user("alice").delete_group("g").await.ok();
+    app.user("mallory")
+        .remove("g", &["mallory"])
+        .await
+        .fails(404, "channel_not_found");
+}

@@ -1,0 +1,127 @@
+//! A registration that was given up may reach WuKongIM after the token was revoked.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use wukongim_gateway::app::App;
+use wukongim_gateway::auth::DeviceFlag;
+use wukongim_gateway::domain::Uid;
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::messages::until;
+use crate::support::{TestApp, V2, V3};
+
+const TIMEOUT: Duration = Duration::from_millis(300);
+
+fn registered(app: &TestApp) -> String {
+    let token = app.upstream.state().token_of("alice", 1);
+    token.unwrap_or_default()
+}
+
+/// The last registration that came.
+fn last_registration(app: &TestApp) -> Value {
+    app.calls_to("/user/token").pop().expect("a call").body
+}
+
+/// Carries out a registration, as WuKongIM does with one that was given up.
+async fn arrives(app: &TestApp, registration: &Value) {
+    let url = format!("{}/user/token", app.upstream.url());
+    let request = app.http.post(url).body(registration.to_string());
+    assert_eq!(request.send().await.expect("an answer").status(), 200);
+}
+
+#[tokio::test]
+async fn a_late_registration_brings_no_revoked_token_back() {
+    for dialect in [V2, V3] {
+        for revoked_before_the_answer in [true, false] {
+            println!("{dialect:?} {revoked_before_the_answer}");
+            let app = TestApp::builder()
+                .upstream(dialect)
+                .config(|settings| settings.wukongim.timeout = TIMEOUT)
+                .start()
+                .await;
+            let replica = App::new(app.settings.clone(), app.store.clone()).unwrap();
+            let alice = Uid::parse("alice", 128).unwrap();
+            let user = app.user("alice");
+            let old = user.post_nothing("/token").await.ok();
+            app.upstream
+                .faults()
+                .add(Rule::exact("/user/token", Fault::Hang).times(1));
+            let revoke = async {
+                let devices = [DeviceFlag::Web];
+                replica.im_tokens().revoke(&alice, &devices).await.unwrap();
+            };
+            let issue = async {
+                let answer = user.post_nothing("/token").await;
+                answer.fails(504, "upstream_timeout");
+            };
+            if revoked_before_the_answer {
+                let later = async {
+                    // The rule is used up, so only the issued one hangs.
+                    until(|| app.upstream.faults().remaining() == 0).await;
+                    revoke.await;
+                };
+                tokio::join!(issue, later);
+            } else {
+                issue.await;
+                revoke.await;
+            }
+            let new = registered(&app);
+            assert_ne!(new, old["token"]);
+            app.upstream.state().connect("alice", 1);
+            let mut late = last_registration(&app);
+            late["token"] = old["token"].clone();
+            arrives(&app, &late).await;
+            assert_eq!(registered(&app), old["token"], "it is good again");
+            until(|| registered(&app) == new && app.upstream.state().connections() == 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_registration_without_an_answer_is_left_alone_where_nobody_revoked() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.timeout = TIMEOUT)
+        .start()
+        .await;
+    app.upstream
+        .faults()
+        .add(Rule::exact("/user/token", Fault::Hang).times(1));
+    let user = app.user("alice");
+    user.post_nothing("/token")
+        .await
+        .fails(504, "upstream_timeout");
+    app.upstream.state().connect("alice", 1);
+    tokio::time::sleep(2 * TIMEOUT).await;
+    assert_eq!(app.calls_to("/user/").len(), 1);
+    assert_eq!(app.upstream.state().connections(), 1);
+}
+
+#[tokio::test]
+async fn issuing_and_revoking_one_device_take_turns() {
+    let app = TestApp::start(V2).await;
+    app.user("alice").post_nothing("/token").await.ok();
+    let rule = Rule::exact("/user/token", Fault::Hold("token".into())).times(1);
+    app.upstream.faults().add(rule);
+    app.upstream.clear_calls();
+    let web = json!({"deviceFlag": 1});
+    let issuing = async { app.user("alice").post("/token", &web).await.ok() };
+    let revoking = async {
+        app.upstream.faults().wait_held("token", 1).await;
+        // Other devices and users are not held up.
+        app.user("bob").post("/token", &web).await.ok();
+        app.user("alice")
+            .post("/token", &json!({"deviceFlag": 0}))
+            .await
+            .ok();
+        let release = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(app.calls_to("/user/device_quit").is_empty(), "it waits");
+            app.upstream.faults().release("token");
+        };
+        let revoke = async { app.user("alice").post("/token/revoke", &web).await.ok() };
+        tokio::join!(release, revoke);
+    };
+    let (issued, ()) = tokio::join!(issuing, revoking);
+    assert_ne!(registered(&app), issued["token"]);
+}

@@ -10,6 +10,7 @@
 mod access;
 mod channels;
 mod connection;
+mod equal_keys;
 mod failover;
 mod history;
 mod hostile_input;

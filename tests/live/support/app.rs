@@ -39,6 +39,18 @@ impl TestApp {
     }
 
     pub async fn start_with(server: &Server, change: impl FnOnce(&mut Settings)) -> Self {
+        let store = Store::open("sqlite::memory:", 1, Duration::from_secs(2))
+            .await
+            .expect("a store in memory opens");
+        Self::start_on(server, Arc::new(store), change).await
+    }
+
+    /// A gateway with this store: one of several replicas.
+    pub async fn start_on(
+        server: &Server,
+        store: Arc<Store>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         // Shown by the test runner with a failure: which server it was.
         println!("{server:?}");
         let mut settings =
@@ -60,10 +72,7 @@ impl TestApp {
         settings.limits.requests_per_second = 1_000_000;
         settings.limits.burst = 1_000_000;
         change(&mut settings);
-        let store = Store::open("sqlite::memory:", 1, settings.store.timeout)
-            .await
-            .expect("a store in memory opens");
-        let app = App::new(settings, Arc::new(store)).expect("the application is put together");
+        let app = App::new(settings, store).expect("the application is put together");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = watch::channel(false);

@@ -3,12 +3,12 @@
 import { GatewayError } from "./error.js";
 import { say, TEXTS, type Language } from "./texts.js";
 import type { Asked, Tokens } from "./tokens.js";
-import { pause, unlessAborted } from "./waiting.js";
+import { deadline, pause, unlessAborted } from "./waiting.js";
 
 /** What `openapi-fetch` is given for one try. */
 export type Try = {
   headers: Record<string, string>;
-  signal: AbortSignal | null;
+  signal: AbortSignal;
   fetch: (request: Request) => Promise<Response>;
 };
 
@@ -45,12 +45,13 @@ export interface CallInit {
   fits?: (data: unknown, headers: Headers) => boolean;
 }
 
-/** What all calls of a client have in common; times in seconds. */
+/** What all calls of a client have in common; times in seconds, but for `timeoutMs`. */
 export interface Ways {
   tokens: Tokens;
   language: Language;
   retries: number;
   maxRetryAfter: number;
+  timeoutMs: number;
   fetch: (request: Request) => Promise<Response>;
 }
 
@@ -113,16 +114,17 @@ export class Calls {
   }
 
   async #try<P extends Parsed>(send: (init: Try) => Promise<P>, call: CallInit, token?: string): Promise<Answer<DataOf<P>>> {
-    const { language, fetch } = this.#ways;
+    const { language, timeoutMs, fetch } = this.#ways;
     const headers: Record<string, string> = { "accept-language": language };
     if (token) headers["authorization"] = `Bearer ${token}`;
+    const { signal, end } = deadline(timeoutMs, call.signal);
     let left = false;
     let response: Response | undefined;
     let body: unknown;
     try {
       const parsed = await send({
         headers,
-        signal: call.signal ?? null,
+        signal,
         fetch: async (request) => {
           left = true;
           return (response = await fetch(request));
@@ -136,6 +138,8 @@ export class Calls {
       if (!left) throw cause;
       if (response && isSyntaxError(cause)) throw this.#badResponse(response, cause);
       throw new GatewayError(say(language, TEXTS.networkError), { code: "network_error", status: 0, cause });
+    } finally {
+      end();
     }
     if (!isObject(body)) throw this.#badResponse(response);
     const { success, data } = body;

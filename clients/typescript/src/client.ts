@@ -21,6 +21,8 @@ export interface ClientOptions {
   retries?: number;
   /** The longest `Retry-After` that is waited for, in seconds; a longer one fails the call at once. 10 unless given. */
   maxRetryAfter?: number;
+  /** How long one try may take, its answer included, in milliseconds; then it is a `network_error`. 15,000 unless given; `Infinity` for ever. */
+  timeoutMs?: number;
   /** Used in place of the global one. */
   fetch?: (request: Request) => Promise<Response>;
 }
@@ -44,15 +46,17 @@ export class GatewayClient {
   readonly #language: Language;
   #limits: Limits = HARD_CAPS;
 
-  constructor({ baseUrl, token, language = "zh", retries = 2, maxRetryAfter = 10, fetch }: ClientOptions) {
-    // The gateway never redirects: whoever does gets neither the token nor a POST made into a GET.
-    this.#api = createClient<paths>({ baseUrl, redirect: "manual" });
+  constructor({ baseUrl, token, language = "zh", retries = 2, maxRetryAfter = 10, timeoutMs = 15_000, fetch }: ClientOptions) {
+    // The gateway never redirects: whoever does gets neither the token nor a POST made into a GET. And what one user was told is for
+    // no cache: frameworks such as Next.js keep a server's GETs unless they are told not to.
+    this.#api = createClient<paths>({ baseUrl, redirect: "manual", cache: "no-store" });
     this.#language = language;
     this.#calls = new Calls({
       tokens: new Tokens(token),
       language,
       retries,
       maxRetryAfter,
+      timeoutMs,
       fetch: fetch ?? ((request) => globalThis.fetch(request)),
     });
   }

@@ -25,3 +25,23 @@ export async function pause(seconds: number, signal: AbortSignal | undefined): P
     clearTimeout(timer);
   }
 }
+
+/** The longest time that timers know: about 25 days. */
+const LONGEST = 2 ** 31 - 1;
+
+/**
+ * A signal that is aborted with `signal`, and with a `TimeoutError` after `ms`; `end` gives both up. By hand: `AbortSignal.any` is newer
+ * than many browsers.
+ */
+export function deadline(ms: number, signal: AbortSignal | undefined): { signal: AbortSignal; end: () => void } {
+  const controller = new AbortController();
+  const abort = () => controller.abort(signal?.reason);
+  const late = () => controller.abort(new DOMException(`no answer within ${ms} ms`, "TimeoutError"));
+  const timer = ms <= LONGEST ? setTimeout(late, ms) : undefined;
+  signal?.addEventListener("abort", abort);
+  const end = () => {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+  };
+  return { signal: controller.signal, end };
+}

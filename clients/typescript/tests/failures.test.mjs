@@ -151,6 +151,38 @@ test("an answer that breaks off is a network_error", async (t) => {
   assert.equal((await caught(client.getConfig())).code, "network_error");
 });
 
+test("a try that takes longer than timeoutMs is a network_error, and is not repeated", async (t) => {
+  const headAlone = 'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"success":true';
+  for (const said of ["", headAlone]) {
+    let asked = 0;
+    const listener = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", () => ((asked += 1), socket.write(said)));
+    });
+    await new Promise((resolve) => listener.listen(0, "127.0.0.1", resolve));
+    t.after(() => listener.close());
+    const client = clientOf({ baseUrl: `http://127.0.0.1:${listener.address().port}` }, { timeoutMs: 50, retries: 2 });
+    const late = await caught(client.getConfig());
+    assert.deepEqual([late.code, late.status, late.cause?.name, asked], ["network_error", 0, "TimeoutError", 1]);
+    // The caller's own signal ends it with its own reason.
+    const reason = new Error("enough");
+    const patient = clientOf({ baseUrl: `http://127.0.0.1:${listener.address().port}` }, { timeoutMs: Infinity });
+    const aborter = new AbortController();
+    setTimeout(() => aborter.abort(reason), 50);
+    await assert.rejects(patient.getConfig({ signal: aborter.signal }), reason);
+  }
+});
+
+test("no cache keeps an answer", async (t) => {
+  const server = await startScripted(t, () => success({}));
+  const caches = [];
+  const fetch = (request) => (caches.push(request.cache), globalThis.fetch(request));
+  const client = clientOf(server, { fetch });
+  await client.getConfig();
+  await client.createToken();
+  assert.deepEqual(caches, ["no-store", "no-store"]);
+});
+
 test("an address that is none is the caller's mistake, and thrown as such", async () => {
   await assert.rejects(clientOf({ baseUrl: "not an address" }).getConfig(), TypeError);
 });

@@ -10,6 +10,9 @@ mod reading;
 pub(super) use reading::Claims;
 use reading::Value;
 
+/// A time of so much is none in seconds: it would lie 30,000 years ahead, and such a token would never expire.
+const MILLISECONDS: f64 = 1e12;
+
 /// What is asked of claims.
 pub(super) struct Rules {
     issuer: Option<String>,
@@ -66,6 +69,9 @@ impl Rules {
             .get("exp")
             .and_then(Value::as_f64)
             .ok_or(TokenError::Invalid("exp"))?;
+        if exp_s >= MILLISECONDS {
+            return Err(TokenError::Invalid("exp in milliseconds"));
+        }
         if !self.required.iter().all(|claim| has(claims, claim)) {
             return Err(TokenError::Invalid("required claim"));
         }
@@ -170,6 +176,16 @@ mod tests {
         let exp = Err(TokenError::Invalid("exp"));
         assert_eq!(judge(json!({"sub": "a"})), exp);
         assert_eq!(judge(json!({"sub": "a", "exp": "2000000"})), exp);
+        let in_milliseconds = Err(TokenError::Invalid("exp in milliseconds"));
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": 1_000_000_000_000_u64})),
+            in_milliseconds
+        );
+        assert_eq!(judge(json!({"sub": "a", "exp": 1e300})), in_milliseconds);
+        assert_eq!(
+            judge(json!({"sub": "a", "exp": 999_999_999_999_u64})),
+            Ok(())
+        );
         assert_eq!(judge(json!({"sub": "a", "exp": 1_000_001})), Ok(()));
         assert_eq!(judge(json!({"sub": "a", "exp": 999_971})), Ok(()));
         assert_eq!(

@@ -24,6 +24,8 @@ pub(super) use fetch::HttpSource;
 pub(super) const GAP: Duration = Duration::from_secs(10);
 /// The longest one fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Some editors and servers put it before a text.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// How many callers may wait for a fetch. Each of them holds one of the gateway's places for requests, and anybody can make up the
 /// name of a key.
 const WAITERS: usize = 64;
@@ -43,6 +45,8 @@ pub(super) enum FetchError {
     TooLarge(usize),
     #[error("answer is no JSON Web Key Set")]
     Decode,
+    #[error("answer has no usable key")]
+    NoKey,
 }
 
 impl FetchError {
@@ -55,6 +59,7 @@ impl FetchError {
             Self::Status(_) => "status",
             Self::TooLarge(_) => "too_large",
             Self::Decode => "decode",
+            Self::NoKey => "no_key",
         }
     }
 }
@@ -211,7 +216,7 @@ async fn keep_fetching(
             state.fetches += 1;
             state.last = Some((ended, outcome.as_ref().map(|_| ()).map_err(|error| *error)));
             if let Ok(published) = outcome {
-                state.ever_loaded |= !published.keys.is_empty();
+                state.ever_loaded = true;
                 state.published = published;
             }
         });
@@ -227,6 +232,9 @@ async fn keep_fetching(
 }
 
 /// The keys of a document; the same ones where it is the same. Keys that are not understood, or are for something else, are left out.
+///
+/// # Errors
+/// Also where no key is left: an issuer that has lost its keys for a moment must not log everybody out.
 fn read(
     document: Bytes,
     before: &Arc<Published>,
@@ -236,15 +244,19 @@ fn read(
     struct Document {
         keys: Vec<serde_json::Value>,
     }
-    if document == before.document {
+    if document == before.document && !before.keys.is_empty() {
         return Ok(before.clone());
     }
-    let Document { keys } = serde_json::from_slice(&document).map_err(|_| FetchError::Decode)?;
+    let json = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&document);
+    let Document { keys } = serde_json::from_slice(json).map_err(|_| FetchError::Decode)?;
     let found = keys.len();
     let keys: Vec<_> = keys
         .iter()
         .filter_map(|key| PublicKey::from_jwk(key, taken).ok())
         .collect();
+    if keys.is_empty() {
+        return Err(FetchError::NoKey);
+    }
     tracing::info!(found, usable = keys.len(), "signing keys loaded");
     Ok(Arc::new(Published {
         keys,

@@ -71,6 +71,8 @@ async fn a_token_is_judged_by_its_claims() {
             (json!({"sub": "a", "exp": null}), "token_invalid"),
             (json!({"sub": "a", "exp": FAR.to_string()}), "token_invalid"),
             (json!({"sub": "a", "exp": true}), "token_invalid"),
+            // Milliseconds.
+            (json!({"sub": "a", "exp": FAR * 1000}), "token_invalid"),
             (
                 json!({"sub": "a", "exp": FAR, "nbf": from_now(3600)}),
                 "token_invalid",

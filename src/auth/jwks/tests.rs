@@ -138,7 +138,18 @@ async fn a_document_that_cannot_be_read_changes_nothing() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
     let jwks = start(&issuer);
     pass(BLINK).await;
-    for broken in ["", "{", "[]", "{\"keys\":{}}", "{\"key\":[]}", "<html>"] {
+    // A key of a kind that is not understood, and a secret, which is none that may be published.
+    let unusable = r#"{"keys":[{"kty":"EC","crv":"secp256k1"},{"kty":"oct","k":"c2VjcmV0"}]}"#;
+    for broken in [
+        "",
+        "{",
+        "[]",
+        "{\"keys\":{}}",
+        "{\"key\":[]}",
+        "<html>",
+        "{\"keys\":[]}",
+        unusable,
+    ] {
         issuer.answers(Ok(broken.into()));
         pass(REFRESH).await;
         assert_eq!(kids(&jwks.published()), ["a"], "{broken}");
@@ -241,17 +252,43 @@ async fn nobody_waits_longer_than_he_wants_to() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_set_is_no_key_loaded_but_removes_those_there_were() {
+async fn a_set_without_a_usable_key_is_a_failed_fetch_in_every_respect() {
+    let metrics = Arc::new(Metrics::new());
     let issuer = Issuer::new(&[]);
-    let jwks = start(&issuer);
+    let jwks = Jwks::start(issuer.clone(), REFRESH, Vec::new(), metrics.clone());
     assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
     assert!(!jwks.ever_loaded());
+    // Tried again as after any failure, and not only in time.
     issuer.publishes(&[RSA_ONE.jwk(Some("a"))]);
-    pass(REFRESH).await;
+    pass(GAP + BLINK).await;
+    let version = jwks.published().version;
+    assert!(jwks.ever_loaded());
     issuer.publishes(&[]);
     pass(REFRESH).await;
-    assert!(jwks.ever_loaded());
-    assert!(refreshed(&jwks).await.is_ok_and(|now| now.keys.is_empty()));
+    assert_eq!(kids(&jwks.published()), ["a"], "nobody is logged out");
+    assert_eq!(jwks.published().version, version);
+    assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
+    let text = metrics.render();
+    assert!(text.contains("gateway_jwks_keys 1"), "{text}");
+    let counted = "gateway_jwks_fetches_total{outcome=\"no_key\"} ";
+    assert!(text.contains(counted), "{text}");
+    issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
+    pass(GAP + BLINK).await;
+    assert_eq!(
+        kids(&jwks.published()),
+        ["b"],
+        "the last one is withdrawn by another"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_byte_order_mark_before_the_document_is_skipped() {
+    let issuer = Issuer::new(&[]);
+    let document = format!("\u{feff}{}", key_set(&[RSA_ONE.jwk(Some("a"))]));
+    issuer.answers(Ok(document.into()));
+    let jwks = start(&issuer);
+    pass(BLINK).await;
+    assert_eq!(kids(&jwks.published()), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -218,7 +218,7 @@ fn log(
         .unwrap_or_default();
     let fields = (!fields.is_empty()).then(|| fields.join(","));
     let id = id.to_str().unwrap_or_default();
-    let duration_ms = duration.as_secs_f64() * 1000.0;
+    let duration_ms = milliseconds(duration);
     let HttpLabels {
         method,
         route,
@@ -246,6 +246,12 @@ fn log(
     } else {
         line!(info);
     }
+}
+
+/// To the microsecond: as text it then has three decimals at most.
+fn milliseconds(duration: Duration) -> f64 {
+    let us = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
+    f64::from(us) / 1000.0
 }
 
 /// The client's id where it is one, else a new one.
@@ -344,7 +350,7 @@ impl Drop for InFlight<'_> {
             http.method = self.labels.method,
             http.route = self.labels.route,
             http.status = self.labels.status,
-            duration_ms = duration.as_secs_f64() * 1000.0,
+            duration_ms = milliseconds(duration),
             error.code = GONE,
             error.cause = "the connection closed before the answer",
             "request"
@@ -361,5 +367,18 @@ mod tests {
         let (started, second) = (Instant::now(), Duration::from_secs(1));
         assert_eq!(deadline(started, 10 * second) - started, second * 99 / 10);
         assert_eq!(deadline(started, second / 10) - started, second * 99 / 1000);
+    }
+
+    #[test]
+    fn a_duration_is_written_without_noise() {
+        for (nanos, text) in [
+            (416_469_999, "416.469"),
+            (1_100_000, "1.1"),
+            (999, "0"),
+            (3_600_000_000_000, "3600000"),
+        ] {
+            let text_of = milliseconds(Duration::from_nanos(nanos)).to_string();
+            assert_eq!(text_of, text);
+        }
     }
 }

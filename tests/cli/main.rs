@@ -5,7 +5,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
@@ -145,6 +145,22 @@ fn the_document_in_the_repository_is_the_one_that_is_printed() {
         written == stdout,
         "the code says something else by now: cargo run -- openapi > docs/openapi.json"
     );
+}
+
+#[test]
+fn a_reader_that_has_enough_is_no_failure() {
+    for args in [["openapi"], ["check-config"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wukongim-gateway"));
+        let command = command.args(args).env_clear().env("JWT_SECRET", SECRET);
+        let piped = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = piped.unwrap();
+        drop(child.stdout.take());
+        let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+        assert_eq!((status.code(), &*stderr), (Some(0), &b""[..]), "{args:?}");
+    }
 }
 
 #[test]

@@ -202,7 +202,7 @@ impl Callback {
             cache_ttl,
             cache_members,
         } = settings;
-        let http = crate::outbound::client()
+        let http = crate::outbound::client_for([&url])
             .tcp_nodelay(true)
             .pool_max_idle_per_host(OPEN_QUESTIONS)
             .pool_idle_timeout(IDLE)

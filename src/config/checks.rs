@@ -3,13 +3,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
 use super::algorithm::Algorithm;
 use super::network::Cidr;
 use super::reader::Reader;
 use super::secrets::weakness;
 use super::settings::{Auth, Settings};
-use super::types::{Confirm, Mode, StoreUrl};
+use super::types::{Confirm, HttpUrl, Mode, PageUrl, StoreUrl};
 use crate::auth::PublicKey;
+use crate::outbound;
 
 /// Notes the problems in the reader.
 pub(super) fn problems(
@@ -46,6 +50,8 @@ pub(super) fn problems(
     }
     manager(settings, reader);
     callback(settings, reader);
+    store(settings, reader);
+    certificates(settings, reader);
     if limits.sync_default > limits.sync_max {
         let what = format_args!(
             "must be at most limits.sync_max, which is {}",
@@ -76,6 +82,7 @@ fn public_keys(auth: &Auth, reader: &mut Reader<'_>) {
     const FILES: &str = "auth.jwt_public_keys";
     const ALGORITHMS: &str = "auth.algorithms";
     for (index, file) in auth.jwt_public_keys.iter().enumerate() {
+        reader.warn_if_others_write(FILES, file);
         if let Err(error) = PublicKey::from_file(&reader.cwd().join(file), &auth.algorithms) {
             let what = format_args!("entry {} {error}", index + 1);
             reader.relation(FILES, &[ALGORITHMS], what);
@@ -129,31 +136,138 @@ fn callback(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
-fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
-    let mut found = Vec::new();
-    let mut look = |key, secret: Option<&_>, label: String| {
-        if let Some(what) = secret.and_then(weakness) {
-            found.push((key, format!("{label}{what}")));
+/// What `store.url` names must be usable: the driver reads the files of its parameters only when it connects.
+fn store(settings: &Settings, reader: &mut Reader<'_>) {
+    const URL: &str = "store.url";
+    let url = match &settings.store.url {
+        StoreUrl::Sqlite(path) if reader.cwd().join(path).is_dir() => {
+            return reader.relation(URL, &[], "is a folder: must be a file");
         }
+        StoreUrl::Postgres(url) => url,
+        StoreUrl::Sqlite(_) | StoreUrl::SqliteMemory => return,
     };
-    look(
-        "auth.jwt_secret",
-        settings.auth.jwt_secret.as_ref(),
-        String::new(),
-    );
-    for (index, secret) in settings.auth.jwt_previous_secrets.iter().enumerate() {
-        look(
-            "auth.jwt_previous_secrets",
-            Some(secret),
-            format!("entry {} ", index + 1),
-        );
+    // It has been parsed before.
+    let Ok(url) = Url::parse(url) else { return };
+    let parameter = |name| url.query_pairs().find(|(key, _)| key == name);
+    if parameter("sslcert").is_some() != parameter("sslkey").is_some() {
+        reader.relation(URL, &[], "sslcert and sslkey go together");
     }
-    look(
-        "im_token.secret",
-        settings.im_token.secret.as_ref(),
-        String::new(),
-    );
+    for name in ["sslrootcert", "sslcert", "sslkey"] {
+        // The driver takes the text of a certificate as well as a path.
+        let Some((_, file)) = parameter(name).filter(|(_, text)| !text.starts_with("-----BEGIN"))
+        else {
+            continue;
+        };
+        match std::fs::read(reader.cwd().join(&*file)) {
+            Err(error) => {
+                let what = format_args!("the file of its {name} cannot be read: {error}");
+                reader.relation(URL, &[], what);
+            }
+            Ok(text) if pem::parse_many(&text).is_ok_and(|blocks| !blocks.is_empty()) => {}
+            Ok(_) => {
+                let what = format_args!("the file of its {name} must be PEM (-----BEGIN …)");
+                reader.relation(URL, &[], what);
+            }
+        }
+    }
+}
+
+/// Whoever is called by https must be checked by something.
+fn certificates(settings: &Settings, reader: &mut Reader<'_>) {
+    let Settings {
+        auth,
+        authorization,
+        wukongim,
+        telemetry,
+        ..
+    } = settings;
+    let is_https = |url: &Url| url.scheme() == "https";
+    let of_page = |url: &Option<PageUrl>| url.as_ref().is_some_and(|url| is_https(url.as_url()));
+    let of_node = |url: &HttpUrl| is_https(url.as_url());
+    let callback = authorization.mode == Mode::Callback;
+    let keys = [
+        ("wukongim.api_urls", wukongim.api_urls.iter().any(of_node)),
+        (
+            "wukongim.manager_url",
+            wukongim.manager_url.iter().any(of_node),
+        ),
+        ("auth.jwks_url", of_page(&auth.jwks_url)),
+        (
+            "authorization.callback_url",
+            callback && of_page(&authorization.callback_url),
+        ),
+        (
+            "telemetry.otlp_endpoint",
+            cfg!(feature = "otel") && of_page(&telemetry.otlp_endpoint),
+        ),
+    ];
+    let https = keys.into_iter().filter(|(_, https)| *https);
+    let mut https = https.map(|(key, _)| key).peekable();
+    if https.peek().is_none() {
+        return;
+    }
+    let Some(problem) = outbound::https_problem() else {
+        return;
+    };
+    for key in https {
+        let what = format_args!(
+            "https needs CA certificates, and there are none ({problem}): install the system's (such as Debian's ca-certificates), or name a file with your own in SSL_CERT_FILE"
+        );
+        reader.relation(key, &[], what);
+    }
+}
+
+/// Every secret that is taken to the byte: its key, what names its entry, and itself.
+fn secrets(settings: &Settings) -> Vec<(&'static str, String, &SecretString)> {
+    let Settings {
+        auth,
+        authorization,
+        wukongim,
+        im_token,
+        ..
+    } = settings;
+    let mut found = Vec::new();
+    let mut add = |key, entry, secret: Option<_>| {
+        found.extend(secret.map(|secret| (key, entry, secret)));
+    };
+    add("auth.jwt_secret", String::new(), auth.jwt_secret.as_ref());
+    for (index, secret) in auth.jwt_previous_secrets.iter().enumerate() {
+        let entry = format!("entry {} ", index + 1);
+        add("auth.jwt_previous_secrets", entry, Some(secret));
+    }
+    for (key, secret) in [
+        ("im_token.secret", &im_token.secret),
+        (
+            "authorization.callback_secret",
+            &authorization.callback_secret,
+        ),
+        ("wukongim.manager_token", &wukongim.manager_token),
+        ("wukongim.manager_password", &wukongim.manager_password),
+    ] {
+        add(key, String::new(), secret.as_ref());
+    }
     found
+}
+
+/// Those that others could guess, and what is wrong with each.
+fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
+    const GUARDED: [&str; 3] = [
+        "auth.jwt_secret",
+        "auth.jwt_previous_secrets",
+        "im_token.secret",
+    ];
+    let guarded = secrets(settings).into_iter();
+    let guarded = guarded.filter(|(key, ..)| GUARDED.contains(key));
+    guarded
+        .filter_map(|(key, entry, secret)| Some((key, format!("{entry}{}", weakness(secret)?))))
+        .collect()
+}
+
+/// Whether a secret has around it what is seldom meant to be part of it.
+fn is_padded(secret: &SecretString) -> bool {
+    let text = secret.expose_secret();
+    let quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    text.trim() != text || quoted('"') || quoted('\'')
 }
 
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
@@ -165,9 +279,16 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
     let weak = weak_secrets(settings).into_iter().filter(|_| embedded);
     let weak = weak.map(|(key, what)| format!("{key}: {what}; only --embedded takes it"));
+    let padded = secrets(settings)
+        .into_iter()
+        .filter(|(_, _, secret)| is_padded(secret))
+        .map(|(key, entry, _)| {
+            format!("{key}: {entry}has white space or quotes around it, which are part of it")
+        });
     let dangers = dangers(settings, embedded).into_iter();
     let dangers = dangers.filter(|(is_there, _)| *is_there);
-    weak.chain(dangers.map(|(_, text)| text.to_owned()))
+    weak.chain(padded)
+        .chain(dangers.map(|(_, text)| text.to_owned()))
         .collect()
 }
 

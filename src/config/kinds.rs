@@ -22,7 +22,7 @@ pub struct Expected(pub String);
 pub(super) enum Show {
     /// As it is.
     Plain,
-    /// Without user and password.
+    /// Without user, password and query.
     Url,
     /// Not at all.
     Secret,

@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::problems::{Origin, Problem};
+use super::reader::without_mark;
 
 /// What the name of every variable of the gateway's own begins with.
 pub(super) const PREFIX: &str = "GATEWAY__";
@@ -112,7 +113,7 @@ pub(super) fn from_file(cwd: &Path, path: &Path, problems: &mut Vec<Problem>) ->
     let name = path.display().to_string();
     match std::fs::read_to_string(cwd.join(path)) {
         Ok(text) => from_toml(
-            &text,
+            without_mark(&text),
             |line| Origin::File {
                 path: name.clone(),
                 line,

@@ -156,7 +156,8 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     }
     match settings {
         Some(settings) if reader.problems.is_empty() => {
-            let warnings = checks::warnings(&settings, sources.embedded_mode);
+            let mut warnings = checks::warnings(&settings, sources.embedded_mode);
+            warnings.append(&mut reader.warnings);
             let shown = reader.shown;
             let origins = shown
                 .iter()

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::kinds::{Expected, Kind, Show};
 use super::layers::{Entry, Layer, Value, variable_for};
 use super::problems::{Origin, Problem, nearest};
-use super::types::without_user_info;
+use super::types::redacted_url;
 
 const FILE_SUFFIX: &str = "_file";
 /// No secret is as large; a path to something huge is a mistake.
@@ -34,6 +35,8 @@ pub(super) struct Reader<'a> {
     layers: &'a [Layer],
     cwd: &'a Path,
     pub(super) problems: Vec<Problem>,
+    /// What is legal but dangerous, as `key: what`.
+    pub(super) warnings: Vec<String>,
     /// Every key that was asked for, in that order.
     pub(super) shown: Vec<Shown>,
     /// Every name that may stand in a source.
@@ -49,6 +52,7 @@ impl<'a> Reader<'a> {
             layers,
             cwd,
             problems,
+            warnings: Vec::new(),
             shown,
             known: BTreeMap::new(),
             failed,
@@ -70,6 +74,9 @@ impl<'a> Reader<'a> {
         };
         match read {
             Ok((value, entry)) => {
+                if let (Show::Secret, Origin::File { path, .. }) = (kind.show, &entry.origin) {
+                    self.warn_if_others_write(key, path);
+                }
                 let shown = show(&entry.value, kind.show);
                 self.shown.push(Shown {
                     key,
@@ -88,7 +95,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The entry of the last layer that has the key, or names a file with it, as the kind wants it.
-    fn find<T>(&self, key: &str, kind: &Kind<T>) -> Result<Entry, (Origin, Expected)> {
+    fn find<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Result<Entry, (Origin, Expected)> {
         let missing = || (Origin::Default, Expected("has no default".to_owned()));
         if kind.show != Show::Secret {
             let entry = self.layers.iter().rev().find_map(|layer| layer.get(key));
@@ -101,10 +108,16 @@ impl<'a> Reader<'a> {
             let by_file = layer.get(&file_key).filter(|entry| !is_empty(&entry.value));
             match (direct, by_file) {
                 (None, None) => {}
-                (Some(entry), None) => return comma_separated(entry.clone(), kind.list),
+                (Some(entry), None) => {
+                    let entry = Entry {
+                        value: without_new_line(entry.value.clone()),
+                        origin: entry.origin.clone(),
+                    };
+                    return comma_separated(entry, kind.list);
+                }
                 (None, Some(entry)) => {
                     let failed = |what| (entry.origin.clone(), Expected(what));
-                    let text = self.read_secret(&entry.value).map_err(failed)?;
+                    let text = self.read_secret(key, &entry.value).map_err(failed)?;
                     let value = if kind.list {
                         split(&text)
                     } else {
@@ -128,7 +141,7 @@ impl<'a> Reader<'a> {
             .ok_or_else(missing)
     }
 
-    fn read_secret(&self, path: &Value) -> Result<String, String> {
+    fn read_secret(&mut self, key: &'static str, path: &Value) -> Result<String, String> {
         let Value::Text(path) = path else {
             return Err("must be the path of a file".to_owned());
         };
@@ -138,13 +151,23 @@ impl<'a> Reader<'a> {
             return Err(format!("file {path:?} is larger than 64KiB"));
         }
         let text = std::fs::read_to_string(&full).map_err(unreadable)?;
-        let text = text
-            .strip_suffix('\n')
-            .map_or(text.as_str(), |t| t.strip_suffix('\r').unwrap_or(t));
+        self.warn_if_others_write(key, path);
+        let text = one_line(without_mark(&text));
         if text.is_empty() {
             return Err(format!("file {path:?} is empty"));
         }
         Ok(text.to_owned())
+    }
+
+    /// Notes a file that holds a key, relative to where paths begin, where others than its owner may write it: whoever does lets in
+    /// whom he likes.
+    pub(super) fn warn_if_others_write(&mut self, key: &str, path: &str) {
+        let mode = std::fs::metadata(self.cwd.join(path)).map(|file| file.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o022 != 0) {
+            self.warnings.push(format!(
+                "{key}: the file {path:?} may be written by its group or by others"
+            ));
+        }
     }
 
     /// Notes every name of the sources that no key was asked by. Names of a broken file may be anything, a piece of a
@@ -211,6 +234,27 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn without_new_line(value: Value) -> Value {
+    match value {
+        Value::Text(text) => Value::Text(one_line(&text).to_owned()),
+        Value::List(items) => Value::List(items.into_iter().map(without_new_line).collect()),
+        other => other,
+    }
+}
+
+/// The text without the one new line at its end that `echo` and editors leave there.
+fn one_line(text: &str) -> &str {
+    match text.strip_suffix('\n') {
+        Some(line) => line.strip_suffix('\r').unwrap_or(line),
+        None => text,
+    }
+}
+
+/// The text without the byte-order mark that some editors put before it.
+pub(super) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 fn is_empty(value: &Value) -> bool {
     matches!(value, Value::Text(text) if text.is_empty())
 }
@@ -246,7 +290,7 @@ fn split(text: &str) -> Value {
 fn show(value: &Value, how: Show) -> String {
     match (value, how) {
         (Value::Text(text), Show::Secret) if !text.is_empty() => "\"[redacted]\"".to_owned(),
-        (Value::Text(text), Show::Url) => quoted(without_user_info(text)),
+        (Value::Text(text), Show::Url) => quoted(redacted_url(text)),
         (Value::Text(text), _) => quoted(text.clone()),
         (Value::Whole(number), Show::Plain | Show::Url) => number.to_string(),
         (Value::Fraction(number), Show::Plain | Show::Url) => format!("{number:?}"),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use sqlx::postgres::PgConnectOptions;
 use url::Url;
 
 use super::kinds::Expected;
@@ -223,6 +224,14 @@ pub(super) fn without_user_info(url: &str) -> String {
     }
 }
 
+/// An address as it may be shown: without user, password and query, which may hold a key.
+pub(super) fn redacted_url(url: &str) -> String {
+    match without_user_info(url).split_once('?') {
+        Some((start, _)) => format!("{start}?[redacted]"),
+        None => without_user_info(url),
+    }
+}
+
 /// An address that clients are told, kept to the letter (`Url` would add a slash).
 pub(super) fn is_public_url(text: &str, schemes: &[&str]) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
@@ -268,13 +277,19 @@ impl FromStr for StoreUrl {
             return Ok(Self::SqliteMemory);
         }
         if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-            return if is_postgres_url(text) {
-                Ok(Self::Postgres(text.to_owned()))
-            } else {
+            if !is_postgres_url(text) {
                 let parameters = POSTGRES_PARAMETERS.join(", ");
-                Err(Expected(format!(
+                return Err(Expected(format!(
                     "must be postgres://user:password@host:port/database, without parameters other than {parameters}"
-                )))
+                )));
+            }
+            // What the driver says of it may quote the value.
+            return match PgConnectOptions::from_str(text) {
+                Ok(_) => Ok(Self::Postgres(text.to_owned())),
+                Err(_) => Err(Expected(
+                    "must be postgres://… with parameters that the driver understands: sslmode is one of disable, allow, prefer, require, verify-ca, verify-full; statement-cache-capacity a whole number"
+                        .to_owned(),
+                )),
             };
         }
         text.strip_prefix("sqlite://")
@@ -410,6 +425,11 @@ mod tests {
             without_user_info("http://a@b:c@h/x@y"),
             "http://[redacted]@h/x@y"
         );
+        assert_eq!(
+            redacted_url("http://a:b@h/x?key=hunter2&b=?"),
+            "http://[redacted]@h/x?[redacted]"
+        );
+        assert_eq!(redacted_url("http://h/x"), "http://h/x");
         let store: StoreUrl = "sqlite://data/hunter2.db".parse().unwrap();
         assert_eq!(format!("{store:?}"), "[redacted]");
     }
@@ -451,6 +471,8 @@ mod tests {
             "postgres:///db",
             "postgres://u:hunter2@h/db?pasword=hunter2",
             "postgres://u:hunter2@h:port/db",
+            "postgres://u:hunter2@h/db?sslmode=verify-ful",
+            "postgres://u:hunter2@h/db?statement-cache-capacity=many",
         ] {
             let said = store(bad).unwrap_err().to_string();
             assert!(

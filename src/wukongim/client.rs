@@ -80,7 +80,13 @@ impl Client {
             .collect();
         let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
         let nodes = Nodes::new(&urls, settings.version, &metrics);
-        let transport = Transport::new(connect_timeout, timeout, token, cores, metrics, memory)?;
+        let called: Vec<_> = urls
+            .iter()
+            .chain(settings.manager_url.as_ref().map(config::HttpUrl::as_url))
+            .cloned()
+            .collect();
+        let client = move || crate::outbound::client_for(&called).connect_timeout(connect_timeout);
+        let transport = Transport::new(client, timeout, token, cores, metrics, memory)?;
         if settings.version == Some(Generation::V3) {
             transport.v3_found();
         }

@@ -121,7 +121,8 @@ mod tests {
     async fn a_probe_that_failed_while_they_waited_answers_all_who_did_however_long_it_takes() {
         let second = Duration::from_secs(1);
         let (metrics, memory) = (Arc::new(Metrics::new()), Memory::unbounded());
-        let transport = Transport::new(second, second, None, 0, metrics, memory).unwrap();
+        let transport =
+            Transport::new(crate::outbound::client, second, None, 0, metrics, memory).unwrap();
         let nodes = nodes(1);
         let node = &nodes.all()[0];
         let mut probing = node.detecting.lock().await;

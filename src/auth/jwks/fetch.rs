@@ -21,7 +21,9 @@ impl HttpSource {
     /// The document at `url`, whose user and password are sent as basic authentication.
     pub(in crate::auth) fn new(url: Url) -> Result<Self, reqwest::Error> {
         // No connection is kept: minutes pass between two fetches.
-        let http = outbound::client().pool_max_idle_per_host(0).build()?;
+        let http = outbound::client_for([&url])
+            .pool_max_idle_per_host(0)
+            .build()?;
         Ok(Self { url, http })
     }
 }

@@ -1,6 +1,7 @@
 //! Loading as a whole.
 
 mod problems;
+mod secrets;
 mod sources;
 
 use super::*;

@@ -385,7 +385,7 @@ fn no_secret_is_ever_shown() {
 
 #[test]
 fn a_manager_token_that_no_header_can_carry_is_told_with_the_others() {
-    for token in ["hunter2\n2", "hunter2\u{7f}"] {
+    for token in ["hunter2\n2", "hunter2\u{7f}", "hunter2\n\n"] {
         let env = [
             ("GATEWAY__WUKONGIM__MANAGER_TOKEN", token),
             ("GATEWAY__SERVER__LISTEN", "nowhere"),

@@ -42,7 +42,9 @@ impl Exporter {
             url.set_path(PATH);
         }
         Ok(Self {
-            http: outbound::client().pool_max_idle_per_host(1).build()?,
+            http: outbound::client_for([&url])
+                .pool_max_idle_per_host(1)
+                .build()?,
             url,
             runtime: Handle::current(),
             resource: ResourceAttributesWithSchema::default(),

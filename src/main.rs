@@ -21,7 +21,12 @@ fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
         .enable_all()
         .build();
     match runtime {
-        Ok(runtime) => runtime.block_on(server::serve(loaded, embedded)),
+        Ok(runtime) => {
+            let code = runtime.block_on(server::serve(loaded, embedded));
+            // Nobody waits for what still blocks a thread: a name being looked up, a file that hangs.
+            runtime.shutdown_background();
+            code
+        }
         Err(error) => {
             eprintln!("error: cannot start threads: {error}");
             ExitCode::from(cli::EXIT_INTERNAL)

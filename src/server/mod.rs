@@ -6,6 +6,7 @@ mod banner;
 mod cores;
 mod crew;
 mod files;
+mod memory_limit;
 mod ops;
 mod refusal;
 mod signals;
@@ -33,6 +34,8 @@ use self::signals::Signals;
 pub use accept::{run, run_api};
 pub use ops::{Readiness, router as ops_router};
 
+/// How often the gateway looks by itself how WuKongIM and the store are.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 /// How often idle users and addresses are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -47,21 +50,29 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
         ..
     } = loaded;
     telemetry::init(&settings.log);
+    // Before anything that may hang: the start can be ended, too.
+    let mut signals = Signals::listen();
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     files::allow(settings.server.max_connections);
-    // Held for the life of the process.
-    let _upstream = match start_embedded(embedded, &mut settings).await {
-        Ok(upstream) => upstream,
+    memory_limit::warn_if_low(settings.server.max_buffered);
+    let starting = async {
+        let upstream = start_embedded(embedded, &mut settings).await?;
+        Ok::<_, Problem>((upstream, Running::start(settings).await?))
+    };
+    let started = tokio::select! {
+        started = starting => started,
+        () = signals.told_to_stop() => {
+            tracing::info!("told to stop while starting");
+            return ExitCode::SUCCESS;
+        }
+    };
+    // The upstream is held for the life of the process.
+    let (_upstream, running) = match started {
+        Ok(started) => started,
         Err(problem) => return problem.exit(),
     };
-    let running = match Running::start(settings).await {
-        Ok(running) => running,
-        Err(problem) => return problem.exit(),
-    };
-    // Before anybody is told that this process serves, and not before: a start that hangs can be ended.
-    let signals = Signals::listen();
     if embedded.is_some() {
         banner::print(&running.settings, running.address);
     }
@@ -138,12 +149,20 @@ impl Running {
             StoreUrl::Postgres(url) => url.clone(),
         };
         let store = Store::open(&url, settings.store.max_connections, settings.store.timeout).await;
-        let store = store
-            .map_err(|error| Problem::unavailable(format!("cannot open the store: {error}")))?;
+        let store = store.map_err(|error| Problem::unavailable(error.to_string()))?;
+        let store = Arc::new(store);
+        let started = Self::start_on(settings, store.clone()).await;
+        if started.is_err() {
+            store.close().await;
+        }
+        started
+    }
+
+    async fn start_on(settings: Settings, store: Arc<Store>) -> Result<Self, Problem> {
         let (listener, address) = bind("server.listen", settings.server.listen).await?;
         let (ops_listener, ops_address) =
             bind("server.ops_listen", settings.server.ops_listen).await?;
-        let app = App::new(settings.clone(), Arc::new(store)).map_err(|error| Problem {
+        let app = App::new(settings.clone(), store).map_err(|error| Problem {
             text: error.to_string(),
             code: EXIT_INTERNAL,
         })?;
@@ -165,19 +184,19 @@ impl Running {
         })
     }
 
-    /// Serves until SIGTERM or SIGINT, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
+    /// Serves until SIGTERM, SIGINT or SIGHUP, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
     /// finished within `drain_timeout`. A second signal ends it at once.
     async fn until_told(mut self, mut signals: Signals) {
         let server = &self.settings.server;
         let draining = Arc::new(AtomicBool::new(false));
         let ready = Readiness::new(self.app.clone(), draining.clone());
+        keep_looking(self.app.clone(), ready.clone());
         let (ops_stop, ops_stopped) = watch::channel(false);
         let ops = tokio::spawn(accept::run(
             self.ops_listener,
             ops::router(ready),
             ops_stopped,
         ));
-        find_upstream(self.app.clone());
         sweep_limits(self.app.clone());
 
         signals.told_to_stop().await;
@@ -203,15 +222,23 @@ impl Running {
             () = signals.told_to_stop() => tracing::warn!("told again, ending at once"),
         }
         self.api.end().await;
+        // After the last thread that asks it.
+        self.app.store().close().await;
         self.app.spans().end().await;
     }
 }
 
-/// Finds WuKongIM before the first request asks for it, and says so when it cannot.
-fn find_upstream(app: App) {
+/// Finds WuKongIM before the first request asks for it, and says so when it cannot. Then looks at it and at the store for as long as
+/// the process runs, so that the metrics tell the truth of a gateway that nobody calls.
+fn keep_looking(app: App, readiness: Readiness) {
     tokio::spawn(async move {
         if let Err(error) = app.client().generation().await {
             tracing::warn!(%error, "wukongim not found yet; looking again with each request");
+        }
+        let mut interval = tokio::time::interval(LOOK_INTERVAL);
+        loop {
+            interval.tick().await;
+            tokio::join!(app.client().look_at_all(), readiness.store_is_well());
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -11,24 +11,65 @@ use axum::routing::get;
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::app::App;
 use crate::response::json;
+use crate::wukongim::Error;
 
 /// A store that takes longer counts as down: whoever asks for readiness waits no longer than a prober does.
 const STORE_PATIENCE: Duration = Duration::from_millis(500);
+
+/// For how long the store's answer is used again: each question writes to it.
+const STORE_ANSWER_TTL: Duration = Duration::from_secs(1);
 
 /// What readiness is judged by.
 #[derive(Clone)]
 pub struct Readiness {
     app: App,
     draining: Arc<AtomicBool>,
+    /// When the store was last asked, and whether it was well.
+    store: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl Readiness {
     /// Readiness of `app`, over as soon as `draining` is set.
     pub fn new(app: App, draining: Arc<AtomicBool>) -> Self {
-        Self { app, draining }
+        Self {
+            app,
+            draining,
+            store: Arc::default(),
+        }
+    }
+
+    /// Whether the store can be read and written. It is asked at most once a second, however many want to know.
+    pub(super) async fn store_is_well(&self) -> bool {
+        let mut last = self.store.lock().await;
+        let now = Instant::now();
+        if let Some((asked, well)) = *last
+            && now - asked < STORE_ANSWER_TTL
+        {
+            return well;
+        }
+        let ping = tokio::time::timeout(STORE_PATIENCE, self.app.store().ping()).await;
+        let well = matches!(ping, Ok(Ok(())));
+        *last = Some((now, well));
+        well
+    }
+
+    /// Why WuKongIM is of no use, where it is of none.
+    async fn upstream_problem(&self) -> Option<&'static str> {
+        let token = &self.app.settings().wukongim.manager_token;
+        match self.app.client().health().await {
+            Ok(()) => None,
+            Err(Error::Credentials) if token.is_some() => {
+                Some("wukongim refuses wukongim.manager_token")
+            }
+            Err(Error::Credentials) => {
+                Some("wukongim asks for a manager token, and wukongim.manager_token is not set")
+            }
+            Err(_) => Some("no wukongim node answers"),
+        }
     }
 }
 
@@ -51,23 +92,22 @@ pub fn router(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// 503 with the reasons while no WuKongIM node answers, the issuer's keys were never loaded or the gateway drains. A store that is down only degrades: messages flow.
+/// 503 with the reasons while no WuKongIM node answers, or none takes the gateway's manager token, the issuer's keys were never loaded or the gateway drains. A store that is down only degrades: messages flow.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    let ping = tokio::time::timeout(STORE_PATIENCE, readiness.app.store().ping());
-    let (upstream, store) = tokio::join!(readiness.app.client().health(), ping);
+    let (upstream, store_is_well) =
+        tokio::join!(readiness.upstream_problem(), readiness.store_is_well());
     let mut reasons = Vec::new();
     if readiness.draining.load(Ordering::Relaxed) {
         reasons.push("draining");
     }
-    if upstream.is_err() {
-        reasons.push("no wukongim node answers");
-    }
+    reasons.extend(upstream);
     if readiness.app.verifier().lacks_keys() {
         reasons.push("no signing key was ever loaded");
     }
-    let degraded = match store {
-        Ok(Ok(())) => Vec::new(),
-        Ok(Err(_)) | Err(_) => vec!["store"],
+    let degraded = if store_is_well {
+        Vec::new()
+    } else {
+        vec!["store"]
     };
     let status = if reasons.is_empty() {
         StatusCode::OK

@@ -1,10 +1,16 @@
 //! What of a database's error is kept for the log: nothing of `store.url`, which is a secret as a whole. PostgreSQL, the name
-//! resolver and TLS put users, databases and hosts in their texts.
+//! resolver and TLS put users, databases and hosts in their texts. And which errors say that a server is only not there yet.
+
+use std::io::ErrorKind;
 
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 
 use super::BoxError;
+
+/// SQLSTATEs of a server that starts, stops or has no connection left, beside class 08 (connection exceptions, with which poolers
+/// such as PgBouncer say that they do not reach the server behind them).
+const TRANSIENT: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
 
 /// The error, or a text in its place where its own might hold a part of the URL.
 pub(super) fn without_url(error: BoxError) -> BoxError {
@@ -17,7 +23,15 @@ pub(super) fn without_url(error: BoxError) -> BoxError {
         Some(sqlx::Error::Database(error)) => {
             // SQLite's texts name no file.
             let error = error.try_downcast_ref::<PgDatabaseError>();
-            error.map(|error| format!("PostgreSQL answers SQLSTATE {}", error.code()))
+            error.map(|error| answered(error.code()))
+        }
+        // What rustls finds wrong comes as invalid data.
+        Some(sqlx::Error::Io(error)) if error.kind() == ErrorKind::InvalidData => {
+            Some("no TLS connection".to_owned())
+        }
+        // The standard library's own words; such an error has no kind of its own.
+        Some(sqlx::Error::Io(error)) if error.to_string().starts_with("failed to lookup") => {
+            Some("no connection: the host's name is not known".to_owned())
         }
         Some(sqlx::Error::Io(error)) => Some(format!("no connection: {}", error.kind())),
         Some(sqlx::Error::Tls(_)) => Some("no TLS connection".to_owned()),
@@ -25,6 +39,45 @@ pub(super) fn without_url(error: BoxError) -> BoxError {
         _ => None,
     };
     told.map_or(error, Into::into)
+}
+
+/// A code of PostgreSQL's, with the words for those that operators meet.
+fn answered(code: &str) -> String {
+    let words = match code {
+        "28P01" => " (password refused)",
+        "28000" => " (login refused)",
+        "3D000" => " (no such database)",
+        "42501" => " (not permitted)",
+        "53300" => " (too many connections)",
+        "57P03" => " (not accepting connections yet)",
+        _ => "",
+    };
+    format!("PostgreSQL answers SQLSTATE {code}{words}")
+}
+
+/// Whether the server was not reached, or says itself that it will be there later. Anything else that it answers (a refused login,
+/// no such database, TLS) stays as it is until somebody changes something.
+pub(super) fn is_transient(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(error) => !matches!(
+            error.kind(),
+            ErrorKind::InvalidData | ErrorKind::PermissionDenied
+        ),
+        sqlx::Error::Database(error) => error
+            .code()
+            .is_some_and(|code| code.starts_with("08") || TRANSIENT.contains(&&*code)),
+        _ => false,
+    }
+}
+
+/// [`is_transient`] for a migration.
+pub(super) fn is_transient_migration(error: &MigrateError) -> bool {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
+            is_transient(error)
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -39,6 +92,17 @@ mod tests {
         let lookup = || Error::Io(std::io::Error::other("no such host: marked"));
         for (error, expected) in [
             (lookup().into(), "no connection: other error"),
+            (
+                Error::Io(std::io::Error::other(
+                    "failed to lookup address information: marked",
+                ))
+                .into(),
+                "no connection: the host's name is not known",
+            ),
+            (
+                Error::Io(std::io::Error::new(ErrorKind::InvalidData, "marked")).into(),
+                "no TLS connection",
+            ),
             (Error::Tls(marked()).into(), "no TLS connection"),
             (
                 Error::Configuration(marked()).into(),

@@ -9,6 +9,7 @@
 
 mod cause;
 mod open;
+mod opening;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,10 @@ use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::{AnyPool, Row as _};
+use tokio::sync::watch;
 
 use open::Opened;
+use opening::State;
 
 use record::columns;
 pub use record::{ChannelRecord, ChannelStage, Roles};
@@ -32,12 +35,15 @@ use crate::telemetry::StoreMeters;
 type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+/// How long the end waits for operations that still run.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL or a part of it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has this SQLite file: it serves one replica.
-    #[error("the store is locked by another process")]
-    Locked,
+    /// Another process has this SQLite file, which serves one replica; its path, and who asks.
+    #[error("cannot open the store: {0}: locked by another process")]
+    Locked(String),
     /// A newer binary has migrated this store.
     #[error("the store's schema (migration {0}) is newer than this binary")]
     Newer(i64),
@@ -58,6 +64,8 @@ impl StoreError {
 /// The gateway's own database.
 pub struct Store {
     pool: AnyPool,
+    /// Whether the database was reached and has its schema.
+    state: watch::Receiver<State>,
     /// The most time one operation takes, waiting for a connection included.
     timeout: Duration,
     /// Whether a connection can fall silent for ever.
@@ -68,27 +76,45 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the store, brings its schema up to date and holds it until the last use.
+    /// Opens the store, brings its schema up to date and holds it until the last use. A PostgreSQL that is not reached within
+    /// `timeout` is opened as soon as it is; until then every operation is [`StoreError::Unavailable`] at once.
     ///
     /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing), `sqlite::memory:`, which has one
     /// connection whatever `max_connections` says, or `postgres://…` (the database must be there). `timeout` bounds every later
     /// operation.
     ///
     /// # Errors
-    /// [`StoreError::Locked`], [`StoreError::Newer`] or [`StoreError::Open`].
+    /// [`StoreError::Locked`], [`StoreError::Newer`] or [`StoreError::Open`]: of PostgreSQL only what it answers itself.
     pub async fn open(
         url: &str,
         max_connections: u32,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let Opened { pool, lock, remote } = open::open(url, max_connections, timeout).await?;
+        let Opened {
+            pool,
+            state,
+            lock,
+            remote,
+        } = open::open(url, max_connections, timeout).await?;
         Ok(Self {
             pool,
+            state,
             timeout,
             remote,
             meters: StoreMeters::default(),
             _lock: lock,
         })
+    }
+
+    /// Closes its connections, at the end of the process: SQLite then has everything in its one file, without a journal beside it.
+    /// Every operation fails from now on.
+    pub async fn close(&self) {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("store not closed in time: a journal may be left beside its file");
+        }
     }
 
     /// What it counts.
@@ -301,6 +327,10 @@ impl Store {
             began: Instant::now(),
             outcome: "cancelled",
         };
+        if let State::Failed(cause) = &*self.state.borrow() {
+            counted.outcome = "error";
+            return Err(StoreError::Unavailable(cause.clone().into()));
+        }
         let work = async {
             let mut asking = Asking {
                 connection: self.pool.acquire().await?,

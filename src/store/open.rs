@@ -1,6 +1,8 @@
 //! Opening a database: its URL, its lock, its pragmas, its migrations. The only part of the store that knows which database it is.
 
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -8,8 +10,11 @@ use std::time::Duration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AnyPool, ConnectOptions as _};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _};
+use tokio::sync::watch;
+use url::Url;
 
+use super::opening::{self, State};
 use super::{StoreError, cause};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
@@ -22,12 +27,11 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// Connecting for the first time and migrating may take longer than an operation.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// An open database.
+/// An open database, or one that is to be opened as soon as it is reached.
 pub(super) struct Opened {
     pub(super) pool: AnyPool,
+    /// Whether the schema is there.
+    pub(super) state: watch::Receiver<State>,
     /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
     pub(super) lock: Option<File>,
     /// Whether it lies behind a network, where a connection can fall silent for ever.
@@ -43,39 +47,45 @@ pub(super) async fn open(
     let pool = AnyPoolOptions::new()
         .max_connections(max_connections.max(1))
         .acquire_timeout(timeout);
-    let open = async {
-        if is_postgres(url) {
-            return postgres(url, pool, timeout).await;
+    if is_postgres(url) {
+        return postgres(url, pool, timeout).await;
+    }
+    let (pool, lock) = match sqlite_database(url)? {
+        Database::Memory => {
+            // The data lives and dies with this connection.
+            let pool = pool
+                .min_connections(1)
+                .max_connections(1)
+                .idle_timeout(None)
+                .max_lifetime(None);
+            let options = options("sqlite::memory:")?;
+            let pool = pool.connect_with(options).await.map_err(broken)?;
+            MIGRATIONS.run(&pool).await.map_err(migration_error)?;
+            (pool, None)
         }
-        let (url, pool, lock) = match sqlite_database(url)? {
-            Database::Memory => {
-                // The data lives and dies with this connection.
-                let pool = pool
-                    .min_connections(1)
-                    .max_connections(1)
-                    .idle_timeout(None)
-                    .max_lifetime(None);
-                ("sqlite::memory:".to_owned(), pool, None)
-            }
-            Database::File { path, parameters } => {
-                let (path, lock) = lock_file(&path)?;
-                let text = path.to_str().ok_or_else(|| broken("path is no utf-8"))?;
-                let path = utf8_percent_encode(text, PATH);
-                let url = format!("sqlite://{path}?mode=rwc{parameters}");
-                (url, with_pragmas(pool, timeout), Some(lock))
-            }
-        };
-        let pool = pool.connect_with(options(&url)?).await.map_err(broken)?;
-        migrate(&MIGRATIONS, &pool).await?;
-        Ok(Opened {
-            pool,
-            lock,
-            remote: false,
-        })
+        Database::File { path, parameters } => {
+            // Not on the thread that listens to signals: a file on a network may hang.
+            let prepared = tokio::task::spawn_blocking(move || prepare_file(&path)).await;
+            let (path, lock) = prepared.map_err(broken)??;
+            let text = path.to_str().ok_or_else(|| broken("path is no utf-8"))?;
+            let text = utf8_percent_encode(text, PATH);
+            let options = options(&format!("sqlite://{text}?mode=rwc{parameters}"))?;
+            sqlite_file(&options, timeout)
+                .await
+                .map_err(|error| at(&path, error))?;
+            let pool = pool.after_connect(move |connection, _| {
+                Box::pin(async move { set_pragmas(connection, timeout).await })
+            });
+            (pool.connect_lazy_with(options), Some(lock))
+        }
     };
-    tokio::time::timeout(OPEN_TIMEOUT, open)
-        .await
-        .map_err(|_| broken("no answer in time"))?
+    let (_, state) = watch::channel(State::Open);
+    Ok(Opened {
+        pool,
+        state,
+        lock,
+        remote: false,
+    })
 }
 
 fn is_postgres(url: &str) -> bool {
@@ -84,21 +94,15 @@ fn is_postgres(url: &str) -> bool {
         .any(|scheme| url.starts_with(scheme))
 }
 
-/// Migrates on a connection of its own: replicas that start at once wait for each other there (sqlx takes an advisory lock), longer
-/// perhaps than an operation may take. All others end a statement after `timeout`, whether or not anybody waits for it still.
+/// Waits `timeout` for the server. What it answers is believed; one that is not reached is tried again in the background, by
+/// connections that end a statement after `timeout`, whether or not anybody waits for it still.
 async fn postgres(
     url: &str,
     pool: AnyPoolOptions,
     timeout: Duration,
 ) -> Result<Opened, StoreError> {
     let options = options(url)?;
-    let migrating = AnyPoolOptions::new().max_connections(1);
-    let migrating = migrating
-        .connect_with(options.clone())
-        .await
-        .map_err(broken)?;
-    migrate(&MIGRATIONS, &migrating).await?;
-    migrating.close().await;
+    let state = opening::begin(options.clone(), timeout).await?;
     let statement_ms = timeout.as_millis();
     let pool = pool.after_connect(move |connection, _| {
         Box::pin(async move {
@@ -112,26 +116,61 @@ async fn postgres(
         })
     });
     Ok(Opened {
-        pool: pool.connect_with(options).await.map_err(broken)?,
+        pool: pool.connect_lazy_with(options),
+        state,
         lock: None,
         remote: true,
     })
 }
 
 fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
-    let options = AnyConnectOptions::from_str(url).map_err(broken)?;
+    let url = with_bare_host(url);
+    let options = AnyConnectOptions::from_str(&url).map_err(broken)?;
     Ok(options.disable_statement_logging())
 }
 
-async fn migrate(migrations: &Migrator, pool: &AnyPool) -> Result<(), StoreError> {
-    migrations.run(pool).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => StoreError::Newer(version),
-        error => broken(error),
-    })
+/// The URL with an IPv6 address named once more, without its brackets: the driver looks up what stands in them as a name.
+fn with_bare_host(url: &str) -> Cow<'_, str> {
+    let parsed = Url::parse(url).ok();
+    match parsed.as_ref().and_then(Url::host_str) {
+        Some(host) if is_postgres(url) && host.starts_with('[') => {
+            let and = if url.contains('?') { '&' } else { '?' };
+            let bare = host.trim_matches(['[', ']']);
+            format!("{url}{and}host={bare}").into()
+        }
+        _ => url.into(),
+    }
 }
 
-fn broken(error: impl Into<super::BoxError>) -> StoreError {
+/// Brings the schema up to date.
+pub(super) async fn migrate(connection: &mut AnyConnection) -> Result<(), MigrateError> {
+    // Not `run`: with a connection of its own that future is not `Send` for the compiler ("`Acquire` is not general enough").
+    MIGRATIONS.run_direct(None, connection, false).await
+}
+
+/// Why the schema could not be brought up to date.
+pub(super) fn migration_error(error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(version) => StoreError::Newer(version),
+        error => broken(error),
+    }
+}
+
+pub(super) fn broken(error: impl Into<super::BoxError>) -> StoreError {
     StoreError::Open(cause::without_url(error.into()))
+}
+
+/// The error with what an operator needs to find it: which file, and as whom it was tried.
+fn at(path: &Path, error: StoreError) -> StoreError {
+    match error {
+        StoreError::Open(cause) => StoreError::Open(format!("{}: {cause}", tried(path)).into()),
+        other => other,
+    }
+}
+
+fn tried(path: &Path) -> String {
+    let user = rustix::process::geteuid().as_raw();
+    format!("{} as user {user}", path.display())
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -177,9 +216,10 @@ fn sqlite_database(url: &str) -> Result<Database, StoreError> {
     })
 }
 
-/// Locks `<db>.lock` beside the file, which says for the process's life that the database is taken. Not the database itself:
-/// SQLite's own locks live there. Gives the path without links, so that one file has one lock however it is named.
-fn lock_file(path: &Path) -> Result<(PathBuf, File), StoreError> {
+/// Makes the folder and the file where they are missing, and locks `<db>.lock` beside it, which says for the process's life that the
+/// database is taken. Not the database itself: SQLite's own locks live there. Gives the path without links, so that one file has one
+/// lock however it is named.
+fn prepare_file(path: &Path) -> Result<(PathBuf, File), StoreError> {
     let name = path
         .file_name()
         .ok_or_else(|| broken("store.url names no file"))?;
@@ -187,49 +227,79 @@ fn lock_file(path: &Path) -> Result<(PathBuf, File), StoreError> {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    std::fs::create_dir_all(folder).map_err(broken)?;
-    let named = folder.canonicalize().map_err(broken)?.join(name);
+    let in_folder = |error| at(folder, broken(error));
+    std::fs::create_dir_all(folder).map_err(in_folder)?;
+    let named = folder.canonicalize().map_err(in_folder)?.join(name);
     let path = if named.exists() {
-        named.canonicalize().map_err(broken)?
+        named
+            .canonicalize()
+            .map_err(|error| at(&named, broken(error)))?
     } else {
         named
     };
     let mut lock_path = path.clone().into_os_string();
     lock_path.push(".lock");
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(broken)?;
+    let lock_path = PathBuf::from(lock_path);
+    let lock = open_private(&lock_path).map_err(|error| at(&lock_path, broken(error)))?;
     match lock.try_lock() {
-        Ok(()) => Ok((path, lock)),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked),
-        Err(TryLockError::Error(error)) => Err(broken(error)),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(tried(&path))),
+        Err(TryLockError::Error(error)) => return Err(at(&lock_path, broken(error))),
     }
+    // SQLite gives its journals the mode of the database.
+    drop(open_private(&path).map_err(|error| at(&path, broken(error)))?);
+    Ok((path, lock))
+}
+
+/// Opens a file to write, and makes it for this user alone where it is missing.
+fn open_private(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600);
+    options.open(path)
+}
+
+/// Tries the file out on a connection of its own, and migrates it: the pool would try again and again what SQLite refuses.
+async fn sqlite_file(options: &AnyConnectOptions, timeout: Duration) -> Result<(), StoreError> {
+    let mut connection = AnyConnection::connect_with(options).await.map_err(broken)?;
+    set_pragmas(&mut connection, timeout)
+        .await
+        .map_err(broken)?;
+    migrate(&mut connection).await.map_err(migration_error)?;
+    connection.close().await.map_err(broken)
 }
 
 /// WAL, so that readers never wait for a writer; synchronous FULL, because a claim that a power cut takes back would leave its group
 /// upstream without an owner.
-fn with_pragmas(pool: AnyPoolOptions, timeout: Duration) -> AnyPoolOptions {
+async fn set_pragmas(connection: &mut AnyConnection, timeout: Duration) -> Result<(), sqlx::Error> {
     let busy_ms = timeout.as_millis();
-    pool.after_connect(move |connection, _| {
-        Box::pin(async move {
-            let pragmas = format!(
-                "PRAGMA busy_timeout = {busy_ms}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
-            );
-            // Numbers only: nothing of the configuration's text is in it.
-            sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas))
-                .execute(connection)
-                .await?;
-            Ok(())
-        })
-    })
+    let pragmas = format!(
+        "PRAGMA busy_timeout = {busy_ms}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
+    );
+    // Numbers only: nothing of the configuration's text is in it.
+    sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas))
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_ipv6_is_no_name() {
+        for (url, expected) in [
+            ("postgres://u@[::1]:5/d", "postgres://u@[::1]:5/d?host=::1"),
+            (
+                "postgres://u@[::1]/d?sslmode=disable",
+                "postgres://u@[::1]/d?sslmode=disable&host=::1",
+            ),
+            ("postgres://u@127.0.0.1/d", "postgres://u@127.0.0.1/d"),
+            ("sqlite://a[b]", "sqlite://a[b]"),
+        ] {
+            assert_eq!(with_bare_host(url), expected);
+        }
+    }
 
     #[test]
     fn urls_are_taken_apart_as_sqlx_does() {

@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+
 use super::client::Client;
 use super::detect::{self, generation_of};
 use super::nodes::{Node, Nodes};
@@ -14,14 +17,18 @@ use crate::domain::{ChannelId, ChannelType, Uid};
 
 /// For how long what was asked of all nodes is believed, counted from the asking: one round a second at most.
 const HOLDS: Duration = Duration::from_secs(1);
-/// A probe that takes longer is a "no": health tells the truth within two seconds.
-const HEALTH_TIMEOUT: Duration = Duration::from_millis(900);
-
 impl Client {
     /// Whether any node is well. Asked at most once a second, however many want to know; a "no" comes within a second.
     pub async fn health(&self) -> Result<(), Error> {
         let ask = || is_any_well(Arc::clone(&self.transport), Arc::clone(&self.nodes));
         self.health.get(|_, age| age < HOLDS, ask).await
+    }
+
+    /// Looks at every node, and waits for all of them: `gateway_upstream_up` then says how each one is.
+    pub async fn look_at_all(&self) {
+        let looks = self.nodes.all().iter();
+        let looks = looks.map(|node| detect::health(&self.transport, node));
+        futures_util::future::join_all(looks).await;
     }
 
     /// Version, uptime and connections over all nodes that answer; an error when none does. Asked at most once a second.
@@ -72,17 +79,20 @@ impl Client {
 }
 
 async fn is_any_well(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<(), Error> {
-    let probes = nodes.all().iter().map(|node| {
-        let probe = tokio::time::timeout(HEALTH_TIMEOUT, detect::health(&transport, node));
-        Box::pin(async move {
-            match probe.await {
-                Ok(result) => result,
-                Err(_) => Err(Error::Timeout),
-            }
-        })
-    });
-    let ((), _) = futures_util::future::select_ok(probes).await?;
-    Ok(())
+    let probes = nodes.all().iter();
+    let mut probes: FuturesUnordered<_> = probes
+        .map(|node| detect::health(&transport, node))
+        .collect();
+    let mut failure = Error::Connect;
+    while let Some(health) = probes.next().await {
+        match health {
+            Ok(()) => return Ok(()),
+            // One that refuses the gateway itself tells more than those that do not answer.
+            Err(error) if failure != Error::Credentials => failure = error,
+            Err(_) => {}
+        }
+    }
+    Err(failure)
 }
 
 async fn sum_of_all(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<SystemInfo, Error> {

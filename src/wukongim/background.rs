@@ -42,8 +42,7 @@ pub(super) fn tend(client: &Client) {
 async fn is_well(transport: &Transport, node: &Node) -> bool {
     // Whatever it was, another WuKongIM may have taken its place.
     node.forget_generation();
-    let well = tokio::time::timeout(PROBE, health(transport, node)).await;
-    let well = matches!(well, Ok(Ok(())));
+    let well = health(transport, node).await.is_ok();
     if well {
         tracing::info!(node = %node.name, "wukongim node is well again");
     }

@@ -11,6 +11,8 @@ use super::{Error, Generation};
 
 /// For how long a failed detection is believed: while WuKongIM is down, a flood of requests costs four probes a second.
 const FAILURE_HOLDS: Duration = Duration::from_millis(250);
+/// A node that takes longer is not well: health tells the truth within two seconds.
+const HEALTH_TIMEOUT: Duration = Duration::from_millis(900);
 
 #[derive(Deserialize)]
 struct Health {
@@ -71,8 +73,15 @@ async fn probe(transport: &Transport, node: &Node) -> Result<Generation, Error> 
     }
 }
 
-/// Whether the node says it is well, by its own generation's probe.
+/// Whether the node says it is well, by its own generation's probe, within [`HEALTH_TIMEOUT`].
 pub(super) async fn health(transport: &Transport, node: &Node) -> Result<(), Error> {
+    let asking = tokio::time::timeout(HEALTH_TIMEOUT, ask_health(transport, node));
+    let health = asking.await.unwrap_or(Err(Error::Timeout));
+    node.meters.up.set(health.is_ok().into());
+    health
+}
+
+async fn ask_health(transport: &Transport, node: &Node) -> Result<(), Error> {
     match generation_of(transport, node).await? {
         Generation::V2 => {
             let answer = transport.call(node, Call::get("health", "/health")).await?;

@@ -132,9 +132,101 @@ async fn a_store_that_is_down_only_degrades() {
         assert_eq!(ops.ready().await, (200, json!({"ready": true})));
         app.database().hide_tables().await;
         let degraded = json!({"ready": true, "degraded": ["store"]});
-        assert_eq!(ops.ready().await, (200, degraded));
+        ops.becomes(200, degraded).await;
         app.database().show_tables().await;
-        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        ops.becomes(200, json!({"ready": true})).await;
+    }
+}
+
+#[tokio::test]
+async fn the_store_is_asked_once_a_second_at_most_however_many_want_to_know() {
+    let app = TestApp::start(V2).await;
+    let ops = Ops::of(&app).await;
+    let started = Instant::now();
+    let asked = futures_util::future::join_all((0..100).map(|_| ops.ready())).await;
+    assert!(
+        asked
+            .iter()
+            .all(|told| *told == (200, json!({"ready": true})))
+    );
+    let pings = r#"gateway_store_requests_total{call="ping",outcome="ok"}"#;
+    let counted = ops.metric(pings).await.unwrap();
+    // One ping reads and writes.
+    let most = 2 * (1 + started.elapsed().as_secs());
+    assert!(
+        counted >= 2.0 && counted <= f64::from(u32::try_from(most).unwrap()),
+        "{counted}"
+    );
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ops.ready().await.0, 200);
+    assert!(ops.metric(pings).await.unwrap() > counted);
+}
+
+#[tokio::test]
+async fn a_manager_token_that_is_missing_or_wrong_is_the_reason_told() {
+    for (token, reason) in [
+        (
+            None,
+            Some("wukongim asks for a manager token, and wukongim.manager_token is not set"),
+        ),
+        (
+            Some("wrong"),
+            Some("wukongim refuses wukongim.manager_token"),
+        ),
+        (Some("right"), None),
+    ] {
+        // Of two nodes one answers nothing: it says less than the one that refuses.
+        for second in [false, true] {
+            let app = TestApp::builder()
+                .options(|options| options.manager_token = Some("right".into()))
+                .config(move |settings| {
+                    settings.wukongim.manager_token = token.map(|token| token.to_owned().into());
+                    if second {
+                        let nobody = "http://127.0.0.1:1".parse().unwrap();
+                        settings.wukongim.api_urls.push(nobody);
+                    }
+                })
+                .start()
+                .await;
+            let told = Ops::of(&app).await.ready().await;
+            match reason {
+                Some(reason) => {
+                    assert_eq!(told, (503, json!({"ready": false, "reasons": [reason]})));
+                }
+                None => assert_eq!(told, (200, json!({"ready": true}))),
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn how_each_node_is_shows_without_any_traffic() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .options(|options| options.listen = own_loopback(6))
+            .nodes(2)
+            .start()
+            .await;
+        let ops = Ops::of(&app).await;
+        let up = async || {
+            app.app.client().look_at_all().await;
+            let of = async |node| {
+                let name = format!("gateway_upstream_up{{node=\"{node}\"}}");
+                ops.metric(&name).await.unwrap()
+            };
+            (of("n1").await, of("n2").await)
+        };
+        assert_eq!(up().await, (1.0, 1.0));
+        app.upstream.stop().await;
+        assert_eq!(up().await, (0.0, 1.0));
+        let hangs = wukongim_gateway::embedded::Fault::Hold("held".into());
+        app.others[0].faults().always("/", hangs);
+        assert_eq!(up().await, (0.0, 0.0));
+        app.others[0].faults().clear();
+        app.others[0].faults().release("held");
+        app.upstream.restart().await.unwrap();
+        assert_eq!(up().await, (1.0, 1.0));
     }
 }
 
@@ -147,7 +239,7 @@ async fn a_store_whose_disk_is_full_degrades_although_it_can_be_read() {
         let alice = app.user("alice");
         app.database().fill_disk().await;
         let degraded = json!({"ready": true, "degraded": ["store"]});
-        assert_eq!(ops.ready().await, (200, degraded));
+        ops.becomes(200, degraded).await;
         let refused = alice.create_group("new").await;
         refused.fails(503, "store_unavailable");
         let refused = alice.post_nothing("/token/revoke").await;
@@ -155,7 +247,7 @@ async fn a_store_whose_disk_is_full_degrades_although_it_can_be_read() {
         alice.send_to_group("g", "hi").await.ok();
         alice.post_nothing("/token").await.ok();
         app.database().free_disk().await;
-        assert_eq!(ops.ready().await, (200, json!({"ready": true})));
+        ops.becomes(200, json!({"ready": true})).await;
         alice.create_group("new").await.ok();
     }
 }

@@ -1,7 +1,9 @@
 //! Ending: what runs is finished, nothing new is taken, and whoever is in a hurry says it twice.
 
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sqlx::Connection as _;
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::gateway::{Gateway, PATIENCE, answer, client, token, usual};
@@ -22,7 +24,7 @@ async fn refuses(gateway: &Gateway) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_runs_is_finished_and_the_exit_code_is_0() {
-    for signal in ["TERM", "INT"] {
+    for signal in ["TERM", "INT", "HUP"] {
         let upstream = upstream().await;
         let url = upstream.url();
         let mut env = usual();
@@ -63,6 +65,68 @@ async fn a_request_that_runs_is_finished_and_the_exit_code_is_0() {
             .map(|line| line["message"].to_string())
             .collect();
         assert_eq!(messages.last().unwrap(), "\"stopped\"", "{messages:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_started_with_hangups_ignored_outlives_its_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    // As `nohup` does.
+    let mut shell = Command::new("/bin/sh");
+    shell
+        .args(["-c", "trap '' HUP; exec \"$0\""])
+        .arg(env!("CARGO_BIN_EXE_wukongim-gateway"))
+        .env_clear()
+        .envs(usual())
+        .current_dir(folder.path())
+        .stdin(Stdio::null());
+    let mut gateway = Gateway::start_by(shell, folder);
+    gateway.signal("HUP");
+    gateway.signal("TERM");
+    gateway.wait_for_line("told to stop, draining");
+    assert_eq!(gateway.wait().code(), Some(0));
+    let stderr = gateway.stderr();
+    // A second signal would have ended it at once.
+    assert!(!stderr.contains("told again"), "{stderr}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_end_leaves_every_group_in_the_one_file() {
+    let kept = tempfile::tempdir().unwrap();
+    let file = kept.path().join("gateway.db");
+    let url = format!("sqlite://{}", file.display());
+    let mut env = usual();
+    env.push(("GATEWAY__STORE__URL", &url));
+    for round in 0..3 {
+        let mut gateway = Gateway::start(&["--embedded"], &env);
+        let alice = token("alice");
+        let creates = (0..8).map(|number| {
+            let body = format!(r#"{{"channelId":"g{round}-{number}","channelType":2}}"#);
+            let request = gateway.post("/channel/create").bearer_auth(&alice);
+            answer(
+                request
+                    .header("content-type", "application/json")
+                    .body(body),
+            )
+        });
+        for (status, told) in futures_util::future::join_all(creates).await {
+            assert_eq!(status, 200, "{told}");
+        }
+        gateway.signal("TERM");
+        assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+        let mut names: Vec<_> = std::fs::read_dir(kept.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["gateway.db", "gateway.db.lock"]);
+        sqlx::any::install_default_drivers();
+        let mut alone = sqlx::AnyConnection::connect(&url).await.unwrap();
+        let groups = sqlx::query("SELECT id FROM channels")
+            .fetch_all(&mut alone)
+            .await;
+        assert_eq!(groups.unwrap().len(), 8 * (round + 1));
+        alone.close().await.unwrap();
     }
 }
 

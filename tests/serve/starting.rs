@@ -1,11 +1,15 @@
 //! Starting: without WuKongIM, and not at all where that is the better answer.
 
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
-use crate::gateway::{Gateway, answer, becomes, client, own_loopback, run, token, usual};
+use crate::gateway::{
+    Gateway, PATIENCE, answer, becomes, client, command, own_loopback, run, token, usual,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
@@ -113,6 +117,72 @@ fn a_store_that_cannot_be_opened_is_69() {
             stderr.contains("error: cannot open the store: "),
             "{stderr}"
         );
+    }
+}
+
+#[test]
+fn a_start_that_hangs_is_ended_by_a_signal_at_once() {
+    for signal in ["TERM", "INT", "HUP"] {
+        // A database that takes connections and never answers.
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
+        let mut env = usual();
+        env.push(("GATEWAY__STORE__URL", &url));
+        // As long as a test may take.
+        env.push(("GATEWAY__STORE__TIMEOUT", "1m"));
+        let folder = tempfile::tempdir().unwrap();
+        let mut starting = command(folder.path(), &[], &env);
+        let child = starting.stderr(Stdio::piped()).spawn().unwrap();
+        let asked = silent.accept().unwrap();
+        let began = Instant::now();
+        let sent = Command::new("kill")
+            .args(["-s", signal, &child.id().to_string()])
+            .status();
+        assert!(sent.unwrap().success());
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{signal}: {stderr}");
+        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+        assert!(stderr.contains("told to stop while starting"), "{stderr}");
+        drop(asked);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_is_not_up_yet_only_degrades_and_messages_flow() {
+    let mut env = usual();
+    env.push(("GATEWAY__STORE__URL", "postgres://u:hunter2@127.0.0.1:1/d"));
+    let mut gateway = Gateway::start(&["--embedded"], &env);
+    let alice = token("alice");
+    let ready = becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+    assert_eq!(ready, json!({"ready": true, "degraded": ["store"]}));
+    let (status, sent) = answer(gateway.send(&alice, "hi")).await;
+    assert_eq!(status, 200, "{sent}");
+    let body = json!({"channelId": "g", "channelType": 2}).to_string();
+    let create = gateway.post("/channel/create").bearer_auth(&alice);
+    let create = create.header("content-type", "application/json").body(body);
+    let (status, told) = answer(create).await;
+    assert_eq!((status, &told["code"]), (503, &"store_unavailable".into()));
+    let warned =
+        gateway.wait_for_line("store not reached yet: serving without it and trying again");
+    assert_eq!(warned["error"], "no connection: connection refused");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    assert!(!gateway.stderr().contains("hunter2"));
+}
+
+#[test]
+fn without_ca_certificates_http_works_and_https_says_what_is_missing() {
+    let mut env = usual();
+    env.push(("SSL_CERT_FILE", "/nowhere"));
+    drop(Gateway::start(&["--embedded"], &env));
+    env.push(("WUKONGIM_API_URL", "http://a:1,https://b:1"));
+    let folder = tempfile::tempdir().unwrap();
+    for args in [["serve"], ["check-config"]] {
+        let (code, stdout, stderr) = run(folder.path(), &args, &env);
+        assert_eq!((code, &*stdout), (64, ""), "{stderr}");
+        let said = "WUKONGIM_API_URL: wukongim.api_urls: https needs CA certificates";
+        assert!(stderr.contains(said), "{stderr}");
     }
 }
 

@@ -40,14 +40,85 @@ async fn a_migration_may_take_longer_than_a_question() {
     sqlx::raw_sql(lock).execute(&mut migrating).await.unwrap();
     let url = database.url.clone();
     let timeout = Duration::from_millis(300);
-    let starting = tokio::spawn(async move { Store::open(&url, 2, timeout).await });
-    tokio::time::sleep(3 * timeout).await;
-    assert!(!starting.is_finished(), "it waits");
+    let store = Store::open(&url, 2, timeout).await.unwrap();
+    tokio::time::sleep(2 * timeout).await;
+    assert_eq!(unavailable(&store).await, "no answer in time");
     sqlx::raw_sql("COMMIT")
         .execute(&mut migrating)
         .await
         .unwrap();
-    starting.await.unwrap().unwrap();
+    becomes_usable(&store).await;
+}
+
+/// Why a claim fails, at once.
+async fn unavailable(store: &Store) -> String {
+    let started = Instant::now();
+    let claimed = store.claim(&id("g"), &uid("a"), None, None).await;
+    assert!(started.elapsed() < SECOND / 10, "{:?}", started.elapsed());
+    match claimed {
+        Err(StoreError::Unavailable(cause)) => cause.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn becomes_usable(store: &Store) {
+    let started = Instant::now();
+    while store.ping().await.is_err() {
+        assert!(started.elapsed() < 20 * SECOND, "it never comes");
+        tokio::time::sleep(SECOND / 20).await;
+    }
+    assert!(store.claim(&id("g"), &uid("a"), None, None).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_up_yet_is_opened_as_soon_as_it_is() {
+    let Some(database) = database().await else {
+        return;
+    };
+    for (silent, cause) in [(false, "no connection: "), (true, "no answer in time")] {
+        let (url, line) = Line::to_database(&database.url).await;
+        if silent {
+            line.silence();
+        } else {
+            line.cut();
+        }
+        let (started, timeout) = (Instant::now(), Duration::from_millis(300));
+        let store = Store::open(&url, 2, timeout).await.unwrap();
+        assert!(started.elapsed() < 5 * SECOND, "{:?}", started.elapsed());
+        let told = unavailable(&store).await;
+        assert!(told.starts_with(cause), "{told}");
+        line.mend();
+        becomes_usable(&store).await;
+        database.run("DELETE FROM channels").await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_answers_at_the_first_try_is_final_and_later_it_is_told() {
+    let Some(database) = database().await else {
+        return;
+    };
+    let refused = "PostgreSQL answers SQLSTATE 28000 (login refused)";
+    let url = database.as_user("marked_nobody");
+    let error = Store::open(&url, 2, SECOND).await.err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot open the store: {refused}")
+    );
+    let (url, line) = Line::to_database(&url).await;
+    line.cut();
+    let store = Store::open(&url, 2, SECOND).await.unwrap();
+    line.mend();
+    let started = Instant::now();
+    loop {
+        let told = unavailable(&store).await;
+        if told == refused {
+            break;
+        }
+        assert!(!told.contains("marked"), "{told}");
+        assert!(started.elapsed() < 20 * SECOND, "it says {told}");
+        tokio::time::sleep(SECOND / 20).await;
+    }
 }
 
 #[tokio::test]
@@ -130,7 +201,7 @@ async fn no_error_tells_a_part_of_the_url() {
         (database.as_user("marked_nobody"), "SQLSTATE 28000"),
         (
             database.url.replace("/postgres?", "/marked_nowhere?"),
-            "SQLSTATE 3D000",
+            "SQLSTATE 3D000 (no such database)",
         ),
         (
             format!("{}&sslmode=marked", database.url),
@@ -155,6 +226,6 @@ async fn no_error_tells_a_part_of_the_url() {
     };
     assert_eq!(
         told,
-        "the store is unavailable: PostgreSQL answers SQLSTATE 28000"
+        "the store is unavailable: PostgreSQL answers SQLSTATE 28000 (login refused)"
     );
 }

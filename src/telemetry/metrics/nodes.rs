@@ -22,6 +22,8 @@ pub struct NodeMeters {
     pub in_flight: Gauge,
     /// `gateway_upstream_latency_seconds`: the moving average that nodes are chosen by.
     pub latency: Gauge<f64, AtomicU64>,
+    /// `gateway_upstream_up`: 1 where it was well when last looked at.
+    pub up: Gauge,
     /// `gateway_upstream_ejections_total`.
     pub ejections: Counter,
     /// `gateway_upstream_ejected`: 1 while it is left alone.
@@ -34,6 +36,7 @@ pub struct NodeMeters {
 pub(super) struct Nodes {
     in_flight: Family<NodeLabels, Gauge>,
     latency: Family<NodeLabels, Gauge<f64, AtomicU64>>,
+    up: Family<NodeLabels, Gauge>,
     ejections: Family<NodeLabels, Counter>,
     ejected: Family<NodeLabels, Gauge>,
     generation: Family<NodeLabels, Gauge>,
@@ -45,6 +48,11 @@ impl Nodes {
         Self {
             in_flight: counted(registry, "upstream_in_flight", "calls under way to a node"),
             latency: timed(registry, "upstream_latency", help, Family::default()),
+            up: counted(
+                registry,
+                "upstream_up",
+                "1 where a node was well when last looked at, 15 seconds ago at most",
+            ),
             ejections: counted(
                 registry,
                 "upstream_ejections",
@@ -65,6 +73,7 @@ impl Nodes {
         NodeMeters {
             in_flight: self.in_flight.get_or_create(&labels).clone(),
             latency: self.latency.get_or_create(&labels).clone(),
+            up: self.up.get_or_create(&labels).clone(),
             ejections: self.ejections.get_or_create(&labels).clone(),
             ejected: self.ejected.get_or_create(&labels).clone(),
             generation: self.generation.get_or_create(&labels).clone(),

@@ -115,11 +115,14 @@ impl Options {
         }
     }
 
-    /// For `--embedded`: nothing recorded and at most 10,000 messages a channel, so that memory stays bounded.
+    /// For `--embedded`: nothing recorded and at most 10,000 messages a channel, so that memory stays bounded; v3 with its manager
+    /// port and a password of this process.
     pub fn development(dialect: Dialect) -> Self {
+        let password = uuid::Uuid::new_v4().simple().to_string();
         Self {
             whole_history: Some(10_000),
             record_calls: false,
+            manager: Some(("gateway".to_owned(), password)),
             ..Self::new(dialect)
         }
     }

@@ -56,10 +56,10 @@ impl From<Denial> for Failure {
                     problem: Problem::Oneself,
                 }]);
             }
-            // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does.
-            Denial::Unavailable(error @ Error::Credentials) | Denial::Upstream(error) => {
-                return error.into();
-            }
+            // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does. Nor is WuKongIM
+            // away where the gateway itself has too much to do.
+            Denial::Unavailable(error @ (Error::Credentials | Error::Busy | Error::NoRoom))
+            | Denial::Upstream(error) => return error.into(),
             Denial::Unavailable(error) => {
                 return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
             }
@@ -156,5 +156,22 @@ impl From<ImTokenError> for Failure {
             }
             ImTokenError::Interrupted => ApiError::UpstreamUnavailable.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_up_for_which_the_gateway_is_too_busy_is_an_overload_and_no_lost_wukongim() {
+        let told = |error| Failure::from(Denial::Unavailable(error)).error;
+        for error in [Error::Busy, Error::NoRoom] {
+            assert_eq!(told(error), ApiError::Overloaded);
+        }
+        for error in [Error::Connect, Error::Timeout, Error::Status(500)] {
+            assert_eq!(told(error), ApiError::UpstreamUnavailable);
+        }
+        assert_eq!(told(Error::Credentials), ApiError::UpstreamError);
     }
 }

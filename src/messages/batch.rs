@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout_at};
 use super::send::{Claimed, Dispatched, answer_by};
 use super::{Cause, Draft, Job, Messages, SendError, Sent, spawn_in_request};
 use crate::authorization::{Audit, Denial};
-use crate::domain::{ConversationKey, Uid};
+use crate::domain::{Channel, ConversationKey, Uid};
 use crate::wukongim::{Error, Generation, Route};
 
 /// Channels of one batch that are worked on at the same time.
@@ -70,6 +70,21 @@ impl Results {
 }
 
 impl Messages {
+    /// Which of these may not be sent since v3 is there, which must never get a message to oneself: by their places.
+    pub async fn refused_to_oneself(&self, drafts: &[(Uid, Draft)]) -> Vec<usize> {
+        let is_to_oneself = |(sender, draft): &(Uid, Draft)| matches!(&draft.channel, Channel::Person(peer) if peer == sender);
+        let places = drafts.iter().enumerate();
+        let mut places: Vec<usize> = places
+            .filter(|(_, draft)| is_to_oneself(draft))
+            .map(|(place, _)| place)
+            .collect();
+        // Where it is not known who is there, each message fails on its own.
+        if !places.is_empty() && self.client.generation().await != Ok(Generation::V3) {
+            places.clear();
+        }
+        places
+    }
+
     /// Sends every draft for its sender; the results are in the order of the drafts, and there is one for each just before
     /// `deadline` at the latest. What was begun goes on without the caller.
     pub async fn send_batch(

@@ -62,7 +62,7 @@ impl Pending {
     ) -> Option<Stored> {
         let since = Instant::now();
         let (waiter, receiver) = Waiter::new(sought, job);
-        match self.watch.enlist(waiter) {
+        match self.watch.enlist(waiter, self.floor) {
             Enlisted::Found(stored) => return Some(stored),
             Enlisted::Served => {}
             // One look serves many requests; WuKongIM's log has the id of the one that began it.

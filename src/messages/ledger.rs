@@ -89,7 +89,7 @@ impl Ledger {
         let user = self.hashers[0].hash_one(sender);
         let mut table = self.table.lock();
         let now = Instant::now();
-        table.drop_expired(now, self.window);
+        table.drop_expired(key, now, self.window);
         let mut unknown = None;
         if let Some(entry) = table.get_mut(key) {
             match &entry.state {

@@ -15,6 +15,8 @@ use super::ledger::Attempt;
 pub(super) const FAIR_SHARE: usize = 1000;
 /// Names of entries that are gone which a queue may hold beside as many of living ones.
 const SLACK: usize = 16;
+/// Expired entries removed in one call: all sends wait for the table's lock meanwhile.
+const SWEEP_MAX: usize = 32;
 
 /// 128 bits of (sender, channel, number) under keys of this process: nobody can choose two that are equal.
 pub(super) type Key = u128;
@@ -164,14 +166,23 @@ impl Table {
         self.entries.remove(&key);
     }
 
-    /// Removes the finished entries whose window is over.
-    pub(super) fn drop_expired(&mut self, now: Instant, window: Duration) {
-        while let Some(key) = self.finished.front(&self.entries)
-            && let Some(entry) = self.entries.get(&key)
-            && now.duration_since(entry.since) >= window
-        {
+    /// Removes the finished entries whose window is over: that of `key` in any case, of the others at most [`SWEEP_MAX`].
+    pub(super) fn drop_expired(&mut self, key: Key, now: Instant, window: Duration) {
+        if self.is_expired(key, now, window) {
             self.remove(key);
         }
+        for _ in 0..SWEEP_MAX {
+            match self.finished.front(&self.entries) {
+                Some(oldest) if self.is_expired(oldest, now, window) => self.remove(oldest),
+                _ => return,
+            }
+        }
+    }
+
+    fn is_expired(&self, key: Key, now: Instant, window: Duration) -> bool {
+        self.entries.get(&key).is_some_and(|entry| {
+            entry.state.is_finished() && now.duration_since(entry.since) >= window
+        })
     }
 
     /// Forgets the oldest finished entry: of a user above his share, else of anybody. False where all are in flight.
@@ -295,6 +306,18 @@ mod tests {
         for key in 0..7 {
             assert!(table.entries.contains_key(&key), "{key} is nobody's flood");
         }
+    }
+
+    #[test]
+    fn one_call_sweeps_few_of_many_expired_entries_and_never_leaves_its_own() {
+        let mut table = Table::default();
+        for key in 0..1000 {
+            add(&mut table, key, 1);
+        }
+        table.drop_expired(999, Instant::now(), Duration::ZERO);
+        assert_eq!(table.len(), 1000 - 1 - SWEEP_MAX);
+        assert!(table.get_mut(999).is_none(), "its own window is over");
+        assert!(table.get_mut(SWEEP_MAX as Key).is_some());
     }
 
     #[test]

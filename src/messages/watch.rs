@@ -13,6 +13,8 @@ use crate::wukongim::Page;
 
 /// How far two nodes' clocks may differ when a message's age is judged by its id.
 pub(super) const CLOCK_SKEW_MS: u64 = 2000;
+/// Messages kept of one channel for sends that do not wait for theirs yet; some 200 bytes each, and rarely more than a few.
+const SEEN_MAX: usize = 1024;
 
 /// What a waiter knows of its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +41,10 @@ struct State {
     /// How many sends are under way by their floor (0 for none): what looks pass over above the lowest is kept in `seen`.
     pending: BTreeMap<u64, usize>,
     seen: VecDeque<Seen>,
+    /// The highest seq that was dropped from `seen` for want of room: who sent from below it looks for his message anew.
+    dropped: u64,
+    /// The next look begins with the newest page.
+    looks_back: bool,
     waiters: Vec<Waiter>,
     looking: bool,
 }
@@ -138,7 +144,10 @@ impl Watch {
             }
         }
         match state.pending.first_key_value().map(|(lowest, _)| *lowest) {
-            None => state.seen = VecDeque::new(),
+            None => {
+                state.seen = VecDeque::new();
+                state.dropped = 0;
+            }
             Some(lowest) => {
                 while state
                     .seen
@@ -151,13 +160,14 @@ impl Watch {
         }
     }
 
-    /// Takes a waiter in.
-    pub(super) fn enlist(&self, waiter: Waiter) -> Enlisted {
+    /// Takes a waiter in, whose send was registered with this floor.
+    pub(super) fn enlist(&self, waiter: Waiter, floor: Floor) -> Enlisted {
         let mut state = self.0.lock();
         let mut seen = state.seen.iter();
         if let Some(seen) = seen.find(|seen| waiter.is(seen.stored.id, &seen.from, &seen.number)) {
             return Enlisted::Found(seen.stored);
         }
+        state.looks_back |= state.dropped > floor.seq.unwrap_or(0);
         state.waiters.push(waiter);
         if std::mem::replace(&mut state.looking, true) {
             Enlisted::Served
@@ -175,6 +185,7 @@ impl Watch {
     pub(super) fn begin_from_nothing(&self) {
         let mut state = self.0.lock();
         state.top = None;
+        state.dropped = 0;
         state.epoch += 1;
         let all = state.pending.values().sum();
         state.pending.clear();
@@ -207,6 +218,11 @@ impl Watch {
                 }
             }
             if !taken && !state.pending.is_empty() {
+                if state.seen.len() >= SEEN_MAX {
+                    let oldest = state.seen.pop_front();
+                    let seq = oldest.map_or(0, |seen| seen.stored.seq);
+                    state.dropped = state.dropped.max(seq);
+                }
                 state.seen.push_back(Seen {
                     stored,
                     from: from.into(),
@@ -231,11 +247,12 @@ impl Watch {
         let mut next = Next {
             reader: first.sender.clone(),
             channel: first.channel.clone(),
-            top: state.top,
+            top: state.top.filter(|_| !state.looks_back),
             newest: first.since,
             oldest: first.since,
             earliest_ms: unix_ms(),
         };
+        state.looks_back = false;
         for waiter in &state.waiters {
             next.newest = next.newest.max(waiter.since);
             next.oldest = next.oldest.min(waiter.since);
@@ -305,11 +322,34 @@ mod tests {
         watch.note(&page(5, "n"));
         watch.release(one);
         let (waiter, _receiver) = Waiter::new(Sought::Id(MessageId(5)), &job("n"));
-        let found = watch.enlist(waiter);
+        let found = watch.enlist(waiter, other);
         assert!(matches!(found, Enlisted::Found(stored) if stored.seq == 5));
         watch.release(other);
         assert!(watch.0.lock().seen.is_empty());
         assert!(watch.0.lock().pending.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_for_a_send_that_waits_in_a_busy_channel_is_bounded_and_found_by_looking_again()
+    {
+        let watch = Watch::default();
+        watch.note(&page(1, "before"));
+        let floor = watch.expect();
+        let last = 1 + 3 * SEEN_MAX as u64;
+        for seq in 2..=last {
+            watch.note(&page(seq, &seq.to_string()));
+        }
+        assert_eq!(watch.0.lock().seen.len(), SEEN_MAX);
+        let (late, _receiver) = Waiter::new(Sought::Id(MessageId(last)), &job("n"));
+        let found = watch.enlist(late, floor);
+        assert!(matches!(found, Enlisted::Found(stored) if stored.seq == last));
+        // This one was dropped: the look begins with the newest page and works back to it.
+        let (waiter, _receiver) = Waiter::new(Sought::Id(MessageId(2)), &job("n"));
+        assert!(matches!(watch.enlist(waiter, floor), Enlisted::First));
+        assert_eq!(watch.next().unwrap().top, None);
+        watch.release(floor);
+        assert!(watch.0.lock().seen.is_empty());
+        assert_eq!(watch.0.lock().dropped, 0);
     }
 
     #[test]
@@ -328,13 +368,19 @@ mod tests {
         let watch = Watch::default();
         let sought = Sought::Id(MessageId(5));
         let (waiter, mut receiver) = Waiter::new(sought, &job("n"));
-        assert!(matches!(watch.enlist(waiter), Enlisted::First));
+        assert!(matches!(
+            watch.enlist(waiter, watch.expect()),
+            Enlisted::First
+        ));
         watch.break_off();
         assert_eq!(
             receiver.try_recv(),
             Err(oneshot::error::TryRecvError::Closed)
         );
         let (waiter, _receiver) = Waiter::new(sought, &job("n"));
-        assert!(matches!(watch.enlist(waiter), Enlisted::First));
+        assert!(matches!(
+            watch.enlist(waiter, watch.expect()),
+            Enlisted::First
+        ));
     }
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::{ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, Uid, caps};
-use crate::error::{ApiError, Failure, Lang, Problem, Text};
+use crate::error::{ApiError, Failure, FieldProblem, Lang, Problem, Text};
 use crate::extract::{Deadline, Fields, FromJson, Json, Problems, entries};
 use crate::messages::{Draft, SendError, Sent};
 use crate::openapi::{MessageSeq, UnixMs};
@@ -269,6 +269,14 @@ pub(super) async fn send_message_batch(
         .into_iter()
         .map(|request| request.with_sender(&caller));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
+    let to_oneself = app.messages().refused_to_oneself(&drafts).await;
+    if !to_oneself.is_empty() {
+        let details = to_oneself.into_iter().map(|place| FieldProblem {
+            field: format!("[{place}].channelId"),
+            problem: Problem::Oneself,
+        });
+        return Err(Failure::invalid(details.collect()));
+    }
     let results = app.messages().send_batch(drafts, deadline).await;
     if results.iter().all(Result::is_ok) {
         return Ok(Envelope(

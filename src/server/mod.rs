@@ -114,18 +114,27 @@ async fn start_embedded(
         Generation::V3 => Dialect::V3,
     };
     let options = Options::development(dialect);
+    let manager = options.manager.clone();
     let started = Embedded::start(options).await;
     let upstream = started.map_err(|error| {
         Problem::unavailable(format!("cannot start the built-in upstream: {error}"))
     })?;
-    let url: HttpUrl = upstream.url().parse().map_err(|_| Problem {
-        text: "the built-in upstream has no usable address".to_owned(),
-        code: EXIT_INTERNAL,
-    })?;
-    settings.wukongim.api_urls = vec![url];
-    settings.wukongim.version = Some(generation);
-    settings.wukongim.manager_token = None;
-    settings.wukongim.manager_url = None;
+    let address = |url: String| -> Result<HttpUrl, Problem> {
+        url.parse().map_err(|_| Problem {
+            text: "the built-in upstream has no usable address".to_owned(),
+            code: EXIT_INTERNAL,
+        })
+    };
+    let wukongim = &mut settings.wukongim;
+    wukongim.api_urls = vec![address(upstream.url())?];
+    wukongim.version = Some(generation);
+    wukongim.manager_token = None;
+    // v3 only: v2 has no such port, and the gateway does without.
+    wukongim.manager_url = upstream.manager_url().map(address).transpose()?;
+    (wukongim.manager_username, wukongim.manager_password) = match manager {
+        Some((username, password)) => (Some(username), Some(password.into())),
+        None => (None, None),
+    };
     Ok(Some(upstream))
 }
 

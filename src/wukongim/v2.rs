@@ -43,7 +43,9 @@ pub(super) struct SendBody<'a> {
     /// Nothing to v2, a text to v3, which refuses the whole body where it is a number (seen on running servers).
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<u8>,
-    header: Header,
+    /// v3's API has no such field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<Header>,
     from_uid: &'a str,
     channel_id: &'a str,
     channel_type: u8,
@@ -58,7 +60,7 @@ impl<'a> From<&Outgoing<'a>> for SendBody<'a> {
             tag_key: (message.permitted_by == Generation::V3).then_some(0),
             // Nor must one of a v2's channels be stored by a v3, which has none of the channel's other messages.
             device_id: (message.permitted_by == Generation::V2).then_some(0),
-            header: Header { red_dot: 1 },
+            header: (message.permitted_by == Generation::V2).then_some(Header { red_dot: 1 }),
             from_uid: message.from.as_str(),
             channel_id: message.channel.id(),
             channel_type: message.channel.channel_type().number(),

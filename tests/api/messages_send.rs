@@ -268,19 +268,34 @@ async fn v3_never_gets_a_note_to_oneself() {
     let refused = note.fails(400, "invalid_request");
     assert_eq!(refused.bad_fields(), ["channelId"]);
 
-    let batch = [message(1, "alice", "x"), message(1, "bob", "y")];
-    let answer = app.user("alice").send_batch(&batch).await;
-    let answer = answer.fails(207, "partial_failure");
-    let entries = &answer.body["data"];
-    assert_eq!(entries[0]["error"]["code"], "invalid_request");
-    assert_eq!(entries[1]["messageSeq"], 1);
+    let notes = ["bob", "alice", "carl", "alice"].map(|id| message(1, id, "x"));
+    let refused = app.user("alice").send_batch(&notes).await;
+    let refused = refused.fails(400, "invalid_request");
+    assert_eq!(refused.bad_fields(), ["[1].channelId", "[3].channelId"]);
 
     // An admin's message in somebody's name is that user's.
     let mut body = message(1, "alice", "z");
     body["fromUid"] = json!("alice");
     let note = app.admin().send(&body).await;
     note.fails(400, "invalid_request");
-    assert_eq!(app.calls_to("/message/send").len(), 1);
+    let batch = app
+        .admin()
+        .send_batch(&[message(1, "bob", "y"), body])
+        .await;
+    let refused = batch.fails(400, "invalid_request");
+    assert_eq!(refused.bad_fields(), ["[1].channelId"]);
+    assert!(app.calls_to("/message/send").is_empty());
+}
+
+#[tokio::test]
+async fn the_red_dot_is_on_for_v2_and_no_field_of_v3s() {
+    for (dialect, header) in [(V2, json!({"red_dot": 1})), (V3, Value::Null)] {
+        let app = TestApp::start(dialect).await;
+        app.user("alice").send_to_person("bob", "hi").await.ok();
+        let calls = app.calls_to("/message/send");
+        let bodies: Vec<_> = calls.iter().map(|call| &call.body["header"]).collect();
+        assert_eq!(bodies, [&header], "{dialect:?}");
+    }
 }
 
 #[tokio::test]

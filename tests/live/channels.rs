@@ -6,6 +6,7 @@ use crate::support::app::{people, unique};
 use crate::support::{Kind, TestApp, each_server};
 
 #[tokio::test]
+#[ignore = "needs a WuKongIM"]
 async fn a_group_is_created_once_repeated_by_its_owner_and_taken_by_nobody() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
@@ -34,6 +35,7 @@ async fn a_group_is_created_once_repeated_by_its_owner_and_taken_by_nobody() {
 }
 
 #[tokio::test]
+#[ignore = "needs a WuKongIM"]
 async fn a_group_that_exists_upstream_alone_is_taken_over_by_nobody() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
@@ -57,6 +59,7 @@ async fn a_group_that_exists_upstream_alone_is_taken_over_by_nobody() {
 }
 
 #[tokio::test]
+#[ignore = "needs a WuKongIM"]
 async fn a_deleted_group_is_gone_for_everybody_and_its_id_is_spent() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
@@ -98,6 +101,7 @@ async fn a_deleted_group_is_gone_for_everybody_and_its_id_is_spent() {
 }
 
 #[tokio::test]
+#[ignore = "needs a WuKongIM"]
 async fn unknown_groups_are_told_and_none_is_made_by_accident() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
@@ -127,6 +131,7 @@ async fn unknown_groups_are_told_and_none_is_made_by_accident() {
 }
 
 #[tokio::test]
+#[ignore = "needs a WuKongIM"]
 async fn adding_and_removing_tell_how_many_changed() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
@@ -166,6 +171,7 @@ async fn adding_and_removing_tell_how_many_changed() {
 }
 
 #[tokio::test]
+#[ignore = "needs a WuKongIM"]
 async fn a_full_group_takes_nobody_and_five_hundred_are_added_in_one_call() {
     for server in each_server() {
         let app =

@@ -38,21 +38,22 @@ const DEATH: Trouble = Trouble("kill", "revive");
 const HANGING: Trouble = Trouble("hang", "wake");
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a WuKongIM v2 cluster"]
 async fn no_acknowledged_message_is_lost_while_nodes_are_killed() {
     gateway_keeps_its_word(DEATH).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a WuKongIM v2 cluster"]
 async fn no_acknowledged_message_is_lost_while_nodes_hang() {
     gateway_keeps_its_word(HANGING).await;
 }
 
 /// Nothing is asserted of what is not ours: the figure is for comparison.
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a WuKongIM v2 cluster"]
 async fn what_wukongim_itself_acknowledges_and_loses_is_counted() {
-    let Some((program, server)) = cluster() else {
-        return;
-    };
+    let (program, server) = cluster();
     let _cluster = CLUSTER.lock().await;
     let app = Arc::new(TestApp::start(&server).await);
     let channels = channels(&app).await;
@@ -72,9 +73,7 @@ async fn what_wukongim_itself_acknowledges_and_loses_is_counted() {
 }
 
 async fn gateway_keeps_its_word(trouble: Trouble) {
-    let Some((program, server)) = cluster() else {
-        return;
-    };
+    let (program, server) = cluster();
     let _cluster = CLUSTER.lock().await;
     let app = Arc::new(TestApp::start(&server).await);
     let channels = channels(&app).await;
@@ -88,12 +87,12 @@ async fn gateway_keeps_its_word(trouble: Trouble) {
     verdict(&sent, &stored(&app, &channels).await);
 }
 
-fn cluster() -> Option<(String, Server)> {
-    let program = variable("WUKONGIM_V2_NODE")?;
+fn cluster() -> (String, Server) {
+    let program = variable("WUKONGIM_V2_NODE").expect("WUKONGIM_V2_NODE");
     let server = each_server().into_iter().find(Server::is_v2);
     let server = server.expect("WUKONGIM_V2_URL");
     assert_eq!(server.urls.len(), 3, "three nodes");
-    Some((program, server))
+    (program, server)
 }
 
 /// The traffic while the first node is in trouble and back, and then the second. A gateway that has noticed leaves such a node alone.

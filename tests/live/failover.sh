@@ -15,4 +15,4 @@ fi
 export WUKONGIM_V2_URL="$1"
 export WUKONGIM_V2_NODE="$(cd "$(dirname "$2")" && pwd)/$(basename "$2")"
 cd "$(dirname "$0")/../.."
-exec cargo test --locked --test live -- failover --nocapture --test-threads=1
+exec cargo test --locked --test live -- failover --ignored --nocapture --test-threads=1

@@ -1,7 +1,7 @@
 //! The flows of the API tests against a real WuKongIM, through a gateway in this process.
 //!
-//! `WUKONGIM_V2_URL` and `WUKONGIM_V3_URL` name the servers (a cluster's nodes separated by commas); without them every test
-//! passes and says once that it was skipped. `WUKONGIM_V2_MANAGER_TOKEN` is v2's `managerToken`;
+//! `WUKONGIM_V2_URL` and `WUKONGIM_V3_URL` name the servers (a cluster's nodes separated by commas). Every test is ignored unless it is
+//! asked for, as `tests/live/run` does. `WUKONGIM_V2_MANAGER_TOKEN` is v2's `managerToken`;
 //! `WUKONGIM_V3_MANAGER_URL`, `…_USERNAME` and `…_PASSWORD` are v3's manager port, with which v3's tests run a second time.
 //! The servers keep what the tests write: every id is new in each run.
 

@@ -116,6 +116,33 @@ async fn the_printed_lines_send_a_message_and_read_it() {
 }
 
 #[tokio::test]
+async fn counts_of_members_are_true_on_both_generations() {
+    for args in [&["--embedded=v2"][..], &["--embedded=v3"]] {
+        let gateway = Gateway::start(args, &crate::gateway::usual());
+        let alice = crate::gateway::token("alice");
+        let post = |path: &str, body: serde_json::Value| {
+            let request = gateway.post(path).bearer_auth(&alice);
+            answer(
+                request
+                    .header("content-type", "application/json")
+                    .body(body.to_string()),
+            )
+        };
+        let group = serde_json::json!({"channelId": "g", "channelType": 2});
+        assert_eq!(post("/channel/create", group).await.0, 200);
+        let bob = serde_json::json!({"channelId": "g", "channelType": 2, "subscribers": ["bob", "alice"]});
+        for added in [1, 0] {
+            let (status, told) = post("/channel/subscriber/add", bob.clone()).await;
+            assert_eq!(
+                (status, &told["data"]["added"]),
+                (200, &added.into()),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn curl_itself_takes_the_printed_lines() {
     let found = std::process::Command::new("curl").arg("--version").output();
     if !found.is_ok_and(|output| output.status.success()) {

@@ -29,6 +29,9 @@ pub enum Denial {
     /// conversation again, restarts included (seen on a running server: one message, a tenth of all users).
     #[error("v3 cannot keep messages to oneself")]
     ToOneself,
+    /// Another channel has this one's place in v2, by an equal key: nothing sent to it would be stored (409 `channel_exists`).
+    #[error("another channel has the same key in wukongim")]
+    Taken,
     /// There is no such group, or it was deleted (404 `channel_not_found`).
     #[error("no such channel")]
     ChannelNotFound,

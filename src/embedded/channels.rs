@@ -2,7 +2,7 @@
 //! the calls and differ in what they refuse.
 
 use super::{
-    Dialect, go_json,
+    Dialect, V2Release, go_json,
     keys::{GROUP, PERSON},
     reply::{Reply, Request},
     requests::ChannelChange,
@@ -58,7 +58,7 @@ pub(super) fn owns(path: &str) -> bool {
 }
 
 /// Does what the call says.
-pub(super) fn change(state: &State, request: &Request<'_>) -> Reply {
+pub(super) fn change(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
     let Some((call, target)) = call(&request.path) else {
         return Reply::not_found();
     };
@@ -69,7 +69,7 @@ pub(super) fn change(state: &State, request: &Request<'_>) -> Reply {
     };
     match refusal(dialect, call, &body) {
         Some(message) => Reply::bad(message),
-        None => apply(state, dialect, call, &body),
+        None => apply(state, dialect, release, call, &body),
     }
 }
 
@@ -156,7 +156,13 @@ fn blank_list(dialect: Dialect, uids: &[String]) -> bool {
     }
 }
 
-fn apply(state: &State, dialect: Dialect, call: Call, body: &ChannelChange) -> Reply {
+fn apply(
+    state: &State,
+    dialect: Dialect,
+    release: V2Release,
+    call: Call,
+    body: &ChannelChange,
+) -> Reply {
     let mut inner = state.lock();
     // On v3 an added member sees nothing older than what is stored now, so everything due is stored first.
     inner.settled(&body.channel_id, body.channel_type);
@@ -167,6 +173,11 @@ fn apply(state: &State, dialect: Dialect, call: Call, body: &ChannelChange) -> R
         Call::Add if body.channel_type == 0 => GROUP,
         _ => body.channel_type,
     };
+    let touches = matches!(call, Call::Upsert | Call::Add | Call::Remove);
+    if touches && channel_type == GROUP && release >= V2Release::V2_2_0 {
+        // In v2.0.10 a send alone does (all seen).
+        inner.touch(&body.channel_id, channel_type);
+    }
     let channel = inner.channel_mut(&body.channel_id, channel_type);
     match call {
         Call::Upsert | Call::Info => {

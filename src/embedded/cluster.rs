@@ -10,6 +10,7 @@ use super::{
     ids::unix_seconds,
     log::Message,
     reply::{Reply, Request},
+    server::Shared,
     state::{Inner, State},
 };
 
@@ -17,9 +18,11 @@ use super::{
 const FIRST: u64 = 1001;
 
 impl State {
-    /// Another node joins.
-    pub(super) fn join_node(&self) {
-        self.lock().nodes += 1;
+    /// Another node joins, and gets this number.
+    pub(super) fn join_node(&self) -> u64 {
+        let mut inner = self.lock();
+        inner.nodes += 1;
+        FIRST + inner.nodes - 1
     }
 
     /// What is stored from now on stays on the first node alone, for v2 to show as ever, until it is copied or lost.
@@ -72,6 +75,49 @@ pub(super) fn info(state: &State) -> Reply {
         &json!({
             "version": 1, "slotCount": 64, "slotReplicaCount": 3, "channelReplicaCount": 3, "term": 1,
             "nodes": members, "slots": slots,
+        }),
+    )
+}
+
+/// `/cluster/channels/{id}/{type}/config`: whose log lies under the id's key. Only the leader of the id's slot says it, which is the first
+/// node; the others pass on what is asked with that node's number.
+pub(super) fn log_config(
+    shared: &Shared,
+    channel_id: &str,
+    channel_type: u8,
+    request: &Request<'_>,
+) -> Reply {
+    let asked = match request.param("node_id").parse() {
+        Ok(0) | Err(_) => shared.node,
+        Ok(node) => node,
+    };
+    if asked != FIRST {
+        return Reply::bad("slot leader is not current node");
+    }
+    let mut inner = shared.state.lock();
+    let owner = inner
+        .settled(channel_id, channel_type)
+        .and_then(|channel| channel.log.owner().map(str::to_owned));
+    let Some((id, channel_type)) = owner.as_deref().and_then(|owner| owner.rsplit_once('-')) else {
+        return Reply::bad("not found");
+    };
+    let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
+    Reply::json(
+        200,
+        &json!({
+            "channel_id": id, "channel_type": channel_type.parse::<u8>().unwrap_or(0), "replica_max_count": 3,
+            "replicas": [FIRST], "learder_id": FIRST, "term": 1, "conf_version": 1, "created_at": now, "updated_at": now,
+        }),
+    )
+}
+
+/// `/cluster/slots/{id}/localReplica`, which came with v2.2.0.
+pub(super) fn slot_replica(shared: &Shared) -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "replica_id": shared.node, "leader_id": FIRST, "running": 1, "last_log_seq": 0, "last_log_time": 0, "term": 1,
+            "applied_index": 0, "committed_index": 0, "conf_version": 0,
         }),
     )
 }

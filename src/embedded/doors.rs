@@ -160,6 +160,18 @@ impl State {
         (message_id, seq)
     }
 
+    /// Whose log lies under a channel's key, as `<id>-<type>`; `None` where it is nobody's. A pair is named by its stored id.
+    pub fn log_owner(&self, channel_type: u8, channel_id: &str) -> Option<String> {
+        let inner = self.lock();
+        let channel = inner.channel(channel_id, channel_type)?;
+        channel.log.owner().map(str::to_owned)
+    }
+
+    /// Gives the log under a channel's key to it, where it is nobody's, as some client's read would.
+    pub fn touch_log(&self, channel_type: u8, channel_id: &str) {
+        self.lock().touch(channel_id, channel_type);
+    }
+
     /// The token registered for a device; empty after it was made to quit.
     pub fn token_of(&self, uid: &str, device_flag: u8) -> Option<String> {
         let inner = self.lock();

@@ -26,20 +26,23 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         ("POST", "/user/token") => users::token(state, release, request),
         ("POST", "/user/device_quit") => users::device_quit(state, request),
         ("POST", "/user/onlinestatus") => users::online_status(state, request),
-        ("POST", "/message/send") => v2_messages::send(state, request),
-        ("POST", "/channel/messagesync") => v2_messages::sync(state, request),
+        ("POST", "/message/send") => v2_messages::send(state, release, request),
+        ("POST", "/channel/messagesync") => v2_messages::sync(state, release, request),
         ("GET", "/message/byclientmsgno") => v2_messages::by_client_msg_no(state, request),
         ("POST", "/message") => v2_messages::search_one(state, request),
         ("POST", "/messages") => v2_messages::search(state, request),
-        ("GET", "/channel/max_message_seq") => max_message_seq(shared, request),
+        ("GET", "/channel/max_message_seq") => max_message_seq(shared, release, request),
         ("GET", "/cluster/channels") => cluster_channels(shared, request),
         ("GET", "/cluster/info") => cluster::info(state),
         ("GET", "/cluster/messages") => cluster::messages(state, request),
-        ("GET", path) => members(shared, path).unwrap_or_else(Reply::not_found),
+        ("GET", "/cluster/slots/0/localReplica") if release >= V2Release::V2_2_0 => {
+            cluster::slot_replica(shared)
+        }
+        ("GET", path) => of_channel(shared, path, request).unwrap_or_else(Reply::not_found),
         ("POST", "/channel/subscriber_remove_all") if release < V2Release::V2_2_5 => {
             Reply::not_found()
         }
-        ("POST", path) if channels::owns(path) => channels::change(state, request),
+        ("POST", path) if channels::owns(path) => channels::change(state, release, request),
         _ => Reply::not_found(),
     }
 }
@@ -125,7 +128,8 @@ fn connz() -> Reply {
     )
 }
 
-fn max_message_seq(shared: &Shared, request: &Request<'_>) -> Reply {
+/// v2 before v2.2.5 knows no `login_uid`: a pair has to be named by its stored id.
+fn max_message_seq(shared: &Shared, release: V2Release, request: &Request<'_>) -> Reply {
     let channel_id = request.param("channel_id");
     let channel_type = request.small_param("channel_type");
     let login_uid = request.param("login_uid");
@@ -133,7 +137,8 @@ fn max_message_seq(shared: &Shared, request: &Request<'_>) -> Reply {
         return Reply::bad("channel_id不能为空");
     }
     let mut inner = shared.state.lock();
-    let stored_id = if channel_type == PERSON && !channel_id.contains('@') {
+    let is_peer = channel_type == PERSON && !channel_id.contains('@');
+    let stored_id = if is_peer && release >= V2Release::V2_2_5 {
         if login_uid.trim().is_empty() {
             return Reply::bad("login_uid不能为空");
         }
@@ -142,9 +147,12 @@ fn max_message_seq(shared: &Shared, request: &Request<'_>) -> Reply {
         channel_id.into_owned()
     };
     match inner.settled(&stored_id, channel_type) {
-        Some(channel) => Reply::json(200, &json!({ "message_seq": channel.log.last_seq() })),
+        Some(channel) if channel.log.owner().is_some() => {
+            Reply::json(200, &json!({ "message_seq": channel.log.last_seq() }))
+        }
+        _ if release == V2Release::V2_0_10 => Reply::json(200, &json!({ "message_seq": 0 })),
         // A single node's answer; some nodes of a cluster say 0.
-        None => Reply::bad("not found"),
+        _ => Reply::bad("not found"),
     }
 }
 
@@ -236,25 +244,34 @@ pub(super) fn minute(time: SystemTime) -> String {
     text.get(..16).unwrap_or(&text).replace('T', " ")
 }
 
-/// `/cluster/channels/{id}/{type}/{list}`; an id with a slash in it, encoded or not, makes another path and finds
+/// `/cluster/channels/{id}/{type}/{what}`; an id with a slash in it, encoded or not, makes another path and finds
 /// nothing, as do the dots that clients fold away.
-fn members(shared: &Shared, path: &str) -> Option<Reply> {
+fn of_channel(shared: &Shared, path: &str, request: &Request<'_>) -> Option<Reply> {
     let rest = path.strip_prefix("/cluster/channels/")?;
     let parts: Vec<&str> = rest.split('/').collect();
     let [channel_id, channel_type, list] = parts[..] else {
         return None;
     };
+    let channel_number = channel_type.parse().unwrap_or(0);
+    if matches!(channel_id, "" | "." | "..") {
+        return None;
+    }
     let list = match list {
+        "config" => {
+            return Some(cluster::log_config(
+                shared,
+                channel_id,
+                channel_number,
+                request,
+            ));
+        }
         "subscribers" => List::Members,
         "denylist" => List::Denied,
         "allowlist" => List::Allowed,
         _ => return None,
     };
-    if matches!(channel_id, "" | "." | "..") {
-        return None;
-    }
     let inner = shared.state.lock();
-    let channel = inner.channel(channel_id, channel_type.parse().unwrap_or(0));
+    let channel = inner.channel(channel_id, channel_number);
     let uids: Vec<&str> = channel.map_or_else(Vec::new, |channel| {
         channel
             .list(list)

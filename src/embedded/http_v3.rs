@@ -43,7 +43,7 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         "/user/onlinestatus" => users::online_status(state, request),
         "/message/send" => v3_messages::send(state, request),
         "/channel/messagesync" => v3_messages::sync(state, request),
-        _ => channels::change(state, request),
+        _ => channels::change(state, shared.release(), request),
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Message {
 
 #[derive(Debug, Default)]
 pub(super) struct Log {
-    /// `<id>-<type>` of the channel that wrote first. On v2 another channel with an equal hash reads this log, but what
+    /// `<id>-<type>` of the channel that touched it first. On v2 another channel with an equal hash reads this log, but what
     /// it writes does not appear.
     owner: Option<Box<str>>,
     messages: VecDeque<Arc<Message>>,
@@ -54,6 +54,11 @@ impl Log {
     pub(super) fn admit(&mut self, text: &str) -> bool {
         let owner = self.owner.get_or_insert_with(|| Box::from(text));
         **owner == *text
+    }
+
+    /// `<id>-<type>` of the channel that owns it.
+    pub(super) fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
     }
 
     /// Queues a message that becomes visible at `visible_at`; equal times keep their order.

@@ -187,7 +187,7 @@ impl Embedded {
 
     async fn start_with(options: Options, state: Arc<State>) -> io::Result<Self> {
         let api = server::bind(options.listen).await?;
-        state.join_node();
+        let node = state.join_node();
         let manager = match options.manager {
             Some(_) if options.dialect == Dialect::V3 => {
                 Some(TcpListener::bind((options.listen.ip(), 0)).await?)
@@ -196,6 +196,7 @@ impl Embedded {
         };
         let shared = Arc::new(Shared {
             state,
+            node,
             release: Mutex::new(options.release),
             faults: Faults::default(),
             manager_token: options.manager_token,

@@ -43,6 +43,8 @@ pub(super) enum Port {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
+    /// Its number in the cluster.
+    pub(super) node: u64,
     /// Which v2 this node is, while it speaks v2.
     pub(super) release: Mutex<V2Release>,
     pub(super) faults: Faults,

@@ -8,7 +8,12 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Dialect, ids::Snowflake, keys::Key, log::Log};
+use super::{
+    Dialect,
+    ids::Snowflake,
+    keys::{Key, channel_text},
+    log::Log,
+};
 
 /// The flags of a channel, all written at once by `POST /channel` and `POST /channel/info`.
 #[expect(
@@ -166,6 +171,12 @@ impl Inner {
         let channel = self.channels.get_mut(&key)?;
         channel.log.settle(Instant::now(), self.keep);
         Some(channel)
+    }
+
+    /// Gives the log under the channel's key to the channel, where it is nobody's.
+    pub(super) fn touch(&mut self, channel_id: &str, channel_type: u8) {
+        let text = channel_text(channel_id, channel_type);
+        self.channel_mut(channel_id, channel_type).log.admit(&text);
     }
 
     pub(super) fn flags(&self, channel_id: &str, channel_type: u8) -> Flags {

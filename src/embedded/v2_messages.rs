@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use serde::Deserialize;
 
 use super::{
-    go_json,
+    V2Release, go_json,
     ids::unix_seconds,
     keys::{PERSON, SYSTEM_UID, channel_text},
     log::Message,
@@ -18,6 +18,9 @@ use super::{
 
 /// Longer texts than this end the process after the answer (33,000 bytes were seen to).
 const DEADLY_TEXT: usize = 32 * 1024;
+/// v2.0.10 ends where it has more bytes than this to put down for one message: payload, number, sender, channel and 34 more (seen).
+const DEADLY_MESSAGE: usize = 32_767;
+const OF_A_MESSAGE: usize = 34;
 /// A decoded payload of this size ends the process after the answer (1,024,000 bytes still pass).
 const DEADLY_PAYLOAD: usize = 1 << 20;
 /// The suffix of the channel that keeps a channel's commands.
@@ -26,7 +29,7 @@ const COMMANDS: &str = "____cmd";
 const PUBLIC_TYPES: [u8; 4] = [3, 6, 10, 11];
 const UNSENDABLE: &str = "无法处理发送消息请求！";
 
-pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
+pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
     const REQUEST: &str = "api.messageSendReq";
     /// What v3 does not know and v2 wants to be a text.
     #[derive(Deserialize)]
@@ -71,6 +74,13 @@ pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
     } else {
         send.client_msg_no.to_string()
     };
+    let channel = if send.channel_type == PERSON {
+        from_uid.len() + "@".len() + send.channel_id.len()
+    } else {
+        send.channel_id.len()
+    };
+    let written = payload.decoded_len + number.len() + from_uid.len() + channel + OF_A_MESSAGE;
+    let deadly = deadly || (release == V2Release::V2_0_10 && written > DEADLY_MESSAGE);
     let mut message = Message {
         message_id: 0,
         message_seq: 0,
@@ -154,8 +164,8 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// Anybody may read anything.
-pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
+/// Anybody may read anything; and what is read has a log from then on, in v2.0.10 alone not.
+pub(super) fn sync(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
     let sync: Sync = match go_json::parse(request.body, "api.syncReq") {
         Ok(sync) => sync,
         Err(error) => return Reply::bad(error),
@@ -174,6 +184,9 @@ pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
     };
     let mut inner = state.lock();
     let stored_id = stored_id(&inner, &sync.login_uid, &sync.channel_id, sync.channel_type);
+    if release >= V2Release::V2_2_0 {
+        inner.touch(&stored_id, sync.channel_type);
+    }
     let page = inner
         .settled(&stored_id, sync.channel_type)
         .filter(|channel| channel.log.last_seq() > 0)

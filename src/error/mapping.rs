@@ -14,6 +14,8 @@ use crate::wukongim::{Error, Rejection};
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
+            // Why a permission was withdrawn is told in its place.
+            Error::Withdrawn => ApiError::Forbidden,
             Error::Connect
             | Error::Lost
             | Error::Maintenance
@@ -50,6 +52,7 @@ impl From<Denial> for Failure {
             Denial::ChannelBanned => ApiError::ChannelBanned,
             Denial::SendBanned => ApiError::SendBanned,
             Denial::ChannelNotFound => ApiError::ChannelNotFound,
+            Denial::Taken => ApiError::ChannelExists,
             Denial::ToOneself => {
                 return Self::invalid(vec![FieldProblem {
                     field: "channelId".into(),

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::time::{timeout, timeout_at};
 
 use super::confirm::{Confirmer, Pending};
@@ -19,7 +20,7 @@ use crate::config::{self, Confirm, DuplicateCheck};
 use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Uid};
 use crate::telemetry::Metrics;
-use crate::wukongim::{Client, Error, Generation};
+use crate::wukongim::{Accepted, Client, Error, Generation};
 
 /// Pairs whose last acknowledged send on v3 is remembered.
 const FRESH_PAIRS: usize = 10_000;
@@ -206,6 +207,32 @@ impl Messages {
         match permitted_by {
             Generation::V3 => settled(self.send_v3(job).await),
             Generation::V2 => self.send_v2(job, answer_by).await,
+        }
+    }
+
+    /// Hands the message to WuKongIM: the one place where messages leave. Directly before each attempt it is asked whether the sender may
+    /// still send, which costs a look into what is remembered; where he may not, nothing is sent.
+    pub(super) async fn hand_over(
+        &self,
+        job: &Job,
+        permitted_by: Generation,
+    ) -> Result<Result<Accepted, Error>, Denial> {
+        let withdrawn = Mutex::new(None);
+        let may_go = || {
+            let (sender, actor) = (&job.sender, job.actor.as_ref());
+            let asked = self.authorization.may_send(sender, actor, &job.channel);
+            // In a box: every send would have to carry the room for a look-up.
+            let asked = Box::pin(asked);
+            async {
+                let answer = asked.await;
+                let may = answer.is_ok();
+                *withdrawn.lock() = answer.err();
+                may
+            }
+        };
+        match self.client.send(&job.outgoing(permitted_by), may_go).await {
+            Err(Error::Withdrawn) => Err(withdrawn.into_inner().unwrap_or(Denial::Forbidden)),
+            answer => Ok(answer),
         }
     }
 

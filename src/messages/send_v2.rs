@@ -12,6 +12,7 @@ use super::safe::is_safe;
 use super::send::{Claimed, Dispatched, Messages, Waiting, keep, refused, settled};
 use super::watch::Sought;
 use super::{Cause, Job, SendError, Stored, unix_ms};
+use crate::authorization::Denial;
 use crate::config::{Confirm, DuplicateCheck};
 use crate::wukongim::{Accepted, Error, Generation};
 
@@ -47,6 +48,9 @@ impl Messages {
             Begin::Unknown(ticket, attempt) => (ticket, Some(attempt)),
             Begin::New(ticket) => (ticket, None),
         };
+        if let Err(refusal) = self.owns_its_log(job, answer_by).await {
+            return settled(Err(refusal));
+        }
         // Registered before anything is looked for: what turns up from here on is not missed.
         let pending = self.confirmer.expect(&conversation);
         // In boxes: seldom needed, and every send would have to carry the room for them.
@@ -76,7 +80,14 @@ impl Messages {
             sent_ms,
             last: Instant::now(),
         });
-        let (sought, cause) = match self.client.send(&job.outgoing(Generation::V2)).await {
+        let answer = match self.hand_over(job, Generation::V2).await {
+            Ok(answer) => answer,
+            Err(denial) => {
+                ticket.forget();
+                return settled(Err(SendError::Denied(denial)));
+            }
+        };
+        let (sought, cause) = match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {
                 return settled(Ok(keep(job, ticket, Stored { id, seq })));
             }
@@ -98,6 +109,21 @@ impl Messages {
             sought,
             cause,
         })))
+    }
+
+    /// Whether what is sent to the channel can be stored at all: v2 keeps one channel's log under each key, and drops what others send.
+    async fn owns_its_log(&self, job: &Job, answer_by: Instant) -> Result<(), SendError> {
+        if self.client.owns_its_log(&job.sender, &job.channel) {
+            return Ok(());
+        }
+        // In a box: asked once a channel.
+        let asked = Box::pin(self.client.log_is_foreign(&job.sender, &job.channel));
+        match timeout_at(answer_by.into(), asked).await {
+            Ok(Ok(false)) => Ok(()),
+            Ok(Ok(true)) => Err(SendError::Denied(Denial::Taken)),
+            Ok(Err(error)) => Err(SendError::Upstream(error)),
+            Err(_) => Err(SendError::Upstream(Error::Timeout)),
+        }
     }
 
     /// Looks for a message that another process may have sent.

@@ -13,7 +13,8 @@ impl Messages {
     /// A lost answer has been asked for once more by the client.
     pub(super) async fn send_v3(&self, job: &Job) -> Result<Sent, SendError> {
         let sent_ms = unix_ms();
-        let answer = self.client.send(&job.outgoing(Generation::V3)).await;
+        let answer = self.hand_over(job, Generation::V3).await;
+        let answer = answer.map_err(SendError::Denied)?;
         let cause = match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {
                 if let Channel::Person(_) = job.channel {

@@ -29,6 +29,7 @@ pub(super) const SEND_REFUSALS: &[ApiError] = &[
     ApiError::ChannelBanned,
     ApiError::SendBanned,
     ApiError::ChannelNotFound,
+    ApiError::ChannelExists,
     ApiError::MessageConflict,
     ApiError::MessageUnconfirmed,
 ];
@@ -40,6 +41,7 @@ pub(super) const BATCH_REFUSALS: &[ApiError] = &[
     ApiError::ChannelBanned,
     ApiError::SendBanned,
     ApiError::ChannelNotFound,
+    ApiError::ChannelExists,
     ApiError::MessageConflict,
     ApiError::MessageUnconfirmed,
     ApiError::PartialFailure,

@@ -1,11 +1,13 @@
 //! The client the rest of the gateway uses: picks the node, knows its generation, speaks its dialect.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use http::header::HeaderValue;
 use serde::Serialize;
 
 use super::copies;
+use super::log_owner::{Seen, SeenLogs};
 use super::manager::Manager;
 use super::nodes::Nodes;
 use super::page::{Foreign, MESSAGESYNC, Page, PageRequest, Window};
@@ -28,6 +30,7 @@ pub struct Client {
     pub(super) system: Shared<SystemInfo>,
     pub(super) cluster: copies::Known,
     foreign: Foreign,
+    pub(super) logs: SeenLogs,
 }
 
 impl Client {
@@ -98,6 +101,7 @@ impl Client {
             system: Shared::new(),
             cluster: copies::Known::default(),
             foreign: Foreign::default(),
+            logs: SeenLogs::default(),
         })
     }
 
@@ -114,11 +118,17 @@ impl Client {
         trip.next().await.map(|(_, generation)| generation)
     }
 
-    /// Sends a message. On v2 the answer is no proof of anything: see [`Accepted::seq`].
+    /// Sends a message. On v2 the answer is no proof of anything: see [`Accepted::seq`]. `may_go` is asked directly before each
+    /// attempt.
     ///
     /// # Errors
-    /// [`Error::OtherGeneration`] where it would reach another generation than the one that permitted it.
-    pub async fn send(&self, message: &Outgoing<'_>) -> Result<Accepted, Error> {
+    /// [`Error::OtherGeneration`] where it would reach another generation than the one that permitted it; [`Error::Withdrawn`] where
+    /// `may_go` says no.
+    pub async fn send<F: Future<Output = bool>>(
+        &self,
+        message: &Outgoing<'_>,
+        may_go: impl Fn() -> F,
+    ) -> Result<Accepted, Error> {
         let plan = Plan {
             repeat: match message.permitted_by {
                 Generation::V2 => Repeat::Never,
@@ -129,8 +139,16 @@ impl Client {
             ..Plan::write("message_send")
         };
         on_node!(self, plan, |node, generation| async {
+            if !may_go().await {
+                return Err(Error::Withdrawn);
+            }
             match generation {
-                Generation::V2 => v2::send(&self.transport, node, message).await,
+                Generation::V2 => {
+                    let accepted = v2::send(&self.transport, node, message).await?;
+                    let entry = self.logs.look(message.from, message.channel);
+                    entry.note(Seen::Exists);
+                    Ok(accepted)
+                }
                 Generation::V3 => v3::send(&self.transport, node, message).await,
             }
         })
@@ -191,13 +209,32 @@ impl Client {
             ..Plan::read(MESSAGESYNC)
         };
         let page = on_node!(self, plan, |node, generation| async {
+            let log = match generation {
+                Generation::V2 => Some(self.logs.look(reader, channel)),
+                Generation::V3 => None,
+            };
+            if log.is_some_and(|log| log.seen.is_none()) {
+                // Reading a log that is not there would create it.
+                let (id, channel_type) = (v2::stored_id(reader, channel), channel.channel_type());
+                let asked = v2::max_message_seq(&self.transport, node, channel_type, &id);
+                match Box::pin(asked).await {
+                    Ok(0) => return Ok(Page::default()),
+                    Err(error) if !error.is_unexpected() => return Err(error),
+                    Ok(_) | Err(_) => {}
+                }
+            }
             let body = PageRequest::new(reader, channel, window, limit);
             let call = Call::post(MESSAGESYNC, "/channel/messagesync", &body).max_bytes(max_bytes);
             let answer = self.transport.call(node, call).await?;
             if !answer.status.is_success() {
                 return Err(refusal(generation, &answer));
             }
-            Page::read(&answer.body, reader, channel)
+            let page = Page::read(&answer.body, reader, channel)?;
+            if let (Some(log), Some(_)) = (log, page.span) {
+                let is_own = !page.messages.is_empty();
+                log.note(if is_own { Seen::Own } else { Seen::Exists });
+            }
+            Ok(page)
         })?;
         self.foreign.note(&page, channel, &self.transport.metrics);
         Ok(page)

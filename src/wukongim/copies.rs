@@ -35,6 +35,18 @@ pub(super) struct Cluster {
     nodes: Vec<u64>,
     /// On how many of them a message is safe.
     enough: usize,
+    /// The numbers of the nodes that lead its slots, by the slots' numbers; 0 where none does.
+    slot_leaders: Vec<u64>,
+}
+
+impl Cluster {
+    /// The node that leads the slot of this id; `None` where there is one node alone, or none leads.
+    pub(super) fn slot_leader(&self, id: &str) -> Option<u64> {
+        let slots = u32::try_from(self.slot_leaders.len()).ok()?;
+        let slot = crc32fast::hash(id.as_bytes()).checked_rem(slots)?;
+        let leader = self.slot_leaders[slot as usize];
+        (leader != 0 && self.nodes.len() > 1).then_some(leader)
+    }
 }
 
 /// What is known of the cluster, and when it was last asked for.
@@ -88,7 +100,7 @@ impl Client {
         matches!(timeout(ANSWER, asking).await, Ok(Ok(true)))
     }
 
-    async fn cluster(&self) -> Result<Arc<Cluster>, Error> {
+    pub(super) async fn cluster(&self) -> Result<Arc<Cluster>, Error> {
         let known = match &mut *self.cluster.lock() {
             Some((asked, cluster)) if asked.elapsed() < BELIEVED => return Ok(cluster.clone()),
             // Whoever comes first asks; the others go on with what is known.
@@ -121,6 +133,16 @@ async fn nodes_of(transport: &Transport, node: &Node) -> Result<Cluster, Error> 
     struct Info {
         channel_replica_count: usize,
         nodes: Vec<Member>,
+        #[serde(default)]
+        slots: Vec<Slot>,
+    }
+    /// A zero is left out.
+    #[derive(Deserialize)]
+    struct Slot {
+        #[serde(default)]
+        id: usize,
+        #[serde(default)]
+        leader: u64,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -139,7 +161,14 @@ async fn nodes_of(transport: &Transport, node: &Node) -> Result<Cluster, Error> 
     if nodes.is_empty() {
         return Err(Error::Decode(answer.call));
     }
+    let mut slot_leaders = vec![0; info.slots.len()];
+    for slot in info.slots {
+        if let Some(leader) = slot_leaders.get_mut(slot.id) {
+            *leader = slot.leader;
+        }
+    }
     Ok(Cluster {
+        slot_leaders,
         enough: info.channel_replica_count.min(nodes.len()) / 2 + 1,
         nodes,
     })

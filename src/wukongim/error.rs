@@ -44,6 +44,9 @@ pub enum Error {
     /// Another generation answers than the one by whose rules the call was permitted: nothing was done.
     #[error("another generation of wukongim answers than the one that was asked for permission")]
     OtherGeneration,
+    /// The sender may not send any more: nothing was sent.
+    #[error("permission ended before the message was sent")]
+    Withdrawn,
     /// The gateway's own credentials (manager token or manager login) are refused.
     #[error("wukongim refused the gateway's credentials")]
     Credentials,
@@ -112,6 +115,19 @@ impl Error {
         matches!(self, Self::Connect | Self::Busy | Self::OtherGeneration)
     }
 
+    /// Whether WuKongIM answered, though not as this call is answered: it has no such call, or cannot say.
+    pub(super) fn is_unexpected(&self) -> bool {
+        matches!(
+            self,
+            Self::Status(_)
+                | Self::Refused(_)
+                | Self::Rejected(_)
+                | Self::Decode(_)
+                | Self::TooLarge { .. }
+                | Self::Credentials
+        )
+    }
+
     /// The short label of this outcome in metrics.
     pub fn outcome(&self) -> &'static str {
         match self {
@@ -126,6 +142,7 @@ impl Error {
             Self::Busy => "busy",
             Self::Maintenance => "maintenance",
             Self::OtherGeneration => "generation",
+            Self::Withdrawn => "withdrawn",
             Self::Credentials => "credentials",
         }
     }

@@ -170,13 +170,13 @@ impl Client {
         }
     }
 
-    /// Whether anything at all lies under this id: a record, members or messages, be they of another channel whose id has
-    /// the same hash (v2). To be asked before anything is written under an id.
+    /// Whether anything at all lies under this id: a record, members or messages, or another channel's log, be it without messages,
+    /// by an equal hash (v2). To be asked before anything is written under an id.
     pub async fn group_is_occupied(&self, group: &ChannelId) -> Result<bool, Error> {
         if self.group_state(group).await?.occupied {
             return Ok(true);
         }
-        on_node!(
+        let occupied = on_node!(
             self,
             Plan::read("max_message_seq"),
             |node, generation| async {
@@ -190,13 +190,22 @@ impl Client {
                                 ChannelType::Group,
                                 group.as_str()
                             ),
-                            v2::max_message_seq(&self.transport, node, group),
+                            v2::max_message_seq(
+                                &self.transport,
+                                node,
+                                ChannelType::Group,
+                                group.as_str()
+                            ),
                         );
                         Ok(!members?.is_empty() || max? > 0)
                     }
                     Generation::V3 => Ok(false),
                 }
             }
-        )
+        )?;
+        if occupied || self.generation().await? == Generation::V3 {
+            return Ok(occupied);
+        }
+        self.group_log_is_foreign(group).await
     }
 }

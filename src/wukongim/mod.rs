@@ -10,6 +10,7 @@ mod detect;
 mod error;
 mod groups;
 mod load;
+mod log_owner;
 mod manager;
 mod members;
 mod nodes;

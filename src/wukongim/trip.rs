@@ -295,7 +295,7 @@ impl<'a> Trip<'a> {
                 node.forget_generation();
             }
             Error::OtherGeneration | Error::Status(404 | 405) => node.forget_generation(),
-            Error::Busy => {}
+            Error::Busy | Error::Withdrawn => {}
             _ => node.rest.succeeded(self.at.resting),
         }
     }

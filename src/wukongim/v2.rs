@@ -12,7 +12,7 @@ use super::{
     Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Record, Rejection,
     RouteInfo, SystemInfo,
 };
-use crate::domain::{ChannelId, ChannelType, MessageId, Uid};
+use crate::domain::{Channel, ChannelType, MessageId, Uid};
 
 /// Everything but RFC 3986's unreserved characters is encoded.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -224,38 +224,90 @@ pub(super) async fn group_state(
     )
 }
 
-/// `GET /channel/max_message_seq`: of a group, 0 where nothing was ever stored under the id's hash.
+/// Under which id v2 stores `channel` as `user` names it: of a pair the uid with the larger CRC-32 stands first.
+pub(super) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
+    match channel {
+        Channel::Group(group) => group.as_str().into(),
+        Channel::Person(peer) => {
+            let [own, peers] = [user, peer].map(|uid| crc32fast::hash(uid.as_str().as_bytes()));
+            if own > peers {
+                format!("{user}@{peer}").into()
+            } else {
+                format!("{peer}@{user}").into()
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Words<'a> {
+    #[serde(borrow)]
+    msg: Cow<'a, str>,
+}
+
+/// Whether v2 says `not found`: no log lies under the key (seen on running servers).
+fn is_not_found(answer: &Answer) -> bool {
+    answer.status == StatusCode::BAD_REQUEST
+        && answer
+            .json::<Words<'_>>()
+            .is_ok_and(|words| words.msg == "not found")
+}
+
+/// `GET /channel/max_message_seq`: 0 where nothing was ever stored under the stored id's hash. Creates nothing.
 ///
-/// Of a channel that never was, v2 says 0 at some nodes of a cluster and 400 `not found` at the others and on a single node
-/// (seen on running servers).
+/// Of a channel that never was, v2.0.10 says 0, and others 0 at some nodes of a cluster and 400 `not found` at the others and on a
+/// single node. A pair must be asked for by its stored id: with the peer's uid and `login_uid` v2 before v2.2.5 says the same of every
+/// pair (all seen on running servers).
 pub(super) async fn max_message_seq(
     transport: &Transport,
     node: &Node,
-    group: &ChannelId,
+    channel_type: ChannelType,
+    stored_id: &str,
 ) -> Result<u64, Error> {
     #[derive(Deserialize)]
     struct Max {
         message_seq: u64,
     }
-    #[derive(Deserialize)]
-    struct Words {
-        msg: String,
-    }
     let path = format!(
-        "/channel/max_message_seq?channel_id={}&channel_type=2",
-        encode(group.as_str())
+        "/channel/max_message_seq?channel_id={}&channel_type={}",
+        encode(stored_id),
+        channel_type.number()
     );
     let answer = transport
         .call(node, Call::get("max_message_seq", path))
         .await?;
-    let unknown = answer.status == StatusCode::BAD_REQUEST
-        && answer
-            .json::<Words>()
-            .is_ok_and(|words| words.msg == "not found");
-    if unknown {
+    if is_not_found(&answer) {
         return Ok(0);
     }
     Ok(data::<Max>(&answer)?.message_seq)
+}
+
+/// `GET /cluster/channels/{id}/{type}/config`: the stored id of the channel whose log lies under this one's hash, `None` where there is
+/// none. Creates nothing. Only the node that leads the id's slot knows; `leader` is its number, where there is more than one node.
+pub(super) async fn log_owner(
+    transport: &Transport,
+    node: &Node,
+    channel_type: ChannelType,
+    stored_id: &str,
+    leader: Option<u64>,
+) -> Result<Option<String>, Error> {
+    #[derive(Deserialize)]
+    struct Config {
+        channel_id: String,
+    }
+    let mut path = format!(
+        "/cluster/channels/{}/{}/config",
+        encode(stored_id),
+        channel_type.number()
+    );
+    if let Some(leader) = leader {
+        path.push_str(&format!("?node_id={leader}"));
+    }
+    let answer = transport.call(node, Call::get("log_owner", path)).await?;
+    if is_not_found(&answer) {
+        return Ok(None);
+    }
+    Ok(Some(data::<Config>(&answer)?.channel_id).filter(|id| !id.is_empty()))
 }
 
 /// `GET /varz`.
@@ -357,6 +409,15 @@ mod tests {
         for text in ["", "s", "12", "1x", "1m2", "-1s", "99999999999999999999s"] {
             assert_eq!(parse_uptime(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_pair_is_stored_under_one_id_whoever_asks() {
+        let [anna, bob] = ["alice", "bob"].map(|uid| Uid::parse(uid, 99).unwrap());
+        let to = |peer: &Uid| Channel::Person(peer.clone());
+        assert_eq!(stored_id(&anna, &to(&bob)), "bob@alice");
+        assert_eq!(stored_id(&bob, &to(&anna)), "bob@alice");
+        assert_eq!(stored_id(&bob, &to(&bob)), "bob@bob");
     }
 
     #[test]

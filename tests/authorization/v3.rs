@@ -20,7 +20,11 @@ async fn send(house: &House, who: &str, channel: &Channel) -> Result<(), Denial>
         route: &Route::default(),
     };
     house.may_send(who, channel).await?;
-    match house.client.send(&outgoing).await {
+    match house
+        .client
+        .send(&outgoing, || std::future::ready(true))
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) => Err(Denial::of_send_refusal(channel, &error)),
     }

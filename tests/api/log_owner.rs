@@ -1,0 +1,298 @@
+//! v2 gives the log under a key to whichever channel touches it first, and keys are hashes of ids that users choose: the gateway
+//! touches no key before somebody sends to it, and sends nothing where another channel's log lies.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wukongim_gateway::embedded::{Dialect, Fault, Rule, V2Release, fnv1a64};
+
+use crate::support::messages::{message, numbered};
+use crate::support::{TestApp, V2, V3};
+
+/// Two pairs with one hash, as they are stored.
+const PAIR: &str = "hsyf6YpMDetD@ho-eve";
+const VICTIMS: &str = "ho-anna@hitrPk9Q-vJD";
+/// The peers whom eve has invented, and to whom anna writes.
+const INVENTED: &str = "hsyf6YpMDetD";
+const FRIEND: &str = "hitrPk9Q-vJD";
+/// A group with the hash of the pair hc-alice and hc-bob.
+const TWIN: &str = "xbdZAqbat_QtXO";
+
+const LOOK: &str = "/cluster/channels/";
+
+/// The calls that asked whose log it is.
+fn looks(app: &TestApp) -> usize {
+    let calls = app.nodes().into_iter().flat_map(|node| node.calls_to(LOOK));
+    calls.filter(|call| call.path.contains("/config")).count()
+}
+
+async fn release(release: V2Release) -> TestApp {
+    TestApp::builder()
+        .options(move |options| options.release = release)
+        .start()
+        .await
+}
+
+#[tokio::test]
+async fn the_pairs_have_one_hash() {
+    assert_eq!(
+        fnv1a64(&format!("{PAIR}-1")),
+        fnv1a64(&format!("{VICTIMS}-1"))
+    );
+}
+
+#[tokio::test]
+async fn reading_a_pair_that_never_spoke_touches_nothing_and_takes_nothing_away() {
+    for version in V2Release::ALL {
+        let app = release(version).await;
+        for position in ["", "&lastMessageSeq=5", "&beforeMessageSeq=5"] {
+            let read = app.user("ho-eve").sync(1, INVENTED, position).await;
+            assert_eq!(read.header("x-has-more"), "false");
+            assert_eq!(read.ok(), Value::Array(vec![]), "{version:?}");
+        }
+        assert!(app.calls_to("/channel/messagesync").is_empty());
+        let state = app.upstream.state();
+        assert_eq!(state.log_owner(1, PAIR), None, "{version:?}");
+        app.user("ho-anna").send_to_person(FRIEND, "hi").await.ok();
+        assert_eq!(state.messages_between("ho-anna", FRIEND).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_to_a_pair_whose_place_is_taken_is_refused_and_not_sent() {
+    for version in V2Release::ALL {
+        let app = release(version).await;
+        app.user("ho-eve")
+            .send_to_person(INVENTED, "1st")
+            .await
+            .ok();
+        app.upstream.clear_calls();
+        let anna = app.user("ho-anna");
+        for body in [message(1, FRIEND, "hi"), numbered(1, FRIEND, "hi", "n")] {
+            anna.send(&body).await.fails(409, "channel_exists");
+        }
+        // Again, and from the other side.
+        let body = numbered(1, FRIEND, "hi", "n");
+        anna.send(&body).await.fails(409, "channel_exists");
+        let back = app.user(FRIEND).send_to_person("ho-anna", "hi").await;
+        back.fails(409, "channel_exists");
+        let batch = [
+            message(1, FRIEND, "a"),
+            message(1, "bob", "b"),
+            message(1, FRIEND, "c"),
+        ];
+        let told = anna.send_batch(&batch).await.fails(207, "partial_failure");
+        for place in [0, 2] {
+            assert_eq!(told.body["data"][place]["error"]["code"], "channel_exists");
+        }
+        let alone = anna.send_batch(&batch[..1]).await;
+        alone.fails(409, "channel_exists");
+        let sent = app.calls_to("/message/send");
+        let to: Vec<_> = sent.iter().map(|call| &call.body["channel_id"]).collect();
+        assert_eq!(to, ["bob"], "{version:?}");
+        // Theirs goes on, and neither sees the other's.
+        assert_eq!(anna.sync(1, FRIEND, "").await.ok(), Value::Array(vec![]));
+        let on = app.user("ho-eve").send_to_person(INVENTED, "2nd").await;
+        assert_eq!(on.ok()["messageSeq"], 2);
+    }
+}
+
+#[tokio::test]
+async fn on_v3_both_pairs_have_a_place() {
+    let app = TestApp::start(V3).await;
+    app.user("ho-eve")
+        .send_to_person(INVENTED, "1st")
+        .await
+        .ok();
+    app.user("ho-anna").send_to_person(FRIEND, "hi").await.ok();
+    assert_eq!(looks(&app), 0);
+}
+
+#[tokio::test]
+async fn a_group_is_not_made_and_not_sent_to_where_a_pairs_log_lies() {
+    let app = TestApp::start(V2).await;
+    // Somebody has looked at the pair, past the gateway; it has no messages.
+    app.upstream.state().touch_log(1, "hc-bob@hc-alice");
+    let create = app.user("mallory").create_group(TWIN).await;
+    create.fails(409, "channel_exists");
+    app.nothing_was_written();
+    app.user("hc-alice")
+        .send_to_person("hc-bob", "hi")
+        .await
+        .ok();
+
+    // And the other way round.
+    let app = TestApp::start(V2).await;
+    app.user("mallory").create_group(TWIN).await.ok();
+    let refused = app.user("hc-alice").send_to_person("hc-bob", "hi").await;
+    refused.fails(409, "channel_exists");
+    assert!(app.calls_to("/message/send").is_empty());
+    app.user("mallory").send_to_group(TWIN, "hi").await.ok();
+
+    // A group that was made past the gateway where a pair has its log.
+    let app = TestApp::start(V2).await;
+    app.upstream.state().touch_log(1, "hc-bob@hc-alice");
+    app.upstream.state().join(TWIN, "carl");
+    app.upstream.state().ban_group(TWIN, false);
+    let refused = app.user("carl").send_to_group(TWIN, "hi").await;
+    refused.fails(409, "channel_exists");
+}
+
+#[tokio::test]
+async fn the_look_happens_once_a_channel_and_reading_what_has_messages_costs_one_call() {
+    let app = TestApp::start(V2).await;
+    let (alice, bob) = (app.user("alice"), app.user("bob"));
+    for n in 0..3 {
+        let text = n.to_string();
+        alice.send_to_person("bob", &text).await.ok();
+        bob.send_to_person("alice", &text).await.ok();
+    }
+    assert_eq!(looks(&app), 1);
+    let asked = || app.calls_to("/channel/max_message_seq").len();
+    assert_eq!(asked(), 0, "a message is known to be there");
+    let group = ["g", "h"];
+    for id in group {
+        app.group(id, "alice", &[]).await;
+        for _ in 0..2 {
+            alice.send_to_group(id, "hi").await.ok();
+        }
+        assert_eq!(looks(&app), 1);
+        app.upstream.clear_calls();
+    }
+    // Another replica, or the same after a restart.
+    let other = TestApp::builder()
+        .store(app.store.clone())
+        .config({
+            let urls = app.settings.wukongim.api_urls.clone();
+            move |settings| settings.wukongim.api_urls = urls
+        })
+        .start()
+        .await;
+    for _ in 0..3 {
+        let read = other.user("bob").sync(1, "alice", "").await.ok();
+        assert_eq!(read.as_array().unwrap().len(), 6);
+    }
+    assert_eq!(asked(), 1);
+    assert_eq!(app.calls_to("/channel/messagesync").len(), 3);
+    other.user("bob").send_to_person("alice", "hi").await.ok();
+    assert_eq!(looks(&app), 0, "its own messages were seen");
+}
+
+#[tokio::test]
+async fn a_group_without_messages_is_not_touched_by_reading() {
+    let app = release(V2Release::V2_0_10).await;
+    app.group("g", "alice", &[]).await;
+    let read = app.user("alice").sync(2, "g", "").await;
+    assert_eq!(read.header("x-has-more"), "false");
+    assert_eq!(read.ok(), Value::Array(vec![]));
+    assert!(app.calls_to("/channel/messagesync").is_empty());
+}
+
+#[tokio::test]
+async fn a_free_place_is_not_believed_to_stay_free() {
+    let app = TestApp::start(V2).await;
+    app.upstream.faults().once(
+        "/message/send",
+        Fault::Status(400, r#"{"msg":"no"}"#.into()),
+    );
+    let anna = app.user("ho-anna");
+    anna.send_to_person(FRIEND, "hi")
+        .await
+        .fails(502, "upstream_error");
+    app.user("ho-eve")
+        .send_to_person(INVENTED, "1st")
+        .await
+        .ok();
+    let refused = anna.send_to_person(FRIEND, "hi").await;
+    refused.fails(409, "channel_exists");
+}
+
+#[tokio::test]
+async fn a_v2_that_does_not_say_whose_log_it_is_is_sent_to_as_ever() {
+    for answer in [
+        Fault::Status(404, "404 page not found".into()),
+        Fault::Status(403, "<html>".into()),
+        Fault::Status(500, String::new()),
+        Fault::Status(400, r#"{"msg":"slot not found","status":400}"#.into()),
+        Fault::Garbage,
+    ] {
+        let app = TestApp::start(V2).await;
+        let of_owner = Rule::new(LOOK, answer.clone()).containing("/1/config");
+        app.upstream.faults().add(of_owner);
+        let max = Rule::new("/channel/max_message_seq", answer.clone());
+        app.upstream.faults().add(max);
+        let alice = app.user("alice");
+        let sent = alice.send_to_person("bob", "hi").await;
+        assert_eq!(sent.ok()["messageSeq"], 1, "{answer:?}");
+        let read = app.user("bob").sync(1, "alice", "").await.ok();
+        assert_eq!(read.as_array().unwrap().len(), 1, "{answer:?}");
+        // Nor is anything made up of it for a pair that never spoke.
+        let read = alice.sync(1, "nobody", "").await.ok();
+        assert_eq!(read, Value::Array(vec![]), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_that_is_not_answered_sends_nothing() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.timeout = Duration::from_millis(200))
+        .start()
+        .await;
+    let hang = Rule::new(LOOK, Fault::Hang).containing("/1/config");
+    app.upstream.faults().add(hang);
+    let sent = app.user("alice").send_to_person("bob", "hi").await;
+    sent.fails(504, "upstream_timeout");
+    assert!(app.calls_to("/message/send").is_empty());
+    app.upstream.faults().clear();
+    app.user("alice").send_to_person("bob", "hi").await.ok();
+}
+
+#[tokio::test]
+async fn a_lost_send_is_looked_for_without_touching_a_key_that_is_free() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(300))
+        .start()
+        .await;
+    let anna = app.user("ho-anna");
+    let body = numbered(1, FRIEND, "hi", "n");
+    // It never arrives; nor does its retry, which looks for it first.
+    app.upstream.faults().always("/message/send", Fault::Reset);
+    for _ in 0..2 {
+        let lost = anna.send(&body).await;
+        lost.fails(504, "message_unconfirmed");
+    }
+    assert!(!app.calls_to("/channel/max_message_seq").is_empty());
+    assert!(app.calls_to("/channel/messagesync").is_empty());
+    assert_eq!(app.upstream.state().log_owner(1, VICTIMS), None);
+    // Somebody else takes the place before the third try.
+    app.upstream.faults().clear();
+    app.user("ho-eve")
+        .send_to_person(INVENTED, "1st")
+        .await
+        .ok();
+    anna.send(&body).await.fails(409, "channel_exists");
+}
+
+#[tokio::test]
+async fn a_cluster_is_asked_at_the_node_that_knows() {
+    let app = TestApp::builder().nodes(3).start().await;
+    app.user("ho-eve")
+        .send_to_person(INVENTED, "1st")
+        .await
+        .ok();
+    for _ in 0..6 {
+        let refused = app.user("ho-anna").send_to_person(FRIEND, "hi").await;
+        refused.fails(409, "channel_exists");
+    }
+    let asked: usize = app
+        .nodes()
+        .iter()
+        .filter(|node| {
+            node.calls_to(LOOK)
+                .iter()
+                .any(|call| call.path.contains("/config?node_id=1001"))
+        })
+        .count();
+    assert!(asked > 1, "all nodes pass it on");
+    assert_eq!(app.dialect, Dialect::V2);
+}

@@ -1,0 +1,136 @@
+//! Who may not send any more sends nothing more: the permission is asked directly before each message leaves, however long it has waited.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use wukongim_gateway::config::Settings;
+use wukongim_gateway::embedded::{Fault, Rule};
+
+use crate::support::backend::{Backend, Reply};
+use crate::support::messages::{message, numbered};
+use crate::support::{TestApp, V2};
+
+const SEND: &str = "/message/send";
+const HELD: &str = "the first";
+
+/// A batch of bob's, held up after its first message has arrived; what is sent while `meanwhile` runs is what was sent before.
+async fn batch_during(app: &TestApp, meanwhile: impl Future<Output = ()>) -> Vec<Value> {
+    let hold = Rule::new(SEND, Fault::HoldAnswer(HELD.into())).times(1);
+    app.upstream.faults().add(hold);
+    let bodies: Vec<_> = (0..5).map(|n| message(2, "g", &n.to_string())).collect();
+    let bob = app.user("bob");
+    let meanwhile = async {
+        app.upstream.faults().wait_held(HELD, 1).await;
+        meanwhile.await;
+        app.upstream.faults().release(HELD);
+    };
+    let (told, ()) = tokio::join!(bob.send_batch(&bodies), meanwhile);
+    told.body["data"].as_array().cloned().expect("data")
+}
+
+fn codes(entries: &[Value]) -> Vec<&str> {
+    entries
+        .iter()
+        .map(|entry| entry["error"]["code"].as_str().unwrap_or("sent"))
+        .collect()
+}
+
+/// A gateway that believes nothing for longer than a moment.
+fn forgetful(settings: &mut Settings) {
+    settings.authorization.cache_ttl = Duration::ZERO;
+}
+
+#[tokio::test]
+async fn a_batch_stops_where_its_sender_is_removed() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    let told = batch_during(&app, async {
+        app.user("alice").remove("g", &["bob"]).await.ok();
+    })
+    .await;
+    let rest = "not_a_member";
+    assert_eq!(codes(&told), ["sent", rest, rest, rest, rest]);
+    assert_eq!(app.calls_to(SEND).len(), 1);
+}
+
+#[tokio::test]
+async fn a_batch_stops_where_the_group_is_deleted() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &["bob"]).await;
+    let told = batch_during(&app, async {
+        app.user("alice").delete_group("g").await.ok();
+    })
+    .await;
+    assert_eq!(codes(&told)[1..], ["channel_not_found"; 4]);
+    assert_eq!(app.calls_to(SEND).len(), 1);
+}
+
+#[tokio::test]
+async fn bans_and_lists_hold_for_the_rest_of_a_batch() {
+    type Change = fn(&TestApp);
+    let changes: [(Change, &str); 4] = [
+        (
+            |app| app.upstream.state().ban_group("g", true),
+            "channel_banned",
+        ),
+        (
+            |app| app.upstream.state().ban_user("bob", true),
+            "forbidden",
+        ),
+        (|app| app.upstream.state().deny(2, "g", "bob"), "blocked"),
+        (|app| app.upstream.state().allow("g", "alice"), "forbidden"),
+    ];
+    for (change, code) in changes {
+        let app = TestApp::builder().config(forgetful).start().await;
+        app.group("g", "alice", &["bob"]).await;
+        let told = batch_during(&app, async { change(&app) }).await;
+        assert_eq!(codes(&told)[1..], [code; 4]);
+        assert_eq!(app.calls_to(SEND).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn the_callbacks_no_holds_for_the_rest_of_a_batch() {
+    let backend = Backend::start().await;
+    let app = TestApp::builder()
+        .config(backend.decides())
+        .config(forgetful)
+        .start()
+        .await;
+    app.group("g", "alice", &["bob"]).await;
+    let told = batch_during(&app, async {
+        backend.answers(|_| Reply::allow(false));
+    })
+    .await;
+    assert_eq!(codes(&told)[1..], ["forbidden"; 4]);
+    assert_eq!(app.calls_to(SEND).len(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_that_waited_is_not_sent_after_its_senders_removal() {
+    let app = TestApp::builder()
+        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(400))
+        .start()
+        .await;
+    app.group("g", "alice", &["bob"]).await;
+    app.upstream.faults().once(SEND, Fault::Reset);
+    let body = numbered(2, "g", "hi", "n");
+    let lost = app.user("bob").send(&body).await;
+    lost.fails(504, "message_unconfirmed");
+    app.upstream.clear_calls();
+    // It is looked for until it is overdue, a second after it was sent, and then sent again.
+    let retry = async { app.user("bob").send(&body).await };
+    let removal = async {
+        while app.calls_to("/channel/m").is_empty() {
+            tokio::task::yield_now().await;
+        }
+        app.user("alice").remove("g", &["bob"]).await.ok();
+    };
+    let (told, ()) = tokio::join!(retry, removal);
+    told.fails(403, "not_a_member");
+    assert!(app.calls_to(SEND).is_empty());
+    // Back again, he is answered as before: the first one may be there.
+    app.user("alice").add("g", &["bob"]).await.ok();
+    app.user("bob").send(&body).await.ok();
+    assert_eq!(app.upstream.state().messages(2, "g").len(), 1);
+}

@@ -32,6 +32,12 @@ pub enum Denial {
     /// Another channel has this one's place in v2, by an equal key: nothing sent to it would be stored (409 `channel_exists`).
     #[error("another channel has the same key in wukongim")]
     Taken,
+    /// This WuKongIM bears no payload of that size (400 `invalid_request`).
+    #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
+    PayloadTooLarge {
+        /// The largest it gets, in bytes.
+        max_bytes: usize,
+    },
     /// There is no such group, or it was deleted (404 `channel_not_found`).
     #[error("no such channel")]
     ChannelNotFound,
@@ -54,6 +60,7 @@ impl Denial {
     /// permission. v3 alone refuses sends; its reason codes were seen on a running server, and each says enough by itself.
     pub fn of_send_refusal(channel: &Channel, error: &Error) -> Self {
         let reason = match *error {
+            Error::PayloadTooLarge { max_bytes } => return Self::PayloadTooLarge { max_bytes },
             Error::Refused(reason) => reason,
             // The same in words, with a status of its own (404 `channel not found`; source).
             Error::Rejected(Rejection::ChannelNotFound) => Reason::NO_CHANNEL,

@@ -208,7 +208,12 @@ where
     }
 
     fn version(&self, key: &K) -> u64 {
-        self.versions.of(key.changes_with()).load(Ordering::SeqCst)
+        self.version_of(key.changes_with())
+    }
+
+    /// A number that is another one after each change of this id.
+    pub(super) fn version_of(&self, id: &str) -> u64 {
+        self.versions.of(id).load(Ordering::SeqCst)
     }
 
     fn keep(&self, key: &K, value: V, version: u64, began: Instant) {

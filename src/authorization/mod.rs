@@ -30,7 +30,7 @@ mod lookups;
 mod tombstones;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use audit::Audit;
 pub use denial::Denial;
@@ -44,6 +44,9 @@ use facts::{Action, Banned, Caller, Facts, Question};
 use fingerprints::Fingerprints;
 use lookups::Lookups;
 use tombstones::Tombstones;
+
+/// For how long a permit needs no second look, where the gateway has changed nothing: longer than a send takes on its way.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Whose word counts.
 #[derive(Debug, Clone)]
@@ -67,6 +70,16 @@ pub struct Rules {
     /// ids have tables of their own, each bounded in the same unit. A group that needs more than a quarter of it is looked up
     /// for each question, once for all who ask at the same time.
     pub cache_members: usize,
+}
+
+/// That somebody may send to a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permit {
+    /// By whose rules it was decided: what was left to v3 must not go to v2.
+    pub generation: Generation,
+    /// The channel's version when it was asked for.
+    version: u64,
+    asked: Instant,
 }
 
 /// The policy and what it knows. Shared by everything that reads or sends.
@@ -112,18 +125,29 @@ impl Authorization {
     }
 
     /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
-    /// see [`Denial::of_send_refusal`]. The generation by whose rules it was decided: what was left to v3 must not go to v2.
-    /// `actor` is the admin who sends for him.
+    /// see [`Denial::of_send_refusal`]. `actor` is the admin who sends for him.
     pub async fn may_send(
         &self,
         sender: &Uid,
         actor: Option<&Uid>,
         channel: &Channel,
-    ) -> Result<Generation, Denial> {
-        let permitted_by = self.may(Action::Send, sender, channel).await?;
+    ) -> Result<Permit, Denial> {
+        // Before anything is asked: what changes meanwhile ends the permit.
+        let (version, asked) = (self.facts.version_of(channel.id()), Instant::now());
+        let generation = self.may(Action::Send, sender, channel).await?;
         let action = callback::Action::MessageSend;
         self.ask(action, sender, actor, channel).await?;
-        Ok(permitted_by)
+        Ok(Permit {
+            generation,
+            version,
+            asked,
+        })
+    }
+
+    /// Whether what was permitted then is permitted still, without asking: it was a moment ago, and the gateway has changed nothing
+    /// of the channel since.
+    pub fn still_holds(&self, permit: Permit, channel: &Channel) -> bool {
+        permit.asked.elapsed() < FRESH && permit.version == self.facts.version_of(channel.id())
     }
 
     /// Whether `reader` may read `channel`, and by whose rules, as in [`Self::may_send`]; what v3 says to the reading itself,

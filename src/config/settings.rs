@@ -196,6 +196,8 @@ sections! {
         /// Where a repeated clientMsgNo is looked for on v2 (memory).
         duplicate_check: DuplicateCheck =
             one_of(&[("memory", DuplicateCheck::Memory), ("upstream", DuplicateCheck::Upstream)]);
+        /// The largest payload that a v2 gets, decoded, in bytes (none: what the server is found to bear).
+        v2_payload_limit: Option<usize> = optional(size(caps::PAYLOAD_BYTES));
     }
 
     /// What clients are told, to the letter.

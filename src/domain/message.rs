@@ -86,6 +86,17 @@ impl Payload {
         }
     }
 
+    /// How many bytes it has after decoding.
+    pub fn decoded_len(&self) -> usize {
+        let padding = self
+            .base64
+            .bytes()
+            .rev()
+            .take_while(|byte| *byte == b'=')
+            .count();
+        self.base64.len() / 4 * 3 - padding
+    }
+
     /// The base64 text.
     pub fn as_base64(&self) -> &str {
         &self.base64

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::{
+    V2Release,
     ids::unix_seconds,
     log::Message,
     reply::{Reply, Request},
@@ -15,7 +16,7 @@ use super::{
 };
 
 /// The number of the first node, which leads everything; the others count on from it.
-const FIRST: u64 = 1001;
+pub(super) const FIRST: u64 = 1001;
 
 impl State {
     /// Another node joins, and gets this number.
@@ -102,24 +103,26 @@ pub(super) fn log_config(
         return Reply::bad("not found");
     };
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
-    Reply::json(
-        200,
-        &json!({
-            "channel_id": id, "channel_type": channel_type.parse::<u8>().unwrap_or(0), "replica_max_count": 3,
-            "replicas": [FIRST], "learder_id": FIRST, "term": 1, "conf_version": 1, "created_at": now, "updated_at": now,
-        }),
-    )
+    let mut config = json!({
+        "channel_id": id, "channel_type": channel_type.parse::<u8>().unwrap_or(0), "replica_max_count": 3,
+        "replicas": [FIRST], "learder_id": FIRST, "term": 1, "created_at": now, "updated_at": now,
+    });
+    if shared.release() >= V2Release::V2_2_0 {
+        config["conf_version"] = 1.into();
+    }
+    Reply::json(200, &config)
 }
 
 /// `/cluster/slots/{id}/localReplica`, which came with v2.2.0.
 pub(super) fn slot_replica(shared: &Shared) -> Reply {
-    Reply::json(
-        200,
-        &json!({
-            "replica_id": shared.node, "leader_id": FIRST, "running": 1, "last_log_seq": 0, "last_log_time": 0, "term": 1,
-            "applied_index": 0, "committed_index": 0, "conf_version": 0,
-        }),
-    )
+    let mut replica = json!({
+        "replica_id": shared.node, "leader_id": FIRST, "running": 1, "last_log_seq": 0, "last_log_time": 0, "term": 1, "conf_version": 0,
+    });
+    if shared.release() >= V2Release::V2_2_5 {
+        replica["applied_index"] = 0.into();
+        replica["committed_index"] = 0.into();
+    }
+    Reply::json(200, &replica)
 }
 
 /// `/cluster/messages` with a node and a message's id: what that node has.

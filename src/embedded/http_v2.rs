@@ -150,8 +150,10 @@ fn max_message_seq(shared: &Shared, release: V2Release, request: &Request<'_>) -
         Some(channel) if channel.log.owner().is_some() => {
             Reply::json(200, &json!({ "message_seq": channel.log.last_seq() }))
         }
-        _ if release == V2Release::V2_0_10 => Reply::json(200, &json!({ "message_seq": 0 })),
-        // A single node's answer; some nodes of a cluster say 0.
+        // Of a cluster's nodes the leader of the id's slot alone says that there is none.
+        _ if release == V2Release::V2_0_10 || shared.node != cluster::FIRST => {
+            Reply::json(200, &json!({ "message_seq": 0 }))
+        }
         _ => Reply::bad("not found"),
     }
 }

@@ -66,8 +66,8 @@ impl ApiError {
                 "Slow clients, a proxy that dribbles; `server.request_timeout`",
             ),
             Self::ChannelExists => (
-                "Take another id",
-                "Groups that were made past the gateway belong to nobody: an admin manages them",
+                "Take another id; of a message: nothing, this conversation has no place in WuKongIM v2",
+                "Groups that were made past the gateway belong to nobody: an admin manages them. Of a message: two ids with one key (README, Security)",
             ),
             Self::ChannelDeleted => ("Take another id: this one is spent", "Nothing"),
             Self::ChannelFull => ("Add fewer, or remove somebody", "`limits.group_members`"),

@@ -2,20 +2,27 @@
 
 use std::num::NonZeroU32;
 
-use super::{ApiError, Failure, FieldProblem, Problem};
+use super::{ApiError, Failure, FieldProblem, Problem, Text};
 use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
+use crate::domain::PayloadProblem;
 use crate::history::ReadError;
 use crate::limits::Refused;
 use crate::messages::{Cause, SendError};
 use crate::wukongim::{Error, Rejection};
 
+/// What `channel_exists` means of a message.
+const TAKEN: Text = Text {
+    zh: "该会话在WuKongIM中的位置已被另一频道占用",
+    en: "another channel has the place of this conversation in WuKongIM",
+};
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            // Why a permission was withdrawn is told in its place.
-            Error::Withdrawn => ApiError::Forbidden,
+            // Of sends alone, and told as denials there.
+            Error::Withdrawn | Error::PayloadTooLarge { .. } => ApiError::Forbidden,
             Error::Connect
             | Error::Lost
             | Error::Maintenance
@@ -52,11 +59,22 @@ impl From<Denial> for Failure {
             Denial::ChannelBanned => ApiError::ChannelBanned,
             Denial::SendBanned => ApiError::SendBanned,
             Denial::ChannelNotFound => ApiError::ChannelNotFound,
-            Denial::Taken => ApiError::ChannelExists,
+            Denial::Taken => {
+                return Self {
+                    message: Some(TAKEN),
+                    ..ApiError::ChannelExists.into()
+                };
+            }
             Denial::ToOneself => {
                 return Self::invalid(vec![FieldProblem {
                     field: "channelId".into(),
                     problem: Problem::Oneself,
+                }]);
+            }
+            Denial::PayloadTooLarge { max_bytes } => {
+                return Self::invalid(vec![FieldProblem {
+                    field: "payload".into(),
+                    problem: Problem::Payload(PayloadProblem::TooLarge { max_bytes }),
                 }]);
             }
             // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does. Nor is WuKongIM

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::send::{Claimed, Dispatched, answer_by};
 use super::{Cause, Draft, Job, Messages, SendError, Sent, spawn_in_request};
-use crate::authorization::{Audit, Denial};
+use crate::authorization::{Audit, Denial, Permit};
 use crate::domain::{Channel, ConversationKey, Uid};
 use crate::wukongim::{Error, Generation, Route};
 
@@ -154,7 +154,7 @@ impl Messages {
         let place = items
             .first()
             .map(|(_, job)| self.crowd.enter(&job.conversation()));
-        let mut allowed: HashMap<(Uid, Option<Uid>), Result<Generation, Denial>> = HashMap::new();
+        let mut allowed: HashMap<(Uid, Option<Uid>), Result<Permit, Denial>> = HashMap::new();
         let mut broken = match place {
             Some(None) => Some(Error::Busy),
             _ => None,
@@ -187,18 +187,18 @@ impl Messages {
                     answer
                 }
             };
-            let permitted_by = match answer {
-                Ok(permitted_by) => permitted_by,
+            let permit = match answer {
+                Ok(permit) => permit,
                 Err(denial) => {
                     lane.results.put(place, Err(SendError::Denied(denial)));
                     continue;
                 }
             };
-            if !orderly && permitted_by == Generation::V2 {
+            if !orderly && permit.generation == Generation::V2 {
                 sleep(GAP.min(ORDERLY / left)).await;
             }
             let claimed = {
-                let claiming = self.try_dispatch(&job, permitted_by, times.answer_by);
+                let claiming = self.try_dispatch(&job, permit, times.answer_by);
                 let mut claiming = std::pin::pin!(claiming);
                 match timeout_at(times.send_by.into(), &mut claiming).await {
                     Ok(claimed) => claimed,
@@ -212,7 +212,7 @@ impl Messages {
                     // Perhaps this very batch holds the number: settle its messages before waiting, and no two batches can
                     // wait for each other.
                     lane.settle().await;
-                    self.dispatch(&job, permitted_by, times.answer_by).await
+                    self.dispatch(&job, permit, times.answer_by).await
                 }
             };
             if dispatched.never_left() && job.route.is_found() {
@@ -220,7 +220,7 @@ impl Messages {
                 lane.settle().await;
                 if !lane.is_doubtful.load(Ordering::Relaxed) {
                     job.route.leave();
-                    dispatched = self.dispatch(&job, permitted_by, times.answer_by).await;
+                    dispatched = self.dispatch(&job, permit, times.answer_by).await;
                 }
             }
             let unanswered = dispatched.unanswered();

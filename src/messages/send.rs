@@ -15,7 +15,7 @@ use super::ledger::{Busy, Ledger, Ticket};
 use super::onward::Onward;
 use super::watch::Sought;
 use super::{Cause, Draft, Job, SendError, Sent, Stored};
-use crate::authorization::{Authorization, Denial};
+use crate::authorization::{Authorization, Denial, Permit};
 use crate::config::{self, Confirm, DuplicateCheck};
 use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Uid};
@@ -154,11 +154,11 @@ impl Messages {
         if let (Err(_), Some(audit)) = (&may_send, &mut audit) {
             audit.ended(&may_send);
         }
-        let permitted_by = may_send?;
+        let permit = may_send?;
         let (this, own) = (self.clone(), job.clone());
         let work = Onward::new(async move {
             let _place = place;
-            let dispatched = this.dispatch(&own, permitted_by, answer_by).await;
+            let dispatched = this.dispatch(&own, permit, answer_by).await;
             let result = this.settle(&own, dispatched).await;
             if let Some(audit) = &mut audit {
                 audit.ended(&result);
@@ -178,11 +178,11 @@ impl Messages {
     pub(super) async fn dispatch(
         &self,
         job: &Job,
-        permitted_by: Generation,
+        permit: Permit,
         answer_by: Instant,
     ) -> Dispatched {
         loop {
-            match self.try_dispatch(job, permitted_by, answer_by).await {
+            match self.try_dispatch(job, permit, answer_by).await {
                 Claimed::Ready(dispatched) => return dispatched,
                 Claimed::Busy(busy) => {
                     if timeout_at(answer_by.into(), busy.wait()).await.is_err() {
@@ -198,39 +198,40 @@ impl Messages {
     pub(super) async fn try_dispatch(
         &self,
         job: &Job,
-        permitted_by: Generation,
+        permit: Permit,
         answer_by: Instant,
     ) -> Claimed {
         if Instant::now() >= answer_by {
             return settled(Err(job.unconfirmed(Cause::OutOfTime)));
         }
-        match permitted_by {
-            Generation::V3 => settled(self.send_v3(job).await),
-            Generation::V2 => self.send_v2(job, answer_by).await,
+        match permit.generation {
+            Generation::V3 => settled(self.send_v3(job, permit).await),
+            Generation::V2 => self.send_v2(job, permit, answer_by).await,
         }
     }
 
     /// Hands the message to WuKongIM: the one place where messages leave. Directly before each attempt it is asked whether the sender may
-    /// still send, which costs a look into what is remembered; where he may not, nothing is sent.
+    /// still send, unless that was asked just now; where he may not, nothing is sent.
     pub(super) async fn hand_over(
         &self,
         job: &Job,
-        permitted_by: Generation,
+        permit: Permit,
     ) -> Result<Result<Accepted, Error>, Denial> {
         let withdrawn = Mutex::new(None);
-        let may_go = || {
-            let (sender, actor) = (&job.sender, job.actor.as_ref());
-            let asked = self.authorization.may_send(sender, actor, &job.channel);
-            // In a box: every send would have to carry the room for a look-up.
-            let asked = Box::pin(asked);
-            async {
-                let answer = asked.await;
-                let may = answer.is_ok();
-                *withdrawn.lock() = answer.err();
-                may
+        let may_go = || async {
+            if self.authorization.still_holds(permit, &job.channel) {
+                return true;
             }
+            let (sender, actor) = (&job.sender, job.actor.as_ref());
+            // In a box: seldom needed, and every send would have to carry the room for it.
+            let asked = Box::pin(self.authorization.may_send(sender, actor, &job.channel));
+            let denial = asked.await.err();
+            let may = denial.is_none();
+            *withdrawn.lock() = denial;
+            may
         };
-        match self.client.send(&job.outgoing(permitted_by), may_go).await {
+        let outgoing = job.outgoing(permit.generation);
+        match self.client.send(&outgoing, may_go).await {
             Err(Error::Withdrawn) => Err(withdrawn.into_inner().unwrap_or(Denial::Forbidden)),
             answer => Ok(answer),
         }

@@ -12,9 +12,9 @@ use super::safe::is_safe;
 use super::send::{Claimed, Dispatched, Messages, Waiting, keep, refused, settled};
 use super::watch::Sought;
 use super::{Cause, Job, SendError, Stored, unix_ms};
-use crate::authorization::Denial;
+use crate::authorization::{Denial, Permit};
 use crate::config::{Confirm, DuplicateCheck};
-use crate::wukongim::{Accepted, Error, Generation};
+use crate::wukongim::{Accepted, Error};
 
 /// What is known of a number before it is sent.
 enum Earlier {
@@ -27,7 +27,7 @@ enum Earlier {
 }
 
 impl Messages {
-    pub(super) async fn send_v2(&self, job: &Job, answer_by: Instant) -> Claimed {
+    pub(super) async fn send_v2(&self, job: &Job, permit: Permit, answer_by: Instant) -> Claimed {
         let conversation = job.conversation();
         let begin = self
             .ledger
@@ -80,7 +80,7 @@ impl Messages {
             sent_ms,
             last: Instant::now(),
         });
-        let answer = match self.hand_over(job, Generation::V2).await {
+        let answer = match self.hand_over(job, permit).await {
             Ok(answer) => answer,
             Err(denial) => {
                 ticket.forget();

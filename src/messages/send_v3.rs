@@ -6,14 +6,15 @@ use std::time::Instant;
 use super::ledger::{Attempt, Begin};
 use super::send::{Messages, refused};
 use super::{Cause, Job, SendError, Sent, Stored, unix_ms};
+use crate::authorization::Permit;
 use crate::domain::Channel;
-use crate::wukongim::{Accepted, Error, Generation, Rejection};
+use crate::wukongim::{Accepted, Error, Rejection};
 
 impl Messages {
     /// A lost answer has been asked for once more by the client.
-    pub(super) async fn send_v3(&self, job: &Job) -> Result<Sent, SendError> {
+    pub(super) async fn send_v3(&self, job: &Job, permit: Permit) -> Result<Sent, SendError> {
         let sent_ms = unix_ms();
-        let answer = self.hand_over(job, Generation::V3).await;
+        let answer = self.hand_over(job, permit).await;
         let answer = answer.map_err(SendError::Denied)?;
         let cause = match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {

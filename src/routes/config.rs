@@ -1,7 +1,10 @@
 //! `GET /config`: where a client connects, and what this deployment allows.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -10,7 +13,10 @@ use crate::config::Limits;
 use crate::domain::Uid;
 use crate::error::Failure;
 use crate::response::Envelope;
-use crate::wukongim::RouteInfo;
+use crate::wukongim::{RouteInfo, SMALL_PAYLOAD};
+
+/// How long this call waits to hear what WuKongIM bears.
+const ASKING: Duration = Duration::from_millis(500);
 
 /// Addresses are always there and always text; empty where there is none.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,7 +43,7 @@ pub(super) struct LimitsResponse {
     id_bytes: usize,
     /// Bytes of a clientMsgNo.
     client_msg_no_bytes: usize,
-    /// Bytes of a payload, decoded.
+    /// Bytes of a payload, decoded: what is configured, or what this WuKongIM bears where that is less.
     payload_bytes: usize,
     /// Messages in one batch.
     batch: usize,
@@ -88,6 +94,16 @@ pub(super) async fn get_config(
     } else {
         app.client().route(&caller.uid).await?
     };
+    let limits = &app.settings().limits;
+    let payload = if limits.payload <= SMALL_PAYLOAD {
+        limits.payload
+    } else {
+        // Until it is known to bear more. Addresses are told while it is down, too.
+        let borne = timeout(ASKING, app.client().payload_limit()).await;
+        limits
+            .payload
+            .min(borne.map_or(SMALL_PAYLOAD, |limit| limit.unwrap_or(SMALL_PAYLOAD)))
+    };
     let or = |configured: &Option<String>, told: String| configured.clone().unwrap_or(told);
     Ok(Envelope(ConfigResponse {
         ws_url: or(&public.ws_url, route.ws_addr),
@@ -96,6 +112,9 @@ pub(super) async fn get_config(
         api_url: or(&public.api_url, String::new()),
         manager_url: or(&public.manager_url, String::new()),
         uid: caller.uid,
-        limits: LimitsResponse::from(&app.settings().limits),
+        limits: LimitsResponse {
+            payload_bytes: payload,
+            ..limits.into()
+        },
     }))
 }

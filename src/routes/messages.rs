@@ -13,13 +13,16 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
-use crate::domain::{ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, Uid, caps};
+use crate::domain::{
+    ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, PayloadProblem, Uid, caps,
+};
 use crate::error::{ApiError, Failure, FieldProblem, Lang, Problem, Text};
 use crate::extract::{Deadline, Fields, FromJson, Json, Problems, entries};
 use crate::messages::{Draft, SendError, Sent};
 use crate::openapi::{MessageSeq, UnixMs};
 use crate::response::{Envelope, language, message_of};
 use crate::routes::Endpoint;
+use crate::wukongim::SMALL_PAYLOAD;
 
 /// Why a message is not sent.
 pub(super) const SEND_REFUSALS: &[ApiError] = &[
@@ -157,7 +160,9 @@ pub(super) async fn send_message(
     Deadline(deadline): Deadline,
     Json(request): Json<SendMessageRequest>,
 ) -> Result<Envelope<SendMessageResponse>, Failure> {
-    let (sender, draft) = request.with_sender(&caller)?;
+    let draft = request.with_sender(&caller)?;
+    check_payloads(&app, std::slice::from_ref(&draft), false).await?;
+    let (sender, draft) = draft;
     let sent = app.messages().send(&sender, draft, deadline).await?;
     Ok(Envelope(sent.into()))
 }
@@ -271,6 +276,7 @@ pub(super) async fn send_message_batch(
         .into_iter()
         .map(|request| request.with_sender(&caller));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
+    check_payloads(&app, &drafts, true).await?;
     let to_oneself = app.messages().refused_to_oneself(&drafts).await;
     if !to_oneself.is_empty() {
         let details = to_oneself.into_iter().map(|place| FieldProblem {
@@ -290,6 +296,34 @@ pub(super) async fn send_message_batch(
         ));
     }
     Err(partial_failure(results, language(&headers)))
+}
+
+/// Refuses payloads that the WuKongIM there does not bear, naming them; what every one bears costs nothing.
+async fn check_payloads(app: &App, drafts: &[(Uid, Draft)], is_batch: bool) -> Result<(), Failure> {
+    let lengths = drafts.iter().map(|(_, draft)| draft.payload.decoded_len());
+    let lengths: Vec<usize> = lengths.collect();
+    if lengths.iter().all(|length| *length <= SMALL_PAYLOAD) {
+        return Ok(());
+    }
+    let max_bytes = app.client().payload_limit().await?;
+    let mut details = Vec::new();
+    for (place, length) in lengths.into_iter().enumerate() {
+        if length > max_bytes {
+            details.push(FieldProblem {
+                field: if is_batch {
+                    format!("[{place}].payload")
+                } else {
+                    "payload".to_owned()
+                },
+                problem: Problem::Payload(PayloadProblem::TooLarge { max_bytes }),
+            });
+        }
+    }
+    if details.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::invalid(details))
+    }
 }
 
 fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure {
@@ -327,7 +361,10 @@ fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure
 fn batch_error(failure: &Failure, text: Text, lang: Lang) -> BatchError {
     BatchError {
         code: failure.error.code(),
-        message: message_of(failure.error, text).in_lang(lang),
+        message: failure
+            .message
+            .unwrap_or_else(|| message_of(failure.error, text))
+            .in_lang(lang),
         client_msg_no: failure.client_msg_no.clone(),
     }
 }

@@ -27,6 +27,7 @@ use crate::config::{Generation, HttpUrl, Loaded, Settings, StoreUrl};
 use crate::embedded::{Dialect, Embedded, Options};
 use crate::store::Store;
 use crate::telemetry;
+use crate::wukongim::SMALL_PAYLOAD;
 
 use self::cores::Cores;
 use self::signals::Signals;
@@ -243,6 +244,9 @@ fn keep_looking(app: App, readiness: Readiness) {
     tokio::spawn(async move {
         if let Err(error) = app.client().generation().await {
             tracing::warn!(%error, "wukongim not found yet; looking again with each request");
+        } else if app.settings().limits.payload > SMALL_PAYLOAD {
+            // It says so in the log where it finds that payloads are limited.
+            let _ = app.client().payload_limit().await;
         }
         let mut interval = tokio::time::interval(LOOK_INTERVAL);
         loop {

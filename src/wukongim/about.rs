@@ -10,7 +10,7 @@ use super::client::Client;
 use super::detect::{self, generation_of};
 use super::nodes::{Node, Nodes};
 use super::plan::Plan;
-use super::transport::Transport;
+use super::transport::{Transport, once_more};
 use super::trip::on_node;
 use super::{Error, Generation, Record, RouteInfo, SystemInfo, v2, v3};
 use crate::domain::{ChannelId, ChannelType, Uid};
@@ -81,7 +81,7 @@ impl Client {
 async fn is_any_well(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<(), Error> {
     let probes = nodes.all().iter();
     let mut probes: FuturesUnordered<_> = probes
-        .map(|node| detect::health(&transport, node))
+        .map(|node| once_more(|| detect::health(&transport, node)))
         .collect();
     let mut failure = Error::Connect;
     while let Some(health) = probes.next().await {
@@ -96,7 +96,10 @@ async fn is_any_well(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<(),
 }
 
 async fn sum_of_all(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<SystemInfo, Error> {
-    let asked = nodes.all().iter().map(|node| info_of(&transport, node));
+    let asked = nodes
+        .all()
+        .iter()
+        .map(|node| once_more(|| info_of(&transport, node)));
     let mut whole: Option<SystemInfo> = None;
     let mut failure = Error::Connect;
     for result in futures_util::future::join_all(asked).await {

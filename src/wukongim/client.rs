@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use http::header::HeaderValue;
 use serde::Serialize;
@@ -29,8 +30,12 @@ pub struct Client {
     pub(super) health: Shared<()>,
     pub(super) system: Shared<SystemInfo>,
     pub(super) cluster: copies::Known,
+    /// Whether it was said that the cluster does not tell its nodes.
+    pub(super) cluster_warned: AtomicBool,
     foreign: Foreign,
     pub(super) logs: SeenLogs,
+    /// The largest payload for a v2, whatever it is; where there is none, it is asked what it bears.
+    pub(super) v2_payload_limit: Option<usize>,
 }
 
 impl Client {
@@ -100,8 +105,10 @@ impl Client {
             health: Shared::new(),
             system: Shared::new(),
             cluster: copies::Known::default(),
+            cluster_warned: AtomicBool::new(false),
             foreign: Foreign::default(),
             logs: SeenLogs::default(),
+            v2_payload_limit: settings.v2_payload_limit,
         })
     }
 
@@ -144,6 +151,7 @@ impl Client {
             }
             match generation {
                 Generation::V2 => {
+                    self.is_borne(node, message).await?;
                     let accepted = v2::send(&self.transport, node, message).await?;
                     let entry = self.logs.look(message.from, message.channel);
                     entry.note(Seen::Exists);
@@ -213,15 +221,10 @@ impl Client {
                 Generation::V2 => Some(self.logs.look(reader, channel)),
                 Generation::V3 => None,
             };
-            if log.is_some_and(|log| log.seen.is_none()) {
-                // Reading a log that is not there would create it.
-                let (id, channel_type) = (v2::stored_id(reader, channel), channel.channel_type());
-                let asked = v2::max_message_seq(&self.transport, node, channel_type, &id);
-                match Box::pin(asked).await {
-                    Ok(0) => return Ok(Page::default()),
-                    Err(error) if !error.is_unexpected() => return Err(error),
-                    Ok(_) | Err(_) => {}
-                }
+            if log.is_some_and(|log| log.seen.is_none())
+                && Box::pin(self.has_no_log(node, reader, channel)).await?
+            {
+                return Ok(Page::default());
             }
             let body = PageRequest::new(reader, channel, window, limit);
             let call = Call::post(MESSAGESYNC, "/channel/messagesync", &body).max_bytes(max_bytes);
@@ -247,7 +250,18 @@ impl Client {
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<(), Error> {
-        on_node!(self, Plan::write(name), |node, generation| async {
+        self.act_by(Plan::write(name), path, body).await
+    }
+
+    /// The same, repeated as `plan` says.
+    pub(super) async fn act_by(
+        &self,
+        plan: Plan<'_>,
+        path: &'static str,
+        body: &impl Serialize,
+    ) -> Result<(), Error> {
+        let name = plan.call;
+        on_node!(self, plan, |node, generation| async {
             let answer = self
                 .transport
                 .call(node, Call::post(name, path, body))

@@ -6,10 +6,12 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use http::StatusCode;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -30,7 +32,8 @@ const SLOW: Duration = Duration::from_millis(50);
 /// The largest answer: one message, and v2 takes larger ones than the gateway sends.
 const MESSAGE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The nodes of a v2 cluster that keep messages, by the numbers it gives them.
+/// The nodes of a v2 cluster that keep messages, by the numbers it gives them; of one that does not tell, none.
+#[derive(Default)]
 pub(super) struct Cluster {
     nodes: Vec<u64>,
     /// On how many of them a message is safe.
@@ -40,12 +43,17 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
+    /// Whether it has more than one node.
+    pub(super) fn has_several(&self) -> bool {
+        self.nodes.len() > 1
+    }
+
     /// The node that leads the slot of this id; `None` where there is one node alone, or none leads.
     pub(super) fn slot_leader(&self, id: &str) -> Option<u64> {
         let slots = u32::try_from(self.slot_leaders.len()).ok()?;
         let slot = crc32fast::hash(id.as_bytes()).checked_rem(slots)?;
         let leader = self.slot_leaders[slot as usize];
-        (leader != 0 && self.nodes.len() > 1).then_some(leader)
+        (leader != 0 && self.has_several()).then_some(leader)
     }
 }
 
@@ -115,13 +123,45 @@ impl Client {
             ..Plan::read("cluster")
         };
         let answer = on_node!(self, plan, |node, _v2| nodes_of(&self.transport, node));
+        // An old server, or one whose cluster calls are kept from the gateway: alone it can speak for itself.
+        let alone = Error::Status(StatusCode::NOT_FOUND.as_u16());
+        let answer = match answer {
+            Err(error) if error == alone && self.nodes.is_one() => {
+                self.warn_of_cluster(&error);
+                Ok(Cluster::default())
+            }
+            Ok(cluster) => {
+                self.cluster_warned.store(false, Relaxed);
+                Ok(cluster)
+            }
+            Err(error) => Err(error),
+        };
         match answer {
             Ok(cluster) => {
                 let cluster = Arc::new(cluster);
                 *self.cluster.lock() = Some((Instant::now(), cluster.clone()));
                 Ok(cluster)
             }
-            Err(error) => known.ok_or(error),
+            Err(error) => {
+                self.warn_of_cluster(&error);
+                known.ok_or(error)
+            }
+        }
+    }
+
+    /// Says once, until it is known again, why it is not known how many nodes must have a message.
+    fn warn_of_cluster(&self, error: &Error) {
+        if !self.cluster_warned.swap(true, Relaxed) {
+            let alone = self.nodes.is_one() && *error == Error::Status(404);
+            tracing::warn!(
+                %error,
+                "wukongim does not tell its nodes (/cluster/info): {}",
+                if alone {
+                    "what this one shows counts as stored"
+                } else {
+                    "no message sent to a v2 is seen stored until it does"
+                }
+            );
         }
     }
 }

@@ -6,7 +6,7 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::nodes::Node;
-use super::transport::{Call, Transport};
+use super::transport::{Call, Transport, once_more};
 use super::{Error, Generation};
 
 /// For how long a failed detection is believed: while WuKongIM is down, a flood of requests costs four probes a second.
@@ -36,7 +36,7 @@ pub(super) async fn generation_of(transport: &Transport, node: &Node) -> Result<
     {
         return Err(error.clone());
     }
-    match probe(transport, node).await {
+    match once_more(|| probe(transport, node)).await {
         Ok(generation) => {
             *last_failure = None;
             if node.set_generation(generation) {

@@ -44,6 +44,12 @@ pub enum Error {
     /// Another generation answers than the one by whose rules the call was permitted: nothing was done.
     #[error("another generation of wukongim answers than the one that was asked for permission")]
     OtherGeneration,
+    /// The node is not known to bear so large a payload: nothing was sent.
+    #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
+    PayloadTooLarge {
+        /// The largest it gets, in bytes.
+        max_bytes: usize,
+    },
     /// The sender may not send any more: nothing was sent.
     #[error("permission ended before the message was sent")]
     Withdrawn,
@@ -142,6 +148,7 @@ impl Error {
             Self::Busy => "busy",
             Self::Maintenance => "maintenance",
             Self::OtherGeneration => "generation",
+            Self::PayloadTooLarge { .. } => "payload_too_large",
             Self::Withdrawn => "withdrawn",
             Self::Credentials => "credentials",
         }

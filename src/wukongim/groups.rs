@@ -197,7 +197,7 @@ impl Client {
                                 group.as_str()
                             ),
                         );
-                        Ok(!members?.is_empty() || max? > 0)
+                        Ok(!members?.is_empty() || max? > Some(0))
                     }
                     Generation::V3 => Ok(false),
                 }

@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use quick_cache::sync::Cache;
 
+use super::nodes::Node;
 use super::plan::Plan;
 use super::trip::on_node;
 use super::{Client, Error, Generation, v2};
@@ -89,27 +90,43 @@ impl Client {
     pub async fn log_is_foreign(&self, sender: &Uid, channel: &Channel) -> Result<bool, Error> {
         let id = v2::stored_id(sender, channel);
         let owner = self.log_owner(&id, channel.channel_type()).await?;
-        if owner.as_deref() == Some(&*id) {
+        if owner == Owner::Itself {
             self.logs.look(sender, channel).note(Seen::Own);
         }
-        Ok(owner.is_some_and(|owner| owner != *id))
+        Ok(owner == Owner::Another)
     }
 
-    /// v2: the same of a group's id under which nothing may have been written yet.
+    /// v2: whether nothing lies under this channel's key, so that a read would create a log there. What cannot be said is no.
+    pub(super) async fn has_no_log(
+        &self,
+        node: &Node,
+        reader: &Uid,
+        channel: &Channel,
+    ) -> Result<bool, Error> {
+        let (id, channel_type) = (v2::stored_id(reader, channel), channel.channel_type());
+        match v2::max_message_seq(&self.transport, node, channel_type, &id).await {
+            Ok(None) => Ok(true),
+            // On a single node there is an empty log, or it is a v2.0.10, where a read creates none. In a cluster it may mean as well
+            // that there is none.
+            Ok(Some(0)) if self.cluster().await.is_ok_and(|known| known.has_several()) => {
+                Ok(self.log_owner(&id, channel_type).await? == Owner::Nobody)
+            }
+            Err(error) if !error.is_unexpected() => Err(error),
+            Ok(Some(_)) | Err(_) => Ok(false),
+        }
+    }
+
+    /// v2: whether the log under a group's id is another channel's; nothing may have been written there yet.
     pub(super) async fn group_log_is_foreign(&self, group: &ChannelId) -> Result<bool, Error> {
         let owner = self.log_owner(group.as_str(), ChannelType::Group).await?;
-        Ok(owner.is_some_and(|owner| owner != group.as_str()))
+        Ok(owner == Owner::Another)
     }
 
-    /// The id of the channel whose log lies under this one's key; `None` where there is none, or v2 does not say. Of a cluster's nodes
-    /// the leader of the id's slot alone says it; another one passes the question on to the node that it is told (seen).
-    async fn log_owner(
-        &self,
-        id: &str,
-        channel_type: ChannelType,
-    ) -> Result<Option<String>, Error> {
+    /// Whose log lies under this channel's key. Of a cluster's nodes the leader of the id's slot alone says it; another one passes the
+    /// question on to the node that it is told (seen).
+    async fn log_owner(&self, stored_id: &str, channel_type: ChannelType) -> Result<Owner, Error> {
         let leader = match self.cluster().await {
-            Ok(cluster) => cluster.slot_leader(id),
+            Ok(cluster) => cluster.slot_leader(stored_id),
             Err(_) => None,
         };
         let plan = Plan {
@@ -120,14 +137,27 @@ impl Client {
             &self.transport,
             node,
             channel_type,
-            id,
+            stored_id,
             leader
         ));
         match owner {
-            Err(error) if error.is_unexpected() => Ok(None),
-            owner => owner,
+            Ok(None) => Ok(Owner::Nobody),
+            Ok(Some(owner)) if owner == stored_id => Ok(Owner::Itself),
+            Ok(Some(_)) => Ok(Owner::Another),
+            Err(error) if error.is_unexpected() => Ok(Owner::Unknown),
+            Err(error) => Err(error),
         }
     }
+}
+
+/// Whose log lies under a channel's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Itself,
+    Another,
+    Nobody,
+    /// v2 did not say.
+    Unknown,
 }
 
 #[cfg(test)]

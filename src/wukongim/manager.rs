@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::shared::Shared;
+use super::transport::once_more;
 use super::transport::{Answer, Call, Transport};
 use super::v2::encode;
 use super::{ChannelState, Error, MemberList};
@@ -145,9 +146,17 @@ impl Manager {
     ) -> Result<Answer, Error> {
         for _ in 0..2 {
             let Session { bearer, .. } = self.session(transport).await?;
-            let call = call();
-            let url = self.account.url(&call.path)?;
-            match transport.call_manager(url, call, Some(&bearer)).await {
+            let ask = async || {
+                let call = call();
+                let url = self.account.url(&call.path)?;
+                transport.call_manager(url, call, Some(&bearer)).await
+            };
+            let answer = if call().method == Method::GET {
+                once_more(ask).await
+            } else {
+                ask().await
+            };
+            match answer {
                 // A login of this very moment that is refused is no old one: another would not help.
                 Err(Error::Credentials) => self.session.forget_if(|outcome, age| {
                     age >= FAILURE_HOLDS

@@ -3,6 +3,7 @@
 
 mod about;
 mod background;
+mod bears;
 mod budget;
 mod client;
 mod copies;
@@ -25,6 +26,7 @@ mod users;
 mod v2;
 mod v3;
 
+pub use bears::SMALL_PAYLOAD;
 pub use client::Client;
 pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;

@@ -17,6 +17,8 @@ use crate::telemetry::{Metrics, NodeMeters};
 const STILL_V3: Duration = Duration::from_secs(2);
 /// How often a node of the generation that is not spoken to at present is asked what it is.
 const OTHERS_ARE_ASKED: Duration = Duration::from_secs(5);
+/// For how long a v2 is believed to bear small payloads alone: an upgrade of which no call noticed anything is found out then.
+const SMALL_FOR: Duration = Duration::from_mins(1);
 
 /// The paths that need no id: their addresses are made once.
 const PATHS: [&str; 8] = [
@@ -38,6 +40,10 @@ pub(super) struct Node {
     urls: [(&'static str, Url); PATHS.len()],
     /// 0 unknown, 2 or 3.
     generation: AtomicU8,
+    /// What a v2 there bears: 0 unknown, 1 large payloads, else since when, in microseconds, it is known to bear small ones alone.
+    bears: AtomicU64,
+    /// Whether it was last said to bear small payloads alone.
+    is_limited: AtomicBool,
     /// Set where the configuration names the generation: it is never forgotten.
     fixed: bool,
     /// When it last answered with a success, in microseconds.
@@ -62,6 +68,8 @@ impl Node {
             urls: PATHS.map(|path| (path, joined(&base, path).unwrap_or_else(|| base.clone()))),
             base,
             generation: AtomicU8::new(number(fixed)),
+            bears: AtomicU64::new(0),
+            is_limited: AtomicBool::new(false),
             fixed: fixed.is_some(),
             heard_us: AtomicU64::new(now_us()),
             asked_us: AtomicU64::new(0),
@@ -107,9 +115,34 @@ impl Node {
 
     /// Another WuKongIM may answer at this address from now on: ask it again before the next call.
     pub(super) fn forget_generation(&self) {
+        self.forget_release();
         if !self.fixed {
             self.generation.store(0, Relaxed);
         }
+    }
+
+    /// Another v2 may answer at this address from now on.
+    pub(super) fn forget_release(&self) {
+        self.bears.store(0, Relaxed);
+    }
+
+    /// Whether the v2 there takes large payloads, where that is known.
+    pub(super) fn bears_large(&self) -> Option<bool> {
+        match self.bears.load(Relaxed) {
+            0 => None,
+            1 => Some(true),
+            since => {
+                let age_us = now_us().saturating_sub(since);
+                (u128::from(age_us) < SMALL_FOR.as_micros()).then_some(false)
+            }
+        }
+    }
+
+    /// Notes it; true where it is news to whoever reads the log.
+    pub(super) fn set_bears_large(&self, bears: bool) -> bool {
+        let number = if bears { 1 } else { now_us().max(2) };
+        self.bears.store(number, Relaxed);
+        self.is_limited.swap(!bears, Relaxed) == bears
     }
 
     /// Whether it might be worth asking in the background what it is: it was forgotten, or is not of the generation `spoken`.

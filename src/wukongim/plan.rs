@@ -9,8 +9,11 @@ use super::Generation;
 pub(super) enum Repeat {
     /// Nothing that may have arrived.
     Never,
-    /// Everything, on another node: it changes nothing.
+    /// Everything, on another node or, where the connection broke and there is none, once more on the same: it changes nothing.
     Read,
+    /// What came to nothing when its connection broke, in the same way: done twice it is as if done once, so long as the two come close
+    /// to each other.
+    IfLost,
     /// Everything, on another node or where there is none once more on the same: v3 knows a message's number again. Its index of
     /// (sender, number) lies in the channel's own log, which the channel's leader appends to whichever node is asked (source).
     Numbered,

@@ -8,7 +8,7 @@ use super::detect::generation_of;
 use super::load::now_us;
 use super::nodes::{Choice, Node};
 use super::plan::{Plan, Repeat, Route};
-use super::transport::current_deadline;
+use super::transport::{current_deadline, on_new_connection};
 use super::{Client, Error, Generation, Rejection, background};
 
 /// How often a call is made once more at the most where another node can take it; one node alone is asked once more.
@@ -32,6 +32,8 @@ pub(super) struct Trip<'a> {
     /// The same node once more, since another generation seems to answer there.
     again: bool,
     retries: usize,
+    /// A connection broke, and all that are kept with it may be dead.
+    new_connection: bool,
     /// The next retry is paid for.
     paid: bool,
     /// What came of the last attempt.
@@ -50,7 +52,10 @@ macro_rules! on_node {
                 Err(error) => break Err(error),
             };
             let patience = trip.patience();
-            let mut call = std::pin::pin!($call);
+            let mut call = std::pin::pin!($crate::wukongim::transport::on_new_connection(
+                trip.is_on_new_connection(),
+                $call
+            ));
             let outcome = match patience {
                 None => call.await,
                 Some(patience) => match tokio::time::timeout(patience, call.as_mut()).await {
@@ -79,6 +84,7 @@ impl<'a> Trip<'a> {
             left_us: 0,
             again: false,
             retries: 0,
+            new_connection: false,
             paid: false,
             last: None,
             doubt: None,
@@ -135,7 +141,8 @@ impl<'a> Trip<'a> {
     /// Asks a node what it is: seldom, so the calls' futures are not made larger by it.
     async fn detect(&self, node: &Node) -> Result<Generation, Error> {
         let transport = &self.client.transport;
-        let detection = Box::pin(generation_of(transport, node));
+        let detection = on_new_connection(self.new_connection, generation_of(transport, node));
+        let detection = Box::pin(detection);
         if self.client.nodes.is_one() {
             return detection.await;
         }
@@ -197,6 +204,11 @@ impl<'a> Trip<'a> {
     pub(super) fn loses_patience(&mut self) -> bool {
         self.paid = self.pay();
         self.paid
+    }
+
+    /// Whether this attempt goes out on a new connection.
+    pub(super) fn is_on_new_connection(&self) -> bool {
+        self.new_connection
     }
 
     fn may_go_elsewhere(&self) -> bool {
@@ -289,13 +301,18 @@ impl<'a> Trip<'a> {
                     node.rest.failed(is_silent && !self.paid);
                 }
             }
-            Error::Lost | Error::Status(500..) => node.rest.failed(false),
+            Error::Lost => node.rest.failed(false),
+            Error::Status(500..) => {
+                // It may be a proxy's, behind which another WuKongIM comes up.
+                node.forget_release();
+                node.rest.failed(false);
+            }
             Error::Decode(_) => {
                 node.rest.failed(false);
                 node.forget_generation();
             }
             Error::OtherGeneration | Error::Status(404 | 405) => node.forget_generation(),
-            Error::Busy | Error::Withdrawn => {}
+            Error::Busy | Error::Withdrawn | Error::PayloadTooLarge { .. } => {}
             _ => node.rest.succeeded(self.at.resting),
         }
     }
@@ -305,6 +322,7 @@ impl<'a> Trip<'a> {
         let retry_required = *error == Error::Rejected(Rejection::RetryRequired);
         let is_safe = match self.plan.repeat {
             Repeat::Never => retry_required && self.generation == Generation::V3,
+            Repeat::IfLost => *error == Error::Lost,
             Repeat::Read | Repeat::Numbered => true,
         };
         let could_help = retry_required
@@ -316,16 +334,23 @@ impl<'a> Trip<'a> {
             return false;
         }
         let elsewhere = self.may_go_elsewhere();
-        let here = self.plan.repeat == Repeat::Numbered
-            && (retry_required || *error == Error::Lost)
-            && self.retries == 0;
+        let is_lost = *error == Error::Lost;
+        let here = self.retries == 0
+            && match self.plan.repeat {
+                Repeat::Never => false,
+                Repeat::Read | Repeat::IfLost => is_lost,
+                Repeat::Numbered => retry_required || is_lost,
+            };
         let pause = JITTER.mul_f64(fastrand::f64());
         let deadline = current_deadline();
         let deadline = deadline.unwrap_or(self.began + self.client.transport.timeout);
         if !(elsewhere || here) || Instant::now() + pause >= deadline {
             return false;
         }
-        if !std::mem::take(&mut self.paid) && !self.pay() {
+        self.new_connection = is_lost && !elsewhere;
+        // All kept connections may have died at once, and few of the calls that met them have arrived: those are not counted.
+        let is_free = self.new_connection && self.plan.repeat != Repeat::Numbered;
+        if !is_free && !std::mem::take(&mut self.paid) && !self.pay() {
             return false;
         }
         self.retries += 1;

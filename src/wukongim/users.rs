@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::detect::generation_of;
+use super::plan::{Plan, Repeat};
 use super::transport::Call;
 use super::{Client, Error, Generation, v3};
 use crate::domain::{ChannelType, Uid};
@@ -29,7 +30,11 @@ impl Client {
             device_flag,
             device_level: u8::from(master),
         };
-        self.act("user_token", "/user/token", &body).await
+        let plan = Plan {
+            repeat: Repeat::IfLost,
+            ..Plan::write("user_token")
+        };
+        self.act_by(plan, "/user/token", &body).await
     }
 
     /// Writes the user's own record, without a ban, over the one that lies under its key (v2; seen: he gets tokens again).

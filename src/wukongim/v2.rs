@@ -12,7 +12,7 @@ use super::{
     Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Record, Rejection,
     RouteInfo, SystemInfo,
 };
-use crate::domain::{Channel, ChannelType, MessageId, Uid};
+use crate::domain::{Channel, ChannelId, ChannelType, MessageId, Uid};
 
 /// Everything but RFC 3986's unreserved characters is encoded.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -253,7 +253,8 @@ fn is_not_found(answer: &Answer) -> bool {
             .is_ok_and(|words| words.msg == "not found")
 }
 
-/// `GET /channel/max_message_seq`: 0 where nothing was ever stored under the stored id's hash. Creates nothing.
+/// `GET /channel/max_message_seq`: 0 where nothing was ever stored under the stored id's hash, `None` where v2 says that there is no
+/// log. Creates nothing.
 ///
 /// Of a channel that never was, v2.0.10 says 0, and others 0 at some nodes of a cluster and 400 `not found` at the others and on a
 /// single node. A pair must be asked for by its stored id: with the peer's uid and `login_uid` v2 before v2.2.5 says the same of every
@@ -263,7 +264,7 @@ pub(super) async fn max_message_seq(
     node: &Node,
     channel_type: ChannelType,
     stored_id: &str,
-) -> Result<u64, Error> {
+) -> Result<Option<u64>, Error> {
     #[derive(Deserialize)]
     struct Max {
         message_seq: u64,
@@ -277,9 +278,9 @@ pub(super) async fn max_message_seq(
         .call(node, Call::get("max_message_seq", path))
         .await?;
     if is_not_found(&answer) {
-        return Ok(0);
+        return Ok(None);
     }
-    Ok(data::<Max>(&answer)?.message_seq)
+    Ok(Some(data::<Max>(&answer)?.message_seq))
 }
 
 /// `GET /cluster/channels/{id}/{type}/config`: the stored id of the channel whose log lies under this one's hash, `None` where there is
@@ -295,14 +296,12 @@ pub(super) async fn log_owner(
     struct Config {
         channel_id: String,
     }
-    let mut path = format!(
-        "/cluster/channels/{}/{}/config",
+    let query = leader.map_or_else(String::new, |leader| format!("?node_id={leader}"));
+    let path = format!(
+        "/cluster/channels/{}/{}/config{query}",
         encode(stored_id),
         channel_type.number()
     );
-    if let Some(leader) = leader {
-        path.push_str(&format!("?node_id={leader}"));
-    }
     let answer = transport.call(node, Call::get("log_owner", path)).await?;
     if is_not_found(&answer) {
         return Ok(None);

@@ -15,6 +15,7 @@ mod hostile_input;
 mod idempotency;
 mod identity;
 mod im_token;
+mod kept_connections;
 #[path = "../keys/mod.rs"]
 mod keys;
 mod limits;
@@ -27,6 +28,7 @@ mod metrics;
 mod nodes;
 mod openapi;
 mod operations;
+mod payload_limit;
 mod queries;
 mod shedding;
 mod support;

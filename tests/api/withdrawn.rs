@@ -35,6 +35,11 @@ fn codes(entries: &[Value]) -> Vec<&str> {
         .collect()
 }
 
+/// For how long a permit is not looked at again where the gateway itself has changed nothing.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+}
+
 /// A gateway that believes nothing for longer than a moment.
 fn forgetful(settings: &mut Settings) {
     settings.authorization.cache_ttl = Duration::ZERO;
@@ -83,7 +88,11 @@ async fn bans_and_lists_hold_for_the_rest_of_a_batch() {
     for (change, code) in changes {
         let app = TestApp::builder().config(forgetful).start().await;
         app.group("g", "alice", &["bob"]).await;
-        let told = batch_during(&app, async { change(&app) }).await;
+        let told = batch_during(&app, async {
+            change(&app);
+            a_moment().await;
+        })
+        .await;
         assert_eq!(codes(&told)[1..], [code; 4]);
         assert_eq!(app.calls_to(SEND).len(), 1);
     }
@@ -100,6 +109,7 @@ async fn the_callbacks_no_holds_for_the_rest_of_a_batch() {
     app.group("g", "alice", &["bob"]).await;
     let told = batch_during(&app, async {
         backend.answers(|_| Reply::allow(false));
+        a_moment().await;
     })
     .await;
     assert_eq!(codes(&told)[1..], ["forbidden"; 4]);

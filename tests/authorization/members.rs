@@ -247,7 +247,11 @@ async fn a_failed_look_up_is_unavailable_and_not_kept() {
     }
     assert_eq!(house.may_read("alice", &g).await, Ok(()));
     let path = "/cluster/channels/bob/1/denylist";
-    house.upstream.faults().once(path, Fault::Reset);
+    // A broken connection once is asked again on another one.
+    house
+        .upstream
+        .faults()
+        .add(Rule::new(path, Fault::Reset).times(2));
     assert!(matches!(
         house.may_send("alice", &person("bob")).await,
         Err(Denial::Unavailable(_))

@@ -82,6 +82,7 @@ fn settings(upstream: &Embedded) -> config::Wukongim {
         idempotency_window: Duration::from_mins(1),
         idempotency_entries: 100,
         duplicate_check: config::DuplicateCheck::Memory,
+        v2_payload_limit: None,
     }
 }
 

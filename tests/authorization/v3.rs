@@ -2,7 +2,7 @@
 
 use wukongim_gateway::authorization::{Denial, Mode};
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload};
-use wukongim_gateway::embedded::{Dialect, Fault};
+use wukongim_gateway::embedded::{Dialect, Fault, Rule};
 use wukongim_gateway::wukongim::{Error, Generation, Outgoing, Reason, Rejection, Route, Window};
 
 use crate::support::{GROUP, House, PERSON, Plan, group, group_id, person, uid};
@@ -145,7 +145,8 @@ async fn strangers_who_try_again_cost_no_further_probe() {
 async fn a_probe_that_fails_is_no_answer() {
     let house = House::new(Dialect::V3, Mode::Members).await;
     let g = house.group("g", &["alice"]).await;
-    house.upstream.faults().once("/message/send", Fault::Reset);
+    let broken = Rule::new("/message/send", Fault::Reset).times(2);
+    house.upstream.faults().add(broken);
     assert!(matches!(
         read(&house, "eve", &g).await,
         Err(Denial::Unavailable(_))

@@ -11,7 +11,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
-use wukongim_gateway::embedded::{Dialect, Options};
+use wukongim_gateway::embedded::{Dialect, Options, V2Release};
 
 use crate::support::{Answer, Upstream};
 
@@ -58,6 +58,13 @@ const VOLATILE: &[&str] = &[
     "memory_rss_bytes",
     "memory_vms_bytes",
     "goroutines",
+    "created_at",
+    "updated_at",
+    "conf_version",
+    "replicas",
+    "replica_id",
+    "leader_id",
+    "learder_id",
     "threads",
     "sample_count",
 ];
@@ -80,6 +87,23 @@ async fn v2_with_a_manager_token_answers_as_recorded() {
 #[tokio::test]
 async fn v2_tells_who_has_a_message_as_recorded() {
     replay("v2.2.5-copies.jsonl", v2(None), &[]).await;
+}
+
+#[tokio::test]
+async fn each_v2_tells_whose_log_a_key_is_and_gives_it_away_as_recorded() {
+    // Messages of v2.2.0 have fields of streams, which are no part of the gateway's contract.
+    let of_streams: &[&str] = &["read one own"];
+    for (version, release, skipped) in [
+        ("v2.0.10", V2Release::V2_0_10, &[][..]),
+        ("v2.2.0", V2Release::V2_2_0, of_streams),
+        ("v2.2.5", V2Release::V2_2_5, &[]),
+    ] {
+        let options = Options {
+            release,
+            ..v2(None)
+        };
+        replay(&format!("{version}-log-owner.jsonl"), options, skipped).await;
+    }
 }
 
 #[tokio::test]
@@ -207,7 +231,11 @@ impl Comparison {
         match serde_json::from_str::<Value>(body) {
             Err(_) if body == actual.body => {}
             Err(_) => self.differ("body", &body.into(), &actual.body.as_str().into()),
-            Ok(recorded) => {
+            Ok(mut recorded) => {
+                if let (true, Value::Object(config)) = (step.starts_with("owner "), &mut recorded) {
+                    // There or not as v2's own cache has it.
+                    config.remove("id");
+                }
                 let text = actual.body.replace(&big(), BIG);
                 match serde_json::from_str(&text) {
                     Ok(actual) => self.value("", "", &recorded, &actual),

@@ -24,7 +24,9 @@ async fn the_config_names_wukongims_own_addresses_until_others_are_configured() 
             "{config}"
         );
         assert_eq!(config["uid"], *alice);
-        assert_eq!(config["limits"]["payloadBytes"], 64 * 1024);
+        // What the server bears: v2.0.10 dies of more.
+        let payload = config["limits"]["payloadBytes"].as_u64().unwrap();
+        assert!([32_000, 64 * 1024].contains(&payload), "{payload}");
 
         let own = TestApp::start_with(&server, |settings| {
             settings.public.ws_url = Some("ws://im.example.com:5200".parse().unwrap());

@@ -151,3 +151,30 @@ async fn a_page_ends_at_its_byte_limit_and_the_next_goes_on() {
         assert_eq!(seqs(&page.ok()), [2, 3]);
     }
 }
+
+#[tokio::test]
+#[ignore = "needs a WuKongIM"]
+async fn reading_a_pair_that_never_spoke_leaves_no_trace_on_v2() {
+    for server in each_server() {
+        if !server.is_v2() {
+            continue;
+        }
+        let app = TestApp::start(&server).await;
+        let [alice, bob] = people(["alice", "bob"]);
+        for position in ["", "&lastMessageSeq=3", "&beforeMessageSeq=3"] {
+            let read = app.user(&alice).sync(1, &bob, position).await;
+            assert_eq!(read.header("x-has-more"), "false");
+            assert_eq!(read.ok(), json!([]));
+        }
+        // As v2 stores the pair, in either order: of a cluster one node says `not found`, the others that they do not lead its slot.
+        for pair in [format!("{alice}%40{bob}"), format!("{bob}%40{alice}")] {
+            let path = format!("/cluster/channels/{pair}/1/config");
+            let (status, told) = server.call("GET", &path, None).await;
+            assert_eq!(status, 400, "{told}");
+        }
+        let sent = app.user(&bob).send_to_person(&alice, "hi").await.ok();
+        assert_eq!(sent["messageSeq"], 1);
+        let read = app.user(&alice).sync(1, &bob, "").await.ok();
+        assert_eq!(read.as_array().unwrap().len(), 1);
+    }
+}

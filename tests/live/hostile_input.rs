@@ -53,11 +53,23 @@ async fn what_kills_a_node_is_refused_and_the_server_lives_on() {
             server.is_alive().await;
             user.post("/message/send", &message).await.ok();
 
-            // The largest that is let through is taken.
+            // The largest that is let through is taken, and not more, beside the longest number.
             if at_the_caps && !server.is_cluster() {
-                let large = payload(&"x".repeat(caps::PAYLOAD_BYTES - 24));
+                let config = user.get("/config").await.ok();
+                let bytes = config["limits"]["payloadBytes"].as_u64().unwrap();
                 let number = "n".repeat(255);
-                let body = json!({"channelId": bob, "channelType": 1, "payload": large, "clientMsgNo": number});
+                let body = |bytes: usize| {
+                    let large = payload(&"x".repeat(bytes - 24));
+                    json!({"channelId": bob, "channelType": 1, "payload": large, "clientMsgNo": number})
+                };
+                let bytes = usize::try_from(bytes).unwrap();
+                let refused = user.post("/message/send", &body(bytes + 1)).await;
+                assert_eq!(
+                    refused.fails(400, "invalid_request").bad_fields(),
+                    ["payload"]
+                );
+                let body = body(bytes);
+                let large = &body["payload"];
                 user.post("/message/send", &body).await.ok();
                 let read = user.sync(1, &bob, "&limit=1").await.ok();
                 assert_eq!(read[0]["payload"], *large);

@@ -477,7 +477,7 @@ export interface components {
             idBytes: number;
             /** @description Bytes of a clientMsgNo. */
             clientMsgNoBytes: number;
-            /** @description Bytes of a payload, decoded. */
+            /** @description Bytes of a payload, decoded: what is configured, or what this WuKongIM bears where that is less. */
             payloadBytes: number;
             /** @description Messages in one batch. */
             batch: number;
@@ -1231,7 +1231,10 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description - [`message_conflict`](ERRORS.md#message_conflict): Make a new `clientMsgNo` for a new message */
+            /**
+             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id; of a message: nothing, this conversation has no place in WuKongIM v2
+             *     - [`message_conflict`](ERRORS.md#message_conflict): Make a new `clientMsgNo` for a new message
+             */
             409: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1243,7 +1246,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code: "message_conflict";
+                        code: "channel_exists" | "message_conflict";
                     };
                 };
             };
@@ -1454,7 +1457,10 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description - [`message_conflict`](ERRORS.md#message_conflict): Make a new `clientMsgNo` for a new message */
+            /**
+             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id; of a message: nothing, this conversation has no place in WuKongIM v2
+             *     - [`message_conflict`](ERRORS.md#message_conflict): Make a new `clientMsgNo` for a new message
+             */
             409: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1466,7 +1472,7 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
-                        code: "message_conflict";
+                        code: "channel_exists" | "message_conflict";
                         data?: components["schemas"]["BatchEntry"][];
                     };
                 };
@@ -1802,7 +1808,7 @@ export interface operations {
             };
             408: components["responses"]["RequestTimeout"];
             /**
-             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id
+             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id; of a message: nothing, this conversation has no place in WuKongIM v2
              *     - [`channel_deleted`](ERRORS.md#channel_deleted): Take another id: this one is spent
              */
             409: {

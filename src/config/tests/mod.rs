@@ -104,6 +104,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("wukongim.idempotency_window", "1h"),
     ("wukongim.idempotency_entries", "7"),
     ("wukongim.duplicate_check", "upstream"),
+    ("wukongim.v2_payload_limit", "64KiB"),
     ("public.ws_url", "ws://h:5200"),
     ("public.wss_url", "wss://h/ws"),
     ("public.tcp_addr", "h:5100"),

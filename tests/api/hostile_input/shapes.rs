@@ -180,9 +180,13 @@ async fn unknown_fields_are_passed_over_however_deep_and_never_sent_on() {
                     "channel_type",
                     "client_msg_no",
                     "from_uid",
-                    "header",
                     "payload",
                 ];
+                // v3's API knows no red dot.
+                if dialect == V2 {
+                    known.push("header");
+                    assert_eq!(call.body["header"], json!({"red_dot": 1}));
+                }
                 // The gateway's own: a v2 in v3's place refuses the body for it, and a v3 in v2's for the other one.
                 let mark = if dialect == V3 {
                     "tag_key"
@@ -193,7 +197,6 @@ async fn unknown_fields_are_passed_over_however_deep_and_never_sent_on() {
                 known.push(mark);
                 known.sort_unstable();
                 assert_eq!(keys, known);
-                assert_eq!(call.body["header"], json!({"red_dot": 1}));
                 assert_eq!(call.body["from_uid"], "alice");
             }
         }

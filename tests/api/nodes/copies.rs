@@ -118,10 +118,42 @@ async fn a_node_that_does_not_say_what_it_has_is_not_waited_for() {
 #[tokio::test]
 async fn a_single_node_is_asked_once_what_it_is_and_never_what_it_has() {
     let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
     for turn in 0..5 {
-        send(&app, &turn.to_string()).await.ok();
+        let text = turn.to_string();
+        app.user("alice").send_to_person("bob", &text).await.ok();
     }
     assert_eq!(app.calls_to("/cluster/info").len(), 1);
     assert_eq!(app.calls_to("/cluster/messages").len(), 0);
+}
+
+#[tokio::test]
+async fn a_single_server_without_the_clusters_calls_speaks_for_itself() {
+    let app = TestApp::start(V2).await;
+    let filtered = Fault::Status(404, "404 page not found".into());
+    app.upstream.faults().always("/cluster/info", filtered);
+    for n in 0..3 {
+        let sent = app.user("alice").send_to_person("bob", "hi").await.ok();
+        assert_eq!(sent["messageSeq"], n + 1);
+    }
+    let asked = app.calls_to("/cluster/info").len();
+    assert!(asked <= 2, "asked {asked} times");
+}
+
+#[tokio::test]
+async fn of_several_nodes_none_speaks_for_the_others_nor_does_one_that_fails_to_say() {
+    for (nodes, fault) in [
+        (3, Fault::Status(404, "404 page not found".into())),
+        (1, Fault::Status(500, String::new())),
+    ] {
+        let app = TestApp::builder()
+            .nodes(nodes)
+            .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(200))
+            .start()
+            .await;
+        for node in app.nodes() {
+            node.faults().always("/cluster/info", fault.clone());
+        }
+        let sent = app.user("alice").send_to_person("bob", "hi").await;
+        sent.fails(504, "message_unconfirmed");
+    }
 }

@@ -121,6 +121,9 @@ async fn no_more_than_a_tenth_of_the_calls_is_repeated() {
     const GOOD: usize = 4;
     let app = cluster(V2, 2).await;
     app.group("bad", "alice", &[]).await;
+    for group in ["bad", "g"] {
+        app.user("alice").send_to_group(group, "hi").await.ok();
+    }
     all_are_known(&app).await;
     let broken = Fault::Status(500, "{}".into());
     let rule = Rule::new("/channel/messagesync", broken).containing("\"bad\"");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use wukongim_gateway::config::Mode;
-use wukongim_gateway::embedded::{GROUP, PERSON, StoredMessage};
+use wukongim_gateway::embedded::{Fault, GROUP, PERSON, Rule, StoredMessage};
 
 use super::{FIRST, PAIR, SECOND, TWIN, dropped};
 use crate::support::actors::payload;
@@ -188,7 +188,14 @@ async fn a_foreign_message_is_no_confirmation_and_a_swallowed_send_no_success() 
     });
     let body =
         json!({"channelId": TWIN, "channelType": 2, "payload": payload("x"), "clientMsgNo": "n-1"});
-    let answer = app.user("mallory").post("/message/send", &body).await;
+    let mallory = app.user("mallory");
+    let refused = mallory.post("/message/send", &body).await;
+    refused.fails(409, "channel_exists");
+    // A v2 that does not say whose log it is.
+    let silent = Fault::Status(404, "404 page not found".into());
+    let rule = Rule::new("/cluster/channels/", silent).containing("/config");
+    app.upstream.faults().add(rule);
+    let answer = mallory.post("/message/send", &body).await;
     let answer = answer.fails(504, "message_unconfirmed");
     assert_eq!(answer.body["clientMsgNo"], "n-1");
 }

@@ -81,6 +81,11 @@ impl Server {
             (false, b"/api/v1/im/message/sync") => Some(self.page.clone()),
             (false, b"/api/v1/im/health") => Some(br#"{"status":"ok"}"#.to_vec()),
             (false, b"/route" | b"/api/v1/im/config") => Some(ROUTE.to_vec()),
+            // Every channel has its own log, and something in it.
+            (false, b"/channel/max_message_seq") if !self.v3 => {
+                Some(br#"{"message_seq":1}"#.to_vec())
+            }
+            (false, path) if !self.v3 && path.ends_with(b"/config") => own_log(path),
             (false, path) if !self.v3 => self.lists(target, path),
             _ => None,
         };
@@ -186,6 +191,14 @@ impl Server {
         }
         (rest.ends_with(b"/denylist") || rest.ends_with(b"/allowlist")).then(|| b"[]".to_vec())
     }
+}
+
+/// Whose log a channel has: its own, whose id stands in the path before its type.
+fn own_log(path: &[u8]) -> Option<Vec<u8>> {
+    let path = std::str::from_utf8(path).ok()?;
+    let id = path.strip_prefix("/cluster/channels/")?.split('/').next()?;
+    let id = id.replace("%40", "@");
+    Some(format!(r#"{{"channel_id":"{id}","channel_type":1}}"#).into_bytes())
 }
 
 /// The key of a channel: a group's id, or a pair in a fixed order.

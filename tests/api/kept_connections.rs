@@ -1,0 +1,105 @@
+//! Kept connections die without a word, most often all of them: what changes nothing is asked once more on a new one.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use wukongim_gateway::embedded::{Embedded, Fault, Options};
+
+use crate::support::{TestApp, V2, V3};
+
+/// A way to `upstream` on which every connection bears one call, and breaks when it is used for another.
+async fn brittle(upstream: SocketAddr) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            tokio::spawn(carry_one(client, upstream));
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Passes on whatever comes, until the client speaks again after it was answered.
+async fn carry_one(mut client: TcpStream, upstream: SocketAddr) -> std::io::Result<()> {
+    let mut server = TcpStream::connect(upstream).await?;
+    let (mut from_client, mut from_server) = ([0; 16 * 1024], [0; 16 * 1024]);
+    let mut answered = false;
+    loop {
+        tokio::select! {
+            read = client.read(&mut from_client) => match read? {
+                0 => return Ok(()),
+                _ if answered => return Ok(()),
+                read => server.write_all(&from_client[..read]).await?,
+            },
+            read = server.read(&mut from_server) => match read? {
+                0 => return Ok(()),
+                read => {
+                    answered = true;
+                    client.write_all(&from_server[..read]).await?;
+                }
+            },
+        }
+    }
+}
+
+#[tokio::test]
+async fn reads_and_tokens_get_through_where_every_kept_connection_is_dead() {
+    for dialect in [V2, V3] {
+        let upstream = Embedded::start(Options::new(dialect)).await.unwrap();
+        let address = upstream
+            .url()
+            .trim_start_matches("http://")
+            .parse()
+            .unwrap();
+        let url = brittle(address).await;
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(move |settings| {
+                settings.wukongim.api_urls = vec![url.parse().unwrap()];
+                // Each is asked for anew.
+                settings.authorization.cache_ttl = std::time::Duration::ZERO;
+            })
+            .start_on(upstream)
+            .await;
+        let alice = app.user("alice");
+        // More often than repetitions are paid for.
+        for n in 0..20 {
+            let read = alice.sync(1, "bob", "").await.ok();
+            assert_eq!(read, Value::Array(vec![]), "{dialect:?} {n}");
+            alice.post_nothing("/token").await.ok();
+        }
+        alice.get("/config").await.ok();
+        alice.get("/system/info").await.ok();
+        app.anon().get("/health").await.ok();
+        let broken = app.metric(
+            r#"gateway_upstream_requests_total{node="n1",call="user_token",outcome="lost"}"#,
+        );
+        assert!(broken >= Some(5.0), "{broken:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_breaks_twice_is_told_and_a_send_is_never_made_again() {
+    let app = TestApp::builder()
+        .config(|settings| {
+            settings.wukongim.confirm_timeout = std::time::Duration::from_millis(200);
+        })
+        .start()
+        .await;
+    let alice = app.user("alice");
+    alice.send_to_person("bob", "hi").await.ok();
+    app.upstream.clear_calls();
+    app.upstream
+        .faults()
+        .always("/channel/messagesync", Fault::Reset);
+    let told = alice.sync(1, "bob", "").await;
+    told.fails(503, "upstream_unavailable");
+    assert_eq!(app.calls_to("/channel/messagesync").len(), 2);
+    app.upstream.faults().clear();
+    app.upstream.faults().always("/message/send", Fault::Reset);
+    let told = alice.send_to_person("bob", "lost").await;
+    told.fails(504, "message_unconfirmed");
+    assert_eq!(app.calls_to("/message/send").len(), 1);
+}

@@ -1,0 +1,207 @@
+//! v2.0.10 ends on a payload that the default limit allows: the gateway finds out what a v2 bears, holds to it, and says so.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use wukongim_gateway::embedded::{Fault, Rule, V2Release};
+use wukongim_gateway::wukongim::SMALL_PAYLOAD;
+
+use crate::support::{TestApp, V3};
+
+const KIB_64: usize = 64 * 1024;
+
+fn of(bytes: usize) -> Value {
+    json!({"channelId": "bob", "channelType": 1, "payload": STANDARD.encode("x".repeat(bytes))})
+}
+
+async fn release(release: V2Release) -> TestApp {
+    TestApp::builder()
+        .options(move |options| options.release = release)
+        .start()
+        .await
+}
+
+async fn told(app: &TestApp) -> usize {
+    let config = app.user("alice").get("/config").await.ok();
+    usize::try_from(config["limits"]["payloadBytes"].as_u64().unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn no_payload_ends_a_v2_whatever_it_is() {
+    for version in V2Release::ALL {
+        let app = release(version).await;
+        let alice = app.user("alice");
+        let limit = told(&app).await;
+        let is_old = version == V2Release::V2_0_10;
+        assert_eq!(
+            limit,
+            if is_old { SMALL_PAYLOAD } else { KIB_64 },
+            "{version:?}"
+        );
+        alice.send(&of(limit)).await.ok();
+        let refused = alice.send(&of(limit + 1)).await;
+        let refused = refused.fails(400, "invalid_request");
+        assert_eq!(refused.bad_fields(), ["payload"]);
+        assert!(refused.text.contains(&limit.to_string()), "{refused:?}");
+        let batch = [of(5), of(limit + 1), of(limit), of(limit + 1)];
+        let refused = alice.send_batch(&batch).await.fails(400, "invalid_request");
+        assert_eq!(refused.bad_fields(), ["[1].payload", "[3].payload"]);
+        assert!(!app.upstream.killed(), "{version:?}");
+        assert_eq!(app.calls_to("/message/send").len(), 1, "{version:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_longest_ids_beside_the_largest_payload_end_none_either() {
+    let app = TestApp::builder()
+        .options(|options| options.release = V2Release::V2_0_10)
+        .config(|settings| {
+            settings.limits.id_bytes = 255;
+            settings.limits.client_msg_no_bytes = 255;
+        })
+        .start()
+        .await;
+    let (alice, bob) = ("a".repeat(255), "b".repeat(255));
+    let mut body = of(SMALL_PAYLOAD);
+    body["channelId"] = json!(bob);
+    body["clientMsgNo"] = json!("n".repeat(255));
+    let refused = app.user(&alice).send(&body).await;
+    let refused = refused.fails(400, "invalid_request");
+    assert_eq!(refused.bad_fields(), ["payload"]);
+    assert!(app.calls_to("/message/send").is_empty());
+    let max = refused.body["details"][0]["message"].as_str().unwrap();
+    let max: String = max.chars().filter(char::is_ascii_digit).collect();
+    body["payload"] = of(max.parse().unwrap())["payload"].clone();
+    app.user(&alice).send(&body).await.ok();
+    assert!(!app.upstream.killed());
+}
+
+#[tokio::test]
+async fn a_version_that_is_told_decides_and_one_that_is_not_is_found_by_a_path() {
+    let varz = |version: &str| {
+        Fault::Status(
+            200,
+            json!({"version": version, "uptime": "1s", "connections": 0}).to_string(),
+        )
+    };
+    for (version, limit) in [
+        ("v2.2.5-20260422", KIB_64),
+        ("v2.2.0", KIB_64),
+        ("2.10.1", KIB_64),
+        ("v2.1.5-20250424", SMALL_PAYLOAD),
+        ("v2.0.10-20241221", SMALL_PAYLOAD),
+    ] {
+        let app = TestApp::builder().start().await;
+        app.upstream.faults().always("/varz", varz(version));
+        assert_eq!(told(&app).await, limit, "{version}");
+        assert!(app.calls_to("/cluster/slots").is_empty(), "{version}");
+    }
+    for fault in [varz(""), varz("dev"), Fault::Status(404, String::new())] {
+        let app = TestApp::builder().start().await;
+        app.upstream.faults().always("/varz", fault.clone());
+        assert_eq!(told(&app).await, KIB_64, "{fault:?}");
+        assert_eq!(app.calls_to("/cluster/slots").len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_known_to_bear_more_gets_no_more() {
+    for (path, fault) in [
+        ("/cluster/slots", Fault::Status(403, String::new())),
+        ("/cluster/slots", Fault::Status(500, String::new())),
+        ("/cluster/slots", Fault::Reset),
+        ("/varz", Fault::Hang),
+    ] {
+        let app = TestApp::builder()
+            .config(|settings| settings.wukongim.timeout = Duration::from_millis(300))
+            .start()
+            .await;
+        app.upstream.faults().always(path, fault.clone());
+        assert_eq!(told(&app).await, SMALL_PAYLOAD, "{fault:?}");
+        let refused = app.user("alice").send(&of(SMALL_PAYLOAD + 1)).await;
+        assert_ne!(refused.status, 200, "{fault:?}");
+        assert!(app.calls_to("/message/send").is_empty(), "{fault:?}");
+        app.user("alice").send(&of(SMALL_PAYLOAD)).await.ok();
+    }
+}
+
+#[tokio::test]
+async fn an_upgrade_is_noticed_when_the_server_comes_back_and_so_is_a_downgrade() {
+    let app = release(V2Release::V2_0_10).await;
+    let alice = app.user("alice");
+    for (version, status) in [
+        (V2Release::V2_2_5, 200),
+        (V2Release::V2_0_10, 400),
+        (V2Release::V2_2_0, 200),
+    ] {
+        app.upstream.stop().await;
+        alice.send(&of(5)).await.fails(503, "upstream_unavailable");
+        app.upstream.set_release(version);
+        app.upstream.restart().await.unwrap();
+        // That it was down is believed for a moment.
+        let mut sent = alice.send(&of(SMALL_PAYLOAD + 1)).await;
+        while sent.status == 503 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            sent = alice.send(&of(SMALL_PAYLOAD + 1)).await;
+        }
+        assert_eq!(sent.status, status, "{version:?}");
+    }
+    assert!(!app.upstream.killed());
+}
+
+#[tokio::test]
+async fn the_setting_overrides_what_is_found_out() {
+    for (version, limit) in [(V2Release::V2_0_10, 40_000), (V2Release::V2_2_5, 1000)] {
+        let app = TestApp::builder()
+            .options(move |options| options.release = version)
+            .config(move |settings| settings.wukongim.v2_payload_limit = Some(limit))
+            .start()
+            .await;
+        assert_eq!(told(&app).await, limit);
+        assert!(app.calls_to("/varz").is_empty());
+        if version == V2Release::V2_2_5 {
+            app.user("alice").send(&of(limit)).await.ok();
+            let refused = app.user("alice").send(&of(limit + 1)).await;
+            refused.fails(400, "invalid_request");
+        }
+    }
+}
+
+#[tokio::test]
+async fn v3_and_small_payloads_cost_no_question() {
+    let app = TestApp::start(V3).await;
+    assert_eq!(told(&app).await, KIB_64);
+    app.user("alice").send(&of(KIB_64)).await.ok();
+    assert!(app.calls_to("/varz").is_empty());
+    let app = release(V2Release::V2_2_5).await;
+    for _ in 0..3 {
+        app.user("alice").send(&of(SMALL_PAYLOAD)).await.ok();
+    }
+    assert!(app.calls_to("/varz").is_empty());
+    for _ in 0..3 {
+        app.user("alice").send(&of(KIB_64)).await.ok();
+    }
+    assert_eq!(app.calls_to("/varz").len(), 1, "known from then on");
+}
+
+#[tokio::test]
+async fn a_node_that_came_back_older_is_asked_before_it_gets_a_large_message() {
+    let app = TestApp::builder().nodes(2).start().await;
+    let alice = app.user("alice");
+    alice.send(&of(KIB_64)).await.ok();
+    // A proxy in front of it answers while it is exchanged.
+    for node in app.nodes() {
+        let fault = Fault::Status(502, String::new());
+        node.faults()
+            .add(Rule::new("/channel/messagesync", fault).times(2));
+        node.set_release(V2Release::V2_0_10);
+    }
+    while app.nodes().iter().any(|node| node.faults().remaining() > 0) {
+        alice.sync(1, "bob", "").await;
+    }
+    let refused = alice.send(&of(KIB_64)).await;
+    refused.fails(400, "invalid_request");
+    assert!(app.nodes().iter().all(|node| !node.killed()));
+}

@@ -9,6 +9,7 @@ mod frame;
 mod levels;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use futures_util::future::BoxFuture;
@@ -49,6 +50,7 @@ struct Shared {
     history: History,
     channels: Channels,
     limits: Limits,
+    in_flight: AtomicUsize,
     crowd: Arc<Crowd>,
     memory: Arc<Memory>,
     cors: Option<Cors>,
@@ -149,6 +151,7 @@ impl App {
             history,
             channels,
             limits,
+            in_flight: AtomicUsize::new(0),
             crowd,
             memory,
             cors,
@@ -205,6 +208,15 @@ impl App {
     /// How much users and addresses may ask for.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
+    }
+
+    fn in_flight(&self) -> &AtomicUsize {
+        &self.0.in_flight
+    }
+
+    /// How many requests are being worked on.
+    pub fn requests_in_flight(&self) -> usize {
+        self.in_flight().load(Ordering::Relaxed)
     }
 
     /// How much is under way in each channel.

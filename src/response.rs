@@ -6,13 +6,16 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{
-    ACCEPT_LANGUAGE, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
+    RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 
 use crate::error::{ApiError, Failure, Lang, Text};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Every answer is one caller's, and of this moment.
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A success: HTTP 200 and `{"success":true,"data":…}`.
 #[derive(Debug, Clone)]
@@ -56,6 +59,11 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
         response
             .headers_mut()
             .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if failure.is_of_encoding() {
+        response
+            .headers_mut()
+            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
     if let Some(seconds) = failure
         .retry_after_s
@@ -125,11 +133,13 @@ pub fn message_of(error: ApiError, endpoint: Text) -> Text {
     }
 }
 
-/// An answer with a JSON body.
+/// An answer with a JSON body, which nobody is to keep.
 pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
     response
 }
 

@@ -15,6 +15,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{ALLOW, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
+use http_body::Body as _;
 use tokio::time::Instant;
 use tower::Service;
 
@@ -22,9 +23,10 @@ use super::App;
 use crate::config;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
+use crate::memory::Unwritten;
 use crate::response::{language, render};
 use crate::routes::Endpoint;
-use crate::telemetry::{HttpLabels, Metrics, Trace};
+use crate::telemetry::{HttpLabels, Trace};
 use crate::wukongim::with_request;
 
 /// The largest head that is read, in bytes of its names and values. The listener itself reads up to twice that, so that there is a
@@ -32,7 +34,10 @@ use crate::wukongim::with_request;
 const HEAD_BYTES: usize = 32 * 1024;
 
 /// From how many bytes on an answer is counted until it has been written.
-const LARGE: usize = 16 * 1024;
+const LARGE: u64 = 16 * 1024;
+
+/// Of `server.max_buffered`, one connection may have the whole divided by this to be fetched.
+const CONNECTION_PART: usize = 16;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -71,7 +76,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let method = method_label(request.method());
     let endpoint = Endpoint::found_at(request.uri().path());
     let request_id = request_id(request.headers());
-    let in_flight = InFlight::new(metrics, method, endpoint.route, started, &request_id);
+    let in_flight = InFlight::new(app, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
     let scope = Arc::new(Scope::new(
@@ -81,20 +86,39 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     ));
     let peer = request.extensions().get().copied();
     app.limits().notice_proxy(peer, request.headers());
-    let (trace, span) = app
-        .spans()
-        .begin(request.headers(), method, endpoint.route, &request_id);
+    let (trace, span) = app.spans().begin(
+        request.headers(),
+        || app.limits().is_trusted_proxy(peer),
+        method,
+        endpoint.route,
+        &request_id,
+    );
+    let unwritten = request.extensions().get::<Arc<Unwritten>>().cloned();
+    let is_get = request.method() == Method::GET;
     let origin = app.cors().map(|cors| cors.allow(request.headers()));
 
     let preflight = app.cors().and_then(|cors| cors.preflight(&request));
     let mut response = if let Some(preflight) = preflight {
         preflight
-    } else if let Some(failure) = refuse(app, &in_flight, endpoint, request.headers()) {
+    } else if let Some(failure) = refuse(
+        app,
+        &in_flight,
+        endpoint,
+        request.headers(),
+        unwritten.as_deref(),
+    ) {
         failure.into_response()
     } else {
         request.extensions_mut().insert(scope.clone());
         work(&scope, request_id.clone(), trace, routes.call(request)).await
     };
+    // Many that were begun together. Whoever changes something must be told what came of it.
+    let size = response.body().size_hint().lower();
+    if let (true, true, Some(unwritten)) = (is_get, size >= LARGE, &unwritten)
+        && let Err(failure) = has_room(app, unwritten, size)
+    {
+        response = failure.into_response();
+    }
 
     let failure = response.extensions_mut().remove::<Failure>();
     if let Some(failure) = &failure {
@@ -106,13 +130,13 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
             response.headers_mut().insert(ALLOW, allow);
         }
     }
-    if let Some(remaining) = scope.remaining() {
-        app.limits().tell(remaining, response.headers_mut());
+    if let Some(balance) = scope.balance() {
+        app.limits().tell(balance, response.headers_mut());
     }
     if let (Some(cors), Some(origin)) = (app.cors(), origin) {
         cors.mark(origin, response.headers_mut());
     }
-    if scope.held.bytes() >= LARGE {
+    if response.body().size_hint().lower() >= LARGE {
         // The listener drops it when the answer has been written.
         response.extensions_mut().insert(scope.held.clone());
     }
@@ -145,6 +169,7 @@ fn refuse(
     in_flight: &InFlight<'_>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
+    unwritten: Option<&Unwritten>,
 ) -> Option<Failure> {
     let head: usize = headers
         .iter()
@@ -160,8 +185,23 @@ fn refuse(
         app.metrics().limited("in_flight");
         return Some(Failure::from(ApiError::Overloaded).because("max_in_flight requests run"));
     }
-    let full = app.memory().has_room().err()?;
-    Some(Failure::from(ApiError::Overloaded).because(full.to_string()))
+    if let Err(full) = app.memory().has_room() {
+        return Some(full.into());
+    }
+    unwritten.and_then(|unwritten| has_room(app, unwritten, 1).err())
+}
+
+/// Whether a connection may have so many bytes more of answers to be fetched. One alone is always taken.
+fn has_room(app: &App, unwritten: &Unwritten, more: u64) -> Result<(), Failure> {
+    let most = app.settings().server.max_buffered / CONNECTION_PART;
+    let waiting = unwritten.bytes();
+    if waiting == 0 || waiting as u64 + more <= most as u64 {
+        return Ok(());
+    }
+    app.metrics().limited("unwritten");
+    Err(Failure::come_again(
+        "a sixteenth of max_buffered waits on this connection to be fetched",
+    ))
 }
 
 /// The answer of all below, or that of its panic or its timeout.
@@ -287,7 +327,7 @@ fn method_label(method: &Method) -> &'static str {
 /// A request for as long as it is worked on. Dropped without an answer, which is what becomes of one whose client hangs up, it
 /// writes the request's line itself.
 struct InFlight<'a> {
-    metrics: &'a Metrics,
+    app: &'a App,
     labels: HttpLabels,
     started: Instant,
     request_id: HeaderValue,
@@ -303,25 +343,25 @@ const GONE: &str = "client_closed_request";
 
 impl<'a> InFlight<'a> {
     fn new(
-        metrics: &'a Metrics,
+        app: &'a App,
         method: &'static str,
         route: &'static str,
         started: Instant,
         request_id: &HeaderValue,
     ) -> Self {
-        let others = metrics.in_flight.inc();
+        let others = app.in_flight().fetch_add(1, Ordering::Relaxed);
         let labels = HttpLabels {
             method,
             route,
             status: HUNG_UP,
         };
         Self {
-            metrics,
+            app,
             labels,
             started,
             request_id: request_id.clone(),
             answered: false,
-            others: usize::try_from(others).unwrap_or(0),
+            others,
         }
     }
 
@@ -337,14 +377,14 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.metrics.in_flight.dec();
+        self.app.in_flight().fetch_sub(1, Ordering::Relaxed);
         if self.answered {
             return;
         }
         let duration = self.started.elapsed();
-        self.metrics
-            .request_answered(&self.labels, duration.as_secs_f64());
-        self.metrics.request_failed(self.labels.route, GONE);
+        let metrics = self.app.metrics();
+        metrics.request_answered(&self.labels, duration.as_secs_f64());
+        metrics.request_failed(self.labels.route, GONE);
         tracing::warn!(
             request.id = self.request_id.to_str().unwrap_or_default(),
             http.method = self.labels.method,

@@ -20,7 +20,7 @@ use super::{Begun, Caller, TokenError};
 use crate::app::App;
 use crate::error::{ApiError, Failure};
 use crate::extract::Scope;
-use crate::limits::{Cost, Refused};
+use crate::limits::Refused;
 
 /// How long before its deadline a request stops waiting for an issuer's keys: that they cannot be had tells its client to come again
 /// with the same token, and a deadline that passes would not.
@@ -170,11 +170,10 @@ fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<
     let Some(scope) = extensions.get::<Arc<Scope>>() else {
         return Ok(());
     };
-    scope.charged(match scope.cost {
-        Cost::Fixed(cost) => app.limits().charge_user(&caller.uid, cost),
-        // Nobody who has nothing left makes the gateway read a body.
-        Cost::ByContent => app.limits().look_at_user(&caller.uid),
-    })
+    // Nobody who has nothing left makes the gateway read a body.
+    scope.charged(app.limits().charge_user(&caller.uid))?;
+    scope.admitted(app.limits().admit_user(&caller.uid, &scope.held)?);
+    Ok(())
 }
 
 /// What somebody without a good token is told: `failure`, or 429 once his address has nothing left.
@@ -189,7 +188,7 @@ fn charge_stranger(
         // A good user who is late, or may be one.
         Stranger::Failed(TokenError::Expired | TokenError::KeysUnavailable) => return failure,
         Stranger::Unchecked(refused) => return refused.into(),
-        Stranger::Failed(TokenError::Missing | TokenError::Invalid(_)) => {}
+        Stranger::Failed(TokenError::Missing | TokenError::TooLong | TokenError::Invalid(_)) => {}
     }
     let address = app.limits().address(extensions.get().copied(), headers);
     match app.limits().charge_address(address) {
@@ -220,6 +219,7 @@ impl From<TokenError> for Failure {
             TokenError::Missing => ApiError::TokenMissing.into(),
             TokenError::Expired => ApiError::TokenExpired.into(),
             TokenError::KeysUnavailable => ApiError::KeysUnavailable.into(),
+            TokenError::TooLong => Self::from(ApiError::HeadersTooLarge).because(error.to_string()),
             TokenError::Invalid(what) => Self::from(ApiError::TokenInvalid).because(what),
         }
     }

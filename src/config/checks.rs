@@ -319,8 +319,14 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
             "server.body_limit: smaller than one message with the largest payload in base64 (limits.payload): large ones will get 413",
         ),
         (
-            server.max_buffered < server.body_limit,
-            "server.max_buffered: smaller than server.body_limit: the largest bodies will always get 503",
+            server.max_buffered / 4 < server.body_limit,
+            "server.max_buffered: a quarter of it, which is what one user may hold, is smaller than server.body_limit: the largest bodies will always get 429",
+        ),
+        (
+            server
+                .max_connections_per_address
+                .is_some_and(|most| most > server.max_connections),
+            "server.max_connections_per_address: larger than server.max_connections: it does nothing",
         ),
         (
             server.trusted_proxies.iter().any(Cidr::is_everything),

@@ -83,13 +83,17 @@ sections! {
         request_timeout: Duration = duration(MS, HOUR);
         /// How long a request's head may take, from its first byte, and a new connection's first head at all (10 s).
         header_timeout: Duration = duration(MS, HOUR);
-        /// How long a connection may lie idle between requests, and an answer may take to be fetched (75 s).
+        /// How long a connection may lie idle between requests, and an answer while nothing of it is fetched (75 s).
         idle_timeout: Duration = duration(MS, HOUR);
         /// Connections at once; more are refused (10,000).
         max_connections: usize = whole(1, 1_000_000);
-        /// Requests worked on at once; more are refused (2,048).
+        /// Connections of one address at once, 0 for any number; more are refused, but for `trusted_proxies` (a quarter of
+        /// `max_connections`).
+        max_connections_per_address: Option<usize> = optional(whole(0, 1_000_000));
+        /// Requests worked on at once, a quarter of them of one user; more are refused (2,048).
         max_in_flight: usize = whole(1, 1_000_000);
-        /// Bytes of request bodies and upstream answers held at once; beyond it requests are refused (256 MiB).
+        /// Bytes of request bodies and upstream answers held at once, a quarter of them of one user; beyond it requests are refused
+        /// (256 MiB).
         max_buffered: usize = size(64 * GIB);
         /// The largest request body in bytes (1 MiB; at most 64 MiB).
         body_limit: usize = size(64 * MIB);
@@ -288,7 +292,7 @@ sections! {
     telemetry: Telemetry {
         /// The collector they are sent to as OTLP over HTTP (none).
         otlp_endpoint: Option<PageUrl> = optional(parsed(Show::Url));
-        /// Which part of the traces that begin here is sent (0.1); whoever began a trace elsewhere has decided that.
+        /// Which part of the traces is sent (0.1); of those that a trusted proxy began, their flag decides.
         sample_ratio: f64 = ratio();
     }
 

@@ -77,14 +77,17 @@ impl ApiError {
             ),
             Self::OwnerCannotLeave => ("Hand the group over first, or delete it", "Nothing"),
             Self::PayloadTooLarge => ("Send less at once", "`server.body_limit`"),
-            Self::UnsupportedMediaType => ("Send `Content-Type: application/json`", "Nothing"),
+            Self::UnsupportedMediaType => (
+                "Send `Content-Type: application/json`, and no `Content-Encoding`: where that was wrong, `message` says so, and the answer has `Accept-Encoding: identity`",
+                "Nothing",
+            ),
             Self::HeadersTooLarge => (
-                "Send smaller headers: a smaller token, fewer cookies",
-                "What a proxy adds",
+                "Send smaller headers: a token of 16 KiB at most, fewer cookies. Logging in again does not help",
+                "What a proxy adds; what the issuer puts into tokens",
             ),
             Self::RateLimited => (
-                "Wait `Retry-After` seconds, and spread calls by `RateLimit-Remaining`",
-                "`gateway_limited_total` tells which limit; `limits.requests_per_second` and `burst` for users, `anonymous_per_second` for addresses; `server.trusted_proxies`, without which all behind a proxy count as one address",
+                "Wait `Retry-After` seconds, and spread calls by `RateLimit-Remaining`. With some of that left it is too much at once: finish requests, and fetch answers, before sending more",
+                "`gateway_limited_total` tells which limit; `limits.requests_per_second` and `burst` for users, a quarter of `server.max_in_flight` and `max_buffered` for what a user has at once, a sixteenth of `max_buffered` for what an HTTP/2 connection does not fetch, `anonymous_per_second` for addresses; `server.trusted_proxies`, without which all behind a proxy count as one address",
             ),
             Self::Internal => (
                 "Repeat it once, then report the `requestId`",
@@ -100,7 +103,7 @@ impl ApiError {
             ),
             Self::Overloaded => (
                 "Repeat it after `Retry-After` seconds",
-                "`gateway_limited_total` tells which limit: `server.max_in_flight`, `max_buffered`, `max_connections` (more replicas), or 512 requests about one channel",
+                "`gateway_limited_total` tells which limit: `server.max_in_flight`, `max_buffered`, `max_connections` (more replicas), `max_connections_per_address`, or 512 requests about one channel",
             ),
             Self::StoreUnavailable => (
                 "Repeat it after `Retry-After` seconds; messages still flow",
@@ -221,6 +224,11 @@ says the text of its endpoint (`发送消息失败`, `failed to send the message
 
 A send that WuKongIM answers with 500 or with nonsense, and whose message is then not found, is 502 `upstream_error` with the
 `clientMsgNo` beside `code`: send it again with that number, as after `message_unconfirmed`.
+
+**Without an envelope** are answers to what is no request: 431 for more than 100 header lines or 64 KiB of them, 400 for what is no HTTP.
+
+**`Connection: close`** is on an answer after which nothing more is read on its connection: the rest of a body that was refused before it
+had come (more than 64 KiB of it, or it did not come within 100 ms; 429, 503, 408 and an unanswered `Expect`: always). HTTP clients heed it by themselves.
 
 This page is made of `src/error/catalogue.rs`; a test holds it to that.
 

@@ -30,8 +30,10 @@ pub enum Problem {
     NotObject,
     /// Given more than once.
     Twice,
-    /// Text in a query that is no UTF-8.
+    /// Text that is no UTF-8: in a query, or a whole body.
     NotUtf8,
+    /// Text with half a character in it (an escape of one surrogate alone).
+    NotUnicode,
     /// Empty where something must be.
     Empty,
     /// A number below or above what is allowed.
@@ -91,6 +93,7 @@ impl Problem {
             Self::NotObject => "必须是对象".into(),
             Self::Twice => "重复出现".into(),
             Self::NotUtf8 => "必须是UTF-8文本".into(),
+            Self::NotUnicode => "必须是有效的Unicode文本".into(),
             Self::Empty | Self::Id(IdProblem::Empty) | Self::Payload(PayloadProblem::Empty) => {
                 "不能为空".into()
             }
@@ -124,6 +127,7 @@ impl Problem {
             Self::NotObject => "must be an object".into(),
             Self::Twice => "is given more than once".into(),
             Self::NotUtf8 => "must be UTF-8 text".into(),
+            Self::NotUnicode => "must be valid Unicode text".into(),
             Self::Empty => "must not be empty".into(),
             Self::OutOfRange { min, max } => format!("must be between {min} and {max}"),
             Self::ChannelType { person: true } => "must be 1 (person) or 2 (group)".into(),

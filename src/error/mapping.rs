@@ -8,7 +8,8 @@ use crate::authorization::Denial;
 use crate::channels;
 use crate::domain::PayloadProblem;
 use crate::history::ReadError;
-use crate::limits::Refused;
+use crate::limits::{Refused, UserFull};
+use crate::memory::Full;
 use crate::messages::{Cause, SendError};
 use crate::wukongim::{Error, Rejection};
 
@@ -29,7 +30,7 @@ impl From<Error> for Failure {
             | Error::OtherGeneration
             | Error::Rejected(Rejection::RetryRequired) => ApiError::UpstreamUnavailable,
             Error::Timeout => ApiError::UpstreamTimeout,
-            Error::NoRoom | Error::Busy => ApiError::Overloaded,
+            Error::NoRoom(_) | Error::Busy => ApiError::Overloaded,
             Error::Status(_)
             | Error::Refused(_)
             | Error::Rejected(_)
@@ -46,6 +47,21 @@ impl From<Refused> for Failure {
         Self {
             retry_after_s: NonZeroU32::new(refused.retry_after_s),
             ..ApiError::RateLimited.into()
+        }
+    }
+}
+
+impl From<UserFull> for Failure {
+    fn from(full: UserFull) -> Self {
+        Self::come_again(full.to_string())
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All => Self::from(ApiError::Overloaded).because(full.to_string()),
+            Full::User => Self::come_again(full.to_string()),
         }
     }
 }
@@ -99,6 +115,8 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Denied(denial) => denial.into(),
+            // Here alone: a 429 says that nothing was done.
+            ReadError::Upstream(Error::NoRoom(full)) => full.into(),
             ReadError::Upstream(error) => error.into(),
         }
     }

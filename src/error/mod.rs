@@ -279,6 +279,11 @@ impl ApiError {
     }
 }
 
+const ENCODED_BODY: Text = Text {
+    zh: "请求体不能压缩（Content-Encoding只能是identity）",
+    en: "the request body must not be compressed (Content-Encoding must be identity)",
+};
+
 /// An [`ApiError`] with all that goes into its envelope, and the cause for the log.
 #[derive(Debug, Clone)]
 pub struct Failure {
@@ -304,6 +309,27 @@ impl Failure {
         Self {
             details,
             ..ApiError::InvalidRequest.into()
+        }
+    }
+
+    /// A 415 of a body with a content encoding.
+    pub fn encoded_body() -> Self {
+        Self {
+            message: Some(ENCODED_BODY),
+            ..ApiError::UnsupportedMediaType.into()
+        }
+    }
+
+    /// Whether it is [`Failure::encoded_body`]: then the answer says which encodings are read. No other 415 may (RFC 9110, 12.5.3).
+    pub fn is_of_encoding(&self) -> bool {
+        self.message == Some(ENCODED_BODY)
+    }
+
+    /// A 429 of somebody who holds as much as one may, to be repeated when some of it is done.
+    pub fn come_again(cause: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            retry_after_s: Some(NonZeroU32::MIN),
+            ..Self::from(ApiError::RateLimited).because(cause)
         }
     }
 

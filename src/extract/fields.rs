@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::json::{Members, text, whole_number};
+use super::json::{Members, problem, text, whole_number};
 use super::problems::Problems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
@@ -33,12 +33,7 @@ impl<'a, 'p> Fields<'a, 'p> {
             Some(body) => match Members::of(body) {
                 Ok(members) => members,
                 Err(error) => {
-                    let problem = if error.is_data() {
-                        Problem::NotObject
-                    } else {
-                        Problem::NotJson
-                    };
-                    problems.add("body", problem);
+                    problems.add("body", problem(body, &error, Problem::NotObject));
                     return None;
                 }
             },
@@ -49,6 +44,16 @@ impl<'a, 'p> Fields<'a, 'p> {
             limits,
             problems,
         })
+    }
+
+    /// [`Fields::of_body`] where a body may be left out: `null` is what some clients send for none.
+    pub fn of_optional_body(
+        body: Option<&'a [u8]>,
+        limits: &'p Limits,
+        problems: &'p mut Problems,
+    ) -> Option<Self> {
+        let body = body.filter(|body| serde_json::from_slice::<()>(body).is_err());
+        Self::of_body(body, limits, problems)
     }
 
     /// Reads one entry of an array as an object; its fields are named `[place].field`.
@@ -65,8 +70,9 @@ impl<'a, 'p> Fields<'a, 'p> {
                 limits,
                 problems,
             }),
-            Err(_) => {
-                problems.add(format!("[{place}]"), Problem::NotObject);
+            Err(error) => {
+                let problem = problem(raw.as_bytes(), &error, Problem::NotObject);
+                problems.add(format!("[{place}]"), problem);
                 None
             }
         }
@@ -97,9 +103,9 @@ impl<'a, 'p> Fields<'a, 'p> {
             Taken::Reported => None,
             Taken::Absent => Some(None),
             Taken::Value(raw) => match text(raw) {
-                Some(text) => Some(Some(text)),
-                None => {
-                    self.report(name, Problem::NotText);
+                Ok(text) => Some(Some(text)),
+                Err(problem) => {
+                    self.report(name, problem);
                     None
                 }
             },
@@ -271,8 +277,8 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
         for (place, raw) in entries.into_iter().enumerate() {
             let problem = match text(raw.get()) {
-                None => Problem::NotText,
-                Some(text) => match Uid::parse(&text, self.limits.id_bytes) {
+                Err(problem) => problem,
+                Ok(text) => match Uid::parse(&text, self.limits.id_bytes) {
                     Err(problem) => Problem::Id(problem),
                     Ok(uid) => {
                         if seen.insert(uid.clone()) {

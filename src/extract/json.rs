@@ -37,11 +37,26 @@ impl<'a> Members<'a> {
 }
 
 /// A JSON value that is a text.
-pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
+pub(super) fn text(raw: &str) -> Result<Cow<'_, str>, Problem> {
     let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
     match inside {
-        Some(inside) if !inside.contains('\\') => Some(Cow::Borrowed(inside)),
-        _ => Some(serde_json::from_str::<Text<'_>>(raw).ok()?.0),
+        Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside)),
+        // Read as a value before, so all that can be wrong with it are escapes of half a character.
+        Some(_) => serde_json::from_str::<Text<'_>>(raw)
+            .map(|Text(text)| text)
+            .map_err(|_| Problem::NotUnicode),
+        None => Err(Problem::NotText),
+    }
+}
+
+/// Why a JSON text is not read: it is none, or of another type than is `wanted`, or has half a character in the name of a field.
+pub(super) fn problem(json: &[u8], error: &serde_json::Error, wanted: Problem) -> Problem {
+    if error.is_data() {
+        wanted
+    } else if serde_json::from_slice::<&RawValue>(json).is_ok() {
+        Problem::NotUnicode
+    } else {
+        Problem::NotJson
     }
 }
 
@@ -54,14 +69,7 @@ pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Ve
     match serde_json::from_slice::<Vec<&RawValue>>(body) {
         Ok(entries) => Some(entries.into_iter().map(RawValue::get).collect()),
         Err(error) => {
-            problems.add(
-                "body",
-                if error.is_data() {
-                    Problem::NotArray
-                } else {
-                    Problem::NotJson
-                },
-            );
+            problems.add("body", problem(body, &error, Problem::NotArray));
             None
         }
     }
@@ -104,7 +112,7 @@ mod tests {
         assert_eq!(plain.0, read.0, "{shown}");
         for (_, raw) in plain.0 {
             let read = serde_json::from_str::<Text<'_>>(raw).ok();
-            assert_eq!(text(raw), read.map(|text| text.0), "{shown}");
+            assert_eq!(text(raw).ok(), read.map(|text| text.0), "{shown}");
         }
         true
     }

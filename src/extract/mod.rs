@@ -7,15 +7,16 @@ mod problems;
 mod query;
 
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use http::Extensions;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
+use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, FieldProblem, Problem};
-use crate::limits::{Allowance, Cost, Refused};
+use crate::limits::{Allowance, Cost, Refused, UserPermit};
 use crate::memory::Share;
 
 pub use fields::Fields;
@@ -42,11 +43,13 @@ pub struct Scope {
     pub reading_body: AtomicBool,
     /// What the request holds of the memory for bodies.
     pub held: Arc<Share>,
-    /// What the user has left; [`NOBODY`] until there is one.
-    remaining: AtomicU32,
+    /// What the user has left, or owes; [`UNCHARGED`] until there is one.
+    balance: AtomicI64,
+    /// That it is one of its user's requests.
+    user: OnceLock<UserPermit>,
 }
 
-const NOBODY: u32 = u32::MAX;
+const UNCHARGED: i64 = i64::MIN;
 
 impl Scope {
     /// A request that must have ended by `deadline`.
@@ -56,41 +59,49 @@ impl Scope {
             cost,
             held: Arc::new(held),
             reading_body: AtomicBool::new(false),
-            remaining: AtomicU32::new(NOBODY),
+            balance: AtomicI64::new(UNCHARGED),
+            user: OnceLock::new(),
         }
     }
 
     /// Notes what charging the user came to, for the headers of the answer.
     pub fn charged(&self, outcome: Result<Allowance, Refused>) -> Result<(), Failure> {
-        let (Ok(Allowance { remaining }) | Err(Refused { remaining, .. })) = outcome;
-        self.remaining.store(remaining, Ordering::Relaxed);
+        let (Ok(Allowance { balance }) | Err(Refused { balance, .. })) = outcome;
+        self.balance.store(balance, Ordering::Relaxed);
         outcome.map(|_| ()).map_err(Failure::from)
     }
 
-    /// What the user has left, where one was charged.
-    pub fn remaining(&self) -> Option<u32> {
-        let remaining = self.remaining.load(Ordering::Relaxed);
-        (remaining != NOBODY).then_some(remaining)
+    /// Counts as one of its user's requests until it has ended.
+    pub fn admitted(&self, permit: UserPermit) {
+        let _ = self.user.set(permit);
+    }
+
+    /// What the user has left, or owes, where one was charged.
+    pub fn balance(&self) -> Option<i64> {
+        let balance = self.balance.load(Ordering::Relaxed);
+        (balance != UNCHARGED).then_some(balance)
     }
 }
 
-/// Charges the caller for what his request turned out to be, where that decides the cost; 1 for what is no request at all.
+/// Charges the caller for what his request turned out to cost beyond the token that was taken before it was read; nothing for what is
+/// no request at all.
 fn charge<T>(
     app: &App,
     extensions: &Extensions,
     request: &Result<T, Failure>,
     cost: impl Fn(&T) -> usize,
 ) -> Result<(), Failure> {
-    let (Some(scope), Some(caller)) = (extensions.get::<Arc<Scope>>(), extensions.get::<Caller>())
-    else {
+    let (Some(scope), Ok(request)) = (extensions.get::<Arc<Scope>>(), request) else {
         return Ok(());
     };
-    if scope.cost != Cost::ByContent {
+    let cost = match scope.cost {
+        Cost::Fixed(cost) => cost,
+        Cost::ByContent => u32::try_from(cost(request)).unwrap_or(u32::MAX),
+    };
+    let (2.., Some(caller)) = (cost, extensions.get::<Caller>()) else {
         return Ok(());
-    }
-    let cost = request.as_ref().map_or(1, cost);
-    let cost = u32::try_from(cost).unwrap_or(u32::MAX);
-    scope.charged(app.limits().charge_user(&caller.uid, cost))
+    };
+    scope.charged(app.limits().charge_user_rest(&caller.uid, cost - 1))
 }
 
 /// When the request must have ended; never refused.
@@ -159,22 +170,33 @@ async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Fa
     let scope = parts.extensions.get::<Arc<Scope>>();
     let limit = app.settings().server.body_limit;
     let body = read_body(body, limit, scope.map(AsRef::as_ref)).await?;
-    if body.is_empty() {
+    let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
+    if text.is_empty() {
         // An empty body is no body, whatever its content type.
         return parse(None, app);
+    }
+    if is_encoded(&parts.headers) {
+        return Err(Failure::encoded_body());
     }
     let content_type = parts.headers.get(CONTENT_TYPE);
     if !content_type.is_some_and(|value| is_json(value.as_bytes())) {
         return Err(ApiError::UnsupportedMediaType.into());
     }
-    parse(Some(&body), app)
+    parse(Some(text), app)
 }
+
+/// What some programs write in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
     let mut problems = Problems::default();
     match T::from_json(body, &app.settings().limits, &mut problems) {
         Some(value) if problems.is_empty() => Ok(value),
         _ => {
+            if body.is_some_and(|body| !is_utf8(body)) {
+                problems = Problems::default();
+                problems.add("body", Problem::NotUtf8);
+            }
             if problems.is_empty() {
                 problems.add("body", Problem::NotJson);
             }
@@ -183,7 +205,16 @@ fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
     }
 }
 
+/// Whether it is UTF-8. JSON has no NUL, so where one is it is UTF-16 or UTF-32.
+fn is_utf8(body: &[u8]) -> bool {
+    std::str::from_utf8(body).is_ok() && !body.contains(&0)
+}
+
 async fn read_body(body: Body, limit: usize, scope: Option<&Scope>) -> Result<Bytes, Failure> {
+    // Told before it is sent, where the client asks first (`Expect`) or can stop.
+    if body.size_hint().lower() > limit as u64 {
+        return Err(ApiError::PayloadTooLarge.into());
+    }
     if let Some(scope) = scope {
         scope.reading_body.store(true, Ordering::Relaxed);
     }
@@ -203,9 +234,7 @@ async fn collect(mut body: Limited<Body>, scope: Option<&Scope>) -> Result<Bytes
             continue;
         };
         if let Some(scope) = scope {
-            let counted = scope.held.grow(data.len());
-            counted
-                .map_err(|full| Failure::from(ApiError::Overloaded).because(full.to_string()))?;
+            scope.held.grow(data.len())?;
         }
         if first.is_empty() && whole.is_empty() {
             first = data;
@@ -241,6 +270,16 @@ fn is_json(value: &[u8]) -> bool {
     essence
         .trim_ascii()
         .eq_ignore_ascii_case(b"application/json")
+}
+
+/// Whether a body is compressed or the like: any content encoding but `identity`.
+fn is_encoded(headers: &HeaderMap) -> bool {
+    let mut encodings = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii);
+    encodings.any(|encoding| !encoding.is_empty() && !encoding.eq_ignore_ascii_case(b"identity"))
 }
 
 /// A checked query string. Rejects with 400.

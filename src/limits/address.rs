@@ -16,7 +16,7 @@ pub struct Peer(pub IpAddr);
 /// The right-most address that is no trusted proxy's. Where a proxy names none that can be read, the proxy's own.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
     let peer = peer.to_canonical();
-    let is_trusted = |address: IpAddr| trusted.iter().any(|range| range.contains(address));
+    let is_trusted = |address| is_one_of(address, trusted);
     if !is_trusted(peer) {
         return peer;
     }
@@ -50,6 +50,12 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpA
         (Some(address), _) | (None, Some(address)) => address,
         (None, None) => peer,
     }
+}
+
+/// Whether an address lies in one of the ranges.
+pub(super) fn is_one_of(address: IpAddr, ranges: &[Cidr]) -> bool {
+    let address = address.to_canonical();
+    ranges.iter().any(|range| range.contains(address))
 }
 
 /// What the limits count an address as: itself, or the /64 of IPv6, which is what one customer gets.

@@ -1,15 +1,8 @@
-//! Token buckets by key. A bucket that is full again is forgotten, so what is kept are the keys of the last seconds.
+//! Token buckets by key (GCRA). A bucket that is full again is forgotten, so what is kept are the keys of the last seconds.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
-use std::num::NonZeroU32;
 
-use governor::clock::Clock as _;
-use governor::middleware::{StateInformationMiddleware, StateSnapshot};
-use governor::nanos::Nanos;
-use governor::state::StateStore;
-use governor::state::keyed::ShrinkableKeyedStateStore;
-use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
 use super::Time;
@@ -17,25 +10,32 @@ use super::Time;
 /// What is left after a call that was let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Tokens left.
-    pub remaining: u32,
+    /// Tokens left; below 0 they are owed.
+    pub balance: i64,
 }
 
 /// The bucket has not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// Tokens left all the same.
-    pub remaining: u32,
+    /// Tokens left all the same; below 0 they are owed.
+    pub balance: i64,
     /// Whole seconds, at least one, until the same call would be let through.
     pub retry_after_s: u32,
 }
 
-/// Buckets of one size.
+const SHARDS: usize = 64;
+
+/// When each bucket is full again, in nanoseconds of the clock. 17 bytes a key, and up to twice that after growing.
+type Shard = HashMap<u64, u64, BuildHasherDefault<Hashed>>;
+
+/// Buckets of one size, behind many small locks.
 pub(super) struct Buckets {
-    limiter: RateLimiter<Ask, Shards, Time, StateInformationMiddleware>,
+    shards: [Mutex<Shard>; SHARDS],
     time: Time,
     per_second: u32,
     burst: u32,
+    /// How long one new token takes.
+    token_ns: u64,
     /// Keys are kept as hashes that nobody outside can foretell: two with one hash would share a bucket.
     hash: RandomState,
 }
@@ -43,52 +43,63 @@ pub(super) struct Buckets {
 impl Buckets {
     /// Buckets of `burst` tokens that get `per_second` new ones.
     pub(super) fn new(per_second: u32, burst: u32, time: Time) -> Self {
-        let whole = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
-        let (per_second, burst) = (whole(per_second), whole(burst));
-        let quota = Quota::per_second(per_second).allow_burst(burst);
+        let per_second = per_second.clamp(1, 1_000_000_000);
         Self {
-            limiter: RateLimiter::new(quota, Shards::default(), time.clone()),
+            shards: std::array::from_fn(|_| Mutex::default()),
             time,
-            per_second: per_second.get(),
-            burst: burst.get(),
+            per_second,
+            burst: burst.max(1),
+            token_ns: 1_000_000_000 / u64::from(per_second),
             hash: RandomState::new(),
         }
     }
 
-    /// Takes `cost` tokens of `key`; what is dearer than the bucket takes a full one.
-    pub(super) fn take(&self, key: impl Hash, cost: u32) -> Result<Allowance, Refused> {
-        self.ask(Ask::Take(self.hash.hash_one(key)), cost)
+    /// Takes one token of `key`, where there is one.
+    pub(super) fn take(&self, key: impl Hash) -> Result<Allowance, Refused> {
+        self.ask(key, 1, 1)
+    }
+
+    /// Takes `cost` tokens more of `key`, there or not, unless it owes some already. Only time pays what is owed.
+    pub(super) fn take_rest(&self, key: impl Hash, cost: u32) -> Result<Allowance, Refused> {
+        self.ask(key, 0, cost)
     }
 
     /// Whether `key` has a token, without taking it.
-    pub(super) fn look(&self, key: impl Hash) -> Result<Allowance, Refused> {
-        let left = self.ask(Ask::Look(self.hash.hash_one(key)), 1)?;
+    pub(super) fn has_one(&self, key: impl Hash) -> bool {
+        self.ask(key, 1, 0).is_ok()
+    }
+
+    /// Takes `cost` tokens where there are at least `needed`.
+    fn ask(&self, key: impl Hash, needed: u32, cost: u32) -> Result<Allowance, Refused> {
+        let key = self.hash.hash_one(key);
+        // Not the bits at either end: the map itself goes by those.
+        let mut shard = self.shards[(key >> 32) as usize % SHARDS].lock();
+        let now = self.time.now_ns();
+        let missing = shard
+            .get(&key)
+            .map_or(0, |full_at| full_at.saturating_sub(now));
+        let most_missing = |needed: u32| u64::from(self.burst - needed) * self.token_ns;
+        if missing > most_missing(needed) {
+            // The same call begins with one token.
+            let wait_ms = (missing - most_missing(1)) / 1_000_000;
+            return Err(Refused {
+                balance: self.balance(missing),
+                retry_after_s: u32::try_from(wait_ms.div_ceil(1000).max(1)).unwrap_or(u32::MAX),
+            });
+        }
+        let missing = missing + u64::from(cost) * self.token_ns;
+        if cost > 0 {
+            shard.insert(key, now + missing);
+        }
         Ok(Allowance {
-            remaining: left.remaining + 1,
+            balance: self.balance(missing),
         })
     }
 
-    fn ask(&self, ask: Ask, cost: u32) -> Result<Allowance, Refused> {
-        let cost = cost.clamp(1, self.burst);
-        let n = NonZeroU32::new(cost).unwrap_or(NonZeroU32::MIN);
-        match self.limiter.check_key_n(&ask, n) {
-            Ok(Ok(snapshot)) => Ok(Allowance {
-                remaining: StateSnapshot::remaining_burst_capacity(&snapshot),
-            }),
-            Ok(Err(until)) => {
-                let wait = until.wait_time_from(self.time.now());
-                let missing = wait
-                    .as_nanos()
-                    .div_ceil(u128::from(1_000_000_000 / self.per_second));
-                let retry_after_s = wait.as_millis().div_ceil(1000).max(1);
-                Err(Refused {
-                    remaining: cost.saturating_sub(u32::try_from(missing).unwrap_or(u32::MAX)),
-                    retry_after_s: u32::try_from(retry_after_s).unwrap_or(u32::MAX),
-                })
-            }
-            // No cost is larger than the bucket.
-            Err(_) => Ok(Allowance { remaining: 0 }),
-        }
+    /// Whole tokens of a bucket that is full in `missing_ns`.
+    fn balance(&self, missing_ns: u64) -> i64 {
+        let missing = missing_ns.div_ceil(self.token_ns);
+        i64::from(self.burst) - i64::try_from(missing).unwrap_or(i64::MAX)
     }
 
     /// Tokens of a full bucket.
@@ -97,84 +108,34 @@ impl Buckets {
     }
 
     /// Whole seconds until a bucket with this many left is full.
-    pub(super) fn full_in_s(&self, remaining: u32) -> u32 {
-        self.burst
-            .saturating_sub(remaining)
-            .div_ceil(self.per_second)
+    pub(super) fn full_in_s(&self, balance: i64) -> u64 {
+        let missing = i64::from(self.burst).saturating_sub(balance);
+        u64::try_from(missing)
+            .unwrap_or(0)
+            .div_ceil(u64::from(self.per_second))
     }
 
     /// Forgets the full ones, and gives their memory back.
     pub(super) fn sweep(&self) {
-        self.limiter.retain_recent();
-    }
-
-    /// How many are not known to be full.
-    pub(super) fn len(&self) -> usize {
-        self.limiter.len()
-    }
-}
-
-/// A question to the store: governor itself can only take.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Ask {
-    Take(u64),
-    Look(u64),
-}
-
-const SHARDS: usize = 64;
-
-type Shard = HashMap<u64, Nanos, BuildHasherDefault<Hashed>>;
-
-/// When each bucket would be full, behind many small locks. 17 bytes a key, and up to twice that after growing.
-struct Shards([Mutex<Shard>; SHARDS]);
-
-impl Default for Shards {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::default()))
-    }
-}
-
-impl StateStore for Shards {
-    type Key = Ask;
-
-    fn measure_and_replace<T, F, E>(&self, ask: &Ask, f: F) -> Result<T, E>
-    where
-        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
-    {
-        let (Ask::Take(key) | Ask::Look(key)) = *ask;
-        // Not the bits at either end: the map itself goes by those.
-        let mut shard = self.0[(key >> 32) as usize % SHARDS].lock();
-        let (outcome, after) = f(shard.get(&key).copied())?;
-        if matches!(ask, Ask::Take(_)) {
-            shard.insert(key, after);
-        }
-        Ok(outcome)
-    }
-}
-
-impl ShrinkableKeyedStateStore<Ask> for Shards {
-    fn retain_recent(&self, drop_below: Nanos) {
-        for shard in &self.0 {
+        let now = self.time.now_ns();
+        for shard in &self.shards {
             let mut shard = shard.lock();
-            shard.retain(|_, full_at| *full_at > drop_below);
+            shard.retain(|_, full_at| *full_at > now);
             if shard.capacity() > 4 * shard.len() {
                 shard.shrink_to_fit();
             }
         }
     }
 
-    fn len(&self) -> usize {
-        self.0.iter().map(|shard| shard.lock().len()).sum()
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// How many are not known to be full.
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 }
 
 /// The keys are hashes already.
 #[derive(Default)]
-struct Hashed(u64);
+pub(super) struct Hashed(u64);
 
 impl Hasher for Hashed {
     fn finish(&self) -> u64 {
@@ -203,109 +164,104 @@ mod tests {
         (Buckets::new(per_second, burst, time.clone()), time)
     }
 
-    fn left(result: Result<Allowance, Refused>) -> u32 {
-        result.expect("let through").remaining
+    fn left(result: Result<Allowance, Refused>) -> i64 {
+        result.expect("let through").balance
     }
 
     #[test]
     fn a_bucket_gives_its_burst_and_then_its_rate() {
         let (buckets, time) = buckets(50, 100);
-        assert_eq!(left(buckets.take("a", 1)), 99);
-        assert_eq!(left(buckets.take("a", 99)), 0);
+        for remaining in (0..100).rev() {
+            assert_eq!(left(buckets.take("a")), remaining);
+        }
         let refused = Refused {
-            remaining: 0,
+            balance: 0,
             retry_after_s: 1,
         };
-        assert_eq!(buckets.take("a", 1), Err(refused));
-        assert_eq!(left(buckets.take("b", 1)), 99, "others have their own");
-        time.pass(Duration::from_millis(20));
-        assert_eq!(left(buckets.take("a", 1)), 0);
-        assert!(buckets.take("a", 1).is_err());
-        time.pass(Duration::from_secs(2));
-        assert_eq!(left(buckets.take("a", 1)), 99, "full, and no fuller");
-    }
-
-    #[test]
-    fn a_refusal_takes_nothing_and_says_when_it_would_not_be_one() {
-        let (buckets, time) = buckets(10, 100);
-        assert_eq!(left(buckets.take("a", 70)), 30);
-        for _ in 0..3 {
-            let refused = Refused {
-                remaining: 30,
-                retry_after_s: 5,
-            };
-            assert_eq!(buckets.take("a", 80), Err(refused));
-        }
-        time.pass(Duration::from_millis(4_950));
-        assert_eq!(
-            buckets.take("a", 80),
-            Err(Refused {
-                remaining: 79,
-                retry_after_s: 1,
-            })
-        );
-        time.pass(Duration::from_millis(50));
-        assert_eq!(left(buckets.take("a", 80)), 0);
-    }
-
-    #[test]
-    fn what_is_dearer_than_the_bucket_takes_a_full_one() {
-        let (buckets, time) = buckets(10, 20);
-        assert_eq!(left(buckets.take("a", 1000)), 0);
-        assert_eq!(buckets.take("a", 1000).unwrap_err().retry_after_s, 2);
-        time.pass(Duration::from_millis(1_999));
-        assert!(buckets.take("a", 1000).is_err());
+        assert_eq!(buckets.take("a"), Err(refused));
+        assert_eq!(left(buckets.take("b")), 99, "others have their own");
+        time.pass(Duration::from_millis(19));
+        assert_eq!(buckets.take("a"), Err(refused));
         time.pass(Duration::from_millis(1));
-        assert_eq!(left(buckets.take("a", 1000)), 0);
+        assert_eq!(left(buckets.take("a")), 0);
+        assert!(buckets.take("a").is_err());
+        time.pass(Duration::from_secs(2));
+        assert_eq!(left(buckets.take("a")), 99, "full, and no fuller");
+    }
+
+    #[test]
+    fn whoever_has_one_left_may_owe_the_rest_of_one_call_and_pays_it_whole() {
+        let (buckets, time) = buckets(10, 20);
+        for _ in 0..20 {
+            buckets.take("a").unwrap();
+        }
+        assert_eq!(left(buckets.take_rest("a", 999)), -999);
+        let refused = Refused {
+            balance: -999,
+            retry_after_s: 100,
+        };
+        assert_eq!(buckets.take("a"), Err(refused));
+        assert_eq!(buckets.take_rest("a", 1), Err(refused), "nor a second one");
+        time.pass(Duration::from_millis(99_900));
+        let refused = Refused {
+            balance: 0,
+            retry_after_s: 1,
+        };
+        assert_eq!(buckets.take("a"), Err(refused), "nothing was forgiven");
+        time.pass(Duration::from_millis(100));
+        assert_eq!(left(buckets.take("a")), 0);
+    }
+
+    #[test]
+    fn what_is_taken_of_a_bucket_that_has_enough_leaves_no_debt() {
+        let (buckets, _) = buckets(10, 20);
+        assert_eq!(left(buckets.take("a")), 19);
+        assert_eq!(left(buckets.take_rest("a", 6)), 13);
     }
 
     #[test]
     fn looking_takes_nothing() {
         let (buckets, _) = buckets(1, 2);
-        assert_eq!(left(buckets.look("a")), 2);
-        assert_eq!(left(buckets.look("a")), 2);
+        assert!(buckets.has_one("a"));
         assert_eq!(buckets.len(), 0, "and leaves nothing behind");
-        assert_eq!(left(buckets.take("a", 1)), 1);
-        assert_eq!(left(buckets.look("a")), 1);
-        assert_eq!(left(buckets.take("a", 1)), 0);
-        assert!(buckets.look("a").is_err());
+        assert_eq!(left(buckets.take("a")), 1);
+        assert!(buckets.has_one("a"));
+        assert_eq!(left(buckets.take("a")), 0);
+        assert!(!buckets.has_one("a"));
     }
 
     #[test]
-    fn seconds_until_full_are_rounded_up() {
+    fn seconds_until_full_are_rounded_up_and_count_what_is_owed() {
         let (buckets, _) = buckets(50, 100);
-        let shown: Vec<_> = [100, 99, 50, 49, 0]
+        let shown: Vec<_> = [100, 99, 50, 49, 0, -1, -100]
             .map(|left| buckets.full_in_s(left))
             .into();
-        assert_eq!(shown, [0, 1, 1, 2, 2]);
+        assert_eq!(shown, [0, 1, 1, 2, 2, 3, 4]);
     }
 
     #[test]
     fn a_million_keys_are_gone_with_their_memory_once_idle() {
         let (buckets, time) = buckets(50, 100);
         for key in 0..1_000_000_u32 {
-            buckets.take(key, 1).unwrap();
+            buckets.take(key).unwrap();
         }
-        buckets.take("busy", 100).unwrap();
+        buckets.take_rest("busy", 100).unwrap();
         assert_eq!(buckets.len(), 1_000_001);
         buckets.sweep();
         assert_eq!(buckets.len(), 1_000_001, "none is full again");
+        let room = || -> usize {
+            let rooms = buckets.shards.iter().map(|shard| shard.lock().capacity());
+            rooms.sum()
+        };
+        assert!(room() >= 1_000_000);
         time.pass(Duration::from_millis(100));
         buckets.sweep();
         assert_eq!(buckets.len(), 1);
-        assert!(buckets.take("busy", 6).is_err(), "and the busy one knows");
-        let room = |shards: &Shards| -> usize {
-            shards.0.iter().map(|shard| shard.lock().capacity()).sum()
-        };
-        let state = Shards::default();
-        assert_eq!(room(&state), 0);
-        for key in 0..100_000 {
-            let put = state
-                .measure_and_replace(&Ask::Take(key << 32), |_| Ok::<_, ()>(((), Nanos::new(5))));
-            put.unwrap();
-        }
-        assert!(room(&state) >= 100_000);
-        state.retain_recent(Nanos::new(5));
-        assert_eq!(room(&state), 0);
+        assert!(room() < 100);
+        assert_eq!(
+            left(buckets.take("busy")),
+            4,
+            "and the busy one is remembered"
+        );
     }
 }

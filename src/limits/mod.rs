@@ -5,7 +5,9 @@
 
 mod address;
 mod buckets;
+mod connections;
 mod time;
+mod usage;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,16 +17,23 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{self, Cidr};
 use crate::domain::Uid;
+use crate::memory::Share;
 use crate::telemetry::Metrics;
 
 use self::buckets::Buckets;
+use self::usage::UserUsage;
 
 pub use address::Peer;
 pub use buckets::{Allowance, Refused};
+pub use connections::{AddressConnections, AddressPermit};
 pub use time::Time;
+pub use usage::{UserFull, UserPermit};
 
 /// Asymmetric signatures checked in a second that no address pays for, all of them together.
 const SIGNATURES_PER_SECOND: u32 = 500;
+
+/// Of the requests and bytes that the gateway holds at once, one user may have the whole divided by this.
+const USER_PART: usize = 4;
 
 /// Bytes that a sweep asks for and never touches. 64 KiB are too few, as measured.
 const ASKED: usize = 1024 * 1024;
@@ -33,18 +42,19 @@ const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// What a call costs its user.
+/// What a call costs its user: one token is taken before its body is read, the rest when what it asks for is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
-    /// That many tokens, taken before its body is read.
+    /// That many tokens.
     Fixed(u32),
-    /// What its content makes WuKongIM do, taken when that has been read; told by the type that reads it.
+    /// What its content makes WuKongIM do; told by the type that reads it.
     ByContent,
 }
 
 /// Every limit on how much.
 pub struct Limits {
     users: Buckets,
+    usage: UserUsage,
     addresses: Buckets,
     signatures: Buckets,
     trusted_proxies: Vec<Cidr>,
@@ -59,6 +69,11 @@ impl Limits {
         let anonymous = limits.anonymous_per_second;
         Self {
             users: Buckets::new(limits.requests_per_second, limits.burst, time.clone()),
+            usage: UserUsage::new(
+                settings.server.max_in_flight / USER_PART,
+                settings.server.max_buffered / USER_PART,
+                &metrics,
+            ),
             addresses: Buckets::new(anonymous, anonymous, time.clone()),
             signatures: Buckets::new(SIGNATURES_PER_SECOND, SIGNATURES_PER_SECOND, time.clone()),
             trusted_proxies: settings.server.trusted_proxies.clone(),
@@ -67,29 +82,35 @@ impl Limits {
         }
     }
 
-    /// Takes what a call costs from its user; what is dearer than `limits.burst` takes a full bucket.
-    pub fn charge_user(&self, uid: &Uid, cost: u32) -> Result<Allowance, Refused> {
-        self.counted("user", self.users.take(uid.as_str(), cost))
+    /// Takes the one token that every call of a user begins with.
+    pub fn charge_user(&self, uid: &Uid) -> Result<Allowance, Refused> {
+        self.counted("user", self.users.take(uid.as_str()))
     }
 
-    /// Whether a user has anything left, for a call whose cost is not known yet.
-    pub fn look_at_user(&self, uid: &Uid) -> Result<Allowance, Refused> {
-        self.counted("user", self.users.look(uid.as_str()))
+    /// Takes what a call costs beyond its first token. A user who has less owes the rest; one who owes already is refused.
+    pub fn charge_user_rest(&self, uid: &Uid, cost: u32) -> Result<Allowance, Refused> {
+        self.counted("user", self.users.take_rest(uid.as_str(), cost))
+    }
+
+    /// Counts a request as its user's, unless a quarter of `server.max_in_flight` or of `server.max_buffered` is his already. What
+    /// `held` holds is his from here on.
+    pub fn admit_user(&self, uid: &Uid, held: &Share) -> Result<UserPermit, UserFull> {
+        self.usage.admit(uid, held)
     }
 
     /// Charges an address for a failed authentication or an unknown path.
     pub fn charge_address(&self, address: IpAddr) -> Result<Allowance, Refused> {
         let key = address::counted(address);
-        self.counted("address", self.addresses.take(key, 1))
+        self.counted("address", self.addresses.take(key))
     }
 
     /// Whether an asymmetric signature that was never verified before may be checked for this address now: always while the address
     /// has something left and pays where the check fails (`is_paid`), else 500 a second for all others. To be asked before each check.
     pub fn may_check_signature(&self, address: IpAddr, is_paid: bool) -> Result<(), Refused> {
-        if is_paid && self.addresses.look(address::counted(address)).is_ok() {
+        if is_paid && self.addresses.has_one(address::counted(address)) {
             return Ok(());
         }
-        self.counted("signature", self.signatures.take((), 1))
+        self.counted("signature", self.signatures.take(()))
             .map(|_| ())
     }
 
@@ -97,6 +118,11 @@ impl Limits {
     pub fn address(&self, peer: Option<Peer>, headers: &HeaderMap) -> IpAddr {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address);
         address::client(peer, headers, &self.trusted_proxies)
+    }
+
+    /// Whether the other end of the connection is a trusted proxy.
+    pub fn is_trusted_proxy(&self, peer: Option<Peer>) -> bool {
+        peer.is_some_and(|Peer(peer)| address::is_one_of(peer, &self.trusted_proxies))
     }
 
     /// Says once in the log that a proxy seems to stand in front without being configured: then all behind it count as one.
@@ -118,17 +144,18 @@ impl Limits {
         }
     }
 
-    /// Puts `RateLimit-*` on an answer to a user who has this much left.
-    pub fn tell(&self, remaining: u32, headers: &mut HeaderMap) {
+    /// Puts `RateLimit-*` on an answer to a user who has this much left, or owes it.
+    pub fn tell(&self, balance: i64, headers: &mut HeaderMap) {
         headers.insert(RATELIMIT_LIMIT, HeaderValue::from(self.users.burst()));
-        headers.insert(RATELIMIT_REMAINING, HeaderValue::from(remaining));
-        let reset = self.users.full_in_s(remaining);
+        headers.insert(RATELIMIT_REMAINING, HeaderValue::from(balance.max(0)));
+        let reset = self.users.full_in_s(balance);
         headers.insert(RATELIMIT_RESET, HeaderValue::from(reset));
     }
 
     /// Forgets users and addresses that have been idle. To be called every few seconds.
     pub fn sweep(&self) {
         self.users.sweep();
+        self.usage.sweep();
         self.addresses.sweep();
         // mimalloc gives what was freed back to the system only when a large piece is asked for later, and after a crowd nobody may ask.
         drop(std::hint::black_box(Vec::<u8>::with_capacity(ASKED)));
@@ -206,7 +233,8 @@ mod tests {
         let limits = limits(&time);
         for n in 0..1000_u32 {
             let uid = Uid::parse(&n.to_string(), 128).unwrap();
-            limits.charge_user(&uid, 1000).unwrap();
+            limits.charge_user(&uid).unwrap();
+            limits.charge_user_rest(&uid, 99).unwrap();
             limits.charge_address(n.to_be_bytes().into()).unwrap();
         }
         assert_eq!(limits.remembered(), 2000);

@@ -41,7 +41,11 @@ these is 404 [`not_found`](ERRORS.md#not_found); a method that a path does not h
 
 `maxLength` and `maxItems` are what no deployment can go beyond, and `maxLength` counts characters. What a deployment allows may be \
 less, and where it is said in bytes it is bytes that count: `GET /config` tells it (`limits`). Fields that are unknown are ignored, \
-`null` for an optional field is the same as leaving it out, and a field given twice is refused.";
+`null` for an optional field or an optional body is the same as leaving it out, and a field given twice is refused.
+
+A body is UTF-8 JSON without a `Content-Encoding`; a byte-order mark in front of it is passed over. No answer is to be kept by a cache \
+(`Cache-Control: no-store`). Headers of more than 32 KiB, or a token of more than 16 KiB, are 431 \
+[`headers_too_large`](ERRORS.md#headers_too_large); more than 100 header lines are 431 without an envelope.";
 
 const TAGS: [(&str, &str); 4] = [
     (
@@ -133,14 +137,6 @@ fn complete(operation: &mut Operation, about: &Described, components: &mut Compo
         if let (true, RefOr::T(response)) = (status == "200", response) {
             succeed(response, about);
         }
-    }
-    if let Some(RefOr::T(body)) = &mut operation.request_body
-        && body.required.is_none()
-        && let Some(RefOr::T(content)) = body.content.get_mut(JSON)
-        && let Some(RefOr::T(Schema::OneOf(either))) = &content.schema
-    {
-        // It may be left out; `null` is no way to do that.
-        content.schema = either.items.first().cloned();
     }
     failures::add(operation, about, components);
     if about.is_public {

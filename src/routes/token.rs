@@ -36,7 +36,7 @@ pub(super) struct CreateTokenRequest {
 
 impl FromJson for CreateTokenRequest {
     fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let flag = Fields::of_body(body, limits, problems)?.device_flag()?;
+        let flag = Fields::of_optional_body(body, limits, problems)?.device_flag()?;
         let device = flag
             .and_then(DeviceFlag::from_number)
             .unwrap_or(DeviceFlag::Web);
@@ -99,7 +99,7 @@ pub(super) struct RevokeTokenRequest {
 
 impl FromJson for RevokeTokenRequest {
     fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of_body(body, limits, problems)?;
+        let mut fields = Fields::of_optional_body(body, limits, problems)?;
         let flag = fields.device_flag();
         let uid = fields.optional_uid("uid");
         Some(Self {

@@ -2,16 +2,12 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -24,12 +20,13 @@ use tokio::sync::watch;
 use tower::Service;
 
 use super::activity::{Activity, Patience, Watched};
+use super::answer::Answer;
 use super::crew::{Place, Post, crew};
 use super::refusal::Refusals;
+use super::unread;
 use crate::app::App;
 use crate::config;
-use crate::limits::Peer;
-use crate::memory::Share;
+use crate::limits::{AddressConnections, Peer};
 
 /// How long to wait when the system has no descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,7 +86,9 @@ impl<S> Api for S where
 /// answered.
 pub async fn run(listener: TcpListener, api: impl Api, stop: watch::Receiver<bool>) {
     let bounds = Bounds::USUAL;
-    if let Some(post) = crew(1, bounds.max_connections, Refusals::uncounted()).pop() {
+    let addresses = AddressConnections::unlimited();
+    let posts = crew(1, bounds.max_connections, addresses, Refusals::uncounted());
+    if let Some(post) = posts.into_iter().next() {
         accept(listener, api, bounds, post, stop).await;
     }
 }
@@ -103,8 +102,10 @@ pub async fn run_api(listener: TcpListener, app: App, stop: watch::Receiver<bool
 
 /// The posts of `count` cores that serve the API of `app` together.
 pub(super) fn crew_of(app: &App, count: usize) -> Vec<Post> {
-    let most = app.settings().server.max_connections;
-    crew(count, most, Refusals::counted_by(app.clone()))
+    let settings = &app.settings().server;
+    let addresses = AddressConnections::new(settings);
+    let refusals = Refusals::counted_by(app.clone());
+    crew(count, settings.max_connections, addresses, refusals)
 }
 
 /// [`run_api`] on one of several cores.
@@ -129,7 +130,7 @@ async fn accept(
     let protocols = Protocols::new(bounds.http2);
     let serve = |stream: TcpStream, peer, place: Place| {
         drop(stream.set_nodelay(true));
-        let activity = Activity::new(bounds.patience);
+        let activity = Activity::new(bounds.patience, place.is_shared());
         let stream = Watched::new(stream, activity.clone());
         protocols.serve(stream, peer, &api, activity, place, &graceful);
     };
@@ -210,6 +211,7 @@ impl Protocols {
     ) {
         let api = api.clone();
         let watching = activity.clone();
+        let is_shared = place.is_shared();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut api = api.clone();
             let activity = watching.clone();
@@ -218,17 +220,31 @@ impl Protocols {
             // hyper shows no `Content-Length` that came beside it; whoever read that one instead would see another end of the body
             // (RFC 9112, 6.1). So nothing behind it is ever taken for a request.
             let is_last = request.headers().contains_key(TRANSFER_ENCODING);
-            let is_http1 = request.version() < Version::HTTP_2;
+            let is_http2 = request.version() >= Version::HTTP_2;
+            let (request, rest) = if is_http2 {
+                // A client of HTTP/1 fetches its answers one after the other, and none of a proxy's may close it to the others.
+                if !is_shared {
+                    request.extensions_mut().insert(activity.unwritten());
+                }
+                (request.map(Body::new), None)
+            } else {
+                unread::watch(request)
+            };
             async move {
-                let Ok(mut response) = api.call(request.map(Body::new)).await;
+                let Ok(mut response) = api.call(request).await;
+                let may_follow = match rest {
+                    None => true,
+                    Some(rest) => rest.read_rest(response.status()).await,
+                };
                 drop(running);
-                // The rest of a body that came too slowly or is too large is not read, so the connection ends; tell it.
-                let unread = [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE];
-                if is_last || is_http1 && unread.contains(&response.status()) {
+                if !may_follow {
+                    activity.leave_unread();
+                }
+                if is_last || !may_follow {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, Infallible>(Answer::new(response, activity))
+                Ok::<_, Infallible>(Answer::new(response, &activity, is_http2))
             }
         });
         let stream = TokioIo::new(stream);
@@ -260,52 +276,6 @@ where
         }
         drop(place);
     });
-}
-
-/// An answer's body. Dropped when it is in the stream's buffer: what it holds is held until that is empty.
-struct Answer {
-    body: Body,
-    held: Option<Arc<Share>>,
-    activity: Arc<Activity>,
-}
-
-impl Answer {
-    fn new(mut response: Response<Body>, activity: Arc<Activity>) -> Response<Self> {
-        let held = response.extensions_mut().remove::<Arc<Share>>();
-        response.map(|body| Self {
-            body,
-            held,
-            activity,
-        })
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            self.activity.hold_until_written(held);
-        }
-    }
-}
-
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 #[cfg(test)]

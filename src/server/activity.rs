@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::memory::Share;
+use crate::memory::Unwritten;
 
 /// How long a connection that is closed goes on reading what was on its way, so that its last answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
@@ -25,7 +25,7 @@ const HTTP2: &[u8] = b"PRI";
 pub(super) struct Patience {
     /// Until a head is whole, from its first byte or from the connection's beginning.
     pub(super) head: Duration,
-    /// Between requests, fetching the last answer included.
+    /// Between requests, and between two pieces of an answer that are fetched.
     pub(super) idle: Duration,
 }
 
@@ -44,13 +44,19 @@ pub(super) struct Activity {
     since_ns: AtomicU64,
     running: AtomicUsize,
     is_http2: AtomicBool,
-    /// What answers hold that are on their way out.
-    unwritten: Mutex<Vec<Arc<Share>>>,
+    /// Whether the connection ends before all that its client sends was read.
+    leaves_unread: AtomicBool,
+    /// Of answers that are followed to their last byte.
+    unwritten: Arc<Unwritten>,
+    /// When something of each of them was last written, in nanoseconds of the connection's life.
+    followed: Mutex<Vec<Arc<AtomicU64>>>,
+    /// Whether it is many clients' (a trusted proxy's): then one who does not read must not end it for the others.
+    is_shared: bool,
 }
 
 impl Activity {
     /// A connection that was just accepted.
-    pub(super) fn new(patience: Patience) -> Arc<Self> {
+    pub(super) fn new(patience: Patience, is_shared: bool) -> Arc<Self> {
         Arc::new(Self {
             patience,
             began: Instant::now(),
@@ -58,18 +64,30 @@ impl Activity {
             since_ns: AtomicU64::new(0),
             running: AtomicUsize::new(0),
             is_http2: AtomicBool::new(false),
-            unwritten: Mutex::default(),
+            leaves_unread: AtomicBool::new(false),
+            unwritten: Arc::default(),
+            followed: Mutex::default(),
+            is_shared,
         })
     }
 
+    fn now_ns(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
     fn enter(&self, phase: u8) {
-        let since_ns = u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        self.since_ns.store(since_ns, Ordering::Relaxed);
+        self.since_ns.store(self.now_ns(), Ordering::Relaxed);
         self.phase.store(phase, Ordering::Relaxed);
     }
 
-    /// When the phase must be over; `None` while requests run, which have times of their own.
+    /// When the phase must be over; `None` while requests run, which have times of their own. While answers are there to be fetched,
+    /// nothing but fetching each of them keeps the connection open, whatever else is asked on it.
     fn due(&self) -> Option<Instant> {
+        if self.unwritten.bytes() > 0
+            && let Some(written_ns) = self.last_written_ns()
+        {
+            return Some(self.began + Duration::from_nanos(written_ns) + self.patience.idle);
+        }
         if self.running.load(Ordering::Relaxed) > 0 {
             return None;
         }
@@ -80,6 +98,17 @@ impl Activity {
         };
         let since = Duration::from_nanos(self.since_ns.load(Ordering::Relaxed));
         Some(self.began + since + patience)
+    }
+
+    /// When something was last written of the answer of which that is longest ago; of a shared connection, of any.
+    fn last_written_ns(&self) -> Option<u64> {
+        let followed = self.followed.lock();
+        let times = followed.iter().map(|time| time.load(Ordering::Relaxed));
+        if self.is_shared {
+            times.max()
+        } else {
+            times.min()
+        }
     }
 
     fn read(&self, bytes: &[u8]) {
@@ -97,10 +126,24 @@ impl Activity {
         }
     }
 
-    fn written(&self) {
-        let mut unwritten = self.unwritten.lock();
-        if !unwritten.is_empty() {
-            unwritten.clear();
+    /// The connection ends after this answer, and its client may still be sending.
+    pub(super) fn leave_unread(&self) {
+        self.leaves_unread.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes of answers that its client has not fetched, and that are followed.
+    pub(super) fn unwritten(&self) -> Arc<Unwritten> {
+        self.unwritten.clone()
+    }
+
+    /// An answer of so many bytes begins that is followed until what it gives is dropped.
+    pub(super) fn follow(self: &Arc<Self>, bytes: usize) -> Followed {
+        self.unwritten.add(bytes);
+        let written_ns = Arc::new(AtomicU64::new(self.now_ns()));
+        self.followed.lock().push(written_ns.clone());
+        Followed {
+            activity: self.clone(),
+            written_ns,
         }
     }
 
@@ -108,11 +151,6 @@ impl Activity {
     pub(super) fn request(self: &Arc<Self>) -> Running {
         self.running.fetch_add(1, Ordering::Relaxed);
         Running(self.clone())
-    }
-
-    /// What an answer holds, once the answer is in the stream's buffer: until that is empty.
-    pub(super) fn hold_until_written(&self, held: Arc<Share>) {
-        self.unwritten.lock().push(held);
     }
 
     /// Runs a connection; `None` when it was given up since nothing came of it for too long.
@@ -151,6 +189,38 @@ impl Drop for Running {
         // Before the count: whoever sees no request running must see since when. From here on the answer is the client's to fetch.
         self.0.enter(IDLE);
         self.0.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One answer that is followed to its last byte.
+pub(super) struct Followed {
+    activity: Arc<Activity>,
+    written_ns: Arc<AtomicU64>,
+}
+
+impl Followed {
+    /// So many bytes of it are written.
+    pub(super) fn written(&self, bytes: usize) {
+        self.written_ns
+            .store(self.activity.now_ns(), Ordering::Relaxed);
+        self.never_written(bytes);
+    }
+
+    /// So many bytes of it will not be written: its request is gone.
+    pub(super) fn never_written(&self, bytes: usize) {
+        self.activity.unwritten.remove(bytes);
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let mut followed = self.activity.followed.lock();
+        followed.retain(|time| !Arc::ptr_eq(time, &self.written_ns));
+        drop(followed);
+        // From here on it is idle, not from its request's end.
+        if self.activity.phase.load(Ordering::Relaxed) == IDLE {
+            self.activity.enter(IDLE);
+        }
     }
 }
 
@@ -208,17 +278,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         self.stream.is_write_vectored()
     }
 
-    /// hyper flushes the stream when its own buffer is empty.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        self.activity.written();
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.shut_down {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
             self.shut_down = true;
+            self.lingers = self.activity.leaves_unread.load(Ordering::Relaxed);
             self.activity.enter(CLOSING);
         }
         // Closing a socket with bytes unread resets it, and the answer with it. So what is on its way is read, and thrown away.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::refusal::Refusals;
+use crate::limits::{AddressConnections, AddressPermit};
 use crate::telemetry::ConnectionMeters;
 
 /// By how many connections more than another core one may have, before that one gets the next. A connection that changes its core
@@ -18,6 +19,7 @@ const SLACK: usize = 2;
 /// What the accept loops of all cores share.
 struct Crew {
     places: Arc<Semaphore>,
+    addresses: Arc<AddressConnections>,
     meters: ConnectionMeters,
     refusals: Refusals,
     cores: Vec<Core>,
@@ -36,14 +38,19 @@ type Handed = (std::net::TcpStream, IpAddr, Place);
 pub(super) struct Place {
     connections: Arc<AtomicUsize>,
     open: Gauge,
-    _permit: OwnedSemaphorePermit,
+    is_shared: bool,
+    _permits: Permits,
 }
+
+/// That it may be there: among all, and among those of its address.
+type Permits = (OwnedSemaphorePermit, Option<AddressPermit>);
 
 impl Place {
     fn new(
         connections: Arc<AtomicUsize>,
         meters: &ConnectionMeters,
-        permit: OwnedSemaphorePermit,
+        is_shared: bool,
+        permits: Permits,
     ) -> Self {
         connections.fetch_add(1, Ordering::Relaxed);
         meters.opened.inc();
@@ -51,15 +58,22 @@ impl Place {
         Self {
             connections,
             open: meters.open.clone(),
-            _permit: permit,
+            is_shared,
+            _permits: permits,
         }
+    }
+
+    /// Whether many clients come over this connection: it is a trusted proxy's.
+    pub(super) fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
     /// One of its own.
     #[cfg(test)]
     pub(super) fn only() -> Self {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        Self::new(Arc::default(), &ConnectionMeters::default(), permit)
+        let meters = ConnectionMeters::default();
+        Self::new(Arc::default(), &meters, false, (permit, None))
     }
 }
 
@@ -70,8 +84,13 @@ impl Drop for Place {
     }
 }
 
-/// The posts of `count` cores that hold at most `max_connections` together.
-pub(super) fn crew(count: usize, max_connections: usize, refusals: Refusals) -> Vec<Post> {
+/// The posts of `count` cores that hold at most `max_connections` together, of each address as many as `addresses` says.
+pub(super) fn crew(
+    count: usize,
+    max_connections: usize,
+    addresses: Arc<AddressConnections>,
+    refusals: Refusals,
+) -> Vec<Post> {
     let channels = (0..count).map(|_| {
         let (post, handed) = mpsc::unbounded_channel();
         let connections = Arc::default();
@@ -80,6 +99,7 @@ pub(super) fn crew(count: usize, max_connections: usize, refusals: Refusals) -> 
     let (cores, handed): (Vec<_>, Vec<_>) = channels.unzip();
     let crew = Arc::new(Crew {
         places: Arc::new(Semaphore::new(max_connections)),
+        addresses,
         meters: refusals.taken(),
         refusals,
         cores,
@@ -105,17 +125,23 @@ impl Post {
     pub(super) fn take(&self, stream: TcpStream, peer: IpAddr) -> Option<(TcpStream, Place)> {
         let crew = &*self.crew;
         let Ok(permit) = crew.places.clone().try_acquire_owned() else {
-            crew.refusals.refuse(stream);
+            crew.refusals.refuse(stream, "connections");
             return None;
         };
+        let Ok(of_address) = crew.addresses.try_acquire(peer) else {
+            crew.refusals.refuse(stream, "address_connections");
+            return None;
+        };
+        let permits = (permit, of_address);
+        let is_shared = crew.addresses.is_shared(peer);
         let load = |core: &Core| core.connections.load(Ordering::Relaxed);
         let own = &crew.cores[self.own];
         let least = crew.cores.iter().min_by_key(|core| load(core));
         let Some(least) = least.filter(|least| load(own) > load(least) + SLACK) else {
-            let place = Place::new(own.connections.clone(), &crew.meters, permit);
+            let place = Place::new(own.connections.clone(), &crew.meters, is_shared, permits);
             return Some((stream, place));
         };
-        let place = Place::new(least.connections.clone(), &crew.meters, permit);
+        let place = Place::new(least.connections.clone(), &crew.meters, is_shared, permits);
         // Else the connection is broken already, or that core takes no more: the process is ending, and so is this.
         if let Ok(stream) = stream.into_std() {
             let _ = least.post.send((stream, peer, place));
@@ -159,7 +185,8 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_shared_evenly_whoever_accepts_them_and_counted_together() {
-        let mut posts = crew(2, 8, Refusals::uncounted());
+        let addresses = AddressConnections::unlimited();
+        let mut posts = crew(2, 8, addresses, Refusals::uncounted());
         let mut idle = posts.pop().unwrap();
         let busy = posts.pop().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

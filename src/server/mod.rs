@@ -2,6 +2,7 @@
 
 mod accept;
 mod activity;
+mod answer;
 mod banner;
 mod cores;
 mod crew;
@@ -10,6 +11,7 @@ mod memory_limit;
 mod ops;
 mod refusal;
 mod signals;
+mod unread;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;

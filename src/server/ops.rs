@@ -9,7 +9,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, VARY};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -122,12 +122,35 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     json(status, serde_json::to_vec(&report).unwrap_or_default())
 }
 
-async fn metrics(State(readiness): State<Readiness>) -> Response {
-    let headers = [(
-        CONTENT_TYPE,
-        "application/openmetrics-text; version=1.0.0; charset=utf-8",
-    )];
-    (headers, readiness.app.metrics_text()).into_response()
+async fn metrics(State(readiness): State<Readiness>, asked: HeaderMap) -> Response {
+    let (kind, text) = if prefers_prometheus(&asked) {
+        (
+            "text/plain; version=0.0.4; charset=utf-8",
+            readiness.app.prometheus_text(),
+        )
+    } else {
+        (
+            "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            readiness.app.metrics_text(),
+        )
+    };
+    ([(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response()
+}
+
+/// Whether `Accept` names Prometheus's older format, with a higher weight than OpenMetrics where it names that, too.
+fn prefers_prometheus(asked: &HeaderMap) -> bool {
+    let weight_of = |name: &str| {
+        let ranges = asked.get_all(ACCEPT).iter();
+        let ranges = ranges.flat_map(|value| value.to_str().unwrap_or_default().split(','));
+        let weights = ranges.filter_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let is_it = parts.next()?.eq_ignore_ascii_case(name);
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            is_it.then(|| weight.map_or(1.0_f32, |weight| weight.parse().unwrap_or(0.0)))
+        });
+        weights.fold(0.0_f32, f32::max)
+    };
+    weight_of("text/plain") > weight_of("application/openmetrics-text")
 }
 
 async fn version() -> Response {
@@ -144,4 +167,35 @@ async fn version() -> Response {
         StatusCode::OK,
         serde_json::to_vec(&version).unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn the_older_format_is_for_who_asks_for_it() {
+        for (accepted, expected) in [
+            ("", false),
+            ("*/*", false),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                false,
+            ),
+            ("text/plain;version=0.0.4;q=1,*/*;q=0.1", true),
+            ("text/plain", true),
+            (
+                "Text/Plain; version=0.0.4; q=0.9, application/openmetrics-text; q=0.2",
+                true,
+            ),
+            ("text/plain;q=0", false),
+            ("text/html", false),
+        ] {
+            let mut asked = HeaderMap::new();
+            asked.insert(ACCEPT, HeaderValue::from_static(accepted));
+            assert_eq!(prefers_prometheus(&asked), expected, "{accepted}");
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! Connections beyond `max_connections`: 503 `overloaded` without waiting for a request, and the end.
+//! Connections beyond `max_connections` or `max_connections_per_address`: 503 `overloaded` without waiting for a request, and the end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ impl Refusals {
         }
     }
 
-    /// Counts as `gateway_limited_total{limit="connections"}`.
+    /// Counts in `gateway_limited_total`.
     pub(super) fn counted_by(app: App) -> Self {
         Self {
             app: Some(app),
@@ -55,10 +55,10 @@ impl Refusals {
         metrics.map_or_else(Default::default, |metrics| metrics.connections.clone())
     }
 
-    /// Answers and closes, in a task of its own.
-    pub(super) fn refuse(&self, stream: TcpStream) {
+    /// Answers and closes, in a task of its own. `limit` is the label it counts by.
+    pub(super) fn refuse(&self, stream: TcpStream, limit: &'static str) {
         if let Some(app) = &self.app {
-            app.metrics().limited("connections");
+            app.metrics().limited(limit);
         }
         if self.running.fetch_add(1, Ordering::Relaxed) >= AT_ONCE {
             self.running.fetch_sub(1, Ordering::Relaxed);

@@ -20,6 +20,7 @@ impl Spans {
     pub fn begin(
         &self,
         headers: &HeaderMap,
+        _is_trusted: impl FnOnce() -> bool,
         _method: &'static str,
         _route: &'static str,
         _request_id: &HeaderValue,

@@ -1,5 +1,7 @@
 //! What can go wrong between the gateway and WuKongIM. Knows nothing of the gateway's own answers.
 
+use crate::memory::Full;
+
 /// Why a call to WuKongIM did not succeed.
 ///
 /// The texts go to the log, never to a client; none holds an address, a body or a token.
@@ -33,8 +35,8 @@ pub enum Error {
         max_bytes: usize,
     },
     /// The gateway holds too much already to take the answer.
-    #[error("no room for the answer from wukongim")]
-    NoRoom,
+    #[error("no room for the answer from wukongim: {0}")]
+    NoRoom(Full),
     /// Every node that could take the call has its fill: nothing was sent.
     #[error("too many calls to wukongim under way")]
     Busy,
@@ -112,7 +114,7 @@ impl Error {
                 | Self::Decode(_)
                 | Self::Status(_)
                 | Self::TooLarge { .. }
-                | Self::NoRoom
+                | Self::NoRoom(_)
         )
     }
 
@@ -144,7 +146,7 @@ impl Error {
             Self::Refused(_) | Self::Rejected(_) => "refused",
             Self::Decode(_) => "decode",
             Self::TooLarge { .. } => "too_large",
-            Self::NoRoom => "no_room",
+            Self::NoRoom(_) => "no_room",
             Self::Busy => "busy",
             Self::Maintenance => "maintenance",
             Self::OtherGeneration => "generation",

@@ -13,7 +13,7 @@ use super::Error;
 use super::nodes::Node;
 use super::under_way::UnderWay;
 use crate::cores::PerCore;
-use crate::memory::{Full, Memory, Share};
+use crate::memory::{Memory, Share};
 use crate::telemetry::{CallSpan, Metrics, Trace};
 
 tokio::task_local! {
@@ -451,7 +451,7 @@ impl Counter {
             share.grow_anyway(bytes);
             return Ok(());
         }
-        share.grow(bytes).map_err(|Full| Error::NoRoom)
+        share.grow(bytes).map_err(Error::NoRoom)
     }
 }
 

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
-use crate::support::actors::sign;
+use crate::support::actors::{Actor, sign};
 use crate::support::answer::Answer;
 use crate::support::app::SECRET;
 use crate::support::{TestApp, V2, V3};
@@ -299,4 +299,22 @@ async fn a_uid_never_comes_from_a_body_or_a_query() {
         }
         assert_eq!(app.upstream.state().token_of("alice", 1), None);
     }
+}
+
+#[tokio::test]
+async fn a_token_with_two_hundred_groups_is_read_and_a_larger_one_is_told_as_too_large() {
+    let app = TestApp::start(V2).await;
+    let with = |groups: usize| {
+        let groups: Vec<_> = (0..groups)
+            .map(|n| format!("engineering-department-{n:04}@example.com"))
+            .collect();
+        let claims = json!({"sub": "alice", "exp": 4_000_000_000_u64, "groups": groups});
+        Actor::with_claims(&app, &claims)
+    };
+    with(200).get("/system/info").await.ok();
+    let large = with(300);
+    let refused = large.get("/system/info").await;
+    refused.fails(431, "headers_too_large");
+    let refused = large.get("/nothing").await;
+    refused.fails(404, "not_found");
 }

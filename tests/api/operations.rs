@@ -64,6 +64,18 @@ impl Ops {
         }
     }
 
+    /// `/metrics` in the format that such a scraper gets: content type and text.
+    pub async fn metrics_for(&self, accept: &str) -> (String, String) {
+        let client = wukongim_gateway::outbound::client().build().unwrap();
+        let request = client.get(format!("{}/metrics", self.base));
+        let answer = request.header("accept", accept).send().await.unwrap();
+        let kind = answer.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .to_owned();
+        (kind, answer.text().await.unwrap())
+    }
+
     /// The sample with this name and labels, as a number.
     pub async fn metric(&self, name_and_labels: &str) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;
@@ -408,5 +420,52 @@ async fn the_two_ports_do_not_share_paths() {
             .await
             .unwrap();
         assert_eq!(answer.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_told_in_the_older_format_to_who_asks_for_it() {
+    let app = TestApp::start(V2).await;
+    app.user("alice").send_to_person("bob", "hi").await.ok();
+    let ops = Ops::of(&app).await;
+    // As Prometheus asks.
+    let prometheus =
+        "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    let (kind, open) = ops.metrics_for(prometheus).await;
+    assert!(
+        kind.starts_with("application/openmetrics-text; version=1.0.0"),
+        "{kind}"
+    );
+    let (kind, text) = ops
+        .metrics_for("text/plain;version=0.0.4;q=1,*/*;q=0.1")
+        .await;
+    assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+    let names = |text: &str| -> Vec<String> {
+        let samples = text.lines().filter(|line| !line.starts_with('#'));
+        let names = samples.map(|line| line.rsplit_once(' ').unwrap().0.to_owned());
+        names.collect()
+    };
+    assert_eq!(names(&open), names(&text));
+    assert!(open.ends_with("# EOF\n") && !text.contains("# EOF"));
+    // Each sample belongs to the metric described before it, by the rules of that format.
+    let mut metric = ("", "");
+    for line in text.lines() {
+        if let Some(described) = line.strip_prefix("# TYPE ") {
+            metric = described.split_once(' ').unwrap();
+            assert!(
+                matches!(metric.1, "counter" | "gauge" | "histogram"),
+                "{line}"
+            );
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let suffix = name
+                .strip_prefix(metric.0)
+                .unwrap_or_else(|| panic!("{line}"));
+            let is_of_histogram = matches!(suffix, "_bucket" | "_sum" | "_count");
+            assert!(
+                suffix.is_empty() != (metric.1 == "histogram" && is_of_histogram),
+                "{line}"
+            );
+        }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Fault, GROUP};
 
+use crate::listener::socket::{Socket, alice};
 use crate::support::actors::payload;
 use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3, seeds};
@@ -56,11 +57,16 @@ async fn requests_beyond_max_in_flight_are_refused_at_once() {
     }
 }
 
-#[tokio::test]
-async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
+/// A message of so many KiB, and a third more on its way.
+fn large(kib: usize) -> Value {
+    json!({"channelId": "carol", "channelType": 1, "payload": payload(&"x".repeat(kib * KIB))})
+}
+
+/// A gateway that holds 400 KiB, 100 of each user, and whose sends hang.
+async fn narrow() -> TestApp {
     let app = TestApp::builder()
         .config(|settings| {
-            settings.server.max_buffered = 100 * KIB;
+            settings.server.max_buffered = 400 * KIB;
             settings.limits.payload = 512 * KIB;
         })
         .start()
@@ -68,18 +74,22 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
     app.upstream
         .faults()
         .always("/message/send", Fault::Hold("held".into()));
-    let of = |kib: usize| payload(&"x".repeat(kib * KIB));
+    app
+}
+
+#[tokio::test]
+async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
+    let app = narrow().await;
     let send = |uid: &'static str, kib: usize| {
-        let body = json!({"channelId": "carol", "channelType": 1, "payload": of(kib)});
         let app = &app;
-        async move { app.user(uid).post("/message/send", &body).await }
+        async move { app.user(uid).post("/message/send", &large(kib)).await }
     };
-    // Base64 makes 88 KiB of it.
-    let running = send("alice", 66);
+    // Base64 makes 88 KiB of each.
+    let running = futures_util::future::join_all(["u1", "u2", "u3", "u4"].map(|uid| send(uid, 66)));
     let others = async {
-        app.upstream.faults().wait_held("held", 1).await;
+        app.upstream.faults().wait_held("held", 4).await;
         for _ in 0..3 {
-            let refused = send("bob", 12).await.fails(503, "overloaded");
+            let refused = send("bob", 40).await.fails(503, "overloaded");
             assert_eq!(refused.header("retry-after"), "1");
             assert_eq!(refused.body["message"], "发送消息失败");
         }
@@ -87,18 +97,89 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
         app.upstream.faults().release("held");
     };
     let (sent, ()) = tokio::join!(running, others);
-    sent.ok();
+    for sent in sent {
+        sent.ok();
+    }
     until(|| app.app.memory().held() == 0).await;
     send("bob", 60).await.ok();
-    // One that alone is too much never gets anywhere, and leaves nothing behind.
-    send("bob", 90).await.fails(503, "overloaded");
-    until(|| app.app.memory().held() == 0).await;
-    assert_eq!(app.sends().len(), 2);
+    assert_eq!(app.sends().len(), 5);
     let metrics = app.app.metrics().render();
     assert!(
-        metrics.contains("gateway_limited_total{limit=\"buffered\"} 4\n"),
+        metrics.contains("gateway_limited_total{limit=\"buffered\"} 3\n"),
         "{metrics}"
     );
+}
+
+#[tokio::test]
+async fn one_users_bodies_take_a_quarter_of_the_memory_and_leave_the_rest_to_others() {
+    let app = narrow().await;
+    let (alice, bob) = (app.user("alice"), app.user("bob"));
+    let running = async {
+        let (first, last) = (large(66), large(60));
+        tokio::join!(
+            alice.post("/message/send", &first),
+            bob.post("/message/send", &last)
+        )
+    };
+    let others = async {
+        app.upstream.faults().wait_held("held", 2).await;
+        for _ in 0..2 {
+            let refused = alice.post("/message/send", &large(12)).await;
+            let refused = refused.fails(429, "rate_limited");
+            assert_eq!(refused.header("retry-after"), "1");
+        }
+        alice.post_nothing("/token").await.ok();
+        app.upstream.faults().release("held");
+    };
+    let ((one, other), ()) = tokio::join!(running, others);
+    one.ok();
+    other.ok();
+    until(|| app.app.memory().held() == 0).await;
+    alice.post("/message/send", &large(12)).await.ok();
+    // One that alone is too much never gets anywhere, and leaves nothing behind.
+    let refused = alice.post("/message/send", &large(90)).await;
+    refused.fails(429, "rate_limited");
+    until(|| app.app.memory().held() == 0).await;
+    let metrics = app.app.metrics().render();
+    assert!(
+        metrics.contains("gateway_limited_total{limit=\"user_buffered\"} 3\n"),
+        "{metrics}"
+    );
+}
+
+#[tokio::test]
+async fn one_users_requests_take_a_quarter_of_the_places_and_leave_the_rest_to_others() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| settings.server.max_in_flight = 8)
+            .start()
+            .await;
+        let head = format!(
+            "POST /api/v1/im/message/sendbatch HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n{}\r\n[",
+            alice()
+        );
+        let mut unfinished = Vec::new();
+        for count in 1..=2 {
+            unfinished.push(Socket::sending(&app, &head).await);
+            until(|| app.app.requests_in_flight() == count).await;
+        }
+        let mut third = Socket::sending(&app, &head).await;
+        let refused = third.answers(429).await;
+        refused.fails(429, "rate_limited");
+        assert!(refused.head.contains("retry-after: 1\r\n"), "{refused:#?}");
+        third.ends().await;
+        let refused = app.user("alice").get("/config").await;
+        refused.fails(429, "rate_limited");
+        for _ in 0..10 {
+            app.user("bob").send_to_person("carol", "hi").await.ok();
+        }
+        drop(unfinished);
+        until(|| app.app.requests_in_flight() == 0).await;
+        app.user("alice").get("/system/info").await.ok();
+        let metrics = app.app.metrics().render();
+        assert!(metrics.contains("gateway_limited_total{limit=\"user_in_flight\"} 2\n"));
+    }
 }
 
 #[tokio::test]
@@ -119,11 +200,48 @@ async fn with_the_memory_full_nothing_but_health_is_answered() {
 }
 
 #[tokio::test]
+async fn answers_that_one_user_does_not_fetch_take_a_quarter_of_the_memory() {
+    for dialect in [V2, V3] {
+        let app = TestApp::builder()
+            .upstream(dialect)
+            .config(|settings| {
+                // 10 MB of each user; a page below takes half of that, and no socket holds it.
+                settings.server.max_buffered = 40 * KIB * KIB;
+                settings.limits.sync_bytes = 16 * KIB * KIB;
+            })
+            .start()
+            .await;
+        seeds::group(&app, "g", &["alice", "bob"]);
+        for _ in 0..70 {
+            seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; 50 * KIB]);
+        }
+        let head = format!(
+            "GET /api/v1/im/message/sync?channelId=g&channelType=2&limit=100 HTTP/1.1\r\nhost: h\r\n{}\r\n",
+            alice()
+        );
+        let mut unfetched = Vec::new();
+        loop {
+            let mut socket = Socket::sending(&app, &head).await;
+            if socket.status().await == 429 {
+                break;
+            }
+            unfetched.push(socket);
+            assert!(unfetched.len() < 10, "never refused");
+        }
+        assert!(!unfetched.is_empty());
+        app.user("bob").sync(2, "g", "&limit=100").await.ok();
+        drop(unfetched);
+        until(|| app.app.memory().held() == 0).await;
+        app.user("alice").sync(2, "g", "&limit=100").await.ok();
+    }
+}
+
+#[tokio::test]
 async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)
-            .config(|settings| settings.server.max_buffered = 300 * KIB)
+            .config(|settings| settings.server.max_buffered = 1200 * KIB)
             .start()
             .await;
         seeds::group(&app, "g", &["alice"]);
@@ -134,7 +252,7 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
         alice.sync(2, "g", "").await.ok();
         until(|| app.app.memory().held() == 0).await;
         let elsewhere = app.app.memory().share();
-        elsewhere.grow(150 * KIB).unwrap();
+        elsewhere.grow(1050 * KIB).unwrap();
         let refused = alice.sync(2, "g", "").await.fails(503, "overloaded");
         assert_eq!(refused.body["message"], "同步消息失败");
         drop(elsewhere);
@@ -155,7 +273,7 @@ async fn a_send_that_goes_on_without_its_client_is_counted_until_it_ends() {
         let held = app.upstream.faults().wait_held("held", 1);
         app.user("alice").send_and_hang_up(&body, held).await;
         // The request itself has ended when the gauge says so.
-        until(|| app.app.metrics().in_flight.get() == 0).await;
+        until(|| app.app.requests_in_flight() == 0).await;
         assert!(app.app.memory().held() > 4 * KIB);
         app.upstream.faults().release("held");
         until(|| app.app.memory().held() == 0).await;

@@ -265,10 +265,10 @@ async fn a_probe_goes_on_when_the_one_who_began_it_hangs_up() {
         () = app.upstream.faults().wait_held("probe", 1) => {}
     }
     // The gateway notices that the connection is gone, and whoever asks now joins the probe that is under way.
-    until(|| app.app.metrics().in_flight.get() == 0).await;
+    until(|| app.app.requests_in_flight() == 0).await;
     let second = app.anon();
     let release = async {
-        until(|| app.app.metrics().in_flight.get() == 1).await;
+        until(|| app.app.requests_in_flight() == 1).await;
         app.upstream.faults().release("probe");
     };
     let (answer, ()) = tokio::join!(second.get("/health"), release);

@@ -65,6 +65,11 @@ async fn listen() -> (TcpListener, String) {
 impl House {
     /// A gateway that sends the spans of `ratio` of the traces that begin there.
     pub async fn start(dialect: Dialect, ratio: f64) -> Self {
+        Self::behind_proxies(dialect, ratio, &[]).await
+    }
+
+    /// The same, which trusts these addresses.
+    pub async fn behind_proxies(dialect: Dialect, ratio: f64, proxies: &[&str]) -> Self {
         let collector = Arc::<Collector>::default();
         let (listener, otlp_endpoint) = listen().await;
         let router = Router::new()
@@ -80,6 +85,9 @@ impl House {
         settings.wukongim.api_urls = vec![upstream.url().parse().unwrap()];
         settings.telemetry.otlp_endpoint = Some(otlp_endpoint.parse().unwrap());
         settings.telemetry.sample_ratio = ratio;
+        let proxies = proxies.iter().map(|range| range.parse().unwrap());
+        settings.server.trusted_proxies = proxies.collect();
+        settings.limits.burst = 1000;
         let token = cli::token(&settings.auth, "alice", false, Duration::from_mins(5)).unwrap();
         let store = Store::open("sqlite::memory:", 1, Duration::from_secs(5)).await;
         let app = App::new(settings, Arc::new(store.unwrap())).unwrap();
@@ -124,7 +132,7 @@ impl House {
     /// Waits until no request is worked on.
     pub async fn is_idle(&self) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.app.metrics().in_flight.get() > 0 {
+        while self.app.requests_in_flight() > 0 {
             assert!(Instant::now() < deadline);
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -15,7 +15,7 @@ const PARENT: &str = "b7ad6b7169203331";
 #[tokio::test]
 async fn a_trace_is_continued_through_the_gateway_to_wukongim() {
     for dialect in [Dialect::V2, Dialect::V3] {
-        let house = House::start(dialect, 0.0).await;
+        let house = House::behind_proxies(dialect, 0.0, &["127.0.0.1"]).await;
         let mut answer = house.send("bob", "marked-text");
         answer = answer
             .header("traceparent", format!("00-{TRACE}-{PARENT}-01"))
@@ -80,17 +80,56 @@ async fn a_trace_begins_here_for_the_part_that_is_to_be_sampled() {
 }
 
 #[tokio::test]
-async fn whoever_began_the_trace_decides_whether_it_is_sent() {
-    let house = House::start(Dialect::V2, 1.0).await;
-    let request = house.send("bob", "hi");
-    let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-00"));
-    assert_eq!(request.send().await.unwrap().status(), 200);
+async fn a_trusted_proxy_decides_whether_the_trace_it_began_is_sent() {
+    for (ratio, flags, is_sent) in [(1.0, "00", false), (0.0, "01", true)] {
+        let house = House::behind_proxies(Dialect::V2, ratio, &["127.0.0.1"]).await;
+        let request = house.send("bob", "hi");
+        let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-{flags}"));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+        is_continued(&house, is_sent).await;
+    }
+}
+
+#[tokio::test]
+async fn whatever_anybody_else_says_of_his_trace_the_ratio_decides() {
+    // The lowest id is one that a ratio of ids would always pick.
+    for trace in [TRACE, "00000000000000000000000000000001"] {
+        for (ratio, flags, is_sent) in [(1.0, "00", true), (0.0, "01", false)] {
+            let house = House::start(Dialect::V2, ratio).await;
+            let request = house.send("bob", "hi");
+            let request = request.header("traceparent", format!("00-{trace}-{PARENT}-{flags}"));
+            assert_eq!(request.send().await.unwrap().status(), 200);
+            let ends: Vec<_> = house.upstream.calls().iter().map(TraceEnd::of).collect();
+            assert!(
+                ends.iter()
+                    .all(|end| end.trace == trace && end.sampled == is_sent)
+            );
+            assert_eq!(!house.exported().await.is_empty(), is_sent);
+        }
+    }
+    let house = House::start(Dialect::V2, 0.2).await;
+    for _ in 0..200 {
+        let request = house.get("/config");
+        let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-01"));
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    let picked = house.exported().await;
+    let picked = picked
+        .iter()
+        .filter(|span| hex(&span.parent_span_id) == PARENT)
+        .count();
+    // Beyond this in one of a billion runs.
+    assert!((10..=80).contains(&picked), "{picked}");
+}
+
+/// Asserts that the gateway is between the trace's parent and WuKongIM, and that both were told whether it is sent.
+async fn is_continued(house: &House, is_sent: bool) {
     for call in house.upstream.calls() {
         let end = TraceEnd::of(&call);
-        assert_eq!((end.trace.as_str(), end.sampled), (TRACE, false));
+        assert_eq!((end.trace.as_str(), end.sampled), (TRACE, is_sent));
         assert_ne!(end.span, PARENT, "the gateway is between them");
     }
-    assert!(house.exported().await.is_empty());
+    assert_eq!(!house.exported().await.is_empty(), is_sent);
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::gateway::{Gateway, SECRET, answer, client, token, usual};
@@ -253,4 +255,31 @@ async fn failed_and_slow_requests_always_have_their_line() {
         assert_eq!(logged(gateway), expected);
         upstream.faults().clear();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_too_many_connections_is_told_once_and_not_for_each() {
+    let mut env = usual();
+    env.push(("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "2"));
+    let mut gateway = Gateway::start(&["--embedded"], &env);
+    let address = gateway.api.strip_prefix("http://").unwrap().to_owned();
+    let (mut connections, mut statuses) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let mut connection = TcpStream::connect(&address).await.unwrap();
+        let request = b"GET /api/v1/im/health HTTP/1.1\r\nhost: h\r\n\r\n";
+        connection.write_all(request).await.unwrap();
+        let mut answer = [0; 12];
+        connection.read_exact(&mut answer).await.unwrap();
+        statuses.push(String::from_utf8_lossy(&answer[9..]).into_owned());
+        connections.push(connection);
+    }
+    assert_eq!(statuses, ["200", "200", "503", "503", "503"]);
+    drop(connections);
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    let log = gateway.log();
+    let told = log
+        .iter()
+        .filter(|line| line["client.address"] == "127.0.0.1");
+    assert_eq!(told.count(), 1, "{log:#?}");
 }

@@ -603,7 +603,7 @@ export interface components {
         UnixMs: number;
     };
     responses: {
-        /** @description - [`headers_too_large`](ERRORS.md#headers_too_large): Send smaller headers: a smaller token, fewer cookies */
+        /** @description - [`headers_too_large`](ERRORS.md#headers_too_large): Send smaller headers: a token of 16 KiB at most, fewer cookies. Logging in again does not help */
         HeadersTooLarge: {
             headers: {
                 "x-request-id": components["headers"]["x-request-id"];
@@ -648,7 +648,7 @@ export interface components {
                 };
             };
         };
-        /** @description - [`rate_limited`](ERRORS.md#rate_limited): Wait `Retry-After` seconds, and spread calls by `RateLimit-Remaining` */
+        /** @description - [`rate_limited`](ERRORS.md#rate_limited): Wait `Retry-After` seconds, and spread calls by `RateLimit-Remaining`. With some of that left it is too much at once: finish requests, and fetch answers, before sending more */
         RateLimited: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -699,7 +699,7 @@ export interface components {
                 };
             };
         };
-        /** @description - [`unsupported_media_type`](ERRORS.md#unsupported_media_type): Send `Content-Type: application/json` */
+        /** @description - [`unsupported_media_type`](ERRORS.md#unsupported_media_type): Send `Content-Type: application/json`, and no `Content-Encoding`: where that was wrong, `message` says so, and the answer has `Accept-Encoding: identity` */
         UnsupportedMediaType: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -874,7 +874,7 @@ export interface operations {
                  *       "deviceFlag": 1
                  *     }
                  */
-                "application/json": components["schemas"]["CreateTokenRequest"];
+                "application/json": components["schemas"]["CreateTokenRequest"] | null;
             };
         };
         responses: {
@@ -1014,7 +1014,7 @@ export interface operations {
                  *       "deviceFlag": 1
                  *     }
                  */
-                "application/json": components["schemas"]["RevokeTokenRequest"];
+                "application/json": components["schemas"]["RevokeTokenRequest"] | null;
             };
         };
         responses: {

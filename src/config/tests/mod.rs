@@ -58,6 +58,7 @@ const SAMPLES: &[(&str, &str)] = &[
     ("server.header_timeout", "11s"),
     ("server.idle_timeout", "76s"),
     ("server.max_connections", "10001"),
+    ("server.max_connections_per_address", "0"),
     ("server.max_in_flight", "2049"),
     ("server.max_buffered", "257MiB"),
     ("server.body_limit", "2MiB"),

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::routing::{get, post};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::Instant;
 
@@ -21,6 +22,10 @@ const LARGE: usize = 300_000;
 
 /// A connection to a gateway that knows `/quick`, `/slow` (a minute), `/large` and `/body`.
 fn connect_to(memory: &Arc<Memory>) -> DuplexStream {
+    connect_by(&Protocols::new(false), memory)
+}
+
+fn connect_by(protocols: &Protocols, memory: &Arc<Memory>) -> DuplexStream {
     let (client, server) = duplex(64 * 1024);
     let memory = memory.clone();
     let large = async move || {
@@ -41,8 +46,8 @@ fn connect_to(memory: &Arc<Memory>) -> DuplexStream {
                 "slow"
             }),
         );
-    let activity = Activity::new(PATIENCE);
-    Protocols::new(false).serve(
+    let activity = Activity::new(PATIENCE, false);
+    protocols.serve(
         Watched::new(server, activity.clone()),
         IpAddr::from([127, 0, 0, 1]),
         &router,
@@ -185,6 +190,57 @@ async fn an_answer_that_nobody_fetches_is_given_up_and_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_fetches_slowly_is_given_time_for_each_piece_and_no_more() {
+    let memory = Memory::unbounded();
+    let mut client = connect_to(&memory);
+    let request = b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let mut fetched = vec![0; 64 * 1024];
+    for _ in 0..3 {
+        tokio::time::sleep(SECOND * 70).await;
+        client.read_exact(&mut fetched).await.unwrap();
+    }
+    // The one piece that is left went into the stream with the last read.
+    tokio::time::sleep(SECOND * 74).await;
+    assert!(memory.held() >= LARGE, "{} held", memory.held());
+    tokio::time::sleep(SECOND * 2).await;
+    assert_eq!(memory.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_else_is_asked_on_a_connection_of_http_2_keeps_no_answer_that_nobody_fetches() {
+    let memory = Memory::unbounded();
+    let client = connect_by(&Protocols::new(true), &memory);
+    let mut builder = h2::client::Builder::new();
+    builder.initial_window_size(1000);
+    let (mut sender, connection) = builder.handshake::<_, Bytes>(client).await.unwrap();
+    let mut driver = tokio::spawn(connection);
+    let get = |path: &str| Request::get(format!("http://h{path}")).body(()).unwrap();
+    sender = sender.ready().await.unwrap();
+    let (large, _) = sender.send_request(get("/large"), true).unwrap();
+    let _unfetched = large.await.unwrap();
+    let started = Instant::now();
+    let ended = loop {
+        let Ok(ready) = sender.ready().await else {
+            break started.elapsed();
+        };
+        sender = ready;
+        let (quick, _) = sender.send_request(get("/quick"), true).unwrap();
+        match quick.await {
+            Ok(answer) => drop(answer),
+            Err(_) => break started.elapsed(),
+        }
+        assert!(memory.held() >= LARGE, "{} held", memory.held());
+        tokio::select! {
+            _ = &mut driver => break started.elapsed(),
+            () = tokio::time::sleep(SECOND * 15) => {}
+        }
+    };
+    about(ended, PATIENCE.idle);
+    assert_eq!(memory.held(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_answer_holds_is_free_when_it_is_written() {
     let memory = Memory::unbounded();
     let mut client = connect_to(&memory);
@@ -214,4 +270,37 @@ async fn a_refused_body_is_read_on_for_a_while_so_that_the_answer_arrives() {
     };
     drip.await;
     assert!(done.load(Ordering::Relaxed) && started.elapsed() <= SECOND * 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_nobody_reads_is_waited_for_a_moment_and_then_the_answer_says_close() {
+    let mut client = connect();
+    let started = Instant::now();
+    let head = b"POST /quick HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n";
+    client.write_all(head).await.unwrap();
+    tokio::time::sleep(SECOND / 20).await;
+    client.write_all(b"0123456789").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        client.read_buf(&mut answer).await.unwrap();
+    }
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    assert!(text.starts_with("HTTP/1.1 405"), "{text}");
+    assert!(!text.contains("connection: close"), "{text}");
+    about(started.elapsed(), SECOND / 20);
+
+    let started = Instant::now();
+    client.write_all(head).await.unwrap();
+    client.write_all(b"0").await.unwrap();
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).await.unwrap();
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    assert!(text.starts_with("HTTP/1.1 405"), "{text}");
+    assert!(text.contains("connection: close"), "{text}");
+    about(started.elapsed(), SECOND / 10);
+    // What is still on its way is read for a while, so that the answer is not lost to a reset.
+    tokio::time::sleep(SECOND * 9 / 10).await;
+    client.write_all(b"1").await.unwrap();
+    tokio::time::sleep(SECOND / 5).await;
+    assert!(client.write_all(b"2").await.is_err());
 }

@@ -16,6 +16,7 @@ type One = [(&'static str, &'static str); 1];
 
 /// See the module.
 pub struct Levels {
+    in_flight: Gauge,
     buffered: Gauge,
     numbers: Gauge,
     limiter: Family<One, Gauge>,
@@ -30,6 +31,8 @@ pub struct Levels {
 
 /// What the rooms say of themselves.
 pub struct Measured {
+    /// Requests that are being worked on.
+    pub in_flight: usize,
     /// Bytes of request bodies and upstream answers.
     pub buffered: usize,
     /// Sends whose clientMsgNo is remembered.
@@ -57,6 +60,11 @@ impl Levels {
         let since = "when this process started, since 1970";
         timed(registry, "process_start_time", since, started);
         Self {
+            in_flight: counted(
+                registry,
+                "http_requests_in_flight",
+                "requests being worked on",
+            ),
             buffered: bytes(registry, "buffered", held),
             numbers: counted(
                 registry,
@@ -87,6 +95,7 @@ impl Levels {
     /// Takes what was just measured, and measures the rest.
     pub fn set(&self, measured: &Measured) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.in_flight.set(number(measured.in_flight));
         self.buffered.set(number(measured.buffered));
         self.numbers.set(number(measured.numbers));
         let families = [

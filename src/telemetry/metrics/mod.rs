@@ -1,6 +1,7 @@
 //! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path. Each one has its row in
 //! docs/METRICS.md.
 
+mod exposition;
 mod handles;
 mod levels;
 mod nodes;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
@@ -80,13 +80,17 @@ const BUCKETS: [f64; 15] = [
 ];
 
 /// What refuses.
-const LIMITS: [&str; 7] = [
+const LIMITS: [&str; 11] = [
     "user",
+    "user_in_flight",
+    "user_buffered",
     "address",
     "signature",
     "in_flight",
     "buffered",
+    "unwritten",
     "connections",
+    "address_connections",
     "channel",
 ];
 
@@ -115,8 +119,6 @@ pub struct Metrics {
     answered: Handles<HttpLabels, (Counter, Histogram)>,
     errors: Family<ErrorLabels, Counter>,
     failed: Handles<ErrorLabels, Counter>,
-    /// `gateway_http_requests_in_flight`.
-    pub in_flight: Gauge,
     upstream: Family<UpstreamLabels, Counter>,
     upstream_durations: Family<CallLabels, Histogram, fn() -> Histogram>,
     nodes: Nodes,
@@ -162,8 +164,6 @@ impl Metrics {
             Family::new_with_constructor(seconds as fn() -> Histogram),
         );
         let errors = counted(all, "http_errors", "requests that failed");
-        let help = "requests being worked on";
-        let in_flight = counted(all, "http_requests_in_flight", help);
         let upstream = counted(all, "upstream_requests", "calls made to WuKongIM");
         let upstream_durations = timed(
             all,
@@ -206,7 +206,6 @@ impl Metrics {
             answered: Handles::new(),
             errors,
             failed: Handles::new(),
-            in_flight,
             upstream,
             upstream_durations,
             nodes,
@@ -327,7 +326,12 @@ impl Metrics {
         self.limits.get_or_create(&LimitLabels { limit }).inc();
     }
 
-    /// The Prometheus text exposition of everything.
+    /// [`Metrics::render`] in Prometheus's text format 0.0.4.
+    pub fn render_prometheus(&self) -> String {
+        exposition::prometheus_text(&self.render())
+    }
+
+    /// Everything, as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut out = String::new();
         // Writing into a String cannot fail.

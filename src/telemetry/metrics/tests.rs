@@ -79,6 +79,7 @@ fn the_document_lists_every_metric_with_its_type_and_labels() {
     outside.callback_asked("message.send", "allowed", Duration::ZERO);
     outside.keys_fetched("ok");
     metrics.levels.set(&Measured {
+        in_flight: 3,
         buffered: 0,
         numbers: 0,
         limited: [("user", 0), ("address", 0)],

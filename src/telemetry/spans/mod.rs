@@ -39,6 +39,7 @@ pub struct Spans(Option<Open>);
 struct Open {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
+    sample_ratio: f64,
 }
 
 /// A request's span, as its calls see it.
@@ -75,23 +76,43 @@ impl Spans {
             .with_resource(resource)
             .build();
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
-        Ok(Self(Some(Open { provider, tracer })))
+        Ok(Self(Some(Open {
+            provider,
+            tracer,
+            sample_ratio: settings.sample_ratio,
+        })))
     }
 
     /// A request's span, in the trace that it came with or in a new one; and what its calls carry on. A request whose trace is not
-    /// picked has no span, and its calls say so.
+    /// picked has no span, and its calls say so. Whoever may be believed (`is_trusted`) picks by the flag that comes with the trace. For
+    /// all others the ratio picks, by a number of its own: they choose the id of their trace, too.
     pub fn begin(
         &self,
         headers: &HeaderMap,
+        is_trusted: impl FnOnce() -> bool,
         method: &'static str,
         route: &'static str,
         request_id: &HeaderValue,
     ) -> (Option<Arc<Trace>>, RequestSpan) {
         let given = Trace::of(headers);
-        let Some(Open { tracer, .. }) = &self.0 else {
+        let Some(Open {
+            tracer,
+            sample_ratio,
+            ..
+        }) = &self.0
+        else {
             return (given, RequestSpan(None));
         };
         let caller = given.as_deref().and_then(context_of);
+        let caller = caller.map(|caller| {
+            if is_trusted() {
+                return caller;
+            }
+            let is_picked = fastrand::f64() < *sample_ratio;
+            let flags = TraceFlags::default().with_sampled(is_picked);
+            let (trace, span) = (caller.trace_id(), caller.span_id());
+            SpanContext::new(trace, span, flags, true, TraceState::NONE)
+        });
         let parent = caller.map_or_else(Context::new, |caller| {
             Context::new().with_remote_span_context(caller)
         });

@@ -123,28 +123,143 @@ async fn a_body_that_is_no_utf_8_is_refused() {
     let known = good.replace("bob", "b?b");
     let unknown = good.replacen('{', r#"{"other":"?","#, 1);
     let name = good.replacen('{', r#"{"?":1,"#, 1);
+    let says = |answer: Answer| {
+        let said = answer.body["details"][0]["message"].clone();
+        names(answer, &["body"]);
+        assert_eq!(said, "必须是UTF-8文本");
+    };
     for text in [known, unknown, name] {
         for broken in [&b"\xff"[..], b"\xc3", b"\xed\xa0\x80", b"\xc0\xaf"] {
             let at = text.find('?').expect("a place");
             let mut body = text.clone().into_bytes();
             body.splice(at..=at, broken.iter().copied());
             let batch = [b"[", &body[..], b"]"].concat();
-            let answer = post(&app, "/message/send", Some("application/json"), body).await;
-            names(answer, &["body"]);
-            let answer = post(&app, "/message/sendbatch", Some("application/json"), batch).await;
-            names(answer, &["body"]);
+            says(post(&app, "/message/send", Some("application/json"), body).await);
+            says(post(&app, "/message/sendbatch", Some("application/json"), batch).await);
         }
     }
-    let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let answer = post(
-        &app,
-        "/message/send",
-        Some("application/json; charset=utf-16"),
-        utf16,
-    )
-    .await;
-    names(answer, &["body"]);
+    let utf16 = |mark: &str| -> Vec<u8> {
+        let text = format!("{mark}{good}");
+        text.encode_utf16().flat_map(u16::to_le_bytes).collect()
+    };
+    for body in [utf16(""), utf16("\u{feff}")] {
+        let kind = Some("application/json; charset=utf-16");
+        says(post(&app, "/message/send", kind, body).await);
+    }
     untouched(&app);
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_passed_over() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+        let json = Some("application/json");
+        let body = message("clientMsgNo", json!("n-00000001")).to_string();
+        post(&app, "/message/send", json, marked(&body)).await.ok();
+        let batch = format!("[{}]", message("clientMsgNo", json!("n-00000002")));
+        let answer = post(&app, "/message/sendbatch", json, marked(&batch)).await;
+        answer.ok();
+        let token = post(&app, "/token", None, marked("")).await.ok();
+        assert_eq!(token["deviceFlag"], 1, "and a mark alone is no body");
+        app.upstream.clear_calls();
+        let twice = format!("\u{feff}{body}");
+        let answer = post(&app, "/message/send", json, marked(&twice)).await;
+        names(answer, &["body"]);
+        untouched(&app);
+    }
+}
+
+#[tokio::test]
+async fn a_body_with_a_content_encoding_is_415_and_says_which_are_read() {
+    let app = TestApp::start(V2).await;
+    let body = message("clientMsgNo", json!("n")).to_string();
+    let with = async |path: &str, encoding: &str, body: &str| {
+        let request = app.user("alice").request("POST", path);
+        let request = request
+            .header("content-type", "application/json")
+            .header("content-encoding", encoding)
+            .header("accept-language", "en")
+            .body(body.to_owned());
+        Answer::of(request.send().await.unwrap()).await
+    };
+    for path in POSTS {
+        for encoding in ["gzip", "br", "identity, gzip", "GZIP", "x"] {
+            let answer = with(path, encoding, &body).await;
+            let answer = answer.fails(415, "unsupported_media_type");
+            assert_eq!(answer.header("accept-encoding"), "identity");
+            let said =
+                "the request body must not be compressed (Content-Encoding must be identity)";
+            assert_eq!(answer.body["message"], said);
+        }
+    }
+    untouched(&app);
+    for encoding in ["identity", "Identity", ""] {
+        with("/message/send", encoding, &body).await.ok();
+    }
+    with("/token", "gzip", "").await.ok();
+    let other = post(&app, "/message/send", Some("text/plain"), body.into()).await;
+    let other = other.fails(415, "unsupported_media_type");
+    assert_eq!(other.header("accept-encoding"), "", "it is about the type");
+}
+
+#[tokio::test]
+async fn null_is_no_body_where_a_body_may_be_left_out() {
+    for dialect in [V2, V3] {
+        let app = TestApp::start(dialect).await;
+        let alice = app.user("alice");
+        for text in ["null", " null\r\n", "\u{feff}null"] {
+            let token = alice.post_text("/token", text).await.ok();
+            assert_eq!(token["deviceFlag"], 1, "{text:?}");
+            let revoked = alice.post_text("/token/revoke", text).await.ok();
+            assert_eq!(revoked["deviceFlags"], json!([0, 1, 2]), "{text:?}");
+        }
+        app.upstream.clear_calls();
+        for text in ["nul", "null,", "\u{c}null", "\"null\"", "[null]"] {
+            names(alice.post_text("/token", text).await, &["body"]);
+            names(alice.post_text("/token/revoke", text).await, &["body"]);
+        }
+        for path in &POSTS[1..] {
+            names(alice.post_text(path, "null").await, &["body"]);
+        }
+        untouched(&app);
+    }
+}
+
+#[tokio::test]
+async fn half_a_character_is_told_as_what_it_is() {
+    let app = TestApp::start(V2).await;
+    let says = |answer: Answer, field: &str| {
+        let said = answer.body["details"][0]["message"].clone();
+        names(answer, &[field]);
+        assert_eq!(said, "必须是有效的Unicode文本", "{field}");
+    };
+    let alice = app.user("alice");
+    for half in [r"\ud83d", r"\ude00", r"a\ud83dz", r"\ude00\ud83d"] {
+        let with = |field: &str| {
+            let body = message(field, json!("?")).to_string();
+            body.replace('?', half)
+        };
+        for field in ["clientMsgNo", "channelId", "payload", "fromUid"] {
+            says(alice.post_text("/message/send", with(field)).await, field);
+            let batch = format!("[{}]", with(field));
+            let answer = alice.post_text("/message/sendbatch", batch).await;
+            says(answer, &format!("[0].{field}"));
+        }
+        let group = format!(r#"{{"channelId":"g","channelType":2,"name":"{half}"}}"#);
+        says(alice.post_text("/channel/create", group).await, "name");
+        let add = format!(r#"{{"channelId":"g","channelType":2,"subscribers":["a","{half}"]}}"#);
+        let answer = alice.post_text("/channel/subscriber/add", add).await;
+        says(answer, "subscribers[1]");
+        let name = format!(r#"{{"{half}":1}}"#);
+        says(alice.post_text("/message/send", name.clone()).await, "body");
+        let batch = format!("[{name}]");
+        says(alice.post_text("/message/sendbatch", batch).await, "[0]");
+    }
+    untouched(&app);
+    let whole = message("clientMsgNo", json!("?")).to_string();
+    let whole = whole.replace('?', r"\ud83d\ude00");
+    alice.post_text("/message/send", whole).await.ok();
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ const REFRESH: Duration = Duration::from_mins(5);
 /// How long the gateway waits for the issuer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many requests wait with it.
-const WAITERS: i64 = 64;
+const WAITERS: usize = 64;
 
 fn claims() -> Value {
     json!({"sub": "a", "exp": FAR})
@@ -268,12 +268,12 @@ async fn strangers_who_wait_for_an_issuer_that_hangs_leave_room_for_the_others()
     issuer.takes(Duration::from_hours(1));
     let strange = async || no_keys(ask_as(&app, &token(ED_ONE, "strange")).await);
     let others = async {
-        until(|| app.app.metrics().in_flight.get() == WAITERS).await;
+        until(|| app.app.requests_in_flight() == WAITERS).await;
         for _ in 0..3 {
             strange().await;
             ask_as(&app, &token(RSA_ONE, "one")).await.ok();
         }
-        assert_eq!(app.app.metrics().in_flight.get(), WAITERS);
+        assert_eq!(app.app.requests_in_flight(), WAITERS);
         time_passes(FETCH_TIMEOUT).await;
     };
     let waiting = futures_util::future::join_all((0..WAITERS).map(|_| strange()));

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::Fault;
 
+use crate::listener::socket::{Socket, alice};
 use crate::support::answer::Answer;
-use crate::support::messages::message;
+use crate::support::messages::{message, until};
 use crate::support::{TestApp, V2, V3, seeds};
 
 /// A gateway with these limits for users.
@@ -154,37 +155,103 @@ async fn a_user_with_nothing_left_gets_429_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn a_refused_batch_takes_nothing_and_is_let_through_when_it_was_told_to_come() {
+async fn whoever_has_something_left_may_owe_one_call_and_pays_it_whole() {
     let app = limited(10, 100).await;
     let alice = app.user("alice");
     let batch: Vec<Value> = (0..80).map(|_| message(1, "bob", "x")).collect();
     assert_eq!(told(&alice.send_batch(&batch).await), [100, 20, 8]);
+    // 60 of these are owed.
+    let answer = alice.send_batch(&batch).await;
+    assert_eq!(told(&answer), [100, 0, 16]);
+    answer.ok();
     for _ in 0..3 {
         let refused = alice.send_batch(&batch).await.fails(429, "rate_limited");
-        assert_eq!(refused.header("retry-after"), "6");
-        assert_eq!(told(&refused), [100, 20, 8]);
+        assert_eq!(refused.header("retry-after"), "7");
+        assert_eq!(told(&refused), [100, 0, 16]);
     }
+    alice.get("/config").await.fails(429, "rate_limited");
+    assert_eq!(app.sends().len(), 160, "the refused ones sent nothing");
+    app.time.pass(Duration::from_millis(6_099));
+    alice.get("/config").await.fails(429, "rate_limited");
+    app.time.pass(Duration::from_millis(1));
     alice.get("/config").await.ok();
-    app.time.pass(Duration::from_millis(100));
-    app.time.pass(Duration::from_secs(6));
-    alice.send_batch(&batch).await.ok();
-    assert_eq!(app.sends().len(), 160);
 }
 
 #[tokio::test]
-async fn what_is_dearer_than_the_burst_takes_a_full_bucket() {
+async fn a_batch_larger_than_the_burst_is_sent_and_paid_in_full() {
     let app = limited(10, 3).await;
     let alice = app.user("alice");
     let batch: Vec<Value> = (0..10).map(|_| message(1, "bob", "x")).collect();
     let answer = alice.send_batch(&batch).await;
     assert_eq!(told(&answer), [3, 0, 1]);
     answer.ok();
-    app.time.pass(Duration::from_millis(299));
+    app.time.pass(Duration::from_millis(799));
     let refused = alice.post_nothing("/token").await;
-    assert_eq!(told(&refused), [3, 2, 1]);
+    assert_eq!(told(&refused), [3, 0, 1]);
     refused.fails(429, "rate_limited");
     app.time.pass(Duration::from_millis(1));
     alice.post_nothing("/token").await.ok();
+}
+
+#[tokio::test]
+async fn what_is_no_request_costs_one_whatever_it_would_have_cost() {
+    let app = limited(50, 100).await;
+    let alice = app.user("alice");
+    for (status, answer) in [
+        (400, alice.post_text("/message/sendbatch", "[").await),
+        (400, alice.post("/token", &json!({"deviceFlag": 9})).await),
+        (400, alice.post("/channel/create", &json!({})).await),
+        (400, alice.get("/message/sync?limit=x").await),
+        (413, {
+            let large = " ".repeat(1024 * 1024 + 1);
+            alice.post_text("/message/sendbatch", large).await
+        }),
+    ] {
+        assert_eq!(answer.status, status, "{answer:#?}");
+    }
+    assert_eq!(told(&alice.get("/config").await), [100, 94, 1]);
+}
+
+#[tokio::test]
+async fn of_calls_at_once_that_cost_more_than_is_left_one_is_owed_and_the_others_are_refused() {
+    let app = limited(10, 4).await;
+    let batch: Vec<Value> = (0..10).map(|_| message(1, "bob", "x")).collect();
+    let batch = Value::from(batch).to_string();
+    let head = format!(
+        "POST /api/v1/im/message/sendbatch HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {}\r\n{}\r\n",
+        batch.len(),
+        alice()
+    );
+    // Each has paid the one that it begins with before any has sent its body.
+    let mut sockets = Vec::new();
+    for others in 1..=4 {
+        sockets.push(Socket::sending(&app, &head).await);
+        until(|| app.app.requests_in_flight() == others).await;
+    }
+    let mut statuses = Vec::new();
+    for socket in &mut sockets {
+        socket.send(&batch).await;
+        statuses.push(socket.answer().await.unwrap().status);
+    }
+    assert_eq!(statuses, [200, 429, 429, 429]);
+    assert_eq!(app.sends().len(), 10);
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_are_paid_for_before_they_are_read() {
+    let app = limited(10, 3).await;
+    let head = format!(
+        "POST /api/v1/im/message/sendbatch HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n{}\r\n[",
+        alice()
+    );
+    let mut unfinished = Vec::new();
+    for others in 1..=3 {
+        unfinished.push(Socket::sending(&app, &head).await);
+        until(|| app.app.requests_in_flight() == others).await;
+    }
+    let mut refused = Socket::sending(&app, &head).await;
+    refused.answers(429).await.fails(429, "rate_limited");
+    app.user("bob").get("/config").await.ok();
 }
 
 #[tokio::test]

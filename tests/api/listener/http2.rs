@@ -7,10 +7,10 @@ use h2::client::SendRequest;
 use http::Request;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use wukongim_gateway::embedded::Fault;
+use wukongim_gateway::embedded::{Fault, GROUP};
 
 use super::socket::{BOUND, Socket, alice, good_requests_are_served};
-use crate::support::{TestApp, V2};
+use crate::support::{TestApp, V2, seeds};
 
 async fn speaking_http2() -> TestApp {
     TestApp::builder()
@@ -144,4 +144,54 @@ async fn an_idle_connection_of_http_2_is_closed_whatever_it_pings() {
     let _ = tokio::time::timeout(BOUND, driver)
         .await
         .expect("an end in time");
+}
+
+#[tokio::test]
+async fn answers_that_are_not_fetched_are_a_sixteenth_of_the_memory_of_one_connection() {
+    for (proxies, status) in [(None, 429), (Some("127.0.0.1"), 200)] {
+        let app = TestApp::builder()
+            .config(move |settings| {
+                settings.server.http2 = true;
+                settings.server.max_buffered = 3200 * 1024;
+                let proxies = proxies.into_iter();
+                settings.server.trusted_proxies = proxies.map(|it| it.parse().unwrap()).collect();
+            })
+            .start()
+            .await;
+        seeds::group(&app, "g", &["alice"]);
+        for _ in 0..4 {
+            seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; 40 * 1024]);
+        }
+        let address = app.base.strip_prefix("http://").unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        // No more than this of an answer, until it is taken.
+        let mut client = h2::client::Builder::new();
+        client.initial_window_size(4000);
+        let (sender, connection) = client.handshake::<_, Bytes>(stream).await.unwrap();
+        tokio::spawn(connection);
+        let sync = "/message/sync?channelId=g&channelType=2";
+        let begin = async || {
+            let mut ready = sender.clone().ready().await.unwrap();
+            let (answer, _) = ready.send_request(request(&app, sync), true).unwrap();
+            answer.await.unwrap()
+        };
+        let unfetched = begin().await;
+        assert_eq!(unfetched.status(), 200);
+        assert_eq!(begin().await.status(), status);
+        assert_eq!(get(&app, &mut sender.clone(), "/health").await.0, 200);
+        let counted = app.metric("gateway_limited_total{limit=\"unwritten\"}");
+        assert_eq!(counted, Some(if status == 429 { 1.0 } else { 0.0 }));
+        // It is fetched after all.
+        let mut body = unfetched.into_body();
+        let mut length = 0;
+        while let Some(data) = body.data().await {
+            let data = data.unwrap();
+            length += data.len();
+            body.flow_control().release_capacity(data.len()).unwrap();
+        }
+        assert!(length > 4 * 40 * 1024, "{length}");
+        if status == 429 {
+            assert_eq!(begin().await.status(), 200);
+        }
+    }
 }

@@ -109,6 +109,16 @@ impl Socket {
         Some(RawAnswer { status, head, body })
     }
 
+    /// The status of an answer whose rest is left where it is.
+    pub async fn status(&mut self) -> u16 {
+        let head = b"HTTP/1.1 000";
+        while self.buffer.len() < head.len() {
+            assert!(self.more().await, "no answer");
+        }
+        let text = std::str::from_utf8(&self.buffer[..head.len()]).unwrap();
+        text.split(' ').nth(1).unwrap().parse().unwrap()
+    }
+
     /// Asserts that the next thing is an answer with this status.
     pub async fn answers(&mut self, status: u16) -> RawAnswer {
         let answer = self.answer().await.expect("an answer");

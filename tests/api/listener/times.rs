@@ -92,7 +92,10 @@ async fn a_body_that_drips_is_408_when_the_requests_time_is_over() {
 #[tokio::test]
 async fn connections_beyond_the_most_are_refused_and_taken_again_when_others_end() {
     let app = TestApp::builder()
-        .config(|settings| settings.server.max_connections = 2)
+        .config(|settings| {
+            settings.server.max_connections = 2;
+            settings.server.max_connections_per_address = Some(0);
+        })
         .start()
         .await;
     let mut one = Socket::sending(&app, HEALTH).await;
@@ -130,6 +133,43 @@ async fn connections_beyond_the_most_are_refused_and_taken_again_when_others_end
         }
         assert!(started.elapsed() < BOUND, "never taken again");
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_address_has_a_quarter_of_the_connections_and_a_trusted_proxy_all_of_them() {
+    for (proxies, most) in [(None, 2), (Some("127.0.0.1"), 8)] {
+        let app = TestApp::builder()
+            .config(move |settings| {
+                settings.server.max_connections = 8;
+                let proxies = proxies.into_iter();
+                settings.server.trusted_proxies = proxies.map(|it| it.parse().unwrap()).collect();
+            })
+            .start()
+            .await;
+        let mut sockets = Vec::new();
+        for _ in 0..most {
+            let mut socket = Socket::sending(&app, HEALTH).await;
+            socket.answers(200).await;
+            sockets.push(socket);
+        }
+        let mut refused = Socket::to(&app).await;
+        let answer = refused.answers(503).await;
+        answer.fails(503, "overloaded");
+        assert!(answer.head.contains("connection: close\r\n"), "{answer:#?}");
+        refused.ends().await;
+        let limit = if most == 2 {
+            "address_connections"
+        } else {
+            "connections"
+        };
+        let counted = format!("gateway_limited_total{{limit=\"{limit}\"}} 1\n");
+        let metrics = app.app.metrics().render();
+        assert!(metrics.contains(&counted), "{metrics}");
+        sockets.pop();
+        let metric = "gateway_connections";
+        until(|| app.metric(metric) == Some(f64::from(most - 1))).await;
+        Socket::sending(&app, HEALTH).await.answers(200).await;
     }
 }
 

@@ -1,18 +1,18 @@
 //! WuKongIM's own connect tokens: made from a secret and the number of their revocations, so that every replica gives out the same one
 //! and nobody can guess it; registered with WuKongIM, and revoked there.
 
+mod maker;
+
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use secrecy::ExposeSecret as _;
 use serde::Serialize;
 
 use tracing::Instrument as _;
+
+use maker::Maker;
 
 use crate::config::{self, DeviceLevel, DeviceLevels};
 use crate::domain::{ChannelId, ChannelType, Uid, caps};
@@ -327,76 +327,5 @@ async fn run<T: Send + 'static>(
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(ImTokenError::Interrupted),
         },
-    }
-}
-
-/// Makes connect tokens: HMAC-SHA256 of uid, device flag and revocation number, as 43 characters of URL-safe base64.
-struct Maker {
-    key: hmac::Key,
-}
-
-impl Maker {
-    /// The maker for the configured `im_token.secret`, else for one derived from `jwt_secret` under a label of its own (so that
-    /// a connect token tells nothing about JWTs); `None` where neither is set.
-    fn new(settings: &config::Settings) -> Option<Self> {
-        let secret = match (&settings.im_token.secret, &settings.auth.jwt_secret) {
-            (Some(secret), _) => {
-                hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())
-            }
-            (None, Some(secret)) => {
-                let jwt = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
-                let derived = hmac::sign(&jwt, b"wukongim-gateway im_token.secret v1");
-                hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
-            }
-            (None, None) => return None,
-        };
-        Some(Self { key: secret })
-    }
-
-    /// The token of (`uid`, `device`); `revocation` is the number of times it was revoked.
-    fn token(&self, uid: &Uid, device: DeviceFlag, revocation: u64) -> ImToken {
-        // Fixed-width fields first: no two inputs run into the same bytes.
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&revocation.to_be_bytes());
-        context.update(&[device.number()]);
-        context.update(uid.as_str().as_bytes());
-        ImToken(URL_SAFE_NO_PAD.encode(context.sign()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn maker(jwt: &str, own: Option<&str>) -> Maker {
-        let mut settings = config::Settings::for_tests();
-        settings.auth.jwt_secret = Some(jwt.to_owned().into());
-        settings.im_token.secret = own.map(|secret| secret.to_owned().into());
-        Maker::new(&settings).unwrap()
-    }
-
-    #[test]
-    fn a_token_is_the_same_everywhere_and_differs_in_everything_else() {
-        let uid = |text| Uid::parse(text, 128).unwrap();
-        let make = |maker: &Maker| maker.token(&uid("a"), DeviceFlag::Web, 0);
-        let (one, two) = (maker("jwt-secret-1", None), maker("jwt-secret-1", None));
-        assert_eq!(make(&one), make(&two));
-        assert_eq!(make(&one).as_str().len(), 43);
-        let mut all = std::collections::HashSet::new();
-        assert!(all.insert(make(&one)));
-        assert!(all.insert(make(&maker("jwt-secret-2", None))));
-        assert!(all.insert(make(&maker("jwt-secret-1", Some("own")))));
-        assert!(all.insert(one.token(&uid("b"), DeviceFlag::Web, 0)));
-        assert!(all.insert(one.token(&uid("a"), DeviceFlag::App, 0)));
-        assert!(all.insert(one.token(&uid("a"), DeviceFlag::Web, 1)));
-    }
-
-    #[test]
-    fn a_token_is_shown_to_its_user_alone() {
-        let uid = Uid::parse("a", 128).unwrap();
-        let token = maker("jwt-secret-1", None).token(&uid, DeviceFlag::Web, 0);
-        assert_eq!(format!("{token:?}"), "[redacted]");
-        let told = serde_json::to_string(&token).unwrap();
-        assert_eq!(told, format!("\"{}\"", token.as_str()));
     }
 }

@@ -52,24 +52,26 @@
 mod create;
 mod delete;
 mod members;
+mod operation;
+mod rights;
 mod roles;
 
-use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
-use tracing::Instrument as _;
 
+use crate::authorization::Denial;
 use crate::authorization::callback::{Action, Callback};
-use crate::authorization::{Audit, Denial};
 use crate::config::GroupIds;
-use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::keyed_locks::KeyedLocks;
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
+
+use operation::Who;
+use rights::Right;
 
 /// How often it is tried to take back what a delete on another replica overtook, and after what pauses.
 const TAKE_BACK_TRIES: usize = 3;
@@ -285,114 +287,6 @@ impl Channels {
         )
         .await
     }
-
-    /// Waits until no operation is under way, those that nobody waits for included.
-    pub async fn idle(&self) {
-        // The sender lives as long as this.
-        let _ = self.under_way.subscribe().wait_for(|all| *all == 0).await;
-    }
-
-    /// Runs `work` when it is this channel's turn, in a task that outlives the caller. Who hangs up while he waits for his turn has
-    /// asked for nothing, so the tasks that nobody waits for are at most one a channel.
-    ///
-    /// Where an admin's right alone let `work` change somebody else's group, the audit gets its line.
-    async fn run<T, W, F>(
-        &self,
-        actor: Actor<'_>,
-        action: Action,
-        id: &ChannelId,
-        targets: &[Uid],
-        work: W,
-    ) -> Result<T, Error>
-    where
-        T: Send + 'static,
-        W: FnOnce(Arc<Groups>, Who, ChannelId) -> F,
-        F: Future<Output = Result<T, Error>> + Send + 'static,
-    {
-        let who = Who {
-            uid: actor.uid.clone(),
-            is_admin: actor.is_admin,
-            uses_it: Arc::default(),
-            deadline: wukongim::current_deadline(),
-        };
-        let channel = Channel::Group(id.clone());
-        let uses_it = Arc::clone(&who.uses_it);
-        let mut audit = Audit::new(actor.uid, None, action, Some(&channel), uses_it);
-        let permitted = Box::pin(self.groups.ask_callback(&who, action, id, targets)).await;
-        if let Err(error) = permitted {
-            let refused = Err(error);
-            audit.ended(&refused);
-            return refused;
-        }
-        let key = wukongim::storage_key(id.as_str(), ChannelType::Group);
-        let turn = self.locks.lock(&key).await;
-        let turn = turn.ok_or(Error::Upstream(wukongim::Error::Busy))?;
-        let under_way = UnderWay::begin(&self.under_way);
-        // In a box: it asks much, and is moved into its task.
-        let work = Box::pin(work(self.groups.clone(), who, id.clone()));
-        let task = async move {
-            let result = work.await;
-            drop(turn);
-            audit.ended(&result);
-            drop(under_way);
-            result
-        };
-        let task = task.in_current_span();
-        match tokio::spawn(wukongim::begun_by_this_request(task)).await {
-            Ok(result) => result,
-            Err(error) => match error.try_into_panic() {
-                // One request's panic stays that request's: the layer around the router answers it.
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(Error::Interrupted),
-            },
-        }
-    }
-}
-
-/// One operation, counted until this is dropped.
-struct UnderWay(Arc<watch::Sender<usize>>);
-
-impl UnderWay {
-    fn begin(all: &Arc<watch::Sender<usize>>) -> Self {
-        all.send_modify(|all| *all += 1);
-        Self(Arc::clone(all))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.send_modify(|all| *all -= 1);
-    }
-}
-
-/// An [`Actor`] in a task of its own.
-struct Who {
-    uid: Uid,
-    is_admin: bool,
-    /// Whether his being one is what let him do it, or it could not be undone: the audit has a line of that.
-    uses_it: Arc<AtomicBool>,
-    /// When his request must have been answered.
-    deadline: Option<Instant>,
-}
-
-impl Who {
-    /// `error`, with a line in the audit where what was done before could not be `taken_back`.
-    fn denied(&self, error: Error, taken_back: bool) -> Error {
-        if taken_back {
-            return error;
-        }
-        self.uses_it.store(true, Ordering::SeqCst);
-        Error::NotTakenBack(Box::new(error))
-    }
-}
-
-/// By what somebody may do something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Right {
-    /// His role in the group, which may end while he does it.
-    Role,
-    /// What no change of the group takes away.
-    Any,
 }
 
 /// What the operations share.
@@ -439,129 +333,6 @@ enum Claimed {
 }
 
 impl Groups {
-    /// Whether `who` manages the group with this record; without one it is nobody's.
-    fn manages(&self, who: &Who, record: Option<&ChannelRecord>) -> bool {
-        let owns = record.is_some_and(|record| record.is_owned_by(&who.uid));
-        if who.is_admin && !owns {
-            who.uses_it.store(true, Ordering::SeqCst);
-        }
-        self.rules.open || who.is_admin || owns
-    }
-
-    /// By what `who` may do `action` to `uids` in the group with this record: his role, or that he manages it. In mode `callback` the
-    /// backend was asked before.
-    fn right(
-        &self,
-        who: &Who,
-        action: Action,
-        record: Option<&ChannelRecord>,
-        uids: &[Uid],
-    ) -> Option<Right> {
-        // In any case, for the audit: it tells what an admin does that no role would let him do.
-        let by_role = Self::has_role(who, action, record, uids);
-        let has_any = !by_role && self.manages(who, record) || self.rules.callback.is_some();
-        match (has_any, by_role) {
-            (true, _) => Some(Right::Any),
-            (false, true) => Some(Right::Role),
-            (false, false) => None,
-        }
-    }
-
-    fn may(
-        &self,
-        who: &Who,
-        action: Action,
-        record: Option<&ChannelRecord>,
-        uids: &[Uid],
-    ) -> Result<(), Error> {
-        let right = self.right(who, action, record, uids);
-        right.map(|_| ()).ok_or(Error::NotOwner)
-    }
-
-    /// In mode `callback`: the backend's word on a change, once the group is known to be there.
-    async fn ask_callback(
-        &self,
-        who: &Who,
-        action: Action,
-        id: &ChannelId,
-        targets: &[Uid],
-    ) -> Result<(), Error> {
-        let Some(callback) = &self.rules.callback else {
-            return Ok(());
-        };
-        let record = match action {
-            Action::ChannelCreate => None,
-            Action::ChannelDelete => {
-                let record = self.store.channel(id).await?;
-                if !self.is_to_be_deleted(record.as_ref(), id).await? {
-                    return Err(Error::NotFound);
-                }
-                record
-            }
-            _ => self.known(id).await?.into_record(),
-        };
-        if action != Action::ChannelCreate {
-            self.right(who, action, record.as_ref(), targets);
-        }
-        let channel = Channel::Group(id.clone());
-        Ok(callback
-            .ask(action, &who.uid, None, &channel, targets)
-            .await?)
-    }
-
-    /// Whether there is anything to delete.
-    async fn is_to_be_deleted(
-        &self,
-        record: Option<&ChannelRecord>,
-        id: &ChannelId,
-    ) -> Result<bool, Error> {
-        match record {
-            Some(record) => Ok(record.state != ChannelStage::Deleted),
-            None => self.is_upstream(id).await,
-        }
-    }
-
-    /// Whether somebody wants to leave a group in which he is not. What is remembered of it tells, so that such a call costs neither the
-    /// list of members nor the group's turn.
-    async fn has_nothing_to_leave(
-        &self,
-        actor: Actor<'_>,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<bool, Error> {
-        let leaves = uids.iter().all(|uid| uid == actor.uid) && self.rules.callback.is_none();
-        if !leaves || !self.watch.is_outsider(actor.uid, id).await {
-            return Ok(false);
-        }
-        let known = self.known(id).await?;
-        let has_role = |record: &ChannelRecord| {
-            record.is_owned_by(actor.uid) || record.is_managed_by(actor.uid)
-        };
-        // Those go the long way: an owner is told that he cannot leave, a manager loses his role.
-        Ok(!known.record().is_some_and(has_role))
-    }
-
-    /// Refuses who may only add as a member and is none, as cheaply.
-    async fn refuse_outsider(
-        &self,
-        actor: Actor<'_>,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<(), Error> {
-        let goes_by_roles = !self.rules.open && self.rules.callback.is_none() && !actor.is_admin;
-        if !goes_by_roles || !self.watch.is_outsider(actor.uid, id).await {
-            return Ok(());
-        }
-        let known = self.known(id).await?;
-        let who = Who {
-            uid: actor.uid.clone(),
-            is_admin: false,
-            uses_it: Arc::default(),
-            deadline: None,
-        };
-        self.may(&who, Action::SubscriberAdd, known.record(), uids)
-    }
-
     /// Whether the group is upstream under exactly this id, and not disbanded.
     async fn is_upstream(&self, id: &ChannelId) -> Result<bool, Error> {
         let state = self.client.group_state(id).await?;

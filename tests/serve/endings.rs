@@ -158,6 +158,41 @@ async fn a_second_signal_ends_it_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delete_that_nobody_waits_for_is_finished() {
+    let upstream = upstream().await;
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "300ms"));
+    env.push(("GATEWAY__WUKONGIM__TIMEOUT", "10m"));
+    env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "5m"));
+    let mut gateway = Gateway::start(&[], &env);
+    let alice = token("alice");
+    let group = r#"{"channelId":"g","channelType":2}"#;
+    let post = |path: &str| {
+        let request = gateway.post(path).bearer_auth(&alice);
+        request
+            .header("content-type", "application/json")
+            .body(group)
+    };
+    let (status, created) = answer(post("/channel/create")).await;
+    assert_eq!(status, 200, "{created}");
+    upstream
+        .faults()
+        .always("/channel/subscriber_remove_all", Fault::Hold("held".into()));
+    let (status, deleted) = answer(post("/channel/delete")).await;
+    assert_eq!(status, 504, "{deleted}");
+    upstream.faults().wait_held("held", 1).await;
+    gateway.signal("TERM");
+    gateway.wait_for_line("told to stop, draining");
+    refuses(&gateway).await;
+    upstream.faults().release("held");
+    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+    assert!(upstream.state().members("g").is_empty());
+    assert!(upstream.state().flags(2, "g").unwrap().disband);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_when_its_time_is_over() {
     let upstream = upstream().await;
     let url = upstream.url();

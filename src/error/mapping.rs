@@ -95,7 +95,7 @@ impl From<Denial> for Failure {
             }
             // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does. Nor is WuKongIM
             // away where the gateway itself has too much to do.
-            Denial::Unavailable(error @ (Error::Credentials | Error::Busy | Error::NoRoom))
+            Denial::Unavailable(error @ (Error::Credentials | Error::Busy | Error::NoRoom(_)))
             | Denial::Upstream(error) => return error.into(),
             Denial::Unavailable(error) => {
                 return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_look_up_for_which_the_gateway_is_too_busy_is_an_overload_and_no_lost_wukongim() {
         let told = |error| Failure::from(Denial::Unavailable(error)).error;
-        for error in [Error::Busy, Error::NoRoom] {
+        for error in [Error::Busy, Error::NoRoom(Full::All)] {
             assert_eq!(told(error), ApiError::Overloaded);
         }
         for error in [Error::Connect, Error::Timeout, Error::Status(500)] {

@@ -49,6 +49,7 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
     env.push(("WUKONGIM_API_URL", &url));
     let most = CROWD.to_string();
     env.push(("GATEWAY__SERVER__MAX_CONNECTIONS", &most));
+    env.push(("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "0"));
     // Longer than the test runs.
     env.push(("GATEWAY__SERVER__HEADER_TIMEOUT", "1h"));
     env.push(("GATEWAY__SERVER__IDLE_TIMEOUT", "1h"));

@@ -103,8 +103,8 @@ impl Stage {
         Ok(token)
     }
 
-    /// Starts a gateway at ports `place` and the next one, and waits until it is ready. Its limits for each user are lifted, since a few
-    /// users here do what thousands do; all else is as it is by default, but for `settings`.
+    /// Starts a gateway at ports `place` and the next one, and waits until it is ready. Its limits for each user and address are lifted as far as they can be,
+    /// since a few users on one machine do here what thousands do; all else is as it is by default, but for `settings`.
     pub async fn start(
         &self,
         place: u16,
@@ -125,6 +125,7 @@ impl Stage {
                 "GATEWAY__STORE__URL",
                 format!("sqlite://{}/{api}.db", self.work),
             )
+            .env("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "0")
             .env("GATEWAY__LIMITS__REQUESTS_PER_SECOND", "1000000")
             .env("GATEWAY__LIMITS__BURST", "1000000")
             .env("GATEWAY__LIMITS__ANONYMOUS_PER_SECOND", "1000000")

@@ -35,8 +35,10 @@ use crate::telemetry::StoreMeters;
 type Question<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long the end waits for operations that still run.
+/// How long the end waits for operations that still run, and for SQLite to write its journal into the file.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long it waits for a server, which keeps what it was told however a connection ends.
+const CLOSE_REMOTE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL or a part of it.
 #[derive(Debug, thiserror::Error)]
@@ -109,10 +111,13 @@ impl Store {
     /// Closes its connections, at the end of the process: SQLite then has everything in its one file, without a journal beside it.
     /// Every operation fails from now on.
     pub async fn close(&self) {
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close())
-            .await
-            .is_err()
-        {
+        let timeout = if self.remote {
+            CLOSE_REMOTE_TIMEOUT
+        } else {
+            CLOSE_TIMEOUT
+        };
+        let closed = tokio::time::timeout(timeout, self.pool.close()).await;
+        if closed.is_err() && !self.remote {
             tracing::warn!("store not closed in time: a journal may be left beside its file");
         }
     }

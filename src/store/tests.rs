@@ -34,11 +34,13 @@ fn url(folder: &tempfile::TempDir) -> String {
 }
 
 async fn memory() -> Store {
-    Store::open("sqlite::memory:", 10, SECOND).await.unwrap()
+    Store::open("sqlite::memory:", 10, 30 * SECOND)
+        .await
+        .unwrap()
 }
 
 async fn open(database: &Database) -> Store {
-    Store::open(&database.url, 8, 5 * SECOND).await.unwrap()
+    Store::open(&database.url, 8, 30 * SECOND).await.unwrap()
 }
 
 /// Runs a test in every kind of database.

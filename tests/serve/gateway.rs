@@ -31,7 +31,15 @@ pub struct Gateway {
 
 /// The binary, to be run in `cwd` with these variables alone.
 pub fn command(cwd: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wukongim-gateway"));
+    let binary = env!("CARGO_BIN_EXE_wukongim-gateway");
+    let mut command = if hangups_are_ignored() {
+        // It would inherit that.
+        let mut command = Command::new("/usr/bin/env");
+        command.args(["--default-signal=HUP", binary]);
+        command
+    } else {
+        Command::new(binary)
+    };
     command
         .args(args)
         .env_clear()
@@ -39,6 +47,13 @@ pub fn command(cwd: &Path, args: &[&str], env: &[(&str, &str)]) -> Command {
         .current_dir(cwd)
         .stdin(Stdio::null());
     command
+}
+
+/// Whether these tests run under `nohup` or the like.
+fn hangups_are_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & 1 == 1))
 }
 
 /// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use tracing::Instrument as _;
 
 use maker::Maker;
 
@@ -307,7 +306,7 @@ impl Inner {
                 );
             }
         };
-        tokio::spawn(wukongim::begun_by_this_request(look.in_current_span()));
+        tokio::spawn(wukongim::begun_by_this_request(look));
     }
 
     /// How often they were revoked, by the store's own word.
@@ -320,7 +319,6 @@ impl Inner {
 async fn run<T: Send + 'static>(
     work: impl Future<Output = Result<T, ImTokenError>> + Send + 'static,
 ) -> Result<T, ImTokenError> {
-    let work = work.in_current_span();
     match tokio::spawn(wukongim::begun_by_this_request(work)).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {

@@ -43,20 +43,3 @@ impl FromRequestParts<App> for Caller {
             .ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))
     }
 }
-
-/// A caller who is an admin; anybody else is refused.
-#[derive(Debug, Clone)]
-pub struct Admin(pub Caller);
-
-impl FromRequestParts<App> for Admin {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        if caller.is_admin {
-            Ok(Self(caller))
-        } else {
-            Err(ApiError::Forbidden.into())
-        }
-    }
-}

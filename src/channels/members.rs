@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Error, Groups, Known, Right, TAKE_BACK_PAUSE, TAKE_BACK_TRIES, Who};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, ChannelType, Uid};
-use crate::store::{ChannelRecord, ChannelStage};
+use crate::store::ChannelRecord;
 use crate::wukongim::{self, MemberChange, MemberList, Rejection};
 
 impl Groups {
@@ -108,7 +108,7 @@ impl Groups {
             .await;
         // Only another replica can have changed the group meanwhile.
         let record = self.store.channel(id).await?;
-        let Some(record) = record.filter(|record| record.state == ChannelStage::Live) else {
+        let Some(record) = record.filter(ChannelRecord::is_live) else {
             return removed;
         };
         if let Some(owner) = record.owner.as_ref().filter(|owner| uids.contains(owner)) {

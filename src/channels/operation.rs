@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::watch;
-use tracing::Instrument as _;
 
 use super::{Actor, Channels, Error, Groups};
 use crate::authorization::Audit;
@@ -66,7 +65,6 @@ impl Channels {
             drop(under_way);
             result
         };
-        let task = task.in_current_span();
         match tokio::spawn(wukongim::begun_by_this_request(task)).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {

@@ -1,7 +1,7 @@
-//! What a million users and a million addresses leave in memory once they are gone: `cargo bench --bench crowd`. Linux only.
+//! Memory after a million users and a million addresses have become idle: `cargo bench --bench crowd`. Linux only.
 //!
-//! Each comes with one request of his own through the whole router, on several threads and with the binary's allocator. Time is the
-//! buckets' own and set by hand, so that nobody is idle before all have come.
+//! Each sends one request through the whole router, on several threads and with the binary's allocator. The buckets' clock is advanced by
+//! the benchmark, so that no user becomes idle before all have sent theirs.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -44,7 +44,7 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn measure() -> Outcome<()> {
     let secret = "a-secret-for-the-benchmark-and-nothing-else".to_owned();
     let mut settings = Settings::builtin(&secret.into()).map_err(|_| "the defaults are bad")?;
-    // Both set: /config asks nobody.
+    // Both set, so that /config makes no call.
     settings.public.ws_url = Some("ws://127.0.0.1:5200".parse().map_err(|_| "an address")?);
     settings.public.tcp_addr = Some("127.0.0.1:5100".parse().map_err(|_| "an address")?);
     let settings = Arc::new(settings);
@@ -60,14 +60,14 @@ async fn measure() -> Outcome<()> {
     println!("at the start            {:>6.1} MB", mb(start));
 
     come(&app, &settings, 0, USERS.max(ADDRESSES)).await?;
-    let remembered = app.limits().remembered();
+    let remembered = app.limits().tracked();
     if remembered != (USERS + ADDRESSES) as usize {
         return Err(format!("{remembered} are remembered").into());
     }
     println!("{remembered} remembered      {:>6.1} MB", mb(resident()?));
 
     forget(&app, &time).await?;
-    if app.limits().remembered() != 0 {
+    if app.limits().tracked() != 0 {
         return Err("some are remembered for good".into());
     }
     let end = resident()?;
@@ -133,7 +133,7 @@ async fn expect(service: &Framed, request: Request<Body>, status: StatusCode) ->
     Err(format!("{} for {status}", answer.status()).into())
 }
 
-/// Lets everybody's bucket fill up, and does what the server does every 5 s, three times.
+/// Lets all buckets fill up, and sweeps three times as the server does every 5 s.
 async fn forget(app: &App, time: &Time) -> Outcome<()> {
     time.pass(Duration::from_mins(1));
     for _ in 0..3 {

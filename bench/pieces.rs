@@ -15,11 +15,11 @@ use http::Request;
 use rustix::time::{ClockId, clock_gettime};
 use tower::ServiceExt as _;
 use wukongim_gateway::app::App;
-use wukongim_gateway::auth::{Begun, Verifier};
+use wukongim_gateway::auth::{Precheck, Verifier};
 use wukongim_gateway::cli;
 use wukongim_gateway::config::Settings;
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload, Uid};
-use wukongim_gateway::extract::{Fields, Problems};
+use wukongim_gateway::extract::{BodyFields, FieldProblems};
 use wukongim_gateway::limits::{Limits, Time};
 use wukongim_gateway::response::Envelope;
 use wukongim_gateway::store::Store;
@@ -99,10 +99,10 @@ fn tokens(
     let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics)?;
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     criterion.bench_function("token/hs256", |bencher| {
-        bencher.iter(|| verifier.begin(black_box(token)).is_ok());
+        bencher.iter(|| verifier.precheck(black_box(token)).is_ok());
     });
     criterion.bench_function("token/hs256 forged", |bencher| {
-        bencher.iter(|| verifier.begin(black_box(&forged)).is_ok());
+        bencher.iter(|| verifier.precheck(black_box(&forged)).is_ok());
     });
     Ok(())
 }
@@ -119,11 +119,11 @@ fn remembered_token(
     let metrics = Arc::new(Metrics::new());
     let verifier = Verifier::new(&auth, settings.limits.id_bytes, metrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    if let Ok(Begun::Unverified(token)) = verifier.begin(&token) {
+    if let Ok(Precheck::Unverified(token)) = verifier.precheck(&token) {
         let token = verifier.read(token);
         runtime.block_on(verifier.finish(token, tokio::time::Instant::now()))?;
     }
-    let known = |token: &str| matches!(verifier.begin(token), Ok(Begun::Known(_)));
+    let known = |token: &str| matches!(verifier.precheck(token), Ok(Precheck::Known(_)));
     assert!(known(&token), "it is remembered");
     criterion.bench_function("token/rs256 cached", |bencher| {
         bencher.iter(|| known(black_box(&token)));
@@ -179,8 +179,8 @@ fn bodies(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let send = br#"{"channelId":"peer","channelType":1,"payload":"eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==","clientMsgNo":"r-00000001"}"#;
     let read = |body: &[u8]| {
-        let mut problems = Problems::default();
-        let mut fields = Fields::of_body(Some(body), &settings.limits, &mut problems)?;
+        let mut problems = FieldProblems::default();
+        let mut fields = BodyFields::of_body(Some(body), &settings.limits, &mut problems)?;
         let (channel, payload) = (fields.channel()?, fields.payload()?);
         let number = fields.client_msg_no()?;
         Some((channel, payload, number, fields.optional_uid("fromUid")?))
@@ -226,7 +226,7 @@ fn requests(
     settings.limits.requests_per_second = 1_000_000;
     settings.limits.burst = 1_000_000;
     settings.limits.anonymous_per_second = 1_000_000;
-    // Both set: /config asks nobody.
+    // Both set, so that /config makes no call.
     settings.public.ws_url = Some("ws://127.0.0.1:5200".parse().map_err(|_| "an address")?);
     settings.public.tcp_addr = Some("127.0.0.1:5100".parse().map_err(|_| "an address")?);
     let store = runtime.block_on(Store::open("sqlite::memory:", 1, Duration::from_secs(2)))?;

@@ -1,12 +1,12 @@
-//! The application: what all handlers share, and the router with its layers in their order.
+//! The application: the state shared by all handlers, and the router with its layers.
 //!
-//! From the outside in: `frame` (request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log) →
-//! routing → authentication and the user's limit on every route that is not listed as public → the handler's extractors (body limit,
-//! JSON, fields, and the limit again where the content decides what a call costs).
+//! From the outermost layer inwards: `frame` (request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log)
+//! → routing → authentication and the user's limit on every route that is not listed as public → the handler's extractors (body limit,
+//! JSON, fields, and the rate limit again where the cost depends on the content).
 
 mod cors;
 mod frame;
-mod levels;
+mod gauges;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,15 +18,15 @@ use http::HeaderMap;
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
 use crate::authorization::{self, Authorization};
-use crate::channels::{self, Channels, Watch};
+use crate::channels::{self, Channels, MembershipListener};
 use crate::config::{self, Settings};
-use crate::cores;
-use crate::crowd::Crowd;
 use crate::domain::{ChannelId, Uid};
 use crate::history::History;
+use crate::limits::byte_budget::ByteBudget;
+use crate::limits::channel_limiter::ChannelLimiter;
 use crate::limits::{Limits, Time};
-use crate::memory::Memory;
 use crate::messages::Messages;
+use crate::per_worker;
 use crate::routes;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Spans};
@@ -35,11 +35,11 @@ use crate::wukongim::Client;
 use self::cors::Cors;
 pub use self::frame::Framed;
 
-/// What all handlers share; cheap to clone.
+/// The state shared by all handlers; cheap to clone.
 #[derive(Clone)]
-pub struct App(Arc<Shared>);
+pub struct App(Arc<AppState>);
 
-struct Shared {
+struct AppState {
     settings: Settings,
     verifier: Verifier,
     im_tokens: ImTokens,
@@ -51,17 +51,17 @@ struct Shared {
     channels: Channels,
     limits: Limits,
     in_flight: AtomicUsize,
-    crowd: Arc<Crowd>,
-    memory: Arc<Memory>,
+    channel_limiter: Arc<ChannelLimiter>,
+    byte_budget: Arc<ByteBudget>,
     cors: Option<Cors>,
     spans: Spans,
     metrics: Arc<Metrics>,
 }
 
-/// Why the application cannot be put together.
+/// Why the application cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The HTTP client for WuKongIM.
+    /// The HTTP client for WuKongIM cannot be built.
     #[error("cannot set up the upstream client: {0}")]
     Client(String),
     /// The HTTP client for the application's backend, or `authorization.callback_url` or `callback_secret` is missing.
@@ -76,23 +76,24 @@ pub enum BuildError {
 }
 
 impl App {
-    /// Puts the rooms together, on a runtime. WuKongIM is not called yet: the gateway starts while it is down. The keys of
-    /// `auth.jwks_url` are being fetched from here on.
+    /// Builds all modules; requires a runtime. Does not call WuKongIM, so the gateway starts while it is down. Starts to fetch the keys of
+    /// `auth.jwks_url`.
     pub fn new(settings: Settings, store: Arc<Store>) -> Result<Self, BuildError> {
         Self::with_time(settings, store, &Time::running())
     }
 
-    /// [`App::new`] with limits that go by this clock, for tests.
+    /// [`App::new`] with this clock for the rate limits, for tests.
     pub fn with_time(
         settings: Settings,
         store: Arc<Store>,
         time: &Time,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::with_store(store.meters()));
-        let memory = Memory::new(settings.server.max_buffered, metrics.refusals("buffered"));
-        let cores = cores::count(settings.server.worker_threads);
+        let byte_budget =
+            ByteBudget::new(settings.server.max_buffered, metrics.refusals("buffered"));
+        let cores = per_worker::count(settings.server.worker_threads);
         let wukongim = &settings.wukongim;
-        let client = Client::on_cores(wukongim, cores, metrics.clone(), memory.clone())
+        let client = Client::with_workers(wukongim, cores, metrics.clone(), byte_budget.clone())
             .map(Arc::new)
             .map_err(|error| BuildError::Client(error.to_string()))?;
         let im_tokens = ImTokens::new(&settings, client.clone(), store.clone());
@@ -118,11 +119,11 @@ impl App {
             },
             metrics.clone(),
         ));
-        let crowd = Crowd::new(metrics.refusals("channel"));
+        let channel_limiter = ChannelLimiter::new(metrics.refusals("channel"));
         let messages = Arc::new(Messages::new(
             client.clone(),
             authorization.clone(),
-            crowd.clone(),
+            channel_limiter.clone(),
             &settings.wukongim,
             &metrics,
         ));
@@ -130,17 +131,17 @@ impl App {
             client.clone(),
             authorization.clone(),
             messages.clone(),
-            crowd.clone(),
+            channel_limiter.clone(),
             &settings.limits,
         );
-        let watch = authorization.clone();
-        let channels = Channels::new(client.clone(), store.clone(), watch, rules);
+        let listener = authorization.clone();
+        let channels = Channels::new(client.clone(), store.clone(), listener, rules);
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
         let spans = Spans::new(&settings.telemetry)
             .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(AppState {
             settings,
             verifier,
             im_tokens,
@@ -152,8 +153,8 @@ impl App {
             channels,
             limits,
             in_flight: AtomicUsize::new(0),
-            crowd,
-            memory,
+            channel_limiter,
+            byte_budget,
             cors,
             spans,
             metrics,
@@ -170,12 +171,12 @@ impl App {
         &self.0.verifier
     }
 
-    /// Gives out and revokes connect tokens.
+    /// Issues and revokes connect tokens.
     pub fn im_tokens(&self) -> &ImTokens {
         &self.0.im_tokens
     }
 
-    /// WuKongIM.
+    /// The client for WuKongIM.
     pub fn client(&self) -> &Client {
         &self.0.client
     }
@@ -205,7 +206,7 @@ impl App {
         &self.0.channels
     }
 
-    /// How much users and addresses may ask for.
+    /// The rate limits of users and addresses.
     pub fn limits(&self) -> &Limits {
         &self.0.limits
     }
@@ -219,34 +220,34 @@ impl App {
         self.in_flight().load(Ordering::Relaxed)
     }
 
-    /// How much is under way in each channel.
-    pub fn crowd(&self) -> &Arc<Crowd> {
-        &self.0.crowd
+    /// The limit of concurrent requests per channel.
+    pub fn channel_limiter(&self) -> &Arc<ChannelLimiter> {
+        &self.0.channel_limiter
     }
 
-    /// What bodies and upstream answers hold.
-    pub fn memory(&self) -> &Arc<Memory> {
-        &self.0.memory
+    /// The byte budget of request bodies and upstream answers.
+    pub fn byte_budget(&self) -> &Arc<ByteBudget> {
+        &self.0.byte_budget
     }
 
-    /// What is said to browsers; `None` where nothing is.
+    /// The CORS settings; `None` where CORS is not configured.
     fn cors(&self) -> Option<&Cors> {
         self.0.cors.as_ref()
     }
 
-    /// Whether [`App::mark_refusal`] needs to know the request's `Origin`.
+    /// Whether [`App::add_refusal_headers`] needs to know the request's `Origin`.
     pub fn refusal_needs_origin(&self) -> bool {
         self.cors().is_some_and(Cors::depends_on_origin)
     }
 
-    /// Puts the CORS headers on the refusal of a connection, of whose request at most the headers `asked` are known.
-    pub fn mark_refusal(&self, asked: &HeaderMap, headers: &mut HeaderMap) {
+    /// Adds the CORS headers to the refusal of a connection; `request_headers` are those known so far.
+    pub fn add_refusal_headers(&self, request_headers: &HeaderMap, headers: &mut HeaderMap) {
         if let Some(cors) = self.cors() {
-            cors.mark(cors.allow_refused(asked), headers);
+            cors.add_headers(cors.allow_refused(request_headers), headers);
         }
     }
 
-    /// Where requests' spans begin.
+    /// Starts the spans of requests.
     pub fn spans(&self) -> &Spans {
         &self.0.spans
     }
@@ -261,13 +262,13 @@ impl App {
         self.framed(routes::router(self))
     }
 
-    /// Any routes behind the outermost layer: how tests show what becomes of a handler that panics, since none here does.
+    /// Any routes behind the outermost layer; lets tests add a handler that panics.
     pub fn framed(&self, routes: Router<Self>) -> Framed {
         Framed::new(self.clone(), routes.with_state(self.clone()))
     }
 }
 
-/// Whose word counts, with the way to ask the backend where it is its.
+/// The authorization mode, with the callback client where it needs one.
 fn mode(
     settings: &config::Authorization,
     metrics: &Arc<Metrics>,
@@ -295,8 +296,8 @@ fn mode(
     }
 }
 
-/// The channels room tells the authorization room what it changes; neither knows the other.
-impl Watch for Authorization {
+/// Connects `channels` to the caches of `authorization`, which do not depend on each other.
+impl MembershipListener for Authorization {
     fn group_changed(&self, group: &ChannelId) {
         Self::group_changed(self, group);
     }
@@ -305,7 +306,11 @@ impl Watch for Authorization {
         Self::group_deleted(self, group);
     }
 
-    fn is_outsider<'a>(&'a self, uid: &'a Uid, group: &'a ChannelId) -> BoxFuture<'a, bool> {
-        Box::pin(Self::is_outsider(self, uid, group))
+    fn is_known_non_member<'a>(
+        &'a self,
+        uid: &'a Uid,
+        group: &'a ChannelId,
+    ) -> BoxFuture<'a, bool> {
+        Box::pin(Self::is_known_non_member(self, uid, group))
     }
 }

@@ -1,4 +1,4 @@
-//! The command line: its grammar, and the commands that do not serve.
+//! The command line: its arguments, and all commands except `serve`.
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -13,21 +13,21 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use url::Url;
 
-use crate::config::{self, Auth, Generation, Loaded, Problems, Sources};
+use crate::config::{self, Auth, ConfigErrors, Generation, Loaded, Sources};
 use crate::domain::Uid;
 use crate::routes;
 
-/// Bad configuration or arguments.
+/// Invalid configuration or arguments.
 pub const EXIT_USAGE: u8 = 64;
 /// Cannot bind or cannot open the store.
 pub const EXIT_UNAVAILABLE: u8 = 69;
-/// A bug, or the system refuses what a process needs.
+/// A bug, or the system refuses a required resource.
 pub const EXIT_INTERNAL: u8 = 70;
 
 /// How long `healthcheck` waits for its answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What to do, and the `--config` it was told.
+/// The command, and the value of `--config`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invocation {
     /// `--config FILE`.
@@ -39,27 +39,27 @@ pub struct Invocation {
 /// A subcommand with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// Serve; on the built-in upstream of a generation when there is one.
+    /// Serve, optionally on the built-in upstream of a generation.
     Serve {
         /// `--embedded[=v2|v3]`.
         embedded: Option<Generation>,
     },
     /// Print a JWT.
     Token {
-        /// Whose; not empty.
+        /// The uid; not empty.
         uid: String,
-        /// Whether as an admin.
+        /// Whether with admin rights.
         admin: bool,
-        /// How long it is good.
+        /// Its lifetime.
         ttl: Duration,
     },
-    /// Print the configuration in force.
+    /// Print the effective configuration.
     CheckConfig,
     /// Print the OpenAPI document.
     OpenApi,
-    /// Ask whether a gateway is well.
+    /// Check the health of a gateway.
     Healthcheck {
-        /// Where; `/readyz` of the configured `ops_listen` unless set.
+        /// The URL; `/readyz` of the configured `ops_listen` by default.
         url: Option<Url>,
     },
 }
@@ -135,10 +135,10 @@ fn http_url(text: &str) -> Result<Url, &'static str> {
     url.ok_or("must be an http:// address")
 }
 
-/// Reads the arguments of a process, its name first. `Err` has been printed already and is the exit code.
+/// Parses the arguments of a process, its name first. `Err` is the exit code, after the error has been printed.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, ExitCode> {
     let told = |error: &clap::Error| {
-        // A closed pipe is the reader's choice.
+        // A closed pipe is not an error.
         let _ = error.print();
         if error.use_stderr() {
             ExitCode::from(EXIT_USAGE)
@@ -168,7 +168,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exi
     })
 }
 
-/// Does what was asked; for `serve` that is `serve`, with the configuration loaded.
+/// Runs the command; for `serve` calls `serve` with the loaded configuration.
 pub fn run(
     invocation: Invocation,
     serve: impl FnOnce(Loaded, Option<Generation>) -> ExitCode,
@@ -200,7 +200,7 @@ pub fn run(
         }),
         Command::OpenApi => Ok(print(routes::document())),
         Command::Healthcheck { url: Some(url) } => Ok(healthcheck(&url)),
-        // As if embedded: the address is asked for, and whether there is a secret is the server's business.
+        // As if embedded: only the address is needed, so a missing secret is no error here.
         Command::Healthcheck { url: None } => load(true).map(|loaded| {
             match Url::parse(&format!(
                 "http://{}/readyz",
@@ -214,7 +214,7 @@ pub fn run(
     outcome.unwrap_or_else(|problems| refuse(&problems))
 }
 
-fn refuse(problems: &Problems) -> ExitCode {
+fn refuse(problems: &ConfigErrors) -> ExitCode {
     fail(
         EXIT_USAGE,
         &format!(
@@ -229,7 +229,7 @@ fn fail(code: u8, why: &str) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// `println!` would panic where the reader has gone. A reader that has enough (`… | head`) is no failure.
+/// `println!` would panic on a closed pipe. A reader that has enough (`… | head`) is no failure.
 fn print(text: &str) -> ExitCode {
     let mut out = std::io::stdout();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -240,9 +240,8 @@ fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Signs a JWT (HS256) that the gateway with these settings accepts: the uid in the first of `uid_claims`, issuer and
-/// audience where they are asked for, and for an admin the first admin role, or else the first admin permission. A claim that is
-/// required besides gets a value that says nothing.
+/// Signs a JWT (HS256) that the gateway with these settings accepts: the uid in the first of `uid_claims`, issuer and audience where they
+/// are asked for, and for an admin the first admin role, or else the first admin permission. Other required claims get a dummy value.
 pub fn token(
     auth: &Auth,
     uid: &str,
@@ -278,7 +277,7 @@ pub fn token(
     ) {
         (true, Some(role), _) => claim("roles", vec![role.as_str()].into()),
         (true, None, Some(permission)) => claim("permissions", vec![permission.as_str()].into()),
-        // Where the configuration leaves no admins there is no such token.
+        // Without an admin role or permission in the configuration there is no such token.
         (true, None, None) | (false, ..) => {}
     }
     for required in &auth.required_claims {
@@ -292,7 +291,7 @@ pub fn token(
     jsonwebtoken::encode(&Header::default(), &claims, &key)
 }
 
-/// An address to listen on as one to connect to.
+/// Converts a listen address to one for connecting.
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -310,11 +309,11 @@ fn healthcheck(url: &Url) -> ExitCode {
     }
 }
 
-/// The status that a GET is answered with. By hand: a client with a runtime would cost a container more every few seconds
-/// than the question itself.
+/// The status of a GET request. Written directly on a socket: an HTTP client with a runtime would cost more than the request, every few
+/// seconds.
 fn status(url: &Url) -> std::io::Result<u16> {
     let deadline = Instant::now() + HEALTH_TIMEOUT;
-    // A zero timeout is an error of its own, so one millisecond is the least.
+    // A zero timeout is an error, so the minimum is one millisecond.
     let left = || {
         deadline
             .saturating_duration_since(Instant::now())
@@ -343,7 +342,7 @@ fn status(url: &Url) -> std::io::Result<u16> {
     let request =
         format!("GET {path}{query} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n");
     stream.write_all(request.as_bytes())?;
-    // "HTTP/1.1 200": twelve bytes tell it all.
+    // "HTTP/1.1 200": twelve bytes are enough.
     let mut head = [0; 12];
     let mut filled = 0;
     while filled < head.len() {

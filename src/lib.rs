@@ -1,6 +1,6 @@
 //! wukongim-gateway: the HTTP gateway in front of WuKongIM.
 //!
-//! A request walks through `app` (layers) → `auth` (who) → `routes` (what) → `authorization` (may he) → `messages`, `history` or
+//! A request walks through `app` (layers) → `auth` (who) → `routes` (what) → `authorization` (is it allowed) → `messages`, `history` or
 //! `channels` (what it means) → `wukongim` and `store`. Dependencies point that way only; see docs/ARCHITECTURE.md.
 
 pub mod app;
@@ -9,22 +9,18 @@ pub mod authorization;
 pub mod channels;
 pub mod cli;
 pub mod config;
-pub mod cores;
-pub mod crowd;
 pub mod domain;
 pub mod embedded;
 pub mod error;
 pub mod extract;
 pub mod fnv;
 pub mod history;
-pub mod keyed_locks;
+pub mod http_client;
+pub mod json;
 pub mod limits;
-pub mod memory;
 pub mod messages;
-pub mod object;
 pub mod openapi;
-pub mod outbound;
-pub mod plain;
+pub mod per_worker;
 pub mod response;
 pub mod routes;
 pub mod server;

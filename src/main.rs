@@ -16,14 +16,14 @@ fn main() -> ExitCode {
 }
 
 fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
-    // For what no request waits for, and what is the process's: requests are served by a thread for each core, see `server`.
+    // This runtime runs process-wide and background work. Requests are served by one worker thread per core, see `server`.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
         Ok(runtime) => {
             let code = runtime.block_on(server::serve(loaded, embedded));
-            // Nobody waits for what still blocks a thread: a name being looked up, a file that hangs.
+            // Does not wait for blocked threads, such as a name lookup or a hanging file.
             runtime.shutdown_background();
             code
         }

@@ -11,10 +11,10 @@ use http::header::{
 };
 use serde::Serialize;
 
-use crate::error::{ApiError, Failure, Lang, Text};
+use crate::error::{ApiError, Failure, Lang, LocalizedText};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Every answer is one caller's, and of this moment.
+/// Answers are per caller and must not be cached.
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A success: HTTP 200 and `{"success":true,"data":…}`.
@@ -40,7 +40,7 @@ impl<T: Serialize> IntoResponse for Envelope<T> {
     }
 }
 
-/// A success whose data, about `size` bytes of JSON, is written by hand.
+/// A success whose data, about `size` bytes of JSON, is written by `write`.
 pub fn success(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Response {
     const BEGINNING: &[u8] = br#"{"success":true,"data":"#;
     let mut body = Vec::with_capacity(BEGINNING.len() + size + 1);
@@ -50,8 +50,13 @@ pub fn success(size: usize, write: impl FnOnce(&mut Vec<u8>)) -> Response {
     json(StatusCode::OK, body)
 }
 
-/// A failure's envelope. `endpoint` is the text of the endpoint that was called, which every 5xx says.
-pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Response {
+/// A failure's envelope. `endpoint` is the called endpoint's own text, which is the message of every 5xx.
+pub fn render(
+    failure: &Failure,
+    lang: Lang,
+    endpoint: LocalizedText,
+    request_id: &str,
+) -> Response {
     let error = failure.error;
     let body = failure_json(failure, lang, endpoint, request_id);
     let mut response = json(error.status(), body);
@@ -60,7 +65,7 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
             .headers_mut()
             .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
-    if failure.is_of_encoding() {
+    if failure.is_encoding_error() {
         response
             .headers_mut()
             .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -78,7 +83,12 @@ pub fn render(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -
 }
 
 /// The JSON of a failure's envelope.
-pub fn failure_json(failure: &Failure, lang: Lang, endpoint: Text, request_id: &str) -> Vec<u8> {
+pub fn failure_json(
+    failure: &Failure,
+    lang: Lang,
+    endpoint: LocalizedText,
+    request_id: &str,
+) -> Vec<u8> {
     #[derive(Serialize)]
     struct Detail<'a> {
         field: &'a str,
@@ -88,7 +98,7 @@ pub fn failure_json(failure: &Failure, lang: Lang, endpoint: Text, request_id: &
     let message = failure
         .message
         .unwrap_or_else(|| message_of(error, endpoint));
-    // By hand and into one buffer: refusing is to cost little. Codes need no escaping.
+    // Written directly into one buffer, since refusals must be cheap. Codes need no escaping.
     let mut body = Vec::with_capacity(192);
     body.extend_from_slice(br#"{"success":false"#);
     if let Some(data) = &failure.data {
@@ -118,14 +128,14 @@ pub fn failure_json(failure: &Failure, lang: Lang, endpoint: Text, request_id: &
     body
 }
 
-/// Appends text or a list of plain structs, neither of which can fail to be JSON.
+/// Appends a string or a list of simple structs, which cannot fail to serialise.
 fn write_json(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     let written = serde_json::to_writer(body, value);
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
-/// What an error says at this endpoint: every 5xx the endpoint's own text.
-pub fn message_of(error: ApiError, endpoint: Text) -> Text {
+/// An error's message at this endpoint: for every 5xx the endpoint's own text.
+pub fn message_of(error: ApiError, endpoint: LocalizedText) -> LocalizedText {
     if error.status().is_server_error() {
         endpoint
     } else {
@@ -133,7 +143,7 @@ pub fn message_of(error: ApiError, endpoint: Text) -> Text {
     }
 }
 
-/// An answer with a JSON body, which nobody is to keep.
+/// A JSON answer that must not be cached.
 pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;

@@ -15,7 +15,7 @@ thread_local! {
     };
 }
 
-/// Whether a token is let in; a path behind authentication that calls nobody.
+/// Whether a token is accepted, on an authenticated path that makes no upstream call.
 fn is_let_in(token: &[u8]) -> bool {
     let Ok(value) = http::HeaderValue::from_bytes(&[b"Bearer ", token].concat()) else {
         return false;
@@ -25,7 +25,7 @@ fn is_let_in(token: &[u8]) -> bool {
     };
     request.headers_mut().insert("authorization", value);
     let answer = GATEWAY.with(|gateway| gateway.ask(request));
-    // Let in, he is told which fields are missing.
+    // If accepted, the answer lists the missing fields.
     match answer.status {
         StatusCode::BAD_REQUEST => true,
         StatusCode::UNAUTHORIZED => false,

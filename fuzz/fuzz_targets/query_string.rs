@@ -8,7 +8,7 @@ use wukongim_gateway::config::Generation;
 use wukongim_gateway_fuzz::{Gateway, get, runtime};
 
 thread_local! {
-    // Nobody listens there: what is good enough to be sent on is 503.
+    // There is no upstream: valid requests are 503.
     static GATEWAY: LazyCell<Gateway> = const {
         LazyCell::new(|| Gateway::new(runtime(), "http://127.0.0.1:9", Generation::V2))
     };

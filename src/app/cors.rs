@@ -1,5 +1,5 @@
-//! CORS: which origins' pages may call, by configuration. Part of the outermost layer rather than a layer around it, so that a preflight
-//! has its request id and its log line, and no answer is without its headers.
+//! CORS: the origins whose pages may call the API. Part of the outermost layer and not a separate one, so that preflights have a request id
+//! and a log line, and every answer has the headers.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +12,7 @@ use http::{Method, StatusCode};
 
 use crate::config::{self, WebOrigin};
 
-const ANY: HeaderValue = HeaderValue::from_static("*");
+const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
     "x-request-id, x-has-more, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate",
@@ -26,7 +26,7 @@ pub(super) struct Cors {
 }
 
 impl Cors {
-    /// `None` where no origin is configured: then nothing is sent at all.
+    /// `None` where no origin is configured; then no header is sent.
     pub(super) fn new(settings: &config::Cors) -> Option<Self> {
         let exact = settings
             .allowed_origins
@@ -42,21 +42,21 @@ impl Cors {
         })
     }
 
-    /// What `Access-Control-Allow-Origin` says to a request with these headers.
+    /// The `Access-Control-Allow-Origin` for a request with these headers.
     pub(super) fn allow(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         if self.any {
-            return Some(ANY);
+            return Some(ANY_ORIGIN);
         }
         let origin = headers.get(ORIGIN)?;
         self.origins.iter().find(|known| *known == origin).cloned()
     }
 
-    /// Whether a refusal must know who asks: with one origin, or all, whoever asks is told the same.
+    /// Whether the answer depends on the request's `Origin`: not with a single origin, nor with `*`.
     pub(super) fn depends_on_origin(&self) -> bool {
         !self.any && self.origins.len() > 1
     }
 
-    /// What `Access-Control-Allow-Origin` says where a connection is refused, of whose request at most `headers` are known.
+    /// The `Access-Control-Allow-Origin` for a refused connection, of whose request at most `headers` are known.
     pub(super) fn allow_refused(&self, headers: &HeaderMap) -> Option<HeaderValue> {
         match &self.origins[..] {
             [only] if !self.any => Some(only.clone()),
@@ -64,7 +64,7 @@ impl Cors {
         }
     }
 
-    /// The answer to a preflight; `None` for any other request. No route is asked: what is allowed is the same for all.
+    /// The answer to a preflight; `None` for other requests. Independent of the route, since all allow the same.
     pub(super) fn preflight(&self, request: &Request) -> Option<Response> {
         let headers = request.headers();
         let is_preflight = request.method() == Method::OPTIONS
@@ -74,24 +74,24 @@ impl Cors {
             return None;
         }
         let mut response = StatusCode::NO_CONTENT.into_response();
-        let told = response.headers_mut();
+        let answer = response.headers_mut();
         if self.allow(headers).is_some() {
-            told.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-            told.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
-            // Whatever is asked for: `*` would leave out `Authorization`, and no header here does harm.
+            answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+            answer.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+            // Echoes the requested headers: `*` would not include `Authorization`, and no header is harmful here.
             if let Some(asked) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-                told.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+                answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
             }
         }
         let vary = "access-control-request-method, access-control-request-headers";
-        told.insert(VARY, HeaderValue::from_static(vary));
+        answer.insert(VARY, HeaderValue::from_static(vary));
         Some(response)
     }
 
-    /// Puts on any answer what lets a page of an allowed origin read it.
-    pub(super) fn mark(&self, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
+    /// Adds the headers that let a page of an allowed origin read the answer.
+    pub(super) fn add_headers(&self, origin: Option<HeaderValue>, headers: &mut HeaderMap) {
         if !self.any {
-            // For caches: another origin gets another answer, one without an origin included.
+            // For caches: the answer differs by origin, including requests without one.
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
         if let Some(origin) = origin {

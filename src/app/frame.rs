@@ -1,5 +1,5 @@
-//! The outermost layer: request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log. One function and
-//! no stack of middlewares, since each step needs what the others found.
+//! The outermost layer: request id, CORS, load shedding, deadline, panics, envelope of every failure, metrics, access log. One function
+//! instead of a stack of middlewares, since the steps depend on each other's results.
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -22,26 +22,25 @@ use tower::Service;
 use super::App;
 use crate::config;
 use crate::error::{ApiError, Failure};
-use crate::extract::Scope;
-use crate::memory::Unwritten;
+use crate::extract::RequestContext;
+use crate::limits::byte_budget::UnwrittenBytes;
 use crate::response::{language, render};
 use crate::routes::Endpoint;
 use crate::telemetry::{HttpLabels, Trace};
 use crate::wukongim::with_request;
 
-/// The largest head that is read, in bytes of its names and values. The listener itself reads up to twice that, so that there is a
-/// request to answer.
-const HEAD_BYTES: usize = 32 * 1024;
+/// The largest accepted head, in bytes of its names and values. The listener reads up to twice that, so that a larger one can be answered.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
 
-/// From how many bytes on an answer is counted until it has been written.
-const LARGE: u64 = 16 * 1024;
+/// From this size on, an answer's bytes stay reserved until it has been written.
+const LARGE_ANSWER_BYTES: u64 = 16 * 1024;
 
-/// Of `server.max_buffered`, one connection may have the whole divided by this to be fetched.
-const CONNECTION_PART: usize = 16;
+/// One connection may have at most 1/16 of `server.max_buffered` unwritten.
+const CONNECTION_SHARE_DIVISOR: usize = 16;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The routes behind the outermost layer. Around the router and no layer of it, which would box and copy every route once more.
+/// The routes behind the outermost layer. Wraps the router instead of being a layer of it, which would box and clone every route once more.
 #[derive(Clone)]
 pub struct Framed {
     app: App,
@@ -69,23 +68,23 @@ impl Service<Request> for Framed {
     }
 }
 
-/// Whatever happens below – a refusal, a panic, a timeout – leaves as an envelope with a request id.
+/// Every outcome of the inner layers (a refusal, a panic, a timeout) becomes an envelope with a request id.
 async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response {
     let started = Instant::now();
     let metrics = app.metrics();
     let method = method_label(request.method());
     let endpoint = Endpoint::found_at(request.uri().path());
     let request_id = request_id(request.headers());
-    let in_flight = InFlight::new(app, method, endpoint.route, started, &request_id);
+    let active = ActiveRequest::new(app, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
-    let scope = Arc::new(Scope::new(
+    let context = Arc::new(RequestContext::new(
         deadline(started, timeout),
         endpoint.cost,
-        app.memory().share(),
+        app.byte_budget().new_reservation(),
     ));
     let peer = request.extensions().get().copied();
-    app.limits().notice_proxy(peer, request.headers());
+    app.limits().warn_unknown_proxy(peer, request.headers());
     let (trace, span) = app.spans().begin(
         request.headers(),
         || app.limits().is_trusted_proxy(peer),
@@ -93,7 +92,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
         endpoint.route,
         &request_id,
     );
-    let unwritten = request.extensions().get::<Arc<Unwritten>>().cloned();
+    let unwritten = request.extensions().get::<Arc<UnwrittenBytes>>().cloned();
     let is_get = request.method() == Method::GET;
     let origin = app.cors().map(|cors| cors.allow(request.headers()));
 
@@ -102,20 +101,20 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
         preflight
     } else if let Some(failure) = refuse(
         app,
-        &in_flight,
+        &active,
         endpoint,
         request.headers(),
         unwritten.as_deref(),
     ) {
         failure.into_response()
     } else {
-        request.extensions_mut().insert(scope.clone());
-        work(&scope, request_id.clone(), trace, routes.call(request)).await
+        request.extensions_mut().insert(context.clone());
+        work(&context, request_id.clone(), trace, routes.call(request)).await
     };
-    // Many that were begun together. Whoever changes something must be told what came of it.
+    // Several requests may have started together. Only reads are refused here: a write must report its result.
     let size = response.body().size_hint().lower();
-    if let (true, true, Some(unwritten)) = (is_get, size >= LARGE, &unwritten)
-        && let Err(failure) = has_room(app, unwritten, size)
+    if let (true, true, Some(unwritten)) = (is_get, size >= LARGE_ANSWER_BYTES, &unwritten)
+        && let Err(failure) = check_unwritten_room(app, unwritten, size)
     {
         response = failure.into_response();
     }
@@ -125,27 +124,27 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
         let id = request_id.to_str().unwrap_or_default();
         let allow = response.headers_mut().remove(ALLOW);
         response = render(failure, lang, endpoint.failure, id);
-        // The router's word on a wrong method.
+        // The router's header for a wrong method.
         if let Some(allow) = allow {
             response.headers_mut().insert(ALLOW, allow);
         }
     }
-    if let Some(balance) = scope.balance() {
-        app.limits().tell(balance, response.headers_mut());
+    if let Some(balance) = context.balance() {
+        app.limits().write_headers(balance, response.headers_mut());
     }
     if let (Some(cors), Some(origin)) = (app.cors(), origin) {
-        cors.mark(origin, response.headers_mut());
+        cors.add_headers(origin, response.headers_mut());
     }
-    if response.body().size_hint().lower() >= LARGE {
-        // The listener drops it when the answer has been written.
-        response.extensions_mut().insert(scope.held.clone());
+    if response.body().size_hint().lower() >= LARGE_ANSWER_BYTES {
+        // The listener releases it when the answer has been written.
+        response.extensions_mut().insert(context.buffered.clone());
     }
     response
         .headers_mut()
         .insert(X_REQUEST_ID, request_id.clone());
     let status = response.status();
     let duration = started.elapsed();
-    let labels = in_flight.answered_with(status.as_u16());
+    let labels = active.answered_with(status.as_u16());
     metrics.request_answered(&labels, duration.as_secs_f64());
     let code = failure.as_ref().map(|failure| failure.error.code());
     if let Some(code) = code {
@@ -158,68 +157,68 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     response
 }
 
-/// When a request that began then is given up: a hundredth of its time is left for the answer to be on its way.
+/// The deadline of a request that began then; leaves a hundredth of its time for sending the answer.
 fn deadline(started: Instant, timeout: Duration) -> Instant {
     started + timeout.mul_f64(0.99)
 }
 
-/// Why a request is refused before anything is done for it.
+/// Why a request is refused before any work, if it is.
 fn refuse(
     app: &App,
-    in_flight: &InFlight<'_>,
+    active: &ActiveRequest<'_>,
     endpoint: &Endpoint,
     headers: &HeaderMap,
-    unwritten: Option<&Unwritten>,
+    unwritten: Option<&UnwrittenBytes>,
 ) -> Option<Failure> {
     let head: usize = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len())
         .sum();
-    if head > HEAD_BYTES {
+    if head > MAX_HEAD_BYTES {
         return Some(ApiError::HeadersTooLarge.into());
     }
-    if endpoint.is_never_refused() {
+    if endpoint.is_exempt() {
         return None;
     }
-    if in_flight.others >= app.settings().server.max_in_flight {
+    if active.others >= app.settings().server.max_in_flight {
         app.metrics().limited("in_flight");
         return Some(Failure::from(ApiError::Overloaded).because("max_in_flight requests run"));
     }
-    if let Err(full) = app.memory().has_room() {
+    if let Err(full) = app.byte_budget().check_room() {
         return Some(full.into());
     }
-    unwritten.and_then(|unwritten| has_room(app, unwritten, 1).err())
+    unwritten.and_then(|unwritten| check_unwritten_room(app, unwritten, 1).err())
 }
 
-/// Whether a connection may have so many bytes more of answers to be fetched. One alone is always taken.
-fn has_room(app: &App, unwritten: &Unwritten, more: u64) -> Result<(), Failure> {
-    let most = app.settings().server.max_buffered / CONNECTION_PART;
+/// Whether a connection may have so many more unwritten bytes. A single answer is always allowed.
+fn check_unwritten_room(app: &App, unwritten: &UnwrittenBytes, more: u64) -> Result<(), Failure> {
+    let most = app.settings().server.max_buffered / CONNECTION_SHARE_DIVISOR;
     let waiting = unwritten.bytes();
     if waiting == 0 || waiting as u64 + more <= most as u64 {
         return Ok(());
     }
     app.metrics().limited("unwritten");
-    Err(Failure::come_again(
+    Err(Failure::retry_later(
         "a sixteenth of max_buffered waits on this connection to be fetched",
     ))
 }
 
-/// The answer of all below, or that of its panic or its timeout.
+/// The inner layers' answer, or that of a panic or timeout.
 async fn work(
-    scope: &Scope,
+    context: &RequestContext,
     request_id: HeaderValue,
     trace: Option<Arc<Trace>>,
     run: impl Future<Output = Result<Response, Infallible>>,
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
-    let deadline = scope.deadline.into_std();
-    let work = with_request(request_id, trace, scope.held.clone(), deadline, work);
-    match tokio::time::timeout_at(scope.deadline, work).await {
+    let deadline = context.deadline.into_std();
+    let work = with_request(request_id, trace, context.buffered.clone(), deadline, work);
+    match tokio::time::timeout_at(context.deadline, work).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")
             .into_response(),
-        Err(_) if scope.reading_body.load(Ordering::Relaxed) => {
+        Err(_) if context.reading_body.load(Ordering::Relaxed) => {
             ApiError::RequestTimeout.into_response()
         }
         Err(_) => Failure::from(ApiError::UpstreamTimeout)
@@ -228,7 +227,7 @@ async fn work(
     }
 }
 
-/// Whether a request has a line: every failure, what was slow, and of the others a sample.
+/// Whether a request is logged: all failures and slow requests, and a sample of the others.
 fn is_logged(settings: &config::Log, status: StatusCode, duration: Duration) -> bool {
     let ratio = settings.sample_ratio;
     status >= StatusCode::BAD_REQUEST
@@ -237,7 +236,7 @@ fn is_logged(settings: &config::Log, status: StatusCode, duration: Duration) -> 
         || fastrand::f64() < ratio
 }
 
-/// One line a request, the error in it once.
+/// One line per request, including its error.
 fn log(
     labels: &HttpLabels,
     status: StatusCode,
@@ -288,13 +287,13 @@ fn log(
     }
 }
 
-/// To the microsecond: as text it then has three decimals at most.
+/// Rounded to microseconds, so that the text has at most three decimals.
 fn milliseconds(duration: Duration) -> f64 {
     let us = u32::try_from(duration.as_micros()).unwrap_or(u32::MAX);
     f64::from(us) / 1000.0
 }
 
-/// The client's id where it is one, else a new one.
+/// The client's request id where it is valid, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(X_REQUEST_ID).filter(|value| {
         let bytes = value.as_bytes();
@@ -324,24 +323,23 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// A request for as long as it is worked on. Dropped without an answer, which is what becomes of one whose client hangs up, it
-/// writes the request's line itself.
-struct InFlight<'a> {
+/// A request in progress. If it is dropped without an answer, as when the client disconnects, it writes the request's log line itself.
+struct ActiveRequest<'a> {
     app: &'a App,
     labels: HttpLabels,
     started: Instant,
     request_id: HeaderValue,
     answered: bool,
-    /// How many others were worked on when it came.
+    /// How many other requests were in progress when it arrived.
     others: usize,
 }
 
-/// What a request counts as whose client was gone before the answer.
-const HUNG_UP: u16 = 499;
-/// Its code; nobody is told it.
-const GONE: &str = "client_closed_request";
+/// The status recorded for a request whose client disconnected before the answer.
+const CLIENT_CLOSED_STATUS: u16 = 499;
+/// The code recorded with it; never sent to a client.
+const CLIENT_CLOSED_CODE: &str = "client_closed_request";
 
-impl<'a> InFlight<'a> {
+impl<'a> ActiveRequest<'a> {
     fn new(
         app: &'a App,
         method: &'static str,
@@ -353,7 +351,7 @@ impl<'a> InFlight<'a> {
         let labels = HttpLabels {
             method,
             route,
-            status: HUNG_UP,
+            status: CLIENT_CLOSED_STATUS,
         };
         Self {
             app,
@@ -365,7 +363,7 @@ impl<'a> InFlight<'a> {
         }
     }
 
-    /// It is over, with this status.
+    /// Ends it with this status.
     fn answered_with(mut self, status: u16) -> HttpLabels {
         self.answered = true;
         HttpLabels {
@@ -375,7 +373,7 @@ impl<'a> InFlight<'a> {
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for ActiveRequest<'_> {
     fn drop(&mut self) {
         self.app.in_flight().fetch_sub(1, Ordering::Relaxed);
         if self.answered {
@@ -384,14 +382,14 @@ impl Drop for InFlight<'_> {
         let duration = self.started.elapsed();
         let metrics = self.app.metrics();
         metrics.request_answered(&self.labels, duration.as_secs_f64());
-        metrics.request_failed(self.labels.route, GONE);
+        metrics.request_failed(self.labels.route, CLIENT_CLOSED_CODE);
         tracing::warn!(
             request.id = self.request_id.to_str().unwrap_or_default(),
             http.method = self.labels.method,
             http.route = self.labels.route,
             http.status = self.labels.status,
             duration_ms = milliseconds(duration),
-            error.code = GONE,
+            error.code = CLIENT_CLOSED_CODE,
             error.cause = "the connection closed before the answer",
             "request"
         );
@@ -410,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_is_written_without_noise() {
+    fn a_duration_is_rounded_to_microseconds() {
         for (nanos, text) in [
             (416_469_999, "416.469"),
             (1_100_000, "1.1"),

@@ -1,20 +1,19 @@
-//! What a token says, judged: issuer, audience, times, what must be in it, who it speaks for, whether he is an admin. Knows no
-//! signature.
+//! Validation of a token's claims: issuer, audience, times, required claims, uid and admin rights. Does not know signatures.
 
 use super::{Caller, TokenError};
 use crate::config;
 use crate::domain::Uid;
 
-mod reading;
+mod parse;
 
-pub(super) use reading::Claims;
-use reading::Value;
+pub(super) use parse::Claims;
+use parse::Value;
 
-/// A time of so much is none in seconds: it would lie 30,000 years ahead, and such a token would never expire.
+/// A value this large cannot be seconds: it would be 30,000 years ahead, and the token would never expire.
 const MILLISECONDS: f64 = 1e12;
 
-/// What is asked of claims.
-pub(super) struct Rules {
+/// The rules for claims.
+pub(super) struct ClaimRules {
     issuer: Option<String>,
     audience: Option<String>,
     uid_claims: Vec<String>,
@@ -25,15 +24,15 @@ pub(super) struct Rules {
     id_bytes: usize,
 }
 
-/// A token that lets somebody in.
+/// The validated claims of a token.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Judged {
+pub(super) struct ValidClaims {
     pub(super) caller: Caller,
     /// Its `exp`, in seconds since 1970.
     pub(super) exp_s: f64,
 }
 
-impl Rules {
+impl ClaimRules {
     /// The configured rules; a uid has at most `id_bytes` bytes.
     pub(super) fn new(settings: &config::Auth, id_bytes: usize) -> Self {
         Self {
@@ -48,15 +47,21 @@ impl Rules {
         }
     }
 
-    /// Who these claims speak for at `now_s`, in seconds since 1970.
-    pub(super) fn judge(&self, claims: &Claims<'_>, now_s: f64) -> Result<Judged, TokenError> {
+    /// Validates the claims at `now_s`, in seconds since 1970.
+    pub(super) fn validate(
+        &self,
+        claims: &Claims<'_>,
+        now_s: f64,
+    ) -> Result<ValidClaims, TokenError> {
         if let Some(issuer) = &self.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
             return Err(TokenError::Invalid("iss"));
         }
         if let Some(audience) = &self.audience
-            && !claims.get("aud").is_some_and(|aud| is_for(aud, audience))
+            && !claims
+                .get("aud")
+                .is_some_and(|aud| audience_matches(aud, audience))
         {
             return Err(TokenError::Invalid("aud"));
         }
@@ -72,7 +77,7 @@ impl Rules {
         if exp_s >= MILLISECONDS {
             return Err(TokenError::Invalid("exp in milliseconds"));
         }
-        if !self.required.iter().all(|claim| has(claims, claim)) {
+        if !self.required.iter().all(|claim| has_claim(claims, claim)) {
             return Err(TokenError::Invalid("required claim"));
         }
         let uid = self
@@ -83,32 +88,32 @@ impl Rules {
         let uid = uid
             .and_then(|text| Uid::parse(text, self.id_bytes).ok())
             .ok_or(TokenError::Invalid("uid"))?;
-        // Last of all: a client may take `token_expired` as "refresh and come back", which must then be enough.
+        // Checked last: on `token_expired` a client refreshes its token and retries, which must then suffice.
         if exp_s <= now_s - self.leeway_s {
             return Err(TokenError::Expired);
         }
-        let names = |claim: &str, wanted: &[String]| {
+        let has_any = |claim: &str, wanted: &[String]| {
             let list = claims.get(claim).and_then(Value::as_list);
-            let mut names = list.into_iter().flatten().filter_map(Value::as_str);
-            names.any(|name| wanted.iter().any(|one| one == name))
+            let mut has_any = list.into_iter().flatten().filter_map(Value::as_str);
+            has_any.any(|name| wanted.iter().any(|one| one == name))
         };
         let is_admin =
-            names("roles", &self.admin_roles) || names("permissions", &self.admin_permissions);
+            has_any("roles", &self.admin_roles) || has_any("permissions", &self.admin_permissions);
         let caller = Caller { uid, is_admin };
-        Ok(Judged { caller, exp_s })
+        Ok(ValidClaims { caller, exp_s })
     }
 }
 
-/// `aud` is one text or a list.
-fn is_for(aud: &Value<'_>, audience: &str) -> bool {
+/// `aud` is a string or a list of strings.
+fn audience_matches(aud: &Value<'_>, audience: &str) -> bool {
     match aud {
         Value::List(list) => list.iter().any(|entry| entry.as_str() == Some(audience)),
         single => single.as_str() == Some(audience),
     }
 }
 
-/// Whether a claim is there. The three that are lists count only as lists: what else stands there is passed over.
-fn has(claims: &Claims<'_>, claim: &str) -> bool {
+/// Whether a claim is present. `roles`, `permissions` and `scope` must be lists (`scope` also a string); other values count as absent.
+fn has_claim(claims: &Claims<'_>, claim: &str) -> bool {
     match (claim, claims.get(claim)) {
         ("roles" | "permissions" | "scope", Some(Value::List(_))) => true,
         ("scope", Some(Value::Text(words))) => !words.trim().is_empty(),
@@ -126,13 +131,13 @@ mod tests {
     const FAR: u64 = 4_000_000_000;
     const NOW: f64 = 1_000_000.0;
 
-    fn rules(change: impl FnOnce(&mut config::Auth)) -> Rules {
+    fn rules(change: impl FnOnce(&mut config::Auth)) -> ClaimRules {
         let mut settings = config::Settings::for_tests().auth;
         change(&mut settings);
-        Rules::new(&settings, 128)
+        ClaimRules::new(&settings, 128)
     }
 
-    /// These claims beside a good uid and a far end.
+    /// These claims, with a valid uid and a distant expiry.
     fn with(extra: &Value) -> Value {
         let mut claims = json!({"sub": "a", "exp": FAR});
         let all = claims.as_object_mut().unwrap();
@@ -140,17 +145,17 @@ mod tests {
         claims
     }
 
-    fn judge(rules: &Rules, claims: &Value) -> Result<Judged, TokenError> {
+    fn validate(rules: &ClaimRules, claims: &Value) -> Result<ValidClaims, TokenError> {
         let claims = claims.to_string();
-        rules.judge(&Claims::read(claims.as_bytes())?, NOW)
+        rules.validate(&Claims::read(claims.as_bytes())?, NOW)
     }
 
     #[test]
     fn the_uid_is_sub_or_else_user_id() {
         let rules = rules(|_| {});
         let uid = |claims: Value| {
-            let judged = judge(&rules, &claims);
-            judged.map(|judged| judged.caller.uid.to_string())
+            let valid_claims = validate(&rules, &claims);
+            valid_claims.map(|valid_claims| valid_claims.caller.uid.to_string())
         };
         assert_eq!(
             uid(json!({"sub": "a", "userId": "b", "exp": FAR})),
@@ -164,44 +169,44 @@ mod tests {
             json!({"sub": "a@b", "exp": FAR}),
             json!({"sub": "____system", "exp": FAR}),
         ] {
-            let told = uid(claims.clone());
-            assert_eq!(told, Err(TokenError::Invalid("uid")), "{claims}");
+            let result = uid(claims.clone());
+            assert_eq!(result, Err(TokenError::Invalid("uid")), "{claims}");
         }
     }
 
     #[test]
     fn times_are_judged_with_leeway() {
         let rules = rules(|_| {});
-        let judge = |claims: Value| super::tests::judge(&rules, &claims).map(|_| ());
+        let validate = |claims: Value| super::tests::validate(&rules, &claims).map(|_| ());
         let exp = Err(TokenError::Invalid("exp"));
-        assert_eq!(judge(json!({"sub": "a"})), exp);
-        assert_eq!(judge(json!({"sub": "a", "exp": "2000000"})), exp);
+        assert_eq!(validate(json!({"sub": "a"})), exp);
+        assert_eq!(validate(json!({"sub": "a", "exp": "2000000"})), exp);
         let in_milliseconds = Err(TokenError::Invalid("exp in milliseconds"));
         assert_eq!(
-            judge(json!({"sub": "a", "exp": 1_000_000_000_000_u64})),
+            validate(json!({"sub": "a", "exp": 1_000_000_000_000_u64})),
             in_milliseconds
         );
-        assert_eq!(judge(json!({"sub": "a", "exp": 1e300})), in_milliseconds);
+        assert_eq!(validate(json!({"sub": "a", "exp": 1e300})), in_milliseconds);
         assert_eq!(
-            judge(json!({"sub": "a", "exp": 999_999_999_999_u64})),
+            validate(json!({"sub": "a", "exp": 999_999_999_999_u64})),
             Ok(())
         );
-        assert_eq!(judge(json!({"sub": "a", "exp": 1_000_001})), Ok(()));
-        assert_eq!(judge(json!({"sub": "a", "exp": 999_971})), Ok(()));
+        assert_eq!(validate(json!({"sub": "a", "exp": 1_000_001})), Ok(()));
+        assert_eq!(validate(json!({"sub": "a", "exp": 999_971})), Ok(()));
         assert_eq!(
-            judge(json!({"sub": "a", "exp": 999_970})),
+            validate(json!({"sub": "a", "exp": 999_970})),
             Err(TokenError::Expired)
         );
         assert_eq!(
-            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_030})),
+            validate(json!({"sub": "a", "exp": FAR, "nbf": 1_000_030})),
             Ok(())
         );
         assert_eq!(
-            judge(json!({"sub": "a", "exp": FAR, "nbf": 1_000_031})),
+            validate(json!({"sub": "a", "exp": FAR, "nbf": 1_000_031})),
             Err(TokenError::Invalid("nbf"))
         );
         assert_eq!(
-            judge(json!({"sub": "a@b", "exp": 5})),
+            validate(json!({"sub": "a@b", "exp": 5})),
             Err(TokenError::Invalid("uid"))
         );
     }
@@ -212,7 +217,7 @@ mod tests {
             auth.issuer = Some("openchat".into());
             auth.audience = Some("im".into());
         });
-        let check = |claims: Value| judge(&rules, &with(&claims)).map(|_| ());
+        let check = |claims: Value| validate(&rules, &with(&claims)).map(|_| ());
         assert_eq!(
             check(json!({"iss": "openchat", "aud": ["x", "im"]})),
             Ok(())
@@ -231,7 +236,7 @@ mod tests {
     fn required_claims_must_be_there_in_the_shape_they_have() {
         let check = |required: &str, claims: Value| {
             let rules = rules(|auth| auth.required_claims = vec![required.to_owned()]);
-            judge(&rules, &with(&claims)).map(|_| ())
+            validate(&rules, &with(&claims)).map(|_| ())
         };
         for (required, good) in [
             ("roles", json!({"roles": ["user"]})),
@@ -256,16 +261,16 @@ mod tests {
             ("scope", json!({"scope": 7})),
             ("tenant", json!({"tenant": null})),
         ] {
-            let told = check(required, bad.clone());
-            assert_eq!(told, Err(TokenError::Invalid("required claim")), "{bad}");
+            let result = check(required, bad.clone());
+            assert_eq!(result, Err(TokenError::Invalid("required claim")), "{bad}");
         }
     }
 
     #[test]
     fn lists_of_roles_and_permissions_make_an_admin_and_nothing_else_does() {
-        let admin = |rules: &Rules, claims: &Value| {
-            let judged = judge(rules, &with(claims));
-            judged.unwrap().caller.is_admin
+        let admin = |rules: &ClaimRules, claims: &Value| {
+            let valid_claims = validate(rules, &with(claims));
+            valid_claims.unwrap().caller.is_admin
         };
         let usual = rules(|_| {});
         let by_role = json!({"roles": ["user", 7, null, "admin"]});
@@ -281,10 +286,10 @@ mod tests {
         ] {
             assert!(!admin(&usual, &claims), "{claims}");
         }
-        let nobody = rules(|auth| {
+        let no_admins = rules(|auth| {
             auth.admin_roles.clear();
             auth.admin_permissions.clear();
         });
-        assert!(!admin(&nobody, &by_role) && !admin(&nobody, &by_permission));
+        assert!(!admin(&no_admins, &by_role) && !admin(&no_admins, &by_permission));
     }
 }

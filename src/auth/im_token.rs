@@ -1,5 +1,5 @@
-//! WuKongIM's own connect tokens: made from a secret and the number of their revocations, so that every replica gives out the same one
-//! and nobody can guess it; registered with WuKongIM, and revoked there.
+//! WuKongIM's connect tokens: derived from a secret and the revocation count, so that every replica issues the same token and it cannot be
+//! guessed. They are registered with WuKongIM, and revoked there.
 
 mod maker;
 
@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-
-use maker::Maker;
+use maker::TokenDeriver;
 
 use crate::config::{self, DeviceLevel, DeviceLevels};
 use crate::domain::{ChannelId, ChannelType, Uid, caps};
-use crate::keyed_locks::{KeyGuard, KeyedLocks};
+use crate::limits::keyed_locks::{KeyGuard, KeyedLocks};
 use crate::store::{Store, StoreError};
 use crate::wukongim::{self, Client, Reason, Record};
 
@@ -31,7 +30,7 @@ pub enum DeviceFlag {
 }
 
 impl DeviceFlag {
-    /// All there are.
+    /// All device flags.
     pub const ALL: [Self; 3] = [Self::App, Self::Web, Self::Pc];
 
     /// The flag with this number.
@@ -44,7 +43,7 @@ impl DeviceFlag {
         }
     }
 
-    /// WuKongIM's number of it.
+    /// WuKongIM's number for it.
     pub fn number(self) -> u8 {
         match self {
             Self::App => 0,
@@ -60,7 +59,7 @@ impl DeviceFlag {
 pub struct ImToken(String);
 
 impl ImToken {
-    /// The token itself, for WuKongIM and its user alone.
+    /// The token itself; only for WuKongIM and its user.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -72,19 +71,19 @@ impl fmt::Debug for ImToken {
     }
 }
 
-/// Why there is no connect token, or none was revoked.
+/// Why a connect token was not issued or not revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum ImTokenError {
     /// The user is banned upstream (v2).
     #[error("the user is banned")]
     Banned,
-    /// WuKongIM failed; repeating the call finishes it.
+    /// WuKongIM failed; a retry completes the operation.
     #[error(transparent)]
     Upstream(wukongim::Error),
-    /// The store failed; repeating the call finishes it.
+    /// The store failed; a retry completes the operation.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The process is ending; repeating the call finishes it.
+    /// The process is shutting down; a retry completes the operation.
     #[error("interrupted by shutdown")]
     Interrupted,
 }
@@ -92,30 +91,30 @@ pub enum ImTokenError {
 impl From<wukongim::Error> for ImTokenError {
     fn from(error: wukongim::Error) -> Self {
         match error {
-            // v2 tells a banned user in band, with HTTP 200.
+            // v2 reports a banned user in the body, with HTTP 200.
             wukongim::Error::Refused(Reason::BANNED) => Self::Banned,
             error => Self::Upstream(error),
         }
     }
 }
 
-/// Gives out connect tokens and revokes them.
+/// Issues and revokes connect tokens.
 ///
-/// v2 takes the last token registered for a device. So one that is registered while another replica revokes it would be good again:
-/// the number is read once more afterwards, and what is no longer of this number is revoked in WuKongIM again. The first look goes by
-/// no memory either: where the second one fails, nothing takes a token back that was revoked long before. A registration that was given
-/// up may still reach WuKongIM: the number is read once more when it can no longer do so.
+/// v2 accepts the last token registered for a device, so registering a token while another replica revokes it would make it valid again.
+/// Therefore the revocation count is read again after the registration, and an outdated token is revoked in WuKongIM once more. The first
+/// read is not cached either: if the second one failed, a token revoked long ago would stay registered. A registration that timed out may
+/// still reach WuKongIM, so the count is read once more when it no longer can.
 pub struct ImTokens(Arc<Inner>);
 
 struct Inner {
-    maker: Maker,
+    deriver: TokenDeriver,
     levels: DeviceLevels,
     client: Arc<Client>,
     store: Arc<Store>,
-    /// Issuing and revoking take turns here; another replica is held off by reading the number again.
+    /// Serialises issuing and revoking within this process; other replicas are detected by reading the count again.
     locks: KeyedLocks<(Uid, DeviceFlag)>,
-    /// For how long a call that was given up may still reach WuKongIM.
-    late: Duration,
+    /// How long a timed-out call may still reach WuKongIM.
+    late_window: Duration,
 }
 
 impl ImTokens {
@@ -126,37 +125,37 @@ impl ImTokens {
         store: Arc<Store>,
     ) -> Option<Self> {
         Some(Self(Arc::new(Inner {
-            maker: Maker::new(settings)?,
+            deriver: TokenDeriver::new(settings)?,
             levels: settings.im_token.level,
             client,
             store,
             locks: KeyedLocks::default(),
-            late: settings.wukongim.timeout,
+            late_window: settings.wukongim.timeout,
         })))
     }
 
-    /// The token of (`uid`, `device`), registered with WuKongIM, on each call: WuKongIM may have lost it.
-    pub async fn give_out(&self, uid: &Uid, device: DeviceFlag) -> Result<ImToken, ImTokenError> {
+    /// The token of (`uid`, `device`). Registers it with WuKongIM on each call, since WuKongIM may have lost it.
+    pub async fn issue(&self, uid: &Uid, device: DeviceFlag) -> Result<ImToken, ImTokenError> {
         let (inner, uid) = (self.0.clone(), uid.clone());
-        run(async move {
+        run_detached(async move {
             let _guard = inner.lock(&uid, device).await?;
-            let number = inner.number(&uid, device).await?;
-            inner.register(&uid, device, number).await?;
-            let newer = inner.number(&uid, device).await?;
-            let number = if newer == number {
-                number
+            let count = inner.revocation_count(&uid, device).await?;
+            inner.register(&uid, device, count).await?;
+            let newer = inner.revocation_count(&uid, device).await?;
+            let count = if newer == count {
+                count
             } else {
-                inner.renew(&uid, device, newer).await?
+                inner.replace_registered(&uid, device, newer).await?
             };
-            Ok(inner.maker.token(&uid, device, number))
+            Ok(inner.deriver.token(&uid, device, count))
         })
         .await
     }
 
-    /// Makes the tokens given out so far for these devices worthless, here and in WuKongIM, and ends their connections.
+    /// Invalidates the tokens issued so far for these devices, here and in WuKongIM, and ends their connections.
     pub async fn revoke(&self, uid: &Uid, devices: &[DeviceFlag]) -> Result<(), ImTokenError> {
         let (inner, uid, devices) = (self.0.clone(), uid.clone(), devices.to_vec());
-        run(async move {
+        run_detached(async move {
             let revoked = devices.iter().map(|device| inner.revoke(&uid, *device));
             futures_util::future::try_join_all(revoked).await?;
             Ok(())
@@ -177,9 +176,9 @@ impl Inner {
 
     async fn revoke(self: &Arc<Self>, uid: &Uid, device: DeviceFlag) -> Result<(), ImTokenError> {
         let _guard = self.lock(uid, device).await?;
-        let number = self.store.revoke(uid, device.number()).await?;
-        match self.renew(uid, device, number).await {
-            // Whom WuKongIM gives no token is let in with none: the old one is gone.
+        let count = self.store.revoke(uid, device.number()).await?;
+        match self.replace_registered(uid, device, count).await {
+            // A user that WuKongIM refuses a token cannot connect at all, so the old token is invalid.
             Ok(_)
             | Err(ImTokenError::Banned | ImTokenError::Upstream(wukongim::Error::Refused(_))) => {
                 Ok(())
@@ -188,49 +187,49 @@ impl Inner {
         }
     }
 
-    /// Puts the token of this number, or of a newer one, in the place of all before it, and ends their connections. That number.
-    async fn renew(
+    /// Replaces all older tokens by the one of this revocation count, or of a newer one, ends their connections, and returns that count.
+    async fn replace_registered(
         self: &Arc<Self>,
         uid: &Uid,
         device: DeviceFlag,
-        mut number: u64,
+        mut count: u64,
     ) -> Result<u64, ImTokenError> {
         loop {
-            // Before: so that no connect with the old token is still on its way when the connections are ended, and because v2 ends
-            // none of a device without a token. After: since ending them has emptied it (all seen on a running server). What the
-            // first one comes to decides nothing: the old token must go in any case.
-            let _ = self.register(uid, device, number).await;
+            // Registered before the connections are ended, so that no connect with the old token succeeds meanwhile, and since v2 ends none
+            // for a device without a token. Registered again after, since ending them clears the token (all seen on a running server). The
+            // first call's result is ignored, since the old token must be replaced in any case.
+            let _ = self.register(uid, device, count).await;
             self.client.quit_device(uid, device.number()).await?;
-            self.register(uid, device, number).await?;
-            let newer = self.number(uid, device).await?;
-            if newer == number {
-                return Ok(number);
+            self.register(uid, device, count).await?;
+            let newer = self.revocation_count(uid, device).await?;
+            if newer == count {
+                return Ok(count);
             }
-            number = newer;
+            count = newer;
         }
     }
 
-    /// Registers the token of this number. Where v2 refuses the user for a record that is not his: a deleted group's is
-    /// replaced by his own, any other is told to the operators.
+    /// Registers the token with this count. Where v2 refuses the user because of another channel's record, a deleted group's record is
+    /// replaced by the user's own; any other is logged for the operators.
     async fn register(
         self: &Arc<Self>,
         uid: &Uid,
         device: DeviceFlag,
-        number: u64,
+        count: u64,
     ) -> Result<(), ImTokenError> {
-        let error = match self.try_register(uid, device, number).await {
+        let error = match self.try_register(uid, device, count).await {
             Ok(()) => return Ok(()),
             Err(error) => error,
         };
         if matches!(error, wukongim::Error::Timeout | wukongim::Error::Lost) {
-            self.look_again_later(uid, device, number);
+            self.recheck_later(uid, device, count);
         }
         let wukongim::Error::Refused(Reason::BANNED | Reason::DISBANDED) = error else {
             return Err(error.into());
         };
         match self.client.user_record(uid).await? {
             Some(record) if record.id != uid.as_str() => {
-                if !self.is_of_a_deleted_group(&record).await? {
+                if !self.is_deleted_group_record(&record).await? {
                     tracing::error!(
                         user.id = %uid,
                         channel.id = record.id,
@@ -247,15 +246,15 @@ impl Inner {
                 self.client.write_user_record(uid).await?;
             }
             Some(record) if record.banned || record.disbanded => return Err(error.into()),
-            // Another replica was faster.
+            // Another replica has replaced it already.
             Some(_) | None => {}
         }
-        Ok(self.try_register(uid, device, number).await?)
+        Ok(self.try_register(uid, device, count).await?)
     }
 
-    /// Whether the store has a tombstone for the group in this record. A live group's flags are not to be lifted by whoever has a uid
-    /// with its key.
-    async fn is_of_a_deleted_group(&self, record: &Record) -> Result<bool, StoreError> {
+    /// Whether the store has a tombstone for the group of this record. A user whose uid has the key of a live group must not reset its
+    /// flags.
+    async fn is_deleted_group_record(&self, record: &Record) -> Result<bool, StoreError> {
         if record.channel_type != ChannelType::Group.number() {
             return Ok(false);
         }
@@ -270,14 +269,14 @@ impl Inner {
         &self,
         uid: &Uid,
         device: DeviceFlag,
-        number: u64,
+        count: u64,
     ) -> Result<(), wukongim::Error> {
         let level = match device {
             DeviceFlag::App => self.levels.app,
             DeviceFlag::Web => self.levels.web,
             DeviceFlag::Pc => self.levels.pc,
         };
-        let token = self.maker.token(uid, device, number);
+        let token = self.deriver.token(uid, device, count);
         let is_master = level == DeviceLevel::Master;
         let registered =
             self.client
@@ -285,16 +284,16 @@ impl Inner {
         registered.await
     }
 
-    /// Once a registration without an answer can no longer reach WuKongIM: where the token was revoked since, it is replaced again.
-    fn look_again_later(self: &Arc<Self>, uid: &Uid, device: DeviceFlag, number: u64) {
+    /// Waits until a registration without an answer can no longer arrive, and replaces the token again if it was revoked since.
+    fn recheck_later(self: &Arc<Self>, uid: &Uid, device: DeviceFlag, count: u64) {
         let (inner, uid) = (self.clone(), uid.clone());
-        let look = async move {
-            tokio::time::sleep(inner.late).await;
+        let recheck = async move {
+            tokio::time::sleep(inner.late_window).await;
             let replaced = async {
                 let _guard = inner.lock(&uid, device).await?;
-                let newer = inner.number(&uid, device).await?;
-                if newer != number {
-                    inner.renew(&uid, device, newer).await?;
+                let newer = inner.revocation_count(&uid, device).await?;
+                if newer != count {
+                    inner.replace_registered(&uid, device, newer).await?;
                 }
                 Ok::<_, ImTokenError>(())
             };
@@ -302,24 +301,24 @@ impl Inner {
                 tracing::warn!(
                     user.id = %uid,
                     %error,
-                    "cannot tell whether a late registration brought a revoked token back"
+                    "cannot check whether a late registration restored a revoked token"
                 );
             }
         };
-        tokio::spawn(wukongim::begun_by_this_request(look));
+        tokio::spawn(wukongim::inherit_identity(recheck));
     }
 
-    /// How often they were revoked, by the store's own word.
-    async fn number(&self, uid: &Uid, device: DeviceFlag) -> Result<u64, StoreError> {
+    /// The revocation count from the store, never cached.
+    async fn revocation_count(&self, uid: &Uid, device: DeviceFlag) -> Result<u64, StoreError> {
         self.store.revocations(uid, device.number()).await
     }
 }
 
-/// Runs `work` in a task that outlives the caller: who hangs up leaves no token half revoked.
-async fn run<T: Send + 'static>(
+/// Runs `work` in a task that outlives the caller, so that a disconnect leaves no token half revoked.
+async fn run_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, ImTokenError>> + Send + 'static,
 ) -> Result<T, ImTokenError> {
-    match tokio::spawn(wukongim::begun_by_this_request(work)).await {
+    match tokio::spawn(wukongim::inherit_identity(work)).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

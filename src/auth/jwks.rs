@@ -1,5 +1,5 @@
-//! The keys an issuer publishes: fetched at the start, on time, and when somebody asks for a key that is not known. One task makes
-//! every fetch, so there is never more than one under way, nor more than one in [`GAP`]. Knows no token.
+//! The keys that an issuer publishes: fetched at startup, periodically, and when a token names an unknown key. A single task makes all
+//! fetches, so they never overlap and are at least [`MIN_REFRESH_GAP`] apart. Does not know tokens.
 
 mod fetch;
 #[cfg(test)]
@@ -20,17 +20,16 @@ use crate::telemetry::Metrics;
 
 pub(super) use fetch::HttpSource;
 
-/// The least time from the end of one fetch to the start of the next, whoever asks.
-pub(super) const GAP: Duration = Duration::from_secs(10);
-/// The longest one fetch may take.
+/// Minimum time from the end of one fetch to the start of the next.
+pub(super) const MIN_REFRESH_GAP: Duration = Duration::from_secs(10);
+/// Time limit of one fetch.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Some editors and servers put it before a text.
+/// Some editors and servers write it before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// How many callers may wait for a fetch. Each of them holds one of the gateway's places for requests, and anybody can make up the
-/// name of a key.
-const WAITERS: usize = 64;
+/// How many requests may wait for a fetch. Each of them counts against `max_in_flight`, and any client can make up a key id.
+const MAX_WAITERS: usize = 64;
 
-/// Why a fetch brought no keys. Never with the address: it may hold a password.
+/// Why a fetch failed. Never contains the address, which may hold a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum FetchError {
     #[error("no connection")]
@@ -43,7 +42,7 @@ pub(super) enum FetchError {
     Status(u16),
     #[error("answer larger than {0} bytes")]
     TooLarge(usize),
-    #[error("answer is no JSON Web Key Set")]
+    #[error("answer is not a JSON Web Key Set")]
     Decode,
     #[error("answer has no usable key")]
     NoKey,
@@ -64,7 +63,7 @@ impl FetchError {
     }
 }
 
-/// Where the document comes from.
+/// The source of the key document.
 pub(super) trait Source: Send + Sync + 'static {
     /// Fetches it once.
     fn fetch(&self) -> impl Future<Output = Result<Bytes, FetchError>> + Send;
@@ -74,55 +73,62 @@ pub(super) trait Source: Send + Sync + 'static {
 #[derive(Default)]
 pub(super) struct Published {
     pub(super) keys: Vec<PublicKey>,
-    /// Another number for other keys.
+    /// Increases whenever the keys change.
     pub(super) version: u64,
     document: Bytes,
 }
 
-/// What is known at a moment.
+/// The state of the keys.
 #[derive(Clone, Default)]
 struct State {
     published: Arc<Published>,
-    /// Whether a fetch ever brought a key.
+    /// Whether a key was ever loaded.
     ever_loaded: bool,
-    /// Fetches that have ended.
+    /// The number of completed fetches.
     fetches: u64,
-    /// When the last one ended and what came of it.
+    /// When the last one ended, and its result.
     last: Option<(Instant, Result<(), FetchError>)>,
 }
 
-/// No key can be told to be unknown now: none was ever loaded, the last fetch failed, or too many wait for the next one.
+/// The current keys are not available: none was ever loaded, the last fetch failed, or too many requests wait for the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unavailable;
 
-/// The published keys, kept up to date for as long as this lives.
+/// The published keys, updated as long as this value lives.
 pub(super) struct Jwks {
     state: watch::Receiver<State>,
-    asked: Arc<Notify>,
-    places: Semaphore,
+    refresh_wanted: Arc<Notify>,
+    permits: Semaphore,
 }
 
 impl Jwks {
-    /// Begins to fetch, in a task of its own: to be called on a runtime. A key that `source` has dropped is gone from here within
-    /// `refresh`, while `source` answers. Of the keys' algorithms only the `taken` ones count, where any are listed.
+    /// Starts the fetching task; requires a runtime. A key that `source` no longer publishes is removed within `refresh`, while `source`
+    /// answers. Only algorithms in `allowed_algorithms` are used, if that is not empty.
     pub(super) fn start(
         source: impl Source,
         refresh: Duration,
-        taken: Vec<Algorithm>,
+        allowed_algorithms: Vec<Algorithm>,
         metrics: Arc<Metrics>,
     ) -> Self {
         let (sender, state) = watch::channel(State::default());
-        let asked = Arc::new(Notify::new());
-        let fetching = keep_fetching(source, refresh, taken, sender, asked.clone(), metrics);
+        let refresh_wanted = Arc::new(Notify::new());
+        let fetching = fetch_loop(
+            source,
+            refresh,
+            allowed_algorithms,
+            sender,
+            refresh_wanted.clone(),
+            metrics,
+        );
         tokio::spawn(fetching);
         Self {
             state,
-            asked,
-            places: Semaphore::new(WAITERS),
+            refresh_wanted,
+            permits: Semaphore::new(MAX_WAITERS),
         }
     }
 
-    /// The keys as they are known now, without waiting.
+    /// The current keys, without waiting.
     pub(super) fn published(&self) -> Arc<Published> {
         self.state.borrow().published.clone()
     }
@@ -132,45 +138,45 @@ impl Jwks {
         self.state.borrow().ever_loaded
     }
 
-    /// Whether [`Jwks::refreshed`] would find none, without waiting for any.
+    /// Whether [`Jwks::refreshed`] would fail without waiting.
     pub(super) fn is_unavailable(&self) -> bool {
         let now = self.state.borrow();
         if now.is_fresh() {
-            now.told().is_err()
+            now.current().is_err()
         } else {
-            self.places.available_permits() == 0
+            self.permits.available_permits() == 0
         }
     }
 
-    /// For a key that [`Jwks::published`] does not have: the keys after the fetch that is under way, or after a new one unless
-    /// the last ended less than [`GAP`] ago. Of those who come at once [`WAITERS`] wait, each `until` then; the others are told at
-    /// once that there are none.
+    /// For a key that [`Jwks::published`] lacks: the keys after the fetch in progress, or after a new one unless the last ended less than
+    /// [`MIN_REFRESH_GAP`] ago. At most [`MAX_WAITERS`] callers wait, each `until` then; further ones get [`Unavailable`] at once.
     pub(super) async fn refreshed(&self, until: Instant) -> Result<Arc<Published>, Unavailable> {
         let mut state = self.state.clone();
         let seen = {
             let now = state.borrow_and_update();
             if now.is_fresh() {
-                return now.told();
+                return now.current();
             }
             now.fetches
         };
-        let _place = self.places.try_acquire().map_err(|_| Unavailable)?;
-        self.asked.notify_one();
+        let _permit = self.permits.try_acquire().map_err(|_| Unavailable)?;
+        self.refresh_wanted.notify_one();
         let fetched = state.wait_for(|state| state.fetches > seen);
         let now = tokio::time::timeout_at(until, fetched).await;
         now.map_err(|_| Unavailable)?
             .map_err(|_| Unavailable)?
-            .told()
+            .current()
     }
 }
 
 impl State {
-    /// Whether it is too early to fetch again.
+    /// Whether the last fetch is too recent to fetch again.
     fn is_fresh(&self) -> bool {
-        self.last.is_some_and(|(ended, _)| ended.elapsed() < GAP)
+        self.last
+            .is_some_and(|(ended, _)| ended.elapsed() < MIN_REFRESH_GAP)
     }
 
-    fn told(&self) -> Result<Arc<Published>, Unavailable> {
+    fn current(&self) -> Result<Arc<Published>, Unavailable> {
         let succeeded = self.last.is_some_and(|(_, outcome)| outcome.is_ok());
         if self.ever_loaded && succeeded {
             Ok(self.published.clone())
@@ -180,37 +186,38 @@ impl State {
     }
 }
 
-/// Fetches until nobody holds the keys any more.
-async fn keep_fetching(
+/// Fetches until the receiver is dropped.
+async fn fetch_loop(
     source: impl Source,
     refresh: Duration,
-    taken: Vec<Algorithm>,
+    allowed_algorithms: Vec<Algorithm>,
     sender: watch::Sender<State>,
-    asked: Arc<Notify>,
+    refresh_wanted: Arc<Notify>,
     metrics: Arc<Metrics>,
 ) {
     loop {
         let started = Instant::now();
         let fetched = tokio::time::timeout(FETCH_TIMEOUT, source.fetch()).await;
         let outcome = fetched.unwrap_or(Err(FetchError::Timeout));
-        let before = sender.borrow().clone();
-        let outcome = outcome.and_then(|document| read(document, &before.published, &taken));
+        let previous = sender.borrow().clone();
+        let outcome =
+            outcome.and_then(|document| read(document, &previous.published, &allowed_algorithms));
         let ended = Instant::now();
-        report(&before, &outcome);
-        let outside = &metrics.outside;
-        outside.keys_fetched(
+        report(&previous, &outcome);
+        let external = &metrics.external;
+        external.keys_fetched(
             outcome
                 .as_ref()
                 .map_or_else(|error| error.outcome(), |_| "ok"),
         );
         if let Ok(published) = &outcome {
             let keys = i64::try_from(published.keys.len());
-            outside.keys.set(keys.unwrap_or(i64::MAX));
+            external.keys.set(keys.unwrap_or(i64::MAX));
         }
         let next = match &outcome {
-            // So early that the next answer is here in time.
-            Ok(_) => (ended + GAP).max(started + refresh.saturating_sub(FETCH_TIMEOUT)),
-            Err(_) => ended + GAP,
+            // Early enough that the next answer arrives within `refresh`.
+            Ok(_) => (ended + MIN_REFRESH_GAP).max(started + refresh.saturating_sub(FETCH_TIMEOUT)),
+            Err(_) => ended + MIN_REFRESH_GAP,
         };
         sender.send_modify(|state| {
             state.fetches += 1;
@@ -223,36 +230,36 @@ async fn keep_fetching(
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(next) => break,
-                // A wish from before this fetch ended is fulfilled by it.
-                () = asked.notified() => if ended.elapsed() >= GAP { break },
+                // A request from before the end of this fetch is satisfied by it.
+                () = refresh_wanted.notified() => if ended.elapsed() >= MIN_REFRESH_GAP { break },
                 () = sender.closed() => return,
             }
         }
     }
 }
 
-/// The keys of a document; the same ones where it is the same. Keys that are not understood, or are for something else, are left out.
+/// The keys of a document; the previous ones if it is unchanged. Unsupported keys and keys for other uses are skipped.
 ///
 /// # Errors
-/// Also where no key is left: an issuer that has lost its keys for a moment must not log everybody out.
+/// Also where no usable key is left: a temporary loss of the issuer's keys must not log out all users.
 fn read(
     document: Bytes,
-    before: &Arc<Published>,
-    taken: &[Algorithm],
+    previous: &Arc<Published>,
+    allowed_algorithms: &[Algorithm],
 ) -> Result<Arc<Published>, FetchError> {
     #[derive(Deserialize)]
     struct Document {
         keys: Vec<serde_json::Value>,
     }
-    if document == before.document && !before.keys.is_empty() {
-        return Ok(before.clone());
+    if document == previous.document && !previous.keys.is_empty() {
+        return Ok(previous.clone());
     }
     let json = document.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&document);
     let Document { keys } = serde_json::from_slice(json).map_err(|_| FetchError::Decode)?;
     let found = keys.len();
     let keys: Vec<_> = keys
         .iter()
-        .filter_map(|key| PublicKey::from_jwk(key, taken).ok())
+        .filter_map(|key| PublicKey::from_jwk(key, allowed_algorithms).ok())
         .collect();
     if keys.is_empty() {
         return Err(FetchError::NoKey);
@@ -260,20 +267,20 @@ fn read(
     tracing::info!(found, usable = keys.len(), "signing keys loaded");
     Ok(Arc::new(Published {
         keys,
-        version: before.version + 1,
+        version: previous.version + 1,
         document,
     }))
 }
 
-/// One line when fetching begins to fail, one when it works again.
-fn report(before: &State, outcome: &Result<Arc<Published>, FetchError>) {
-    let failed_before = before.last.is_some_and(|(_, outcome)| outcome.is_err());
+/// Logs one line when fetching starts to fail, and one when it recovers.
+fn report(previous: &State, outcome: &Result<Arc<Published>, FetchError>) {
+    let failed_previously = previous.last.is_some_and(|(_, outcome)| outcome.is_err());
     match outcome {
-        Err(error) if !failed_before => {
-            tracing::warn!(%error, "signing keys cannot be fetched; those known stay good");
+        Err(error) if !failed_previously => {
+            tracing::warn!(%error, "signing keys cannot be fetched; known keys stay valid");
         }
         Err(error) => tracing::debug!(%error, "signing keys cannot be fetched yet"),
-        Ok(_) if failed_before => tracing::info!("signing keys can be fetched again"),
+        Ok(_) if failed_previously => tracing::info!("signing keys can be fetched again"),
         Ok(_) => {}
     }
 }

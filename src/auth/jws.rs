@@ -1,4 +1,4 @@
-//! A token as it comes in, taken apart: the compact form of RFC 7515. Says nothing about whether it is good.
+//! Parses the compact serialisation of a token (RFC 7515). Does not verify it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,32 +11,32 @@ use crate::config::Algorithm;
 
 /// The parts of a token.
 pub(super) struct Jws<'t> {
-    /// What its header says it is signed with. A claim like any other: only a key that is for it may check it.
+    /// The algorithm named in the header. Untrusted: only a key for this algorithm may verify it.
     pub(super) algorithm: Algorithm,
-    /// The name of the key, where the header has one.
+    /// The key id, where the header has one.
     pub(super) kid: Option<String>,
-    /// Header and claims as they came: what is signed.
+    /// The signed bytes: header and claims as received.
     pub(super) message: &'t [u8],
     /// The signature's bytes.
     pub(super) signature: Vec<u8>,
-    /// The claims, not decoded yet: what was checked before needs none.
+    /// The encoded claims; not needed for cached tokens.
     claims: &'t str,
 }
 
-/// The headers that issuers of HS256 write, which never change: `{"alg":"HS256","typ":"JWT"}`, the same the other way round, and
-/// `{"alg":"HS256"}`. Compared as text they need no decoding.
-const PLAIN_HS256: [&str; 3] = [
+/// The usual headers of HS256 tokens: `{"alg":"HS256","typ":"JWT"}`, the same in the other order, and `{"alg":"HS256"}`. Comparing them
+/// encoded saves the decoding.
+const COMMON_HS256_HEADERS: [&str; 3] = [
     "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9",
     "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9",
     "eyJhbGciOiJIUzI1NiJ9",
 ];
 
-/// Keys that come with the token (`jwk`, `jku`, `x5c`, …) are not even looked at.
+/// Keys inside the token (`jwk`, `jku`, `x5c`, …) are ignored.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
     kid: Option<String>,
-    /// Extensions the receiver must know (RFC 7515, 4.1.11). None is known here.
+    /// Extensions the receiver must understand (RFC 7515, 4.1.11). None is supported.
     #[serde(default, deserialize_with = "present")]
     crit: bool,
 }
@@ -46,17 +46,17 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error>
 }
 
 impl<'t> Jws<'t> {
-    /// Takes `token` apart.
+    /// Parses `token`.
     pub(super) fn parse(token: &'t str) -> Result<Self, TokenError> {
         const MALFORMED: TokenError = TokenError::Invalid("malformed");
         let (message, signature) = token.rsplit_once('.').ok_or(MALFORMED)?;
         let (header, claims) = message.split_once('.').ok_or(MALFORMED)?;
-        // No part has a dot in it: it is no base64url.
-        let (algorithm, kid) = if PLAIN_HS256.contains(&header) {
+        // A further dot in a part fails later, since it is not base64url.
+        let (algorithm, kid) = if COMMON_HS256_HEADERS.contains(&header) {
             (Algorithm::Hs256, None)
         } else {
             let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
-            // What nobody asks for must be JSON too: serde passes over broken text in it.
+            // Unused members must be valid JSON too; serde would skip invalid strings in them.
             Claims::read(&header)?;
             let header: Header = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
             if header.crit {
@@ -75,7 +75,7 @@ impl<'t> Jws<'t> {
         })
     }
 
-    /// The JSON of the claims, whatever the signature is.
+    /// The JSON of the claims, which are not verified yet.
     pub(super) fn claims(&self) -> Result<Vec<u8>, TokenError> {
         let decoded = URL_SAFE_NO_PAD.decode(self.claims);
         decoded.map_err(|_| TokenError::Invalid("malformed"))
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn headers_compared_as_text_mean_what_they_would_mean_decoded() {
-        for text in PLAIN_HS256 {
+        for text in COMMON_HS256_HEADERS {
             let header = URL_SAFE_NO_PAD.decode(text).unwrap();
             let header: Header = serde_json::from_slice(&header).unwrap();
             assert_eq!(Algorithm::named(&header.alg), Some(Algorithm::Hs256));

@@ -1,5 +1,5 @@
-//! Verifying a JWT: which key may check it, whether the signature is good, and what is remembered of that. The signatures are the
-//! library's; what a key is for, which one is asked and what the claims must say are this project's own business.
+//! Verification of JWTs: which key applies, whether the signature is valid, and the cache of verified tokens. A library checks the
+//! signatures; the rules for keys, algorithms and claims are the gateway's own.
 
 #[cfg(test)]
 mod tests;
@@ -14,111 +14,116 @@ use sha2::Sha256;
 use tokio::time::Instant;
 
 use super::Caller;
-use super::claims::{Claims, Judged, Rules};
+use super::claims::{ClaimRules, Claims, ValidClaims};
 use super::jwks::{HttpSource, Jwks, Published};
 use super::jws::Jws;
 use super::keys::{KeyError, PublicKey};
-use super::verified::{Fingerprint, Verified};
+use super::verified_tokens::{Fingerprint, VerifiedTokens};
 use crate::config::{self, Algorithm};
 use crate::telemetry::Metrics;
 
-/// A longer token is refused unread. One with 200 groups in a claim is shorter.
-const MAX_BYTES: usize = 16 * 1024;
+/// A longer token is refused without parsing it. One with 200 groups in a claim is shorter.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Why a token lets nobody in.
+/// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// There is none.
+    /// No token was sent.
     #[error("no bearer token")]
     Missing,
-    /// Its signature is good and its time is over.
+    /// The signature is valid, but the token has expired.
     #[error("token expired")]
     Expired,
-    /// Longer than is read: another one would be, too.
-    #[error("token longer than {MAX_BYTES} bytes")]
+    /// Longer than the limit; retrying with a new token will not help.
+    #[error("token longer than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
-    /// Anything else; the word says what, for the log.
+    /// Any other reason, named for the log.
     #[error("token invalid: {0}")]
     Invalid(&'static str),
-    /// It may be good: the issuer's keys cannot be had now.
+    /// It may be valid, but the issuer's keys are not available.
     #[error("no key to check the token with")]
     KeysUnavailable,
 }
 
-/// Why there can be no [`Verifier`].
+/// Why a [`Verifier`] cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifierError {
-    /// A file of `auth.jwt_public_keys`.
+    /// A file of `auth.jwt_public_keys` cannot be used.
     #[error("auth.jwt_public_keys: entry {0} {1}")]
     File(usize, KeyError),
-    /// The HTTP client for `auth.jwks_url`.
+    /// The HTTP client for `auth.jwks_url` cannot be built.
     #[error("cannot set up the client for auth.jwks_url: {0}")]
     Client(String),
-    /// A secret that is no HMAC key; every text is one.
+    /// A secret is not an HMAC key; cannot happen, since every string is one.
     #[error("auth.jwt_secret is no key")]
     Secret,
 }
 
-/// HMAC with its key worked in: a check begins with a copy of it, which is cheaper than with aws-lc-rs (docs/PERFORMANCE.md).
+/// An HMAC initialised with its key; each check clones it, which is cheaper than with aws-lc-rs (docs/PERFORMANCE.md).
 type Secret = Hmac<Sha256>;
 
 /// Checks tokens against the configured keys and claims.
 pub struct Verifier {
-    /// For HS256, the one in force first.
+    /// For HS256, the current one first.
     secrets: Vec<Secret>,
     files: Vec<PublicKey>,
     jwks: Option<Jwks>,
-    /// What tokens may say they are signed with; empty: anything there is a key for.
-    taken: Vec<Algorithm>,
-    rules: Rules,
-    verified: Verified,
+    /// The algorithms that a token may name; if empty, all for which there is a key.
+    allowed_algorithms: Vec<Algorithm>,
+    rules: ClaimRules,
+    verified: VerifiedTokens,
     metrics: Arc<Metrics>,
 }
 
-/// How far a token got without a costly check.
-pub enum Begun<'t> {
-    /// It is good: signed with a secret, or checked before.
+/// The result of the cheap checks of a token.
+pub enum Precheck<'t> {
+    /// It is valid: signed with a secret, or verified before.
     Known(Caller),
-    /// An asymmetric signature that nobody has verified yet: some 10 to 100 µs of CPU, perhaps for nothing.
+    /// It has an asymmetric signature that is not verified yet, which costs 10 to 100 µs of CPU, even if it is invalid.
     Unverified(Unverified<'t>),
 }
 
-/// A token with an asymmetric signature still to be checked: after [`Verifier::read`], by [`Verifier::finish`].
+/// A token whose asymmetric signature is not checked yet: pass it to [`Verifier::read`], then to [`Verifier::finish`].
 pub struct Unverified<'t> {
     jws: Jws<'t>,
     fingerprint: Fingerprint,
 }
 
-/// One whose claims have been read. They count for nothing until its signature is found good.
-pub struct Read<'t> {
+/// A token whose claims are parsed. They must not be trusted before its signature is verified.
+pub struct ParsedToken<'t> {
     token: Unverified<'t>,
-    judged: Result<Judged, TokenError>,
+    valid_claims: Result<ValidClaims, TokenError>,
 }
 
-/// What keys say to a signature.
-enum Verdict {
+/// The result of checking a signature.
+enum SignatureResult {
     Good,
     Bad(&'static str),
-    /// None of them is the one that the token names, and none fits.
-    Unknown,
+    /// No key has the token's key id, and no other key fits.
+    UnknownKey,
 }
 
 impl Verifier {
-    /// A verifier for tokens signed with `jwt_secret`, one of `jwt_previous_secrets`, a key of `jwt_public_keys` or of `jwks_url`.
-    /// With the last one it begins to fetch: to be called on a runtime then.
+    /// A verifier for tokens signed with `jwt_secret`, one of `jwt_previous_secrets`, a key of `jwt_public_keys` or of `jwks_url`. The last
+    /// one starts fetching, which requires a runtime.
     pub fn new(
         settings: &config::Auth,
         id_bytes: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, VerifierError> {
-        let taken = settings.algorithms.clone();
+        let allowed_algorithms = settings.algorithms.clone();
         let jwks = match &settings.jwks_url {
             None => None,
             Some(url) => {
                 let source = HttpSource::new(url.as_url().clone())
                     .map_err(|error| VerifierError::Client(error.without_url().to_string()))?;
                 let (refresh, metrics) = (settings.jwks_refresh, metrics.clone());
-                Some(Jwks::start(source, refresh, taken.clone(), metrics))
+                Some(Jwks::start(
+                    source,
+                    refresh,
+                    allowed_algorithms.clone(),
+                    metrics,
+                ))
             }
         };
         Self::with_jwks(settings, id_bytes, jwks, metrics)
@@ -130,10 +135,10 @@ impl Verifier {
         jwks: Option<Jwks>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, VerifierError> {
-        let taken = settings.algorithms.clone();
+        let allowed_algorithms = settings.algorithms.clone();
         let files = settings.jwt_public_keys.iter().enumerate();
         let files = files.map(|(index, path)| {
-            PublicKey::from_file(Path::new(path), &taken)
+            PublicKey::from_file(Path::new(path), &allowed_algorithms)
                 .map_err(|error| VerifierError::File(index + 1, error))
         });
         let files = files.collect::<Result<_, _>>()?;
@@ -149,30 +154,30 @@ impl Verifier {
             secrets,
             files,
             jwks,
-            taken,
-            rules: Rules::new(settings, id_bytes),
-            verified: Verified::new(),
+            allowed_algorithms,
+            rules: ClaimRules::new(settings, id_bytes),
+            verified: VerifiedTokens::new(),
             metrics,
         })
     }
 
-    /// How many good tokens with asymmetric signatures are remembered.
-    pub fn remembered(&self) -> usize {
+    /// The number of cached tokens with asymmetric signatures.
+    pub fn cached_tokens(&self) -> usize {
         self.verified.len()
     }
 
-    /// Whether there is an issuer whose keys were never loaded.
+    /// Whether an issuer is configured whose keys were never loaded.
     pub fn lacks_keys(&self) -> bool {
         self.jwks.as_ref().is_some_and(|jwks| !jwks.ever_loaded())
     }
 
-    /// All that is cheap: HS256 to the end, and the memory of asymmetric signatures.
-    pub fn begin<'t>(&self, token: &'t str) -> Result<Begun<'t>, TokenError> {
-        self.begin_at(token, now_s())
+    /// Does the cheap checks: HS256 completely, asymmetric signatures from the cache.
+    pub fn precheck<'t>(&self, token: &'t str) -> Result<Precheck<'t>, TokenError> {
+        self.precheck_at(token, now_s())
     }
 
-    fn begin_at<'t>(&self, token: &'t str, now_s: f64) -> Result<Begun<'t>, TokenError> {
-        if token.len() > MAX_BYTES {
+    fn precheck_at<'t>(&self, token: &'t str, now_s: f64) -> Result<Precheck<'t>, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
         let fingerprint = if self.files.is_empty() && self.jwks.is_none() {
@@ -182,13 +187,14 @@ impl Verifier {
             let keys = self.published().version;
             if let Some(caller) = self.verified.get(&fingerprint, keys, now_s) {
                 self.metrics.cache_looked_up("tokens", true);
-                return Ok(Begun::Known(caller));
+                return Ok(Precheck::Known(caller));
             }
             Some(fingerprint)
         };
         let jws = Jws::parse(token)?;
         let refused = TokenError::Invalid("algorithm");
-        if !self.taken.is_empty() && !self.taken.contains(&jws.algorithm) {
+        if !self.allowed_algorithms.is_empty() && !self.allowed_algorithms.contains(&jws.algorithm)
+        {
             return Err(refused);
         }
         match (jws.algorithm, fingerprint) {
@@ -196,90 +202,101 @@ impl Verifier {
             (Algorithm::Hs256, _) => {
                 let signed_by = |key: &Secret| {
                     let hmac = key.clone().chain_update(jws.message);
-                    // In constant time.
+                    // Compares in constant time.
                     hmac.verify_slice(&jws.signature).is_ok()
                 };
                 if !self.secrets.iter().any(signed_by) {
                     return Err(TokenError::Invalid("signature"));
                 }
-                let judged = self.rules.judge(&Claims::read(&jws.claims()?)?, now_s)?;
-                Ok(Begun::Known(judged.caller))
+                let valid_claims = self.rules.validate(&Claims::read(&jws.claims()?)?, now_s)?;
+                Ok(Precheck::Known(valid_claims.caller))
             }
             (_, None) => Err(refused),
-            (_, Some(fingerprint)) => Ok(Begun::Unverified(Unverified { jws, fingerprint })),
+            (_, Some(fingerprint)) => Ok(Precheck::Unverified(Unverified { jws, fingerprint })),
         }
     }
 
-    /// Reads the claims of a token whose signature is still to be checked.
-    pub fn read<'t>(&self, token: Unverified<'t>) -> Read<'t> {
+    /// Parses the claims of a token whose signature is not checked yet.
+    pub fn read<'t>(&self, token: Unverified<'t>) -> ParsedToken<'t> {
         let claims = token.jws.claims();
-        let judged = claims.and_then(|json| self.rules.judge(&Claims::read(&json)?, now_s()));
-        Read { token, judged }
+        let valid_claims =
+            claims.and_then(|json| self.rules.validate(&Claims::read(&json)?, now_s()));
+        ParsedToken {
+            token,
+            valid_claims,
+        }
     }
 
-    /// Whether [`Verifier::finish`] may spend a check on what no address is charged for: the token is late by its own word, or is by
-    /// none of the keys that are known while the issuer's cannot be had.
-    pub fn may_be_for_nothing(&self, token: &Read<'_>) -> bool {
+    /// Whether no address is charged if [`Verifier::finish`] refuses the token: it is expired, or signed by an unknown key while the issuer
+    /// is down.
+    pub fn is_check_unbilled(&self, token: &ParsedToken<'_>) -> bool {
         let jws = &token.token.jws;
         let lacks_keys = || {
             let jwks = self.jwks.as_ref().filter(|jwks| jwks.is_unavailable())?;
             let published = jwks.published();
-            let (are_named, keys) = self.candidates(jws, &published.keys);
-            Some(!are_named && keys.iter().any(|key| key.takes(jws.algorithm)))
+            let (is_named, keys) = self.candidates(jws, &published.keys);
+            Some(!is_named && keys.iter().any(|key| key.supports(jws.algorithm)))
         };
-        token.judged == Err(TokenError::Expired) || lacks_keys() == Some(true)
+        token.valid_claims == Err(TokenError::Expired) || lacks_keys() == Some(true)
     }
 
-    /// Checks an asymmetric signature. Where no key fits it, waits for the issuer's newest ones, `until` then at the latest.
-    pub async fn finish(&self, token: Read<'_>, until: Instant) -> Result<Caller, TokenError> {
-        let Read { token, judged } = token;
-        // Here and not where it was looked for: that may have been done more than once.
+    /// Checks an asymmetric signature. If no key fits, waits for the issuer's current keys, at most `until` then.
+    pub async fn finish(
+        &self,
+        token: ParsedToken<'_>,
+        until: Instant,
+    ) -> Result<Caller, TokenError> {
+        let ParsedToken {
+            token,
+            valid_claims,
+        } = token;
+        // Counted here, since the cache may have been consulted more than once.
         self.metrics.cache_looked_up("tokens", false);
         let mut published = self.published();
-        let mut verdict = self.check(&token.jws, &published.keys);
-        if let (Verdict::Unknown, Some(jwks)) = (&verdict, &self.jwks) {
+        let mut result = self.check(&token.jws, &published.keys);
+        if let (SignatureResult::UnknownKey, Some(jwks)) = (&result, &self.jwks) {
             published = jwks
                 .refreshed(until)
                 .await
                 .map_err(|_| TokenError::KeysUnavailable)?;
-            verdict = self.check(&token.jws, &published.keys);
+            result = self.check(&token.jws, &published.keys);
         }
-        match verdict {
-            Verdict::Good => {}
-            Verdict::Bad(what) => return Err(TokenError::Invalid(what)),
-            Verdict::Unknown => return Err(TokenError::Invalid("signature")),
+        match result {
+            SignatureResult::Good => {}
+            SignatureResult::Bad(what) => return Err(TokenError::Invalid(what)),
+            SignatureResult::UnknownKey => return Err(TokenError::Invalid("signature")),
         }
-        let judged = judged?;
-        let caller = judged.caller.clone();
+        let valid_claims = valid_claims?;
+        let caller = valid_claims.caller.clone();
         self.verified
-            .insert(token.fingerprint, published.version, judged);
+            .insert(token.fingerprint, published.version, valid_claims);
         Ok(caller)
     }
 
-    /// The issuer's keys; none where there is no issuer.
+    /// The issuer's keys; empty without an issuer.
     fn published(&self) -> Arc<Published> {
         self.jwks
             .as_ref()
             .map_or_else(Arc::default, Jwks::published)
     }
 
-    fn check(&self, jws: &Jws<'_>, published: &[PublicKey]) -> Verdict {
-        let (are_named, keys) = self.candidates(jws, published);
+    fn check(&self, jws: &Jws<'_>, published: &[PublicKey]) -> SignatureResult {
+        let (is_named, keys) = self.candidates(jws, published);
         let signed = |key: &&PublicKey| key.verifies(jws.algorithm, jws.message, &jws.signature);
         if keys.iter().any(signed) {
-            Verdict::Good
-        } else if !are_named {
-            Verdict::Unknown
-        } else if keys.iter().any(|key| key.takes(jws.algorithm)) {
-            Verdict::Bad("signature")
+            SignatureResult::Good
+        } else if !is_named {
+            SignatureResult::UnknownKey
+        } else if keys.iter().any(|key| key.supports(jws.algorithm)) {
+            SignatureResult::Bad("signature")
         } else {
-            Verdict::Bad("algorithm")
+            SignatureResult::Bad("algorithm")
         }
     }
 
-    /// The keys that may have signed it, and whether the token names them: a key that has the name in the token is the only one that
-    /// counts. Otherwise all are tried that may have signed it: those of files, whose names are the operator's own, and the
-    /// issuer's; a nameless token may be by any, a named one by the nameless.
+    /// The keys that may have signed the token, and whether the token names them. A key with the token's key id excludes all others.
+    /// Otherwise all possible keys are tried: those of files, whose ids the operator chose, and the issuer's, which must have no id if the
+    /// token has one.
     fn candidates<'k>(
         &'k self,
         jws: &Jws<'_>,

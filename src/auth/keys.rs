@@ -1,5 +1,5 @@
-//! Public keys: from PEM files and JSON Web Keys to what checks a signature. What a key is for is settled here, when it is loaded;
-//! nothing in a token can change it. Knows no token and no HTTP.
+//! Public keys from PEM files and JSON Web Keys. A key's algorithms are fixed when it is loaded; nothing in a token can change them. Does
+//! not know tokens or HTTP.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use serde::Deserialize;
 
 use crate::config::Algorithm;
 
-/// Larger files are no public keys.
+/// Maximum size of a key file, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
-/// The largest RSA modulus that is taken, in bits; the smallest is 2048.
+/// The largest accepted RSA modulus, in bits; the smallest is 2048.
 const MAX_RSA_BITS: usize = 8192;
 
-/// Why a key cannot be used; reads on from what names the key.
+/// Why a key cannot be used; the text continues a sentence that names the key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The file.
@@ -29,27 +29,27 @@ pub enum KeyError {
         "must be a PEM file with one public key (BEGIN PUBLIC KEY), not a certificate or a private key"
     )]
     NotPem,
-    /// A curve or kind that no algorithm here is for.
+    /// A curve or key type without a supported algorithm.
     #[error("must be an RSA, P-256, P-384 or Ed25519 key")]
     Kind,
-    /// An RSA key of an unsafe or unwieldy size.
+    /// An RSA key that is too small or too large.
     #[error("must be an RSA key of 2048 to 8192 bits")]
     Size,
-    /// None of the algorithms that are taken.
+    /// None of its algorithms is allowed.
     #[error("is a key for none of the algorithms in auth.algorithms")]
     Algorithm,
 }
 
-/// A key and the algorithms it checks: those of its one family.
+/// A key and the algorithms of its family that it may verify.
 pub struct PublicKey {
-    /// Its name: of the file without its ending, or the `kid` of a JWK.
+    /// Its id: the file name without extension, or the `kid` of a JWK.
     pub(super) kid: Option<String>,
     checks: Vec<(Algorithm, ParsedPublicKey)>,
 }
 
 impl PublicKey {
-    /// The key in this PEM file, named like the file; of its algorithms only the `taken` ones, where any are listed.
-    pub fn from_file(path: &Path, taken: &[Algorithm]) -> Result<Self, KeyError> {
+    /// The key in this PEM file, with the file's name as its id. Only algorithms in `allowed_algorithms` are used, if that is not empty.
+    pub fn from_file(path: &Path, allowed_algorithms: &[Algorithm]) -> Result<Self, KeyError> {
         let metadata = std::fs::metadata(path).map_err(KeyError::Unreadable)?;
         if metadata.len() > MAX_FILE {
             return Err(KeyError::NotPem);
@@ -63,16 +63,19 @@ impl PublicKey {
             return Err(KeyError::NotPem);
         }
         let kid = path.file_stem().and_then(|name| name.to_str());
-        Self::of(
+        Self::with_algorithms(
             kid.map(str::to_owned),
             from_der(block.contents())?,
             None,
-            taken,
+            allowed_algorithms,
         )
     }
 
-    /// The key in this JWK (RFC 7517), when it is one for signatures. A symmetric key never is: a published one is no secret.
-    pub(super) fn from_jwk(jwk: &serde_json::Value, taken: &[Algorithm]) -> Result<Self, KeyError> {
+    /// The key in this JWK (RFC 7517), if it is for signatures. Symmetric keys are refused, since a published key is not secret.
+    pub(super) fn from_jwk(
+        jwk: &serde_json::Value,
+        allowed_algorithms: &[Algorithm],
+    ) -> Result<Self, KeyError> {
         let jwk = Jwk::deserialize(jwk).map_err(|_| KeyError::Kind)?;
         let for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
             && jwk
@@ -86,18 +89,23 @@ impl PublicKey {
             None => None,
             Some(name) => Some(Algorithm::named(name).ok_or(KeyError::Kind)?),
         };
-        Self::of(jwk.kid.clone(), from_components(&jwk)?, only, taken)
+        Self::with_algorithms(
+            jwk.kid.clone(),
+            from_components(&jwk)?,
+            only,
+            allowed_algorithms,
+        )
     }
 
-    fn of(
+    fn with_algorithms(
         kid: Option<String>,
         mut checks: Vec<(Algorithm, ParsedPublicKey)>,
         only: Option<Algorithm>,
-        taken: &[Algorithm],
+        allowed_algorithms: &[Algorithm],
     ) -> Result<Self, KeyError> {
         checks.retain(|(algorithm, _)| {
             only.is_none_or(|only| only == *algorithm)
-                && (taken.is_empty() || taken.contains(algorithm))
+                && (allowed_algorithms.is_empty() || allowed_algorithms.contains(algorithm))
         });
         if checks.is_empty() {
             return Err(KeyError::Algorithm);
@@ -105,8 +113,8 @@ impl PublicKey {
         Ok(Self { kid, checks })
     }
 
-    /// Whether it checks signatures of this algorithm.
-    pub(super) fn takes(&self, algorithm: Algorithm) -> bool {
+    /// Whether it may verify signatures of this algorithm.
+    pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
         self.checks.iter().any(|(is, _)| *is == algorithm)
     }
 
@@ -131,7 +139,7 @@ const EC: [(Algorithm, &EcdsaVerificationAlgorithm); 2] = [
     (Algorithm::Es384, &signature::ECDSA_P384_SHA384_FIXED),
 ];
 
-/// What the DER of a public key (RFC 5280, or RFC 8017 for RSA) checks. The parsers tell the kinds apart: each takes its own alone.
+/// Parses the DER of a public key (RFC 5280, or RFC 8017 for RSA). Each parser accepts only its own key type.
 fn from_der(der: &[u8]) -> Result<Vec<(Algorithm, ParsedPublicKey)>, KeyError> {
     if let Ok(key) = rsa::PublicKey::from_der(der) {
         let modulus = key.modulus();
@@ -161,7 +169,7 @@ fn check_rsa_size(modulus: &[u8]) -> Result<(), KeyError> {
     }
 }
 
-/// The members of a JWK that count here.
+/// The members of a JWK that are used.
 #[derive(Deserialize)]
 struct Jwk {
     kty: String,
@@ -204,12 +212,12 @@ fn from_components(jwk: &Jwk) -> Result<Vec<(Algorithm, ParsedPublicKey)>, KeyEr
 }
 
 fn from_rsa(n: &[u8], e: &[u8]) -> Result<Vec<(Algorithm, ParsedPublicKey)>, KeyError> {
-    // Some issuers put a sign byte in front, which the library does not take.
-    let bare = |number: &'_ [u8]| {
+    // Some issuers add a leading zero byte, which the library refuses.
+    let without_zeros = |number: &'_ [u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         number[zeros..].to_vec()
     };
-    let (n, e) = (bare(n), bare(e));
+    let (n, e) = (without_zeros(n), without_zeros(e));
     check_rsa_size(&n)?;
     let components = RsaPublicKeyComponents { n, e };
     let parse = |(algorithm, parameters)| {

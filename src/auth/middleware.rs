@@ -1,4 +1,4 @@
-//! The one check in front of every protected route, and who pays: the user for his calls, the address for what fails.
+//! Authentication in front of every protected route, and rate limiting: users are charged for calls, addresses for failures.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -16,20 +16,19 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{Begun, Caller, TokenError};
+use super::{Caller, Precheck, TokenError};
 use crate::app::App;
 use crate::error::{ApiError, Failure};
-use crate::extract::Scope;
+use crate::extract::RequestContext;
 use crate::limits::Refused;
 
-/// How long before its deadline a request stops waiting for an issuer's keys: that they cannot be had tells its client to come again
-/// with the same token, and a deadline that passes would not.
-const MARGIN: Duration = Duration::from_millis(100);
+/// A request stops waiting for an issuer's keys this long before its deadline, so that the client learns that the keys are unavailable and
+/// retries with the same token.
+const KEY_WAIT_MARGIN: Duration = Duration::from_millis(100);
 
-/// Verifies the bearer token, charges its user, and leaves the [`Caller`] in the request's extensions; refuses everybody else.
+/// Verifies the bearer token, charges its user, and adds the [`Caller`] to the request's extensions; refuses other requests.
 ///
-/// A service by itself and nothing for `from_fn`, which copies and boxes the route behind it before anybody is let in: refusing is to
-/// cost little.
+/// A service of its own: `from_fn` would clone and box the inner route before authentication, and refusals must be cheap.
 #[derive(Clone)]
 pub struct Authenticate<S> {
     app: App,
@@ -39,7 +38,7 @@ pub struct Authenticate<S> {
 type Outcome = Result<Response, Infallible>;
 
 impl<S> Authenticate<S> {
-    /// In front of `inner`.
+    /// Wraps `inner`.
     pub fn new(app: App, inner: S) -> Self {
         Self { app, inner }
     }
@@ -52,7 +51,7 @@ where
 {
     type Response = Response;
     type Error = Infallible;
-    /// Refused, let in, or still to be checked.
+    /// Refused, accepted, or still to be verified.
     type Future = Either<Ready<Outcome>, Either<S::Future, BoxFuture<'static, Outcome>>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
@@ -60,37 +59,37 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let identified = match begin(&self.app, request.headers()) {
-            Ok(Begun::Known(caller)) => Ok(caller),
-            Ok(Begun::Unverified(_)) => {
-                // The one that is ready; the other one is not asked yet.
+        let identified = match precheck(&self.app, request.headers()) {
+            Ok(Precheck::Known(caller)) => Ok(caller),
+            Ok(Precheck::Unverified(_)) => {
+                // Uses the instance that is ready, and leaves a clone in its place.
                 let next = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, next);
                 let app = self.app.clone();
-                // From its beginning: what was begun borrows from the request, and is little beside a signature.
+                // Repeats the precheck, which borrows from the request; it is cheap compared to a signature.
                 let checked = async move {
                     let identified = identify(&app, request.headers(), request.extensions()).await;
-                    match admit(&app, &mut request, identified) {
+                    match charge_and_attach(&app, &mut request, identified) {
                         Ok(()) => inner.call(request).await,
                         Err(failure) => Ok(failure.into_response()),
                     }
                 };
                 return Either::Right(Either::Right(checked.boxed()));
             }
-            Err(stranger) => Err(stranger),
+            Err(unauthenticated) => Err(unauthenticated),
         };
-        match admit(&self.app, &mut request, identified) {
+        match charge_and_attach(&self.app, &mut request, identified) {
             Ok(()) => Either::Right(Either::Left(self.inner.call(request))),
             Err(failure) => Either::Left(ready(Ok(failure.into_response()))),
         }
     }
 }
 
-/// Charges whoever it is, and leaves the caller in his request.
-fn admit(
+/// Charges the user or the address, and adds the caller to the request.
+fn charge_and_attach(
     app: &App,
     request: &mut Request,
-    identified: Result<Caller, Stranger>,
+    identified: Result<Caller, Unauthenticated>,
 ) -> Result<(), Failure> {
     let (headers, extensions) = (request.headers(), request.extensions());
     match identified {
@@ -99,17 +98,23 @@ fn admit(
             request.extensions_mut().insert(caller);
             Ok(())
         }
-        Err(stranger) => {
-            let failure = match stranger {
-                Stranger::Failed(error) => error.into(),
-                Stranger::Unchecked(refused) => refused.into(),
+        Err(unauthenticated) => {
+            let failure = match unauthenticated {
+                Unauthenticated::Failed(error) => error.into(),
+                Unauthenticated::Unchecked(refused) => refused.into(),
             };
-            Err(charge_stranger(app, headers, extensions, stranger, failure))
+            Err(charge_unauthenticated(
+                app,
+                headers,
+                extensions,
+                unauthenticated,
+                failure,
+            ))
         }
     }
 }
 
-/// 404 for a path that is none; the address pays for it unless a user comes with it.
+/// 404 for an unknown path; the address is charged unless the request is authenticated.
 pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
     let not_found = Failure::from(ApiError::NotFound);
     let (headers, extensions) = (&request.headers, &request.extensions);
@@ -117,78 +122,84 @@ pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
         Ok(caller) => charge_caller(&app, extensions, &caller)
             .err()
             .unwrap_or(not_found),
-        Err(stranger) => charge_stranger(&app, headers, extensions, stranger, not_found),
+        Err(unauthenticated) => {
+            charge_unauthenticated(&app, headers, extensions, unauthenticated, not_found)
+        }
     }
 }
 
-/// Somebody without a good token.
+/// A request without a valid token.
 #[derive(Clone, Copy)]
-enum Stranger {
-    /// His token lets nobody in, or there is none.
+enum Unauthenticated {
+    /// The token is missing or not accepted.
     Failed(TokenError),
-    /// His address has nothing left, or would not pay, nor is there a check left for such: the signature was not looked at.
+    /// The signature was not checked, since the address is out of tokens, or the limit of unbilled checks is reached.
     Unchecked(Refused),
 }
 
-/// All of a check that needs no waiting.
-fn begin<'h>(app: &App, headers: &'h HeaderMap) -> Result<Begun<'h>, Stranger> {
-    let begun = bearer(headers).and_then(|token| app.verifier().begin(token));
-    begun.map_err(Stranger::Failed)
+/// The part of the verification that needs no waiting.
+fn precheck<'h>(app: &App, headers: &'h HeaderMap) -> Result<Precheck<'h>, Unauthenticated> {
+    let precheck = bearer(headers).and_then(|token| app.verifier().precheck(token));
+    precheck.map_err(Unauthenticated::Failed)
 }
 
 async fn identify(
     app: &App,
     headers: &HeaderMap,
     extensions: &Extensions,
-) -> Result<Caller, Stranger> {
-    match begin(app, headers)? {
-        Begun::Known(caller) => Ok(caller),
-        Begun::Unverified(token) => {
+) -> Result<Caller, Unauthenticated> {
+    match precheck(app, headers)? {
+        Precheck::Known(caller) => Ok(caller),
+        Precheck::Unverified(token) => {
             let token = app.verifier().read(token);
             let address = app.limits().address(extensions.get().copied(), headers);
-            let is_paid = !app.verifier().may_be_for_nothing(&token);
+            let is_billed = !app.verifier().is_check_unbilled(&token);
             app.limits()
-                .may_check_signature(address, is_paid)
-                .map_err(Stranger::Unchecked)?;
-            let until = patience(app, extensions);
+                .may_check_signature(address, is_billed)
+                .map_err(Unauthenticated::Unchecked)?;
+            let until = key_wait_deadline(app, extensions);
             let caller = app.verifier().finish(token, until).await;
-            caller.map_err(Stranger::Failed)
+            caller.map_err(Unauthenticated::Failed)
         }
     }
 }
 
-/// How long a request may wait for an issuer's keys.
-fn patience(app: &App, extensions: &Extensions) -> Instant {
-    let deadline = extensions.get::<Arc<Scope>>().map_or_else(
+/// Until when a request may wait for an issuer's keys.
+fn key_wait_deadline(app: &App, extensions: &Extensions) -> Instant {
+    let deadline = extensions.get::<Arc<RequestContext>>().map_or_else(
         || Instant::now() + app.settings().server.request_timeout,
-        |scope| scope.deadline,
+        |context| context.deadline,
     );
-    deadline.checked_sub(MARGIN).unwrap_or(deadline)
+    deadline.checked_sub(KEY_WAIT_MARGIN).unwrap_or(deadline)
 }
 
 fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {
-    let Some(scope) = extensions.get::<Arc<Scope>>() else {
+    let Some(context) = extensions.get::<Arc<RequestContext>>() else {
         return Ok(());
     };
-    // Nobody who has nothing left makes the gateway read a body.
-    scope.charged(app.limits().charge_user(&caller.uid))?;
-    scope.admitted(app.limits().admit_user(&caller.uid, &scope.held)?);
+    // A user without tokens left is refused before the body is read.
+    context.record_charge(app.limits().charge_user(&caller.uid))?;
+    context.admitted(app.limits().admit_user(&caller.uid, &context.buffered)?);
     Ok(())
 }
 
-/// What somebody without a good token is told: `failure`, or 429 once his address has nothing left.
-fn charge_stranger(
+/// The answer to a request without a valid token: `failure`, or 429 once its address is out of tokens.
+fn charge_unauthenticated(
     app: &App,
     headers: &HeaderMap,
     extensions: &Extensions,
-    stranger: Stranger,
+    unauthenticated: Unauthenticated,
     failure: Failure,
 ) -> Failure {
-    match stranger {
-        // A good user who is late, or may be one.
-        Stranger::Failed(TokenError::Expired | TokenError::KeysUnavailable) => return failure,
-        Stranger::Unchecked(refused) => return refused.into(),
-        Stranger::Failed(TokenError::Missing | TokenError::TooLong | TokenError::Invalid(_)) => {}
+    match unauthenticated {
+        // A legitimate user with an expired token, or possibly one.
+        Unauthenticated::Failed(TokenError::Expired | TokenError::KeysUnavailable) => {
+            return failure;
+        }
+        Unauthenticated::Unchecked(refused) => return refused.into(),
+        Unauthenticated::Failed(
+            TokenError::Missing | TokenError::TooLong | TokenError::Invalid(_),
+        ) => {}
     }
     let address = app.limits().address(extensions.get().copied(), headers);
     match app.limits().charge_address(address) {
@@ -197,7 +208,7 @@ fn charge_stranger(
     }
 }
 
-/// The token of the only `Authorization` header, its scheme in any case.
+/// The token of the only `Authorization` header; the scheme is case-insensitive.
 fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(TokenError::Missing)?;

@@ -1,4 +1,5 @@
-//! Who is calling: verified once in a middleware, read by extractors, so that every handler's signature says who may call it.
+//! Authentication: the middleware verifies the token once, and extractors read the result, so that each handler's signature shows who may
+//! call it.
 
 mod claims;
 mod im_token;
@@ -10,7 +11,7 @@ mod middleware;
 #[cfg(test)]
 #[path = "../../tests/keys/mod.rs"]
 mod test_keys;
-mod verified;
+mod verified_tokens;
 
 use axum::extract::FromRequestParts;
 use http::request::Parts;
@@ -20,16 +21,16 @@ use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
 
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
-pub use jwt::{Begun, Read, TokenError, Unverified, Verifier, VerifierError};
+pub use jwt::{ParsedToken, Precheck, TokenError, Unverified, Verifier, VerifierError};
 pub use keys::{KeyError, PublicKey};
 pub use middleware::{Authenticate, unknown_path};
 
-/// The user whose token came with the request.
+/// The user of the request's token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
     /// The token's uid.
     pub uid: Uid,
-    /// Whether the token names an admin role or permission.
+    /// Whether the token has an admin role or permission.
     pub is_admin: bool,
 }
 
@@ -37,7 +38,7 @@ impl FromRequestParts<App> for Caller {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
-        // Missing only where a handler asks for the caller on a route without the middleware: a bug, and never a pass.
+        // Missing only on a route without the middleware, which is a bug and must not permit the request.
         let caller = parts.extensions.get::<Self>().cloned();
         caller
             .ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))

@@ -1,4 +1,4 @@
-//! The audit: one line for each thing an admin does by being one. Always written, whatever `log.level` says.
+//! The audit log: one line for each action that only the admin right permitted. Always written, regardless of `log.level`.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -10,26 +10,26 @@ use super::callback::Action;
 use crate::domain::{Channel, Uid};
 use crate::wukongim::current_request_id;
 
-/// One thing that is being done. The line is written when this is dropped, so that nobody gets round it by hanging up.
+/// One action in progress. The line is written when this is dropped, so that a disconnect cannot avoid it.
 pub struct Audit {
     actor: Uid,
     acts_for: Option<Uid>,
     action: Action,
     channel: Option<Channel>,
     request_id: Option<HeaderValue>,
-    due: Arc<AtomicBool>,
+    is_due: Arc<AtomicBool>,
     outcome: Option<String>,
 }
 
 impl Audit {
-    /// `actor` begins to do `action`, in `channel` where it is about one, as or to `acts_for` where that is somebody else. A line
-    /// is written once `due` is true.
+    /// `actor` starts `action`, in `channel` if it concerns one, on behalf of or to `acts_for` if that is another user. The line is written
+    /// only if `is_due` is true by then.
     pub fn new(
         actor: &Uid,
         acts_for: Option<&Uid>,
         action: Action,
         channel: Option<&Channel>,
-        due: Arc<AtomicBool>,
+        is_due: Arc<AtomicBool>,
     ) -> Self {
         Self {
             actor: actor.clone(),
@@ -37,13 +37,13 @@ impl Audit {
             action,
             channel: channel.cloned(),
             request_id: current_request_id(),
-            due,
+            is_due,
             outcome: None,
         }
     }
 
-    /// What came of it; without this the line says `interrupted`.
-    pub fn ended<T, E: Display>(&mut self, result: &Result<T, E>) {
+    /// Records the outcome; without it the line says `interrupted`.
+    pub fn record_outcome<T, E: Display>(&mut self, result: &Result<T, E>) {
         self.outcome = Some(match result {
             Ok(_) => "done".to_owned(),
             Err(error) => error.to_string(),
@@ -53,7 +53,7 @@ impl Audit {
 
 impl Drop for Audit {
     fn drop(&mut self) {
-        if !self.due.load(Ordering::SeqCst) {
+        if !self.is_due.load(Ordering::SeqCst) {
             return;
         }
         let id = self.request_id.as_ref();

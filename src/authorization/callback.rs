@@ -1,5 +1,5 @@
-//! Mode `callback`: the application's own backend says who may do what. Knows the question, its signature and what an answer
-//! means; not what the gateway checks besides.
+//! Mode `callback`: the application's backend decides on permissions. Knows the request, its signature and the meaning of answers, but not
+//! the gateway's other checks.
 
 #[cfg(test)]
 mod tests;
@@ -18,21 +18,21 @@ use tokio::sync::Semaphore;
 use url::Url;
 
 use super::denial::Denial;
-use super::lookups::{Fact, Lookups, Subject};
+use super::fact_cache::{CacheKey, Fact, FactCache};
 use crate::domain::{Channel, ChannelId, Uid};
 use crate::telemetry::Metrics;
 use crate::wukongim::current_request_id;
 
-/// Questions that may be open at the same time; further ones wait, within their own deadline.
-const OPEN_QUESTIONS: usize = 64;
-/// The largest answer that is read.
-const ANSWER_BYTES: usize = 16 * 1024;
-/// Characters of a reason that are kept for the log.
-const REASON_CHARS: usize = 200;
-/// How long an unused connection is kept. Short, since a backend that closes it first costs the next question a second try.
-const IDLE: Duration = Duration::from_secs(4);
+/// Maximum concurrent calls; further ones wait, within their own deadline.
+const MAX_CONCURRENT_QUERIES: usize = 64;
+/// The largest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 16 * 1024;
+/// Characters of a reason that are logged.
+const MAX_REASON_CHARS: usize = 200;
+/// How long an idle connection is kept. Short, since a connection that the backend closes first costs the next call a retry.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What somebody wants to do; the names are those of the question.
+/// What a user wants to do; [`Action::name`] is what the callback receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
     /// Send a message.
@@ -49,18 +49,18 @@ pub enum Action {
     SubscriberAdd,
     /// Remove subscribers, oneself included.
     SubscriberRemove,
-    /// Name managers.
+    /// Add managers.
     ManagerAdd,
-    /// Dismiss managers.
+    /// Remove managers.
     ManagerRemove,
-    /// Hand a group over.
+    /// Transfer a group's ownership.
     OwnerTransfer,
-    /// Revoke somebody's connect tokens; for the audit alone, the backend is not asked.
+    /// Revoke a user's connect tokens; only for the audit, the callback is not called.
     TokenRevoke,
 }
 
 impl Action {
-    /// The name in a question and in the audit.
+    /// The name in the callback's body and in the audit.
     pub fn name(self) -> &'static str {
         match self {
             Self::MessageSend => "message.send",
@@ -77,8 +77,8 @@ impl Action {
         }
     }
 
-    /// Whether an answer may be used again: never one about a change.
-    fn is_remembered(self) -> bool {
+    /// Whether an answer may be cached: never one about a change.
+    fn is_cacheable(self) -> bool {
         matches!(
             self,
             Self::MessageSend | Self::MessageSync | Self::ChannelInfo
@@ -86,13 +86,13 @@ impl Action {
     }
 }
 
-/// Why there is no answer. None of the texts holds the backend's address or words.
+/// Why there is no usable answer. The texts contain neither the backend's address nor its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoAnswer {
+pub enum CallbackError {
     /// No connection.
     #[error("the callback cannot be reached")]
     Connect,
-    /// Nothing within `callback_timeout`, waiting for a place among the open questions included.
+    /// No answer within `callback_timeout`, including the wait for a permit.
     #[error("the callback did not answer in time")]
     Timeout,
     /// The connection was lost.
@@ -101,12 +101,12 @@ pub enum NoAnswer {
     /// Another status than 200.
     #[error("the callback answered with status {0}")]
     Status(u16),
-    /// No `{"allow": true|false}`, or too much of it.
+    /// Not `{"allow": true|false}`, or too large.
     #[error("the callback's answer is malformed")]
     Malformed,
 }
 
-impl NoAnswer {
+impl CallbackError {
     /// The name in metrics.
     fn outcome(self) -> &'static str {
         match self {
@@ -119,37 +119,37 @@ impl NoAnswer {
     }
 }
 
-/// A question without targets, whose answer may be remembered.
+/// The cache key of a call without targets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Question {
+struct CachedQuery {
     uid: Uid,
     actor: Option<Uid>,
     action: Action,
     channel: Channel,
 }
 
-impl Subject for Question {
-    fn changes_with(&self) -> &str {
+impl CacheKey for CachedQuery {
+    fn invalidation_id(&self) -> &str {
         self.channel.id()
     }
 }
 
 /// The backend's answer.
 #[derive(Debug, Clone)]
-struct Verdict {
+struct Decision {
     /// `None` allows.
     refusal: Option<Arc<str>>,
-    /// Bytes of the texts that a remembered answer keeps.
+    /// Bytes of the strings in a cached answer.
     bytes: usize,
 }
 
-impl Fact for Verdict {
+impl Fact for Decision {
     fn memberships(&self) -> usize {
         self.bytes.div_ceil(8)
     }
 }
 
-/// The body of a question.
+/// The body of a call.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'a> {
@@ -169,28 +169,28 @@ struct Answer {
     reason: Option<String>,
 }
 
-/// How the backend is asked.
+/// Settings of the callback.
 pub struct Settings {
-    /// Where; may hold user and password, which are sent as basic authentication.
+    /// The address; may contain user and password, which are sent as basic authentication.
     pub url: Url,
     /// The key of the signature.
     pub secret: SecretString,
-    /// How long one question may take.
+    /// Time limit of one call.
     pub timeout: Duration,
-    /// For how long answers about messages and `channel.info` are believed.
+    /// How long answers about messages and `channel.info` are cached.
     pub cache_ttl: Duration,
-    /// How many of them are kept, in the unit of `cache_members` (8 bytes; an answer counts as sixteen and its ids).
+    /// How many of them are cached, in the unit of `cache_members` (8 bytes; an answer counts as sixteen plus its ids).
     pub cache_members: usize,
 }
 
-/// The application's backend and its remembered answers.
+/// The application's backend and its cached answers.
 pub struct Callback {
-    line: Arc<Line>,
-    answers: Arc<Lookups<Question, Verdict, NoAnswer>>,
+    client: Arc<CallbackClient>,
+    answers: Arc<FactCache<CachedQuery, Decision, CallbackError>>,
 }
 
 impl Callback {
-    /// A way to ask. Nothing is asked yet.
+    /// A client for the callback. Makes no call.
     ///
     /// # Errors
     /// When the TLS back end cannot be set up.
@@ -202,38 +202,38 @@ impl Callback {
             cache_ttl,
             cache_members,
         } = settings;
-        let http = crate::outbound::client_for([&url])
+        let http = crate::http_client::client_for([&url])
             .tcp_nodelay(true)
-            .pool_max_idle_per_host(OPEN_QUESTIONS)
-            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_CONCURRENT_QUERIES)
+            .pool_idle_timeout(IDLE_TIMEOUT)
             .build()?;
-        let line = Line {
+        let client = CallbackClient {
             http,
             url,
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes()),
             timeout,
-            places: Semaphore::new(OPEN_QUESTIONS),
+            permits: Semaphore::new(MAX_CONCURRENT_QUERIES),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
-            line: Arc::new(line),
-            answers: Lookups::new(
+            client: Arc::new(client),
+            answers: FactCache::new(
                 "callback",
                 cache_ttl,
                 cache_members,
-                NoAnswer::Lost,
+                CallbackError::Lost,
                 metrics,
             ),
         })
     }
 
-    /// Asks whether `uid` may do `action` in `channel` to `targets`; `actor` is the admin who acts for him.
+    /// Asks whether `uid` may do `action` in `channel` to `targets`; `actor` is the admin that acts on behalf of `uid`.
     ///
-    /// Answers about messages and `channel.info` are remembered by all but the targets, which those have none of, and asked
-    /// once for all who wait for the same one. Everything else is asked each time.
+    /// Answers about messages and `channel.info`, which have no targets, are cached, and concurrent callers share one call. Everything else
+    /// is asked each time.
     ///
     /// # Errors
-    /// [`Denial::Refused`] where the backend says no, [`Denial::NoAnswer`] where it says nothing usable.
+    /// [`Denial::Refused`] where the backend refuses, [`Denial::CallbackFailed`] without a usable answer.
     pub async fn ask(
         &self,
         action: Action,
@@ -250,103 +250,107 @@ impl Callback {
             channel_type: channel.channel_type().number(),
             targets,
         };
-        let answer = if action.is_remembered() && targets.is_empty() {
-            let question = Question {
+        let answer = if action.is_cacheable() && targets.is_empty() {
+            let cached_query = CachedQuery {
                 uid: uid.clone(),
                 actor: actor.cloned(),
                 action,
                 channel: channel.clone(),
             };
             let look_up = || {
-                let (line, body) = (Arc::clone(&self.line), encode(&body));
+                let (client, body) = (Arc::clone(&self.client), encode(&body));
                 let texts = [uid.as_str(), channel.id(), actor.map_or("", Uid::as_str)];
                 let bytes = texts.map(str::len).iter().sum::<usize>();
                 async move {
-                    let mut verdict = line.ask(action, body?).await?;
-                    verdict.bytes += bytes;
-                    Ok(verdict)
+                    let mut decision = client.ask(action, body?).await?;
+                    decision.bytes += bytes;
+                    Ok(decision)
                 }
             };
-            self.answers.get(&question, look_up).await
+            self.answers.get(&cached_query, look_up).await
         } else {
             match encode(&body) {
-                Ok(body) => self.line.ask(action, body).await,
+                Ok(body) => self.client.ask(action, body).await,
                 Err(error) => Err(error),
             }
         };
         match answer {
-            Ok(Verdict { refusal: None, .. }) => Ok(()),
-            Ok(Verdict {
+            Ok(Decision { refusal: None, .. }) => Ok(()),
+            Ok(Decision {
                 refusal: Some(reason),
                 ..
             }) => Err(Denial::Refused(reason)),
-            Err(error) => Err(Denial::NoAnswer(error)),
+            Err(error) => Err(Denial::CallbackFailed(error)),
         }
     }
 
-    /// As [`Lookups::size`].
+    /// As [`FactCache::size`].
     pub(super) fn size(&self) -> (&'static str, usize) {
         self.answers.size()
     }
 
-    /// The gateway has changed the group, or begins to: what the backend said of it before is not used again.
+    /// The gateway has changed the group, or is about to: earlier answers about it are not used again.
     pub(super) fn group_changed(&self, group: &ChannelId) {
-        self.answers.all_changed(group.as_str());
+        self.answers.invalidate_all(group.as_str());
     }
 }
 
-/// Neither the address nor the key.
+/// Shows neither the address nor the key.
 impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Callback")
     }
 }
 
-fn encode(body: &Body<'_>) -> Result<Bytes, NoAnswer> {
-    // Texts and numbers in a struct: it cannot fail, and where it did nobody would have been asked.
-    let text = serde_json::to_vec(body).map_err(|_| NoAnswer::Lost)?;
+fn encode(body: &Body<'_>) -> Result<Bytes, CallbackError> {
+    // Strings and numbers in a struct cannot fail to serialise; if they did, no call would be made.
+    let text = serde_json::to_vec(body).map_err(|_| CallbackError::Lost)?;
     Ok(text.into())
 }
 
-/// The way to the backend.
-struct Line {
+/// The HTTP client of the callback.
+struct CallbackClient {
     http: reqwest::Client,
     url: Url,
     key: hmac::Key,
     timeout: Duration,
-    places: Semaphore,
+    permits: Semaphore,
     metrics: Arc<Metrics>,
 }
 
-impl Line {
-    async fn ask(&self, action: Action, body: Bytes) -> Result<Verdict, NoAnswer> {
+impl CallbackClient {
+    async fn ask(&self, action: Action, body: Bytes) -> Result<Decision, CallbackError> {
         let began = Instant::now();
-        let answer = self.question(body).await;
+        let answer = self.query(body).await;
         let outcome = match &answer {
-            Ok(Verdict { refusal: None, .. }) => "allowed",
+            Ok(Decision { refusal: None, .. }) => "allowed",
             Ok(_) => "refused",
             Err(error) => error.outcome(),
         };
-        let outside = &self.metrics.outside;
-        outside.callback_asked(action.name(), outcome, began.elapsed());
+        let outside = &self.metrics.external;
+        outside.callback_called(action.name(), outcome, began.elapsed());
         answer
     }
 
-    async fn question(&self, body: Bytes) -> Result<Verdict, NoAnswer> {
-        let asking = async {
-            let _place = self.places.acquire().await.map_err(|_| NoAnswer::Lost)?;
+    async fn query(&self, body: Bytes) -> Result<Decision, CallbackError> {
+        let exchange = async {
+            let _permit = self
+                .permits
+                .acquire()
+                .await
+                .map_err(|_| CallbackError::Lost)?;
             match self.exchange(body.clone()).await {
-                // Perhaps a kept connection that the backend was just closing. Asking twice does no harm.
-                Err(NoAnswer::Lost) => self.exchange(body).await,
+                // The backend may have just closed an idle connection. Repeating a query does no harm.
+                Err(CallbackError::Lost) => self.exchange(body).await,
                 answer => answer,
             }
         };
-        let answer = tokio::time::timeout(self.timeout, asking).await;
-        read(&answer.unwrap_or(Err(NoAnswer::Timeout))?)
+        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        read(&answer.unwrap_or(Err(CallbackError::Timeout))?)
     }
 
-    /// One question on the wire, and the body of a 200.
-    async fn exchange(&self, body: Bytes) -> Result<BytesMut, NoAnswer> {
+    /// Sends one request, and returns the body of a 200.
+    async fn exchange(&self, body: Bytes) -> Result<BytesMut, CallbackError> {
         let mut request = self
             .http
             .post(self.url.clone())
@@ -361,12 +365,12 @@ impl Line {
             .await
             .map_err(|error| classify(&error))?;
         if response.status() != StatusCode::OK {
-            return Err(NoAnswer::Status(response.status().as_u16()));
+            return Err(CallbackError::Status(response.status().as_u16()));
         }
         let mut answer = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| classify(&error))? {
-            if answer.len() + chunk.len() > ANSWER_BYTES {
-                return Err(NoAnswer::Malformed);
+            if answer.len() + chunk.len() > MAX_ANSWER_BYTES {
+                return Err(CallbackError::Malformed);
             }
             answer.extend_from_slice(&chunk);
         }
@@ -388,27 +392,28 @@ impl Line {
     }
 }
 
-/// What the body of an answer says. Only a whole, well-formed `allow` of `true` allows.
-fn read(body: &[u8]) -> Result<Verdict, NoAnswer> {
-    // serde also reads a struct out of an array.
+/// Parses an answer. Only a complete, well-formed `allow` of `true` permits.
+fn read(body: &[u8]) -> Result<Decision, CallbackError> {
+    // serde would also accept an array for a struct.
     if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(NoAnswer::Malformed);
+        return Err(CallbackError::Malformed);
     }
-    let Answer { allow, reason } = serde_json::from_slice(body).map_err(|_| NoAnswer::Malformed)?;
+    let Answer { allow, reason } =
+        serde_json::from_slice(body).map_err(|_| CallbackError::Malformed)?;
     let refusal = (!allow).then(|| -> Arc<str> {
         let reason = reason.unwrap_or_default();
         let printable = reason.chars().filter(|c| !c.is_control());
-        printable.take(REASON_CHARS).collect::<String>().into()
+        printable.take(MAX_REASON_CHARS).collect::<String>().into()
     });
     let bytes = refusal.as_ref().map_or(0, |reason| reason.len());
-    Ok(Verdict { refusal, bytes })
+    Ok(Decision { refusal, bytes })
 }
 
-fn classify(error: &reqwest::Error) -> NoAnswer {
+fn classify(error: &reqwest::Error) -> CallbackError {
     if error.is_connect() {
-        NoAnswer::Connect
+        CallbackError::Connect
     } else {
-        NoAnswer::Lost
+        CallbackError::Lost
     }
 }
 

@@ -1,68 +1,68 @@
-//! Why somebody may not do something, and what WuKongIM v3's own refusals mean. Knows no HTTP.
+//! Why a user may not do something, and the mapping of WuKongIM v3's refusals. Does not know HTTP.
 
 use std::sync::Arc;
 
-use super::callback::NoAnswer;
+use super::callback::CallbackError;
 use crate::domain::{Channel, ChannelType};
 use crate::wukongim::{Error, Reason, Rejection};
 
 /// Why a send or a read does not happen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denial {
-    /// The user is no subscriber of the group (403 `not_a_member`).
+    /// The user is not a subscriber of the group (403 `not_a_member`).
     #[error("not a subscriber of the group")]
     NotAMember,
     /// The user is on the denylist of the group or of the peer (403 `blocked`).
     #[error("on the denylist")]
     Blocked,
-    /// The user is banned, or an allowlist leaves him out (403 `forbidden`).
+    /// The user is banned, or not on an existing allowlist (403 `forbidden`).
     #[error("not allowed")]
     Forbidden,
-    /// Nobody may send to this group (403 `channel_banned`).
+    /// The group is banned: no user may send to it (403 `channel_banned`).
     #[error("the channel is banned")]
     ChannelBanned,
-    /// Sending is switched off in this channel (403 `send_banned`); only v3 tells.
+    /// Sending is disabled in this channel (403 `send_banned`); only v3 reports this.
     #[error("sending is banned in the channel")]
     SendBanned,
-    /// v3 must never get a message to oneself (400 `invalid_request`). Its task to enter the pair into the directories of both ends
-    /// names one entry twice and fails for ever, and with it every such task of the physical slot: nobody there reads a new
-    /// conversation again, restarts included (seen on a running server: one message, a tenth of all users).
+    /// v3 must never get a message to oneself (400 `invalid_request`). Its task that adds the pair to both users' directories contains the
+    /// same entry twice and fails forever, and so do all such tasks of the physical slot: its users read no new conversation any more, even
+    /// after restarts (seen on a running server: one message, a tenth of all users).
     #[error("v3 cannot keep messages to oneself")]
     ToOneself,
-    /// Another channel has this one's place in v2, by an equal key: nothing sent to it would be stored (409 `channel_exists`).
+    /// Another channel with the same key owns the log in v2, so messages would not be stored (409 `channel_exists`).
     #[error("another channel has the same key in wukongim")]
     Taken,
-    /// This WuKongIM bears no payload of that size (400 `invalid_request`).
+    /// This WuKongIM does not accept payloads of that size (400 `invalid_request`).
     #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
     PayloadTooLarge {
-        /// The largest it gets, in bytes.
+        /// The maximum in bytes.
         max_bytes: usize,
     },
     /// There is no such group, or it was deleted (404 `channel_not_found`).
     #[error("no such channel")]
     ChannelNotFound,
-    /// What must be known to decide could not be looked up (503 `upstream_unavailable`): nothing was sent, nothing is guessed.
+    /// A fact needed for the decision could not be looked up (503 `upstream_unavailable`): nothing was sent.
     #[error("permission could not be looked up: {0}")]
     Unavailable(#[source] Error),
-    /// The application's backend says no (403 `forbidden`), with its reason for the log: bounded, without control characters.
+    /// The application's backend refuses (403 `forbidden`), with its reason for the log: bounded, without control characters.
     #[error("refused by the callback: {0}")]
     Refused(Arc<str>),
-    /// The application's backend says nothing usable (503 `upstream_unavailable`): never taken for a yes.
+    /// The application's backend gave no usable answer (503 `upstream_unavailable`), which never permits anything.
     #[error(transparent)]
-    NoAnswer(NoAnswer),
-    /// Not a matter of permission: the call failed, and this is how.
+    CallbackFailed(CallbackError),
+    /// Not a refusal: the call failed with this error.
     #[error(transparent)]
     Upstream(Error),
 }
 
 impl Denial {
-    /// What WuKongIM's `error` as the answer to a send to `channel` means; [`Self::Upstream`] where it is no matter of
-    /// permission. v3 alone refuses sends; its reason codes were seen on a running server, and each says enough by itself.
+    /// Maps WuKongIM's `error` to a send to `channel`; [`Self::Upstream`] where it is not a refusal. Only v3 refuses sends; its reason
+    /// codes were seen on a running server, and each is unambiguous.
     pub fn of_send_refusal(channel: &Channel, error: &Error) -> Self {
         let reason = match *error {
             Error::PayloadTooLarge { max_bytes } => return Self::PayloadTooLarge { max_bytes },
             Error::Refused(reason) => reason,
-            // The same in words, with a status of its own (404 `channel not found`; source).
+            // The same refusal as a text with an HTTP status (404 `channel not found`; source).
             Error::Rejected(Rejection::ChannelNotFound) => Reason::NO_CHANNEL,
             Error::Rejected(Rejection::Disbanded) => Reason::DISBANDED,
             Error::Rejected(Rejection::MembershipRequired) => Reason::NOT_SUBSCRIBED,
@@ -78,7 +78,7 @@ impl Denial {
             Reason::NO_CHANNEL | Reason::DISBANDED => Self::ChannelNotFound,
             Reason::NOT_ALLOWED | Reason::NOT_IN_ALLOWLIST => Self::Forbidden,
             Reason::SEND_BANNED => Self::SendBanned,
-            // Rate limit, system errors and whatever WuKongIM may come to say.
+            // Rate limit, system errors and unknown reasons.
             _ => Self::Upstream(error.clone()),
         }
     }

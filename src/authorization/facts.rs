@@ -1,44 +1,46 @@
-//! What WuKongIM knows that decides a question, how it is asked for, and what follows from it. Only v2 is asked for lists:
-//! v3 decides itself.
+//! The facts of WuKongIM that the policy uses, how they are fetched, and what follows from them. Lists are fetched only from v2, since v3
+//! decides itself.
 
 use std::sync::Arc;
 
 use super::denial::Denial;
+use super::fact_cache::{CacheKey, Fact};
 use super::fingerprints::{Fingerprints, UidSet};
-use super::lookups::{Fact, Subject};
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::wukongim::{ChannelState, Client, Error, MemberList};
 
-/// What somebody wants to do in a channel.
+/// What a user wants to do in a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Send,
     Read,
 }
 
-/// One question to WuKongIM, answered as a whole.
+/// A set of facts that is fetched and cached together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum Question {
+pub(super) enum FactQuery {
     /// A group's state and its three lists.
     Members(ChannelId),
-    /// A group's state and the lists that silence.
-    Silenced(ChannelId),
+    /// A group's state, its denylist and its allowlist.
+    SendRestrictions(ChannelId),
     /// A group's state alone.
     State(ChannelId),
-    /// Whom this user blocks.
+    /// The users that this user blocks.
     BlockedBy(Uid),
 }
 
-impl Subject for Question {
-    fn changes_with(&self) -> &str {
+impl CacheKey for FactQuery {
+    fn invalidation_id(&self) -> &str {
         match self {
-            Self::Members(group) | Self::Silenced(group) | Self::State(group) => group.as_str(),
+            Self::Members(group) | Self::SendRestrictions(group) | Self::State(group) => {
+                group.as_str()
+            }
             Self::BlockedBy(peer) => peer.as_str(),
         }
     }
 }
 
-/// The answer to a [`Question`]; what was not asked for is empty.
+/// The facts of a [`FactQuery`]; those not fetched are empty.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
     state: ChannelState,
@@ -54,21 +56,21 @@ impl Fact for Arc<Facts> {
 }
 
 impl Facts {
-    /// Asks WuKongIM, everything side by side.
-    pub(super) async fn ask(
+    /// Fetches the facts from WuKongIM, in parallel.
+    pub(super) async fn fetch(
         client: &Client,
         fingerprints: &Fingerprints,
-        question: &Question,
+        query: &FactQuery,
     ) -> Result<Self, Error> {
-        match question {
-            Question::Members(group) | Question::Silenced(group) => {
+        match query {
+            FactQuery::Members(group) | FactQuery::SendRestrictions(group) => {
                 let list = |list| async move {
                     let uids = client.list(list, ChannelType::Group, group.as_str());
-                    told(uids.await?)
+                    require_list(uids.await?)
                 };
                 let subscribers = async {
-                    match question {
-                        Question::Members(_) => list(MemberList::Subscribers).await,
+                    match query {
+                        FactQuery::Members(_) => list(MemberList::Subscribers).await,
                         _ => Ok(Vec::new()),
                     }
                 };
@@ -85,16 +87,16 @@ impl Facts {
                     allowlist: fingerprints.set(&allowlist),
                 })
             }
-            Question::State(group) => Ok(Self {
+            FactQuery::State(group) => Ok(Self {
                 state: client.group_state(group).await?,
                 ..Self::default()
             }),
-            Question::BlockedBy(peer) => {
+            FactQuery::BlockedBy(peer) => {
                 let denylist = client
                     .list(MemberList::Denylist, ChannelType::Person, peer.as_str())
                     .await?;
                 Ok(Self {
-                    denylist: fingerprints.set(&told(denylist)?),
+                    denylist: fingerprints.set(&require_list(denylist)?),
                     ..Self::default()
                 })
             }
@@ -103,9 +105,9 @@ impl Facts {
 
     /// Whether there is such a group.
     ///
-    /// Its record decides, not its lists: on v2 every call that makes a subscriber also makes the record (seen: `POST /channel`
-    /// and `/channel/subscriber_add`), a denylist or a message alone makes none, and an id that merely has the hash of another
-    /// group shows that group's members, whom nobody made members of this one.
+    /// Its record decides, not its lists: on v2 every call that adds a subscriber also creates the record (seen: `POST /channel` and
+    /// `/channel/subscriber_add`), a denylist or a message alone does not, and an id with the same hash as another group shows that group's
+    /// members.
     pub(super) fn group_exists(&self) -> Result<(), Denial> {
         if self.state.exists && !self.state.disbanded {
             Ok(())
@@ -114,8 +116,8 @@ impl Facts {
         }
     }
 
-    /// Whether nothing stands against `action` in the group's state: v2 silently drops what is sent to a banned one.
-    pub(super) fn group_is_open(&self, action: Action) -> Result<(), Denial> {
+    /// Whether the group's state permits `action`: v2 silently drops messages to a banned group.
+    pub(super) fn accepts(&self, action: Action) -> Result<(), Denial> {
         match action {
             Action::Send if self.state.banned => Err(Denial::ChannelBanned),
             Action::Send | Action::Read => Ok(()),
@@ -135,8 +137,8 @@ impl Facts {
         }
     }
 
-    /// Whether the lists let `user` do `action`: they silence, they hide nothing.
-    pub(super) fn is_let_through(
+    /// Whether the lists permit `action` to `user`; they restrict only sending.
+    pub(super) fn lists_permit(
         &self,
         fingerprints: &Fingerprints,
         user: &Uid,
@@ -156,17 +158,17 @@ impl Facts {
     }
 }
 
-/// A list that this WuKongIM does not tell is one of a v3, which has taken v2's place since it was asked who it is.
-fn told(list: Option<Vec<String>>) -> Result<Vec<String>, Error> {
+/// A list that is not available is one of a v3, which has replaced the v2 that was detected before.
+fn require_list(list: Option<Vec<String>>) -> Result<Vec<String>, Error> {
     list.ok_or(Error::Decode("list"))
 }
 
-/// A user whose ban is asked for.
+/// The key of a user's ban.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Caller(pub(super) Uid);
+pub(super) struct BanQuery(pub(super) Uid);
 
-impl Subject for Caller {
-    fn changes_with(&self) -> &str {
+impl CacheKey for BanQuery {
+    fn invalidation_id(&self) -> &str {
         self.0.as_str()
     }
 }

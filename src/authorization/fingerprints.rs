@@ -1,12 +1,12 @@
-//! Sets of uids that are asked one question only: "is he in it?". Eight bytes a uid, whatever its length.
+//! Sets of uids that support only a membership test. Eight bytes per uid, whatever its length.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// Makes the fingerprints of uids, under a key that is drawn when the process starts and never leaves it.
+/// Computes fingerprints of uids under a random key of this process.
 ///
-/// Two uids with one fingerprint would be taken for each other. With 64 bits that happens by chance once in 10^14 questions
-/// to a group of 100,000; and since nobody knows the key of this SipHash, nobody can look for such a pair (WuKongIM's own
-/// FNV has no key, which is why there it can be found in minutes).
+/// Two uids with the same fingerprint would be confused. With 64 bits that happens by chance once in 10^14 tests against a group of
+/// 100,000. The SipHash key is secret, so collisions cannot be searched for (WuKongIM's own FNV has no key, so they are found within
+/// minutes).
 #[derive(Clone, Default)]
 pub(super) struct Fingerprints {
     key: RandomState,
@@ -21,7 +21,7 @@ impl Fingerprints {
         UidSet(hashes.into_boxed_slice())
     }
 
-    /// Whether `uid` is in `set`, which these fingerprints made.
+    /// Whether `uid` is in `set`, which must come from the same `Fingerprints`.
     pub(super) fn contains(&self, set: &UidSet, uid: &str) -> bool {
         set.0.binary_search(&self.of(uid)).is_ok()
     }
@@ -36,12 +36,12 @@ impl Fingerprints {
 pub(super) struct UidSet(Box<[u64]>);
 
 impl UidSet {
-    /// How many are in it.
+    /// The number of uids.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether nobody is.
+    /// Whether the set is empty.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,32 +1,32 @@
-//! Who may read and send: one policy, and the cache of what it goes by. Knows no HTTP and makes no change.
+//! Who may read and send: the policy and the cache of the facts it uses. Does not know HTTP and changes nothing.
 //!
-//! WuKongIM v2 checks nothing of a call that comes over HTTP, so the gateway does; v3 checks by itself, so the gateway only
-//! keeps deleted ids closed and says what v3's refusals mean. Who owns a group and who may change it is not decided here.
+//! WuKongIM v2 checks no permissions of HTTP calls, so the gateway does. v3 checks them itself, so the gateway only blocks deleted ids and
+//! maps v3's refusals. Ownership of groups and permission to change them are not decided here.
 //!
-//! | asked first | `members`, v2 | `callback`, v2 | `open`, v2 | v3, all modes |
+//! | checked in this order | `members`, v2 | `callback`, v2 | `open`, v2 | v3, all modes |
 //! |---|---|---|---|---|
 //! | 1 the id was deleted (store) | `ChannelNotFound` | the same | the same | the same |
-//! | 2 no such group, or disbanded | `ChannelNotFound` | the same | the same | v3 says |
-//! | 3 the user is banned | `Forbidden` | the same | – | – (v3 knows no such ban) |
-//! | 4 no subscriber | `NotAMember` | – | – | v3 says |
-//! | 5 the group is banned, sending | `ChannelBanned` | the same | the same | v3 says |
-//! | 6 on the group's or peer's denylist, sending | `Blocked` | the same | – | v3 says |
-//! | 7 an allowlist without him, sending | `Forbidden` | the same | – | v3 says |
-//! | 8 the application's backend says no | – | `Refused` | – | `Refused` in `callback` |
+//! | 2 no such group, or disbanded | `ChannelNotFound` | the same | the same | v3 decides |
+//! | 3 the user is banned | `Forbidden` | the same | – | – (v3 has no such ban) |
+//! | 4 not a subscriber | `NotAMember` | – | – | v3 decides |
+//! | 5 the group is banned, sending | `ChannelBanned` | the same | the same | v3 decides |
+//! | 6 on the group's or peer's denylist, sending | `Blocked` | the same | – | v3 decides |
+//! | 7 not on an existing allowlist, sending | `Forbidden` | the same | – | v3 decides |
+//! | 8 the application's backend refuses | – | `Refused` | – | `Refused` in `callback` |
 //!
-//! `open` is the reference's literal reading: any valid token may do anything, so the lists and the user's ban are not even
-//! asked for. What is left there is no matter of permission: v2 would silently drop what is sent to a banned or disbanded
-//! group, and would store what is sent to a group that never was.
+//! In `open` any valid token may do anything, as in the reference's literal reading, so lists and user bans are not fetched. The remaining
+//! checks are not about permission: v2 would silently drop messages to a banned or disbanded group, and would store messages to a group
+//! that does not exist.
 //!
-//! `callback` leaves membership to the application's backend, which is asked last: what would be refused anyway it is not
-//! asked. v3 goes on refusing those who are no subscribers.
+//! `callback` leaves membership to the application's backend, which is called last, so that requests refused anyway do not reach it. v3
+//! still refuses users that are not subscribers.
 
 mod audit;
 pub mod callback;
 mod denial;
+mod fact_cache;
 mod facts;
 mod fingerprints;
-mod lookups;
 mod tombstones;
 
 use std::sync::Arc;
@@ -40,60 +40,60 @@ use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::wukongim::{Client, Error, Generation, Rejection};
 use callback::Callback;
-use facts::{Action, Banned, Caller, Facts, Question};
+use fact_cache::FactCache;
+use facts::{Action, BanQuery, Banned, FactQuery, Facts};
 use fingerprints::Fingerprints;
-use lookups::Lookups;
 use tombstones::Tombstones;
 
-/// For how long a permit needs no second look, where the gateway has changed nothing: longer than a send takes on its way.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a permit is valid without a second check, as long as the gateway has changed nothing: longer than a send takes.
+const PERMIT_TTL: Duration = Duration::from_secs(1);
 
-/// Whose word counts.
+/// What decides about membership.
 #[derive(Debug, Clone)]
 pub enum Mode {
-    /// WuKongIM's lists: subscribers read and send, denylists and allowlists are kept to.
+    /// WuKongIM's lists: subscribers may read and send; denylists and allowlists apply.
     Members,
     /// Any valid token may do anything in a group that exists.
     Open,
-    /// The backend's, beside WuKongIM's denylists, allowlists and bans.
+    /// The application's backend, in addition to WuKongIM's denylists, allowlists and bans.
     Callback(Arc<Callback>),
 }
 
 /// The policy's settings.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// Whose word counts.
+    /// What decides about membership.
     pub mode: Mode,
-    /// For how long an answer is believed, counted from when it was asked for.
+    /// How long a fact is cached, counted from the start of its lookup.
     pub cache_ttl: Duration,
-    /// How many memberships are kept (8 bytes each; a channel by itself counts as sixteen). The banned users and the deleted
-    /// ids have tables of their own, each bounded in the same unit. A group that needs more than a quarter of it is looked up
-    /// for each question, once for all who ask at the same time.
+    /// How many memberships are cached (8 bytes each; a channel itself counts as sixteen). Banned users and deleted ids have caches of
+    /// their own, each with the same bound. A group larger than a quarter of it is not cached but looked up for each request, once for all
+    /// concurrent ones.
     pub cache_members: usize,
 }
 
-/// That somebody may send to a channel.
+/// The permission to send to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
-    /// By whose rules it was decided: what was left to v3 must not go to v2.
+    /// The generation whose rules were used; a message left to v3's check must not go to v2.
     pub generation: Generation,
-    /// The channel's version when it was asked for.
+    /// The channel's version at the check.
     version: u64,
-    asked: Instant,
+    answers: Instant,
 }
 
-/// The policy and what it knows. Shared by everything that reads or sends.
+/// The policy and its caches, shared by all requests.
 pub struct Authorization {
     client: Arc<Client>,
     mode: Mode,
     fingerprints: Fingerprints,
-    facts: Arc<Lookups<Question, Arc<Facts>, Error>>,
-    bans: Arc<Lookups<Caller, Banned, Error>>,
+    facts: Arc<FactCache<FactQuery, Arc<Facts>, Error>>,
+    bans: Arc<FactCache<BanQuery, Banned, Error>>,
     tombstones: Tombstones,
 }
 
 impl Authorization {
-    /// The policy over this WuKongIM and this store. Nothing is asked yet.
+    /// The policy over this WuKongIM and this store. Makes no call.
     pub fn new(
         client: Arc<Client>,
         store: Arc<Store>,
@@ -109,13 +109,13 @@ impl Authorization {
             client,
             mode,
             fingerprints: Fingerprints::default(),
-            facts: Lookups::new("members", ttl, size, Error::Lost, Arc::clone(&metrics)),
-            bans: Lookups::new("bans", ttl, size, Error::Lost, Arc::clone(&metrics)),
+            facts: FactCache::new("members", ttl, size, Error::Lost, Arc::clone(&metrics)),
+            bans: FactCache::new("bans", ttl, size, Error::Lost, Arc::clone(&metrics)),
             tombstones: Tombstones::new(store, ttl, size, metrics),
         }
     }
 
-    /// How many facts are kept, by cache.
+    /// The number of cached facts, by cache.
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
         let mut sizes = vec![self.facts.size(), self.bans.size(), self.tombstones.size()];
         if let Mode::Callback(callback) = &self.mode {
@@ -124,43 +124,43 @@ impl Authorization {
         sizes
     }
 
-    /// Whether `sender` may send to `channel`, as far as that can be told before the send: v3 tells the rest in its answer,
-    /// see [`Denial::of_send_refusal`]. `actor` is the admin who sends for him.
+    /// Checks whether `sender` may send to `channel`, as far as that is possible before the send: v3 decides the rest in its answer, see
+    /// [`Denial::of_send_refusal`]. `actor` is the admin that sends on the sender's behalf.
     pub async fn may_send(
         &self,
         sender: &Uid,
         actor: Option<&Uid>,
         channel: &Channel,
     ) -> Result<Permit, Denial> {
-        // Before anything is asked: what changes meanwhile ends the permit.
-        let (version, asked) = (self.facts.version_of(channel.id()), Instant::now());
-        let generation = self.may(Action::Send, sender, channel).await?;
+        // Taken before the check, so that a change during it invalidates the permit.
+        let (version, answers) = (self.facts.version_of(channel.id()), Instant::now());
+        let generation = self.authorize(Action::Send, sender, channel).await?;
         let action = callback::Action::MessageSend;
-        self.ask(action, sender, actor, channel).await?;
+        self.ask_callback(action, sender, actor, channel).await?;
         Ok(Permit {
             generation,
             version,
-            asked,
+            answers,
         })
     }
 
-    /// Whether what was permitted then is permitted still, without asking: it was a moment ago, and the gateway has changed nothing
-    /// of the channel since.
-    pub fn still_holds(&self, permit: Permit, channel: &Channel) -> bool {
-        permit.asked.elapsed() < FRESH && permit.version == self.facts.version_of(channel.id())
+    /// Whether the permit is still valid without a new check: it is recent, and the gateway has not changed the channel since.
+    pub fn is_still_valid(&self, permit: Permit, channel: &Channel) -> bool {
+        permit.answers.elapsed() < PERMIT_TTL
+            && permit.version == self.facts.version_of(channel.id())
     }
 
-    /// Whether `reader` may read `channel`, and by whose rules, as in [`Self::may_send`]; what v3 says to the reading itself,
-    /// [`Self::explain_read_refusal`] explains.
+    /// Checks whether `reader` may read `channel`, and returns the generation as [`Self::may_send`] does. [`Self::explain_read_refusal`]
+    /// maps v3's refusals of the read itself.
     pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<Generation, Denial> {
-        let permitted_by = self.may(Action::Read, reader, channel).await?;
+        let permitted_by = self.authorize(Action::Read, reader, channel).await?;
         let action = callback::Action::MessageSync;
-        self.ask(action, reader, None, channel).await?;
+        self.ask_callback(action, reader, None, channel).await?;
         Ok(permitted_by)
     }
 
-    /// The backend's word, where it counts.
-    async fn ask(
+    /// Asks the application's backend in mode `callback`.
+    async fn ask_callback(
         &self,
         action: callback::Action,
         user: &Uid,
@@ -173,19 +173,19 @@ impl Authorization {
         }
     }
 
-    /// Whether `user` may see what the gateway itself knows of the group: its subscribers may, or whom the backend lets.
+    /// Checks whether `user` may see the gateway's own record of the group: subscribers may, or users that the callback permits.
     pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
         let channel = Channel::Group(group.clone());
-        let permitted_by = self.may(Action::Read, user, &channel).await?;
+        let permitted_by = self.authorize(Action::Read, user, &channel).await?;
         match (&self.mode, permitted_by) {
             (Mode::Callback(_), _) => {
                 let action = callback::Action::ChannelInfo;
-                return self.ask(action, user, None, &channel).await;
+                return self.ask_callback(action, user, None, &channel).await;
             }
             (Mode::Open, _) | (Mode::Members, Generation::V2) => return Ok(()),
             (Mode::Members, Generation::V3) => {}
         }
-        // v3 is not asked for anything here to which it could say no itself.
+        // No call to v3 follows here that v3 could refuse itself.
         match self.client.is_subscriber(user, group).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Denial::NotAMember),
@@ -193,12 +193,12 @@ impl Authorization {
         }
     }
 
-    /// Whether `user` is known to be no subscriber of a group that is there: by what is remembered or looked up for all who ask, or by
-    /// a question about him alone. `false` where neither tells (v3 without its manager port) or WuKongIM does not answer.
-    pub async fn is_outsider(&self, user: &Uid, group: &ChannelId) -> bool {
+    /// Whether `user` is known not to be a subscriber of an existing group, by cached or shared facts or by a query for this user. `false`
+    /// where that is unknown (v3 without its manager port, or no answer).
+    pub async fn is_known_non_member(&self, user: &Uid, group: &ChannelId) -> bool {
         match self.generation().await {
             Ok(Generation::V2) => {
-                let facts = self.facts(Question::Members(group.clone())).await;
+                let facts = self.facts(FactQuery::Members(group.clone())).await;
                 facts.is_ok_and(|facts| {
                     facts.group_exists().is_ok()
                         && facts.is_subscriber(&self.fingerprints, user).is_err()
@@ -212,45 +212,46 @@ impl Authorization {
         }
     }
 
-    /// The gateway has changed the group or its members, or begins to: from this moment nobody is answered from what was
-    /// looked up, or began to be looked up, before. To be called before and after each change upstream, a create included, and
-    /// where the store may have marked the group as deleted without having said so.
+    /// The gateway is about to change the group or its members, or has changed them: lookups that finished or began before this call are
+    /// not used for later requests. Call it before and after each upstream change, including a create, and where the store may have marked
+    /// the group as deleted without an answer.
     pub fn group_changed(&self, group: &ChannelId) {
-        self.tombstones.doubt(group);
-        self.facts.changed(&Question::Members(group.clone()));
-        self.facts.changed(&Question::Silenced(group.clone()));
-        self.facts.changed(&Question::State(group.clone()));
+        self.tombstones.invalidate(group);
+        self.facts.invalidate(&FactQuery::Members(group.clone()));
+        self.facts
+            .invalidate(&FactQuery::SendRestrictions(group.clone()));
+        self.facts.invalidate(&FactQuery::State(group.clone()));
         if let Mode::Callback(callback) = &self.mode {
             callback.group_changed(group);
         }
     }
 
-    /// The gateway has marked the group as deleted in the store: this replica knows it from this moment on.
+    /// The gateway has marked the group as deleted in the store: this replica treats it as deleted from now on.
     pub fn group_deleted(&self, group: &ChannelId) {
         self.tombstones.add(group);
         self.group_changed(group);
     }
 
-    /// What WuKongIM's `error` as the answer to a user's reading of `channel` means; `None`: there is nothing to read, the page
-    /// is empty. [`Denial::Upstream`] where it is no refusal, with the error as it came.
+    /// Maps WuKongIM's `error` to a user's read of `channel`; `None` means an empty page. [`Denial::Upstream`] with the error itself where
+    /// it is not a refusal.
     ///
-    /// v3 says the same of a group the reader is not in and of one that is not there: which it is, is asked.
+    /// v3 answers the same for a group without this reader and for a missing group, so its state is looked up.
     pub async fn explain_read_refusal(&self, channel: &Channel, error: &Error) -> Option<Denial> {
         let group = match (error, channel) {
-            // A group without messages, told to its members alone; a pair that never spoke.
+            // A group without messages, which v3 reports only to members, or a pair without messages.
             (Error::Rejected(Rejection::ChannelNotFound), _)
             | (Error::Rejected(Rejection::MembershipRequired), Channel::Person(_)) => return None,
             (Error::Rejected(Rejection::Disbanded), _) => return Some(Denial::ChannelNotFound),
             (Error::Rejected(Rejection::MembershipRequired), Channel::Group(group)) => group,
             _ => return Some(Denial::Upstream(error.clone())),
         };
-        Some(match self.facts(Question::State(group.clone())).await {
+        Some(match self.facts(FactQuery::State(group.clone())).await {
             Ok(facts) => facts.group_exists().err().unwrap_or(Denial::NotAMember),
             Err(error) => Denial::Unavailable(error),
         })
     }
 
-    async fn may(
+    async fn authorize(
         &self,
         action: Action,
         user: &Uid,
@@ -262,29 +263,31 @@ impl Authorization {
                 if generation == Generation::V3 && action == Action::Send && user == peer {
                     return Err(Denial::ToOneself);
                 }
-                self.may_with(generation, action, user, peer).await?;
+                self.authorize_with_peer(generation, action, user, peer)
+                    .await?;
                 return Ok(generation);
             }
             Channel::Group(group) => group,
         };
-        // Neither WuKongIM nor the store is troubled with what is known to be gone.
-        if self.tombstones.has(group) {
+        // Groups known to be deleted cause no call to WuKongIM or the store.
+        if self.tombstones.is_known_deleted(group) {
             return Err(Denial::ChannelNotFound);
         }
         let allowed = async {
             let generation = self.generation().await?;
-            self.may_in(generation, action, user, group).await?;
+            self.authorize_in_group(generation, action, user, group)
+                .await?;
             Ok(generation)
         };
         let (deleted, allowed) = tokio::join!(self.tombstones.is_deleted(group), allowed);
-        // The tombstone counts first: it holds whatever WuKongIM says, and while it says nothing.
+        // The tombstone has precedence: it applies whatever WuKongIM answers, and also if WuKongIM fails.
         if deleted {
             return Err(Denial::ChannelNotFound);
         }
         allowed
     }
 
-    async fn may_in(
+    async fn authorize_in_group(
         &self,
         generation: Generation,
         action: Action,
@@ -294,19 +297,19 @@ impl Authorization {
         match (generation, &self.mode) {
             (Generation::V3, _) => Ok(()),
             (Generation::V2, Mode::Open) => {
-                let facts = self.facts(Question::State(group.clone())).await;
+                let facts = self.facts(FactQuery::State(group.clone())).await;
                 let facts = facts.map_err(Denial::Unavailable)?;
                 facts.group_exists()?;
-                facts.group_is_open(action)
+                facts.accepts(action)
             }
             (Generation::V2, mode @ (Mode::Members | Mode::Callback(_))) => {
                 let by_members = matches!(mode, Mode::Members);
-                let question = if by_members {
-                    Question::Members(group.clone())
+                let query = if by_members {
+                    FactQuery::Members(group.clone())
                 } else {
-                    Question::Silenced(group.clone())
+                    FactQuery::SendRestrictions(group.clone())
                 };
-                let (facts, banned) = tokio::try_join!(self.facts(question), self.is_banned(user))
+                let (facts, banned) = tokio::try_join!(self.facts(query), self.is_banned(user))
                     .map_err(Denial::Unavailable)?;
                 facts.group_exists()?;
                 if banned {
@@ -315,13 +318,13 @@ impl Authorization {
                 if by_members {
                     facts.is_subscriber(&self.fingerprints, user)?;
                 }
-                facts.group_is_open(action)?;
-                facts.is_let_through(&self.fingerprints, user, action)
+                facts.accepts(action)?;
+                facts.lists_permit(&self.fingerprints, user, action)
             }
         }
     }
 
-    async fn may_with(
+    async fn authorize_with_peer(
         &self,
         generation: Generation,
         action: Action,
@@ -332,14 +335,14 @@ impl Authorization {
             return Ok(());
         }
         let (banned, facts) = match action {
-            // The caller's own pair: nothing can stand against reading it but his own ban.
+            // A user may always read its own pairs, unless the user is banned.
             Action::Read => (self.is_banned(user).await, None),
             Action::Send => {
-                let asked = tokio::try_join!(
+                let answers = tokio::try_join!(
                     self.is_banned(user),
-                    self.facts(Question::BlockedBy(peer.clone()))
+                    self.facts(FactQuery::BlockedBy(peer.clone()))
                 );
-                match asked {
+                match answers {
                     Ok((banned, facts)) => (Ok(banned), Some(facts)),
                     Err(error) => (Err(error), None),
                 }
@@ -349,7 +352,7 @@ impl Authorization {
             return Err(Denial::Forbidden);
         }
         facts.map_or(Ok(()), |facts| {
-            facts.is_let_through(&self.fingerprints, user, action)
+            facts.lists_permit(&self.fingerprints, user, action)
         })
     }
 
@@ -357,20 +360,20 @@ impl Authorization {
         self.client.generation().await.map_err(Denial::Unavailable)
     }
 
-    async fn facts(&self, question: Question) -> Result<Arc<Facts>, Error> {
+    async fn facts(&self, query: FactQuery) -> Result<Arc<Facts>, Error> {
         let look_up = || {
-            let (client, fingerprints, question) = (
+            let (client, fingerprints, query) = (
                 Arc::clone(&self.client),
                 self.fingerprints.clone(),
-                question.clone(),
+                query.clone(),
             );
             async move {
-                // In a box: it asks much at once, and is moved several times on the way into its task.
-                let facts = Box::pin(Facts::ask(&client, &fingerprints, &question)).await;
+                // Boxed: the future is large, and is moved several times on its way into the task.
+                let facts = Box::pin(Facts::fetch(&client, &fingerprints, &query)).await;
                 facts.map(Arc::new)
             }
         };
-        self.facts.get(&question, look_up).await
+        self.facts.get(&query, look_up).await
     }
 
     async fn is_banned(&self, user: &Uid) -> Result<bool, Error> {
@@ -378,7 +381,7 @@ impl Authorization {
             let (client, user) = (Arc::clone(&self.client), user.clone());
             async move { client.user_is_banned(&user).await.map(Banned) }
         };
-        let Banned(banned) = self.bans.get(&Caller(user.clone()), look_up).await?;
+        let Banned(banned) = self.bans.get(&BanQuery(user.clone()), look_up).await?;
         Ok(banned)
     }
 }

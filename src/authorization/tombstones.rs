@@ -1,4 +1,4 @@
-//! Which group ids were deleted, as the store says. Knows no upstream; a store that cannot be asked decides nothing.
+//! Which group ids were deleted, by the store. Does not know the upstream. While the store is unavailable, ids count as not deleted.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -6,25 +6,25 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::lookups::{Fact, Lookups, Subject};
+use super::fact_cache::{CacheKey, Fact, FactCache};
 use crate::domain::ChannelId;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
-/// How long somebody waits for the store: it is to close deleted ids, not to hold up messages. The look-up itself goes on.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// After a failure the store is left alone for so long, and then asked by one at a time until it answers.
-const RESTS: Duration = Duration::from_secs(1);
-/// While it stays down, the log says so this often.
-const SAYS_AGAIN: Duration = Duration::from_secs(30);
+/// How long a request waits for the store, so that a slow store does not delay messages. The lookup itself continues.
+const LOOKUP_TIMEOUT: Duration = Duration::from_millis(500);
+/// After a failure the breaker stays open for this time, then lets one probe at a time through until the store answers.
+const OPEN_DURATION: Duration = Duration::from_secs(1);
+/// How often an ongoing outage is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-impl Subject for ChannelId {
-    fn changes_with(&self) -> &str {
+impl CacheKey for ChannelId {
+    fn invalidation_id(&self) -> &str {
         self.as_str()
     }
 }
 
-/// Whether an id was deleted. An id is never used again, so a "yes" holds for ever, a "no" as long as any other answer.
+/// Whether an id was deleted. Ids are never reused, so `true` is cached without expiry and `false` with the usual TTL.
 #[derive(Debug, Clone, Copy)]
 struct Deleted(bool);
 
@@ -38,18 +38,18 @@ impl Fact for Deleted {
     }
 }
 
-/// The store could not be asked.
+/// The store did not answer.
 #[derive(Debug, Clone, Copy)]
 struct Unknown;
 
-type Ask = dyn Fn(ChannelId) -> BoxFuture<'static, Result<bool, StoreError>> + Send + Sync;
+type Query = dyn Fn(ChannelId) -> BoxFuture<'static, Result<bool, StoreError>> + Send + Sync;
 
 /// The store's tombstones.
 pub(super) struct Tombstones {
-    /// Whether the store has this id as a deleted one.
-    ask: Arc<Ask>,
-    known: Arc<Lookups<ChannelId, Deleted, Unknown>>,
-    outage: Arc<Outage>,
+    /// Queries the store whether an id was deleted.
+    query: Arc<Query>,
+    facts: Arc<FactCache<ChannelId, Deleted, Unknown>>,
+    breaker: Arc<StoreBreaker>,
 }
 
 impl Tombstones {
@@ -59,103 +59,102 @@ impl Tombstones {
         entries: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let ask = move |group: ChannelId| -> BoxFuture<'static, _> {
+        let query = move |group: ChannelId| -> BoxFuture<'static, _> {
             let store = Arc::clone(&store);
             Box::pin(async move {
                 let record = store.channel(&group).await?;
                 Ok(record.is_some_and(|record| record.is_deleted()))
             })
         };
-        Self::over(Arc::new(ask), ttl, entries, metrics)
+        Self::with_query(Arc::new(query), ttl, entries, metrics)
     }
 
-    fn over(ask: Arc<Ask>, ttl: Duration, entries: usize, metrics: Arc<Metrics>) -> Self {
+    fn with_query(query: Arc<Query>, ttl: Duration, entries: usize, metrics: Arc<Metrics>) -> Self {
         Self {
-            ask,
-            known: Lookups::new("tombstones", ttl, entries, Unknown, metrics),
-            outage: Arc::default(),
+            query,
+            facts: FactCache::new("tombstones", ttl, entries, Unknown, metrics),
+            breaker: Arc::default(),
         }
     }
 
-    /// As [`Lookups::size`].
+    /// As [`FactCache::size`].
     pub(super) fn size(&self) -> (&'static str, usize) {
-        self.known.size()
+        self.facts.size()
     }
 
-    /// Whether the group is known to be deleted; `false` also where the store cannot be asked, which leaves the decision to
-    /// membership alone.
+    /// Whether the group was deleted; also `false` while the store is unavailable, so that membership alone decides.
     pub(super) async fn is_deleted(&self, group: &ChannelId) -> bool {
         let mut _probe = None;
-        if self.known.kept(group).is_none() {
-            match self.outage.turn() {
-                Turn::Free => {}
-                Turn::Probe(probe) => _probe = Some(probe),
-                Turn::None => return false,
+        if self.facts.cached(group).is_none() {
+            match self.breaker.try_pass() {
+                Pass::Allowed => {}
+                Pass::Probe(probe) => _probe = Some(probe),
+                Pass::Refused => return false,
             }
         }
-        let deleted = self.known.get(group, || {
-            let (asked, outage) = ((self.ask)(group.clone()), Arc::clone(&self.outage));
+        let deleted = self.facts.get(group, || {
+            let (asked, breaker) = ((self.query)(group.clone()), Arc::clone(&self.breaker));
             async move {
                 match asked.await {
                     Ok(deleted) => {
-                        outage.is_over();
+                        breaker.record_success();
                         Ok(Deleted(deleted))
                     }
                     Err(error) => {
-                        outage.goes_on(&error);
+                        breaker.record_failure(&error);
                         Err(Unknown)
                     }
                 }
             }
         });
-        match tokio::time::timeout(PATIENCE, deleted).await {
+        match tokio::time::timeout(LOOKUP_TIMEOUT, deleted).await {
             Ok(deleted) => matches!(deleted, Ok(Deleted(true))),
             Err(late) => {
-                self.outage.goes_on(&late);
+                self.breaker.record_failure(&late);
                 false
             }
         }
     }
 
-    /// Whether the group is known to be deleted without asking anybody.
-    pub(super) fn has(&self, group: &ChannelId) -> bool {
-        matches!(self.known.kept(group), Some(Deleted(true)))
+    /// Whether the cache has the group as deleted.
+    pub(super) fn is_known_deleted(&self, group: &ChannelId) -> bool {
+        matches!(self.facts.cached(group), Some(Deleted(true)))
     }
 
     /// The group has just been deleted.
     pub(super) fn add(&self, group: &ChannelId) {
-        self.known.set(group, Deleted(true));
+        self.facts.set(group, Deleted(true));
     }
 
-    /// The group may have been deleted just now: that it was not is believed no longer.
-    pub(super) fn doubt(&self, group: &ChannelId) {
-        self.known.changed(group);
+    /// The group may have been deleted just now: a cached "not deleted" is discarded.
+    pub(super) fn invalidate(&self, group: &ChannelId) {
+        self.facts.invalidate(group);
     }
 }
 
-/// Whether the store answers at present.
+/// A circuit breaker for the store.
 #[derive(Default)]
-struct Outage(Mutex<Trouble>);
+struct StoreBreaker(Mutex<BreakerState>);
 
 #[derive(Default)]
-struct Trouble {
-    /// The last failure; `None` while all is well.
+struct BreakerState {
+    /// The last failure; `None` while the breaker is closed.
     failed: Option<Instant>,
-    said: Option<Instant>,
+    logged: Option<Instant>,
     probing: bool,
 }
 
-/// Whether somebody may ask the store.
-enum Turn<'a> {
-    /// As all may.
-    Free,
-    /// He alone: whether it answers again.
+/// Whether a request may query the store.
+enum Pass<'a> {
+    /// The breaker is closed.
+    Allowed,
+    /// This request alone, as a probe.
     Probe(Probe<'a>),
-    /// He may not.
-    None,
+    /// The breaker is open.
+    Refused,
 }
 
-struct Probe<'a>(&'a Outage);
+struct Probe<'a>(&'a StoreBreaker);
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
@@ -163,31 +162,34 @@ impl Drop for Probe<'_> {
     }
 }
 
-impl Outage {
-    fn turn(&self) -> Turn<'_> {
-        let mut trouble = self.0.lock();
-        match trouble.failed {
-            None => Turn::Free,
-            Some(failed) if trouble.probing || failed.elapsed() < RESTS => Turn::None,
+impl StoreBreaker {
+    fn try_pass(&self) -> Pass<'_> {
+        let mut state = self.0.lock();
+        match state.failed {
+            None => Pass::Allowed,
+            Some(failed) if state.probing || failed.elapsed() < OPEN_DURATION => Pass::Refused,
             Some(_) => {
-                trouble.probing = true;
-                Turn::Probe(Probe(self))
+                state.probing = true;
+                Pass::Probe(Probe(self))
             }
         }
     }
 
-    fn is_over(&self) {
+    fn record_success(&self) {
         self.0.lock().failed = None;
     }
 
-    fn goes_on(&self, error: &dyn std::error::Error) {
+    fn record_failure(&self, error: &dyn std::error::Error) {
         let now = Instant::now();
-        let mut trouble = self.0.lock();
-        trouble.failed = Some(now);
-        if trouble.said.is_none_or(|said| said.elapsed() >= SAYS_AGAIN) {
-            trouble.said = Some(now);
-            drop(trouble);
-            tracing::warn!(%error, "deleted channels cannot be looked up, membership alone decides");
+        let mut state = self.0.lock();
+        state.failed = Some(now);
+        if state
+            .logged
+            .is_none_or(|logged| logged.elapsed() >= LOG_INTERVAL)
+        {
+            state.logged = Some(now);
+            drop(state);
+            tracing::warn!(%error, "deleted channels cannot be looked up; only membership is checked");
         }
     }
 }
@@ -204,10 +206,10 @@ mod tests {
         ChannelId::parse(&format!("g{id}"), 99).unwrap()
     }
 
-    /// Tombstones over a store that hangs while told to, and how often it was asked.
-    fn over_a_store() -> (Tombstones, Arc<Mutex<bool>>, Arc<AtomicUsize>) {
+    /// Tombstones over a store that hangs while the flag is set, and the number of its queries.
+    fn over_a_scripted_store() -> (Tombstones, Arc<Mutex<bool>>, Arc<AtomicUsize>) {
         let (hangs, asked) = (Arc::new(Mutex::new(true)), Arc::new(AtomicUsize::new(0)));
-        let ask = {
+        let query = {
             let (hangs, asked) = (hangs.clone(), asked.clone());
             move |_: ChannelId| -> BoxFuture<'static, _> {
                 asked.fetch_add(1, Ordering::SeqCst);
@@ -222,14 +224,15 @@ mod tests {
                 })
             }
         };
-        let tombstones = Tombstones::over(Arc::new(ask), TTL, 1000, Arc::new(Metrics::new()));
+        let tombstones =
+            Tombstones::with_query(Arc::new(query), TTL, 1000, Arc::new(Metrics::new()));
         (tombstones, hangs, asked)
     }
 
     #[tokio::test]
-    async fn a_store_that_hangs_holds_up_one_at_a_time_and_nobody_for_long() {
-        let (tombstones, hangs, asked) = over_a_store();
-        // Nobody knows yet: this one waits, but not for the store's own deadline.
+    async fn a_hanging_store_delays_one_request_at_a_time_and_briefly() {
+        let (tombstones, hangs, asked) = over_a_scripted_store();
+        // The breaker is still closed: this call waits, but not until the store's own deadline.
         let began = Instant::now();
         assert!(!tombstones.is_deleted(&group(0)).await);
         assert!(began.elapsed() < Duration::from_secs(2));
@@ -239,34 +242,34 @@ mod tests {
         assert_eq!(
             asked.load(Ordering::SeqCst),
             1,
-            "the others are told at once"
+            "the others are answered at once"
         );
-        tokio::time::sleep(RESTS).await;
-        // One tries it, whoever comes meanwhile does not, not even for the same group.
+        tokio::time::sleep(OPEN_DURATION).await;
+        // One request probes; concurrent ones do not wait for it, not even for the same group.
         let ids: Vec<ChannelId> = (0..100).map(|id| group(1 + id % 2)).collect();
         let all = ids.iter().map(|id| tombstones.is_deleted(id));
-        let told = futures_util::future::join_all(all).await;
-        assert!(told.iter().all(|deleted| !deleted));
+        let answers = futures_util::future::join_all(all).await;
+        assert!(answers.iter().all(|deleted| !deleted));
         assert_eq!(asked.load(Ordering::SeqCst), 2);
         // It recovers by itself.
         *hangs.lock() = false;
-        tokio::time::sleep(RESTS).await;
+        tokio::time::sleep(OPEN_DURATION).await;
         assert!(tombstones.is_deleted(&group(7)).await);
         assert!(tombstones.is_deleted(&group(8)).await);
     }
 
     #[tokio::test]
-    async fn a_prober_who_goes_away_leaves_the_turn_to_the_next() {
-        let outage = Outage::default();
-        outage.goes_on(&StoreError::Unavailable("down".into()));
-        assert!(matches!(outage.turn(), Turn::None));
-        tokio::time::sleep(RESTS).await;
-        let prober = outage.turn();
-        assert!(matches!(prober, Turn::Probe(_)));
-        assert!(matches!(outage.turn(), Turn::None));
-        drop(prober);
-        assert!(matches!(outage.turn(), Turn::Probe(_)));
-        outage.is_over();
-        assert!(matches!(outage.turn(), Turn::Free));
+    async fn a_cancelled_probe_lets_the_next_request_probe() {
+        let breaker = StoreBreaker::default();
+        breaker.record_failure(&StoreError::Unavailable("down".into()));
+        assert!(matches!(breaker.try_pass(), Pass::Refused));
+        tokio::time::sleep(OPEN_DURATION).await;
+        let probe = breaker.try_pass();
+        assert!(matches!(probe, Pass::Probe(_)));
+        assert!(matches!(breaker.try_pass(), Pass::Refused));
+        drop(probe);
+        assert!(matches!(breaker.try_pass(), Pass::Probe(_)));
+        breaker.record_success();
+        assert!(matches!(breaker.try_pass(), Pass::Allowed));
     }
 }

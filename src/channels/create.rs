@@ -1,41 +1,45 @@
-//! Creating: claim, write upstream, live. The table of what can go wrong stands in `mod.rs`.
+//! Creation: claim the id, create upstream, set live. The table of failures is in `mod.rs`.
 
-use super::{Actor, Claimed, Error, Groups, Who};
+use super::{Actor, ClaimState, Error, GroupCaller, Groups};
 use crate::config::GroupIds;
 use crate::domain::{ChannelId, Uid};
 use crate::store::{ChannelRecord, ChannelStage};
 use crate::wukongim::{Generation, MemberChange};
 
-/// What the owner gives; `None` stays as it is stored.
-pub(super) struct Fields {
+/// The fields given by the owner; `None` keeps the stored value.
+pub(super) struct GroupFields {
     pub(super) name: Option<String>,
     pub(super) avatar: Option<String>,
 }
 
 impl Groups {
-    /// Whether the actor may bring this id. That of a group that is his may always come again.
-    pub(super) async fn may_choose(&self, actor: Actor<'_>, id: &ChannelId) -> Result<(), Error> {
+    /// Whether the actor may choose this id. The id of a group that the actor owns may always be repeated.
+    pub(super) async fn check_id_choice(
+        &self,
+        actor: Actor<'_>,
+        id: &ChannelId,
+    ) -> Result<(), Error> {
         if actor.is_admin || self.rules.group_ids == GroupIds::Any {
             return Ok(());
         }
         let record = self.store.channel(id).await?;
-        let is_his = record.is_some_and(|record| record.is_owned_by(actor.uid));
-        is_his.then_some(()).ok_or(Error::IdIsMade)
+        let is_owned = record.is_some_and(|record| record.is_owned_by(actor.uid));
+        is_owned.then_some(()).ok_or(Error::IdNotAllowed)
     }
 
     pub(super) async fn create(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         id: &ChannelId,
-        fields: &Fields,
+        fields: &GroupFields,
     ) -> Result<ChannelRecord, Error> {
-        let owner = &who.uid;
-        // Again only when another replica changed the record in between; a row is never removed and its stage only moves on, so
-        // that ends.
+        let owner = &caller.uid;
+        // Repeats only when another replica changed the record in between. A row is never removed and its stage only moves forward, so the
+        // loop ends.
         loop {
             let Some(record) = self.store.channel(id).await? else {
                 if self.claim(owner, id, fields).await? {
-                    self.write_claim(who, id).await?;
+                    self.write_claim(caller, id).await?;
                     if let Some(record) = self.make_live(owner, id, fields).await? {
                         return Ok(record);
                     }
@@ -49,13 +53,13 @@ impl Groups {
                 return Err(Error::Exists);
             }
             match record.state {
-                ChannelStage::Creating => match self.claimed(&record).await? {
-                    Claimed::Foreign => return Err(Error::Exists),
-                    Claimed::Written => {}
-                    Claimed::Unwritten => self.write_claim(who, id).await?,
+                ChannelStage::Creating => match self.claim_state(&record).await? {
+                    ClaimState::Foreign => return Err(Error::Exists),
+                    ClaimState::Written => {}
+                    ClaimState::UnwrittenBytes => self.write_claim(caller, id).await?,
                 },
-                _ if self.is_kept(id).await? => {}
-                _ => self.write(owner, id).await?,
+                _ if self.still_exists(id).await? => {}
+                _ => self.create_upstream(owner, id).await?,
             }
             if let Some(record) = self.make_live(owner, id, fields).await? {
                 return Ok(record);
@@ -63,10 +67,15 @@ impl Groups {
         }
     }
 
-    /// Claims an id that the store does not know and under which nothing lies upstream. `false`: it has a record by now.
-    async fn claim(&self, owner: &Uid, id: &ChannelId, fields: &Fields) -> Result<bool, Error> {
+    /// Claims an id that has no record and does not exist upstream; `false` where it has a record by now.
+    async fn claim(
+        &self,
+        owner: &Uid,
+        id: &ChannelId,
+        fields: &GroupFields,
+    ) -> Result<bool, Error> {
         if self.client.group_is_occupied(id).await? {
-            // Perhaps by what another replica made for this very owner since the store was asked.
+            // Another replica may have created it for this owner since the store was read.
             return match self.store.channel(id).await? {
                 Some(_) => Ok(false),
                 None => Err(Error::Exists),
@@ -77,20 +86,20 @@ impl Groups {
     }
 
     /// Whether WuKongIM still has a live group; a `POST /channel` on it would clear its flags.
-    async fn is_kept(&self, id: &ChannelId) -> Result<bool, Error> {
+    async fn still_exists(&self, id: &ChannelId) -> Result<bool, Error> {
         let state = self.client.group_state(id).await?;
         if state.occupied && !state.exists {
-            // Lost, and another group with an equal hash has its place: making it again would join that one.
+            // The group is lost and another one with the same hash exists: creating it again would join that one.
             return Err(Error::Exists);
         }
         Ok(state.exists)
     }
 
-    /// Writes a claim, and looks once more whether nobody else wrote under its key at the same time (v2): two groups with equal keys
-    /// share their members, and each of the two looks after its own write, so at least the later one sees both.
-    async fn write_claim(&self, who: &Who, id: &ChannelId) -> Result<(), Error> {
-        let owner = &who.uid;
-        self.write(owner, id).await?;
+    /// Creates the claimed group upstream, and then checks that no other group was written under its key at the same time (v2). Two groups
+    /// with the same key share their members, and both check after their own write, so at least the later one sees both.
+    async fn write_claim(&self, caller: &GroupCaller, id: &ChannelId) -> Result<(), Error> {
+        let owner = &caller.uid;
+        self.create_upstream(owner, id).await?;
         if self.client.generation().await? != Generation::V2 {
             return Ok(());
         }
@@ -98,41 +107,42 @@ impl Groups {
             async { Ok(self.client.group_state(id).await?) },
             self.members(id)
         )?;
-        let is_alone = members.is_some_and(|all| all.len() == 1 && all.contains(owner.as_str()));
-        if is_alone && state.exists {
+        let is_only_member =
+            members.is_some_and(|all| all.len() == 1 && all.contains(owner.as_str()));
+        if is_only_member && state.exists {
             return Ok(());
         }
         match self.store.channel(id).await? {
             Some(record) if record.state == ChannelStage::Creating => {}
-            // The owner's own call on another replica was faster, and he has added members since; or it was deleted.
+            // A call of the same owner on another replica was faster and has added members since, or the group was deleted.
             _ => return Ok(()),
         }
-        // What else lies there may be another group's by now: only the own owner is taken out.
+        // Other members may belong to another group by now, so only this group's owner is removed.
         let owner = [owner.as_str()];
-        let taken_back = self.take_back(MemberChange::Remove, id, &owner).await;
-        Err(who.denied(Error::Exists, taken_back))
+        let undone = self.undo_change(MemberChange::Remove, id, &owner).await;
+        Err(caller.denied(Error::Exists, undone))
     }
 
-    async fn write(&self, owner: &Uid, id: &ChannelId) -> Result<(), Error> {
-        let _changing = self.changing(id);
+    async fn create_upstream(&self, owner: &Uid, id: &ChannelId) -> Result<(), Error> {
+        let _invalidation = self.invalidate_around(id);
         Ok(self.client.create_group(id, owner).await?)
     }
 
-    /// The live record; `None` where it is no longer `owner`'s to make live.
+    /// Sets the record live; `None` where its stage or owner has changed.
     async fn make_live(
         &self,
         owner: &Uid,
         id: &ChannelId,
-        fields: &Fields,
+        fields: &GroupFields,
     ) -> Result<Option<ChannelRecord>, Error> {
         let (name, avatar) = (fields.name.as_deref(), fields.avatar.as_deref());
         let record = self.store.make_live(id, owner, name, avatar).await?;
         if record.is_none()
-            && let Some(marked) = self.store.channel(id).await?
-            && marked.is_deleted()
+            && let Some(mark) = self.store.channel(id).await?
+            && mark.is_deleted()
         {
-            // A delete on another replica came before our write upstream, which has perhaps brought the group back.
-            self.wipe_again(id).await;
+            // A delete on another replica preceded this upstream write, which may have recreated the group.
+            self.retry_empty_and_disband(id).await;
         }
         Ok(record)
     }

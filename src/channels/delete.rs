@@ -1,153 +1,159 @@
-//! Deleting: mark, empty, disband, done. The table of what can go wrong stands in `mod.rs`.
+//! Deletion: mark, remove members, disband, finish. The table of failures is in `mod.rs`.
 
 use std::time::{Duration, Instant};
 
-use super::{Claimed, Error, Groups, TAKE_BACK_PAUSE, TAKE_BACK_TRIES, Who};
+use super::{ClaimState, Error, GroupCaller, Groups, UNDO_ATTEMPTS, UNDO_PAUSE};
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::store::ChannelStage;
 use crate::wukongim::{self, MemberChange, Rejection};
 
-/// How long a delete goes on, whoever waits for it.
-const MAX_DELETE: Duration = Duration::from_mins(1);
-/// Members that are taken out at a time where v2 does not take them out as a whole: 0.6 s at 6 ms each (seen on a busy v2.2.0).
-const CHUNK: usize = 100;
+/// How long a delete continues, even if the client has gone.
+const DELETE_TIMEOUT: Duration = Duration::from_mins(1);
+/// Members per call where v2 cannot remove all at once: 0.6 s at 6 ms each (seen on a busy v2.2.0).
+const REMOVE_CHUNK: usize = 100;
 
 impl Groups {
-    pub(super) async fn delete(&self, who: &Who, id: &ChannelId) -> Result<(), Error> {
-        self.mark(who, id).await?;
-        let until = Instant::now() + MAX_DELETE;
+    pub(super) async fn delete(&self, caller: &GroupCaller, id: &ChannelId) -> Result<(), Error> {
+        self.mark(caller, id).await?;
+        let until = Instant::now() + DELETE_TIMEOUT;
         loop {
-            match self.wipe(id, Some(until)).await {
-                // WuKongIM goes on with what it was asked for.
+            match self.empty_and_disband(id, Some(until)).await {
+                // WuKongIM continues with the timed-out call.
                 Err(Error::Upstream(wukongim::Error::Timeout)) if Instant::now() < until => {
-                    tokio::time::sleep(TAKE_BACK_PAUSE).await;
+                    tokio::time::sleep(UNDO_PAUSE).await;
                 }
-                wiped => {
-                    wiped?;
+                result => {
+                    result?;
                     return Ok(self.store.finish_delete(id).await?);
                 }
             }
         }
     }
 
-    /// Marks the group as deleted, where `who` may do so by the record as it is then.
-    async fn mark(&self, who: &Who, id: &ChannelId) -> Result<(), Error> {
+    /// Marks the group as deleted, if `caller` may do so by the current record.
+    async fn mark(&self, caller: &GroupCaller, id: &ChannelId) -> Result<(), Error> {
         loop {
-            let owner = self.may_delete(who, id).await?;
-            let marked = self.store.mark_deleted(id, owner.as_ref()).await;
-            if matches!(marked, Ok(true)) {
-                self.watch.group_deleted(id);
+            let owner = self.may_delete(caller, id).await?;
+            let mark = self.store.mark_deleted(id, owner.as_ref()).await;
+            if matches!(mark, Ok(true)) {
+                self.listener.group_deleted(id);
             } else {
-                // The mark may have been set although no answer came.
-                self.watch.group_changed(id);
+                // The mark may have been set although the answer was lost.
+                self.listener.group_changed(id);
             }
-            if marked? {
+            if mark? {
                 return Ok(());
             }
             let record = self.store.channel(id).await?;
             if record.is_some_and(|record| record.is_deleted()) {
-                self.watch.group_deleted(id);
+                self.listener.group_deleted(id);
                 return Ok(());
             }
         }
     }
 
-    /// Whether `who` may delete the group. `Some`: as its owner, and for as long as he is.
-    async fn may_delete(&self, who: &Who, id: &ChannelId) -> Result<Option<Uid>, Error> {
+    /// Whether `caller` may delete the group. `Some`: only while this user is its owner.
+    async fn may_delete(&self, caller: &GroupCaller, id: &ChannelId) -> Result<Option<Uid>, Error> {
         let record = self.store.channel(id).await?;
         if self.rules.callback.is_some() {
             // The backend was asked before.
-            let is_there = self.is_to_be_deleted(record.as_ref(), id).await?;
+            let is_there = self.is_deletable(record.as_ref(), id).await?;
             return is_there.then_some(None).ok_or(Error::NotFound);
         }
-        let manages = self.manages(who, record.as_ref());
-        let by_owning = !(who.is_admin || self.rules.open);
-        let as_what = || by_owning.then(|| who.uid.clone());
-        let is_theirs = match &record {
+        let has_full_rights = self.has_full_rights(caller, record.as_ref());
+        let as_owner = !(caller.is_admin || self.rules.open);
+        let as_what = || as_owner.then(|| caller.uid.clone());
+        let is_permitted = match &record {
             Some(record) => match record.state {
-                ChannelStage::Live => return manages.then(as_what).ok_or(Error::NotOwner),
-                // Whom it was deleted by may finish that; for everybody else it is gone.
-                ChannelStage::Deleting => return manages.then(as_what).ok_or(Error::NotFound),
+                ChannelStage::Live => return has_full_rights.then(as_what).ok_or(Error::NotOwner),
+                // Callers that may delete it may complete that; for all others it does not exist.
+                ChannelStage::Deleting => {
+                    return has_full_rights.then(as_what).ok_or(Error::NotFound);
+                }
                 ChannelStage::Deleted => return Err(Error::NotFound),
-                ChannelStage::Creating if !by_owning => return Ok(None),
-                // A claim gives a right to what its own create made, and to nothing else.
+                ChannelStage::Creating if !as_owner => return Ok(None),
+                // A claim gives a right only to the group of its own creation.
                 ChannelStage::Creating => {
-                    manages && self.claimed(record).await? != Claimed::Foreign
+                    has_full_rights && self.claim_state(record).await? != ClaimState::Foreign
                 }
             },
             None => false,
         };
-        if is_theirs {
+        if is_permitted {
             return Ok(as_what());
         }
-        // v2 deletes what never was with 200, so an id that the store does not know is looked for first.
+        // v2 answers 200 to deleting a missing group, so an id without a record is checked first.
         if !self.is_upstream(id).await? {
             return Err(Error::NotFound);
         }
-        if by_owning {
+        if as_owner {
             Err(Error::NotOwner)
         } else {
             Ok(None)
         }
     }
 
-    /// Removes all members, which no generation does by itself, and disbands the group. Nothing is written where it is not there, and
-    /// above all not where another channel with an equal key is.
-    pub(super) async fn wipe(&self, id: &ChannelId, until: Option<Instant>) -> Result<(), Error> {
+    /// Removes all members, which neither generation does itself, and disbands the group. Writes nothing where the group does not exist, in
+    /// particular where another channel has the same key.
+    pub(super) async fn empty_and_disband(
+        &self,
+        id: &ChannelId,
+        until: Option<Instant>,
+    ) -> Result<(), Error> {
         let state = self.client.group_state(id).await?;
         if !state.exists {
-            return self.empty_under_a_users_record(id, until).await;
+            return self.empty_under_person_record(id, until).await;
         }
         self.empty(id, until).await?;
-        // Emptying a large group takes its time. A user's own record has perhaps taken the group's place since (`auth::im_token`):
-        // disbanding it would lock him out.
+        // Emptying a large group takes time. Meanwhile a user's own record may have replaced the group's (`auth::im_token`); disbanding it
+        // would lock that user out.
         let state = self.client.group_state(id).await?;
         if !state.exists || state.disbanded {
             return Ok(());
         }
-        unless_gone(self.client.disband_group(id).await)
+        ignore_missing(self.client.disband_group(id).await)
     }
 
-    /// Where a user's record with an equal key has replaced the deleted group's, the members are still the group's: users have none.
-    async fn empty_under_a_users_record(
+    /// Where a user's record with the same key has replaced the deleted group's, the members are still the group's, since users have none.
+    async fn empty_under_person_record(
         &self,
         id: &ChannelId,
         until: Option<Instant>,
     ) -> Result<(), Error> {
         let record = self.client.group_record(id).await?;
-        let is_a_users =
+        let is_person_record =
             record.is_some_and(|record| record.channel_type == ChannelType::Person.number());
-        if is_a_users && self.members(id).await?.is_some_and(|all| !all.is_empty()) {
+        if is_person_record && self.members(id).await?.is_some_and(|all| !all.is_empty()) {
             self.empty(id, until).await?;
         }
         Ok(())
     }
 
-    /// Removes all members. Repeating the one call for all of them empties a large group of v3 four times as fast as pieces do (seen on
-    /// a running server: 4,000 members in 15 s and in 59 s).
+    /// Removes all members. On v3, repeating one call for all members is four times as fast as chunks (seen on a running server: 4,000
+    /// members in 15 s and in 59 s).
     async fn empty(&self, id: &ChannelId, until: Option<Instant>) -> Result<(), Error> {
         let emptied = {
-            let _changing = self.changing(id);
+            let _invalidation = self.invalidate_around(id);
             self.client.remove_all_subscribers(id).await
         };
         match emptied {
             // v2 before v2.2.2 has no such call (seen on running servers).
             Err(wukongim::Error::Status(404)) => {
                 let members = self.members(id).await?.unwrap_or_default();
-                self.take_out_in_chunks(id, members, until).await
+                self.remove_in_chunks(id, members, until).await
             }
-            emptied => unless_gone(emptied),
+            emptied => ignore_missing(emptied),
         }
     }
 
-    async fn take_out_in_chunks(
+    async fn remove_in_chunks(
         &self,
         id: &ChannelId,
         members: impl IntoIterator<Item = String>,
         until: Option<Instant>,
     ) -> Result<(), Error> {
         let members: Vec<String> = members.into_iter().collect();
-        for chunk in members.chunks(CHUNK) {
+        for chunk in members.chunks(REMOVE_CHUNK) {
             let uids: Vec<&str> = chunk.iter().map(String::as_str).collect();
             match self.change(MemberChange::Remove, id, &uids, until).await {
                 Ok(_) | Err(Error::NotFound) => {}
@@ -157,22 +163,22 @@ impl Groups {
         Ok(())
     }
 
-    /// Wipes what was written under an id after it was deleted. The store's mark keeps everybody out of it in any case.
-    pub(super) async fn wipe_again(&self, id: &ChannelId) {
-        for _ in 0..TAKE_BACK_TRIES {
-            match self.wipe(id, None).await {
+    /// Removes what was written under an id after its deletion. The store's mark denies all access in any case.
+    pub(super) async fn retry_empty_and_disband(&self, id: &ChannelId) {
+        for _ in 0..UNDO_ATTEMPTS {
+            match self.empty_and_disband(id, None).await {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(channel.id = %id, %error, "cannot wipe a deleted group");
+                    tracing::warn!(channel.id = %id, %error, "cannot remove a deleted group from wukongim");
                 }
             }
-            tokio::time::sleep(TAKE_BACK_PAUSE).await;
+            tokio::time::sleep(UNDO_PAUSE).await;
         }
     }
 }
 
-/// v3 says no where there is nothing left to do.
-fn unless_gone(result: Result<(), wukongim::Error>) -> Result<(), Error> {
+/// Ignores v3's refusal where nothing is left to do.
+fn ignore_missing(result: Result<(), wukongim::Error>) -> Result<(), Error> {
     match result {
         Err(wukongim::Error::Rejected(
             Rejection::NotFound | Rejection::ChannelNotFound | Rejection::Disbanded,

@@ -3,23 +3,28 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::{Error, Groups, Known, Right, TAKE_BACK_PAUSE, TAKE_BACK_TRIES, Who};
+use super::{Error, GroupCaller, GroupOwnership, Groups, Right, UNDO_ATTEMPTS, UNDO_PAUSE};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::store::ChannelRecord;
 use crate::wukongim::{self, MemberChange, MemberList, Rejection};
 
 impl Groups {
-    pub(super) async fn add(&self, who: &Who, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
-        let known = self.known(id).await?;
-        let right = self.right(who, Action::SubscriberAdd, known.record(), uids);
+    pub(super) async fn add(
+        &self,
+        caller: &GroupCaller,
+        id: &ChannelId,
+        uids: &[Uid],
+    ) -> Result<u64, Error> {
+        let ownership = self.ownership(id).await?;
+        let right = self.right(caller, Action::SubscriberAdd, ownership.record(), uids);
         let must_be_a_member = right.is_none();
-        if must_be_a_member && !(self.rules.members_may_invite && known.record().is_some()) {
+        if must_be_a_member && !(self.rules.members_may_invite && ownership.record().is_some()) {
             return Err(Error::NotOwner);
         }
-        self.must_be_upstream(&known, id).await?;
+        self.require_upstream(&ownership, id).await?;
         let members = self.members(id).await?;
-        if must_be_a_member && !self.is_among(members.as_ref(), &who.uid, id).await? {
+        if must_be_a_member && !self.is_member(members.as_ref(), &caller.uid, id).await? {
             return Err(Error::NotOwner);
         }
         let new: Vec<&str> = uids
@@ -34,12 +39,13 @@ impl Groups {
         if before + new.len() > self.rules.group_members {
             return Err(Error::Full);
         }
-        let changed = self.change(MemberChange::Add, id, &new, who.deadline).await;
-        // Only another replica can have changed the group meanwhile. Read even after a failure: part of the uids, or all of them,
-        // may be in.
+        let changed = self
+            .change(MemberChange::Add, id, &new, caller.deadline)
+            .await;
+        // Another replica may have changed the group meanwhile. Read even after a failure, since some or all uids may have been added.
         let record = match self.store.channel(id).await {
             Ok(record) => record,
-            // Without the store's word the add is not told to have worked, and it can be repeated.
+            // Without the store's answer the add is not reported as done; it can be repeated.
             Err(error) => {
                 changed?;
                 return Err(error.into());
@@ -47,53 +53,54 @@ impl Groups {
         };
         match record {
             Some(record) if record.is_deleted() => {
-                // Whoever is in is to be out.
-                let taken_back = self.take_back(MemberChange::Remove, id, &new).await;
-                Err(who.denied(Error::NotFound, taken_back))
+                // Remove all of them, whether they were members before or not.
+                let undone = self.undo_change(MemberChange::Remove, id, &new).await;
+                Err(caller.denied(Error::NotFound, undone))
             }
             Some(record)
                 if right == Some(Right::Role)
-                    && !self.still_adds(who, &record, uids, members.as_ref()) =>
+                    && !self.may_still_add(caller, &record, uids, members.as_ref()) =>
             {
-                let taken_back =
-                    members.is_some() && self.take_back(MemberChange::Remove, id, &new).await;
-                Err(who.denied(Error::NotOwner, taken_back))
+                let undone =
+                    members.is_some() && self.undo_change(MemberChange::Remove, id, &new).await;
+                Err(caller.denied(Error::NotOwner, undone))
             }
             _ => changed,
         }
     }
 
-    /// Whether who added as a manager may have done so by the newer record.
-    fn still_adds(
+    /// Whether a manager's add is still permitted by the newer record.
+    fn may_still_add(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         record: &ChannelRecord,
         uids: &[Uid],
         members: Option<&HashSet<String>>,
     ) -> bool {
-        let is_member = || members.is_none_or(|all| all.contains(who.uid.as_str()));
+        let is_member = || members.is_none_or(|all| all.contains(caller.uid.as_str()));
         let action = Action::SubscriberAdd;
-        self.right(who, action, Some(record), uids).is_some()
+        self.right(caller, action, Some(record), uids).is_some()
             || self.rules.members_may_invite && is_member()
     }
 
     pub(super) async fn remove(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        let known = self.known(id).await?;
-        let right = self.removes(who, known.record(), uids)?;
-        let owner = known.record().and_then(|record| record.owner.as_ref());
+        let ownership = self.ownership(id).await?;
+        let right = self.removal_right(caller, ownership.record(), uids)?;
+        let owner = ownership.record().and_then(|record| record.owner.as_ref());
         if owner.is_some_and(|owner| uids.contains(owner)) {
             return Err(Error::OwnerCannotLeave);
         }
-        self.must_be_upstream(&known, id).await?;
+        self.require_upstream(&ownership, id).await?;
         let members = self.members(id).await?;
-        if let Known::Owned(record) = known {
-            // First, so that nobody who is out has a say any more, whatever fails from here on.
-            self.dismiss(who, right, record, uids).await?;
+        if let GroupOwnership::Owned(record) = ownership {
+            // Roles first, so that no removed user keeps one, whatever fails after this.
+            self.revoke_manager_roles(caller, right, record, uids)
+                .await?;
         }
         let present: Vec<&str> = uids
             .iter()
@@ -104,15 +111,15 @@ impl Groups {
             return Ok(0);
         }
         let removed = self
-            .change(MemberChange::Remove, id, &present, who.deadline)
+            .change(MemberChange::Remove, id, &present, caller.deadline)
             .await;
-        // Only another replica can have changed the group meanwhile.
+        // Another replica may have changed the group meanwhile.
         let record = self.store.channel(id).await?;
         let Some(record) = record.filter(ChannelRecord::is_live) else {
             return removed;
         };
         if let Some(owner) = record.owner.as_ref().filter(|owner| uids.contains(owner)) {
-            // Of others it is not known whether they were in, where WuKongIM tells no members.
+            // Where WuKongIM provides no member list, it is unknown whether the others were members.
             let back = if members.is_some() {
                 &present[..]
             } else {
@@ -120,46 +127,47 @@ impl Groups {
             };
             self.change(MemberChange::Add, id, back, None).await?;
             let whole = back.len() == present.len();
-            return Err(who.denied(Error::OwnerCannotLeave, whole));
+            return Err(caller.denied(Error::OwnerCannotLeave, whole));
         }
-        if right == Right::Role && self.removes(who, Some(&record), uids).is_err() {
-            let taken_back =
-                members.is_some() && self.take_back(MemberChange::Add, id, &present).await;
-            return Err(who.denied(Error::NotOwner, taken_back));
+        if right == Right::Role && self.removal_right(caller, Some(&record), uids).is_err() {
+            let undone =
+                members.is_some() && self.undo_change(MemberChange::Add, id, &present).await;
+            return Err(caller.denied(Error::NotOwner, undone));
         }
-        self.dismiss(who, right, record, uids).await?;
+        self.revoke_manager_roles(caller, right, record, uids)
+            .await?;
         removed
     }
 
-    /// By what right `who` removes `uids` from the group with this record: everybody may leave.
-    pub(super) fn removes(
+    /// The right by which `caller` removes `uids` from the group with this record; every member may leave.
+    pub(super) fn removal_right(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         record: Option<&ChannelRecord>,
         uids: &[Uid],
     ) -> Result<Right, Error> {
-        let only_himself = uids.iter().all(|uid| *uid == who.uid);
-        if only_himself && self.rules.callback.is_none() {
+        let only_self = uids.iter().all(|uid| *uid == caller.uid);
+        if only_self && self.rules.callback.is_none() {
             return Ok(Right::Any);
         }
-        let right = self.right(who, Action::SubscriberRemove, record, uids);
+        let right = self.right(caller, Action::SubscriberRemove, record, uids);
         right.ok_or(Error::NotOwner)
     }
 
-    /// Both generations make a group by adding to it, and v2 changes the other one with an equal hash: so it must be there, under
-    /// exactly this id. A live group that WuKongIM lost is its owner's to create again.
-    pub(super) async fn must_be_upstream(
+    /// Checks that the group exists upstream under exactly this id: adding would create a missing group in both generations, and on v2 it
+    /// would change another group with the same hash. A live group that WuKongIM lost must be created again by its owner.
+    pub(super) async fn require_upstream(
         &self,
-        known: &Known,
+        ownership: &GroupOwnership,
         id: &ChannelId,
     ) -> Result<(), Error> {
-        match known {
-            Known::Owned(_) if !self.is_upstream(id).await? => Err(Error::NotFound),
+        match ownership {
+            GroupOwnership::Owned(_) if !self.is_upstream(id).await? => Err(Error::NotFound),
             _ => Ok(()),
         }
     }
 
-    /// The members, where WuKongIM tells them.
+    /// The members, where WuKongIM can list them.
     pub(super) async fn members(&self, id: &ChannelId) -> Result<Option<HashSet<String>>, Error> {
         let members = self
             .client
@@ -168,8 +176,8 @@ impl Groups {
         Ok(members.map(|all| all.into_iter().collect()))
     }
 
-    /// Whether `uid` is a member, by the list that was asked for already.
-    async fn is_among(
+    /// Whether `uid` is a member, by the list that was fetched before.
+    async fn is_member(
         &self,
         members: Option<&HashSet<String>>,
         uid: &Uid,
@@ -181,8 +189,8 @@ impl Groups {
         }
     }
 
-    /// Changes members; how many, by WuKongIM's count where it has one. Of many, none further are changed after `until`: repeating the
-    /// call finds the rest.
+    /// Changes members; returns WuKongIM's count where it reports one, else the number of `uids`. After `until` no further chunk is
+    /// started; a repeated call does the rest.
     pub(super) async fn change(
         &self,
         change: MemberChange,
@@ -190,22 +198,22 @@ impl Groups {
         uids: &[&str],
         until: Option<Instant>,
     ) -> Result<u64, Error> {
-        let _changing = self.changing(id);
+        let _invalidation = self.invalidate_around(id);
         match self
             .client
             .change_subscribers(change, id, uids, until)
             .await
         {
             Ok(count) => Ok(count.unwrap_or(uids.len() as u64)),
-            // Gone since it was looked for.
+            // Deleted since it was checked.
             Err(wukongim::Error::Rejected(
                 Rejection::NotFound | Rejection::ChannelNotFound | Rejection::Disbanded,
             )) => Err(Error::NotFound),
             Err(error) if change == MemberChange::Remove && error.may_have_arrived() => {
-                // A v2 cluster takes the members out at once and answers when it has deleted each one's conversation, some 0.2 s
-                // a uid (seen): what counts is the list.
+                // A v2 cluster removes the members at once, but answers only after it has deleted each one's conversation, at about 0.2 s
+                // per uid (seen). So the list decides.
                 match self.members(id).await {
-                    Ok(Some(left)) if !uids.iter().any(|uid| left.contains(*uid)) => {
+                    Ok(Some(remaining)) if !uids.iter().any(|uid| remaining.contains(*uid)) => {
                         Ok(uids.len() as u64)
                     }
                     _ => Err(error.into()),
@@ -215,21 +223,21 @@ impl Groups {
         }
     }
 
-    /// Undoes a change that another replica's has overtaken, by the opposite one; whether that worked.
-    pub(super) async fn take_back(
+    /// Undoes a change that another replica has overtaken, by the opposite one; returns whether that succeeded.
+    pub(super) async fn undo_change(
         &self,
         opposite: MemberChange,
         id: &ChannelId,
         uids: &[&str],
     ) -> bool {
-        for _ in 0..TAKE_BACK_TRIES {
+        for _ in 0..UNDO_ATTEMPTS {
             match self.change(opposite, id, uids, None).await {
                 Ok(_) | Err(Error::NotFound) => return true,
                 Err(error) => {
-                    tracing::warn!(channel.id = %id, %error, "cannot take back a change of members");
+                    tracing::warn!(channel.id = %id, %error, "cannot undo a change of members");
                 }
             }
-            tokio::time::sleep(TAKE_BACK_PAUSE).await;
+            tokio::time::sleep(UNDO_PAUSE).await;
         }
         false
     }

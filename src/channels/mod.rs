@@ -1,53 +1,52 @@
-//! What owning means: create, delete and the subscribers of groups, over the store (who owns, what is deleted) and the upstream
-//! (members, messages), which can fail one without the other. Knows no HTTP; tells [`Watch`] what memberships it changes.
+//! Groups: creation, deletion, subscribers and roles. The store has owners and deletions, the upstream has members and messages, and each
+//! can fail without the other. Does not know HTTP; reports membership changes to a [`MembershipListener`].
 //!
-//! **One row an id, for ever.** The store's insert alone decides who owns an id; the row is never removed and its stage only moves on:
-//! `Creating` (claimed by an owner after a look found nothing upstream) → `Live` → `Deleting` (the mark) → `Deleted`.
-//! So a second person can never own it, and an id that was foreign when it was asked for never gets a row.
+//! **One permanent row per id.** The store's insert alone decides who owns an id; the row is never removed and its stage only moves
+//! forward: `Creating` (claimed by an owner after a check found nothing upstream) → `Live` → `Deleting` (the mark) → `Deleted`. So an id
+//! never gets a second owner by creation, and an id that existed upstream before its creation never gets a row.
 //!
-//! | create fails or crashes | store | upstream | the owner's repeat | others |
+//! | create fails or crashes | store | upstream | the owner's retry | others |
 //! |---|---|---|---|---|
-//! | while looking, or before the claim | – | – | begins anew | may have it: nothing was promised |
-//! | while claiming (answer lost) | – or Creating | – | begins anew, or goes on | `Exists` once claimed |
-//! | before or while writing upstream | Creating | nothing, or the group | looks, writes what is missing, → Live | `Exists` |
-//! | before or while noting Live | Creating or Live | the group | looks: his own, → Live | `Exists` |
+//! | while checking, or before the claim | – | – | starts again | may create it: it is not claimed |
+//! | while claiming (answer lost) | – or Creating | – | starts again, or continues | `Exists` once claimed |
+//! | before or while writing upstream | Creating | nothing, or the group | checks, writes what is missing, → Live | `Exists` |
+//! | before or while setting Live | Creating or Live | the group | checks: its own, → Live | `Exists` |
 //!
-//! What lies upstream under a claim is the claimer's own when it bears exactly this id, is not disbanded and he is its only member (v3
-//! without its manager port: he is a member, which it tells by what he may read). Anything else was put there by somebody who went
-//! past the gateway between the look and the write: `Exists`, nothing is written, and the claim gives no right to it.
+//! A group that exists upstream under a claim is the claimer's own if it has exactly this id, is not disbanded and the claimer is its only
+//! member (v3 without its manager port: is a member, derived from the permission to read). Anything else was created past the gateway
+//! between check and write: `Exists`, nothing is written, and the claim gives no right to it.
 //!
-//! | delete fails or crashes | store | upstream | repeated by owner or admin | everybody else |
+//! | delete fails or crashes | store | upstream | retried by owner or admin | other users |
 //! |---|---|---|---|---|
-//! | while marking | Live or Deleting | the group | marks (again), goes on | as before, or deleted |
+//! | while marking | Live or Deleting | the group | marks (again), continues | as before, or deleted |
 //! | after the mark, any step upstream | Deleting | members and group, partly gone | empties and disbands, → Deleted | deleted |
-//! | before noting Deleted | Deleting | gone | empties again, → Deleted | deleted |
+//! | before setting Deleted | Deleting | gone | empties again, → Deleted | deleted |
 //!
-//! What takes WuKongIM longer than one call may is tried again for a minute, whoever waits for it.
+//! Steps that take WuKongIM longer than one call may are retried for a minute, even if the client has gone.
 //!
-//! | who may | owner | manager | subscriber | admin; everybody in mode `open` |
+//! | permission | owner | manager | subscriber | admin; all users in mode `open` |
 //! |---|---|---|---|---|
 //! | add subscribers | yes | yes | with `members_may_invite` | yes |
-//! | remove subscribers (the owner never) | yes | all but other managers | himself | yes |
-//! | name and dismiss managers, hand over, delete | yes | – | – | yes |
+//! | remove subscribers (never the owner) | yes | all but other managers | only itself | yes |
+//! | add and remove managers, transfer ownership, delete | yes | – | – | yes |
 //!
-//! In mode `callback` the application's backend is asked instead, whoever it is and whatever the table says. It is asked before the
-//! operation waits for its turn, since the backend may itself change the group before it answers; what can have changed since is looked
-//! at again in turn: that the group is there, and its owner.
+//! In mode `callback` the application's backend decides instead, for all users and regardless of the table. It is asked before the
+//! operation waits for its turn, since the backend may itself change the group before it answers; what may have changed since is checked
+//! again under the lock: that the group exists, and its owner.
 //!
-//! A manager who is removed from the group, or leaves it, loses the role before that; the former owner gets it when he hands over, so
-//! that his repeat of a call whose answer was lost finds him in his new place. A group that lies upstream and has no record, or only
-//! somebody's claim that came to nothing, is nobody's: admins manage it. Naming managers in it adopts it, still without an owner;
-//! handing it to a subscriber does, too.
+//! A manager that leaves or is removed loses the role first. The former owner becomes a manager by the transfer, so that a retry whose
+//! first answer was lost still has a role. A group that exists upstream without a record, or only with a failed claim, has no owner: admins
+//! manage it. Adding managers to it creates its record without an owner; transferring it to a subscriber creates one with an owner.
 //!
-//! Where WuKongIM says that another channel with an equal hash lies under an id (v2: occupied, but not by this id), nothing is ever
-//! written there, since it would change that other channel: create answers `Exists`, to the owner of a lost group too, member
-//! changes `NotFound`, and delete spends the id in the store alone.
+//! Where another channel with the same hash exists under an id (v2: occupied, but not by this id), nothing is ever written upstream, since
+//! that would change the other channel: create answers `Exists`, also to the owner of a lost group, member changes answer `NotFound`, and
+//! delete marks the id in the store only.
 //!
-//! Operations on one channel, and on channels with an equal storage key of v2, run one after the other in this process, each in a task
-//! of its own: a client that hangs up cannot leave one half done. Another replica is held off by the store's statements alone; what
-//! something there can overtake (a create's, an add's or a removal's upstream call) reads the record again afterwards and takes its work
-//! back where the group was deleted, or the role is gone that let it happen. Two groups with equal keys that are claimed on two replicas
-//! at once are found by a look after the write: one of them is refused, or both.
+//! Operations on one channel, and on channels with the same v2 storage key, are serialised within this process, each in its own task, so
+//! that a client that disconnects cannot leave one half done. Between replicas only the store's statements serialise them: after an
+//! upstream call that another replica may overtake (of a create, an add or a removal), the record is read again, and the call is undone
+//! where the group was deleted or the required role is gone. Two groups with the same key that are claimed on two replicas at once are
+//! detected by a check after the write: one or both are refused.
 
 mod create;
 mod delete;
@@ -66,47 +65,48 @@ use crate::authorization::Denial;
 use crate::authorization::callback::{Action, Callback};
 use crate::config::GroupIds;
 use crate::domain::{ChannelId, ChannelType, Uid};
-use crate::keyed_locks::KeyedLocks;
+use crate::limits::keyed_locks::KeyedLocks;
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
 
-use operation::Who;
+use operation::GroupCaller;
 use rights::Right;
 
-/// How often it is tried to take back what a delete on another replica overtook, and after what pauses.
-const TAKE_BACK_TRIES: usize = 3;
-const TAKE_BACK_PAUSE: Duration = Duration::from_millis(200);
+/// Attempts, and the pause between them, to undo a call that a delete on another replica overtook.
+const UNDO_ATTEMPTS: usize = 3;
+const UNDO_PAUSE: Duration = Duration::from_millis(200);
 
-/// Who asks.
+/// The caller of an operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Actor<'a> {
     /// The caller.
     pub uid: &'a Uid,
-    /// Whether his token makes him an admin.
+    /// Whether the caller's token has the admin scope.
     pub is_admin: bool,
 }
 
-/// Whoever remembers memberships, told when to forget them. Called from within the operation: must not block.
-pub trait Watch: Send + Sync {
-    /// The members of `group` are about to change, or have just changed: called before and after each such upstream call, whatever
-    /// comes of it, so that a look-up begun before the change is never kept.
+/// Notified of membership changes to invalidate caches. Called within the operation, so it must not block.
+pub trait MembershipListener: Send + Sync {
+    /// The members of `group` are about to change, or have just changed. Called before and after each such upstream call, whatever its
+    /// outcome, so that a lookup that began before the change is never cached.
     fn group_changed(&self, group: &ChannelId);
-    /// `group` is marked as deleted, from now on and for ever.
+    /// `group` is marked as deleted, permanently.
     fn group_deleted(&self, group: &ChannelId);
-    /// Whether `uid` is known to be no subscriber of a group that is there. `false` where that is not remembered and cannot be told
-    /// without troubling the group.
-    fn is_outsider<'a>(&'a self, uid: &'a Uid, group: &'a ChannelId) -> BoxFuture<'a, bool>;
+    /// Whether `uid` is known not to be a subscriber of an existing group. `false` where that is not cached and cannot be found out
+    /// cheaply.
+    fn is_known_non_member<'a>(&'a self, uid: &'a Uid, group: &'a ChannelId)
+    -> BoxFuture<'a, bool>;
 }
 
-/// What this deployment allows.
+/// The deployment's settings for groups.
 #[derive(Debug, Clone)]
 pub struct Rules {
-    /// The most members a group may have, counting those added through the gateway.
+    /// The maximum number of members of a group, enforced when members are added through the gateway.
     pub group_members: usize,
-    /// `authorization.mode = "open"`: everybody manages every group. Owning stays what it is.
+    /// `authorization.mode = "open"`: every user manages every group. Ownership is unchanged.
     pub open: bool,
-    /// `authorization.mode = "callback"`: the application's backend is asked instead of looking at who owns, each time and once
-    /// the group is known to be there. Owning stays what it is.
+    /// `authorization.mode = "callback"`: the application's backend decides instead of the roles, for every operation and after the group
+    /// is found. Ownership is unchanged.
     pub callback: Option<Arc<Callback>>,
     /// Whether every subscriber may add others.
     pub members_may_invite: bool,
@@ -117,86 +117,87 @@ pub struct Rules {
 /// Why a channel was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Only admins choose ids here, and this one is no group of the actor's.
+    /// Only admins may choose ids in this deployment, and the actor does not own this group.
     #[error("the id is not the actor's to choose")]
-    IdIsMade,
-    /// No id could be made: the system has no random numbers.
+    IdNotAllowed,
+    /// No id could be generated because the system has no random numbers.
     #[error("no random numbers")]
     NoRandomId,
-    /// The id belongs to somebody else, or lies upstream and belongs to nobody.
+    /// The id belongs to another user, or exists upstream without an owner.
     #[error("channel exists")]
     Exists,
-    /// The id is spent: its channel was deleted.
+    /// The channel of this id was deleted; the id cannot be used again.
     #[error("channel was deleted")]
     Deleted,
-    /// There is no such channel, or there is none any more.
+    /// The channel does not exist, or no longer does.
     #[error("channel not found")]
     NotFound,
-    /// The application's backend does not allow it, or does not answer.
+    /// The application's backend refuses, or does not answer.
     #[error(transparent)]
     Denied(#[from] Denial),
-    /// Neither its owner, nor a manager where those may, nor an admin.
+    /// The caller is neither the owner, nor a manager with this permission, nor an admin.
     #[error("not the channel's owner")]
     NotOwner,
-    /// Whom it is to be handed over to is no subscriber.
+    /// The new owner is not a subscriber.
     #[error("not a subscriber")]
     NotAMember,
-    /// It would have more members than allowed. Nobody was added.
+    /// It would have too many members. None was added.
     #[error("channel is full")]
     Full,
-    /// The owner is among those to be removed. Nobody was removed.
+    /// The owner is among the users to remove. None was removed.
     #[error("the owner cannot leave")]
     OwnerCannotLeave,
-    /// WuKongIM failed; the operation may be half done, repeating it finishes it.
+    /// WuKongIM failed. The operation may be half done; a retry completes it.
     #[error(transparent)]
     Upstream(#[from] wukongim::Error),
-    /// The store failed; the operation may be half done, repeating it finishes it.
+    /// The store failed. The operation may be half done; a retry completes it.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// This, and what was done upstream before that was known could not be undone.
+    /// The inner error, and the upstream change made before it was detected could not be undone.
     #[error("{0}, and what was done could not be taken back")]
-    NotTakenBack(Box<Error>),
-    /// The process is ending; the operation may be half done, repeating it finishes it.
+    NotUndone(Box<Error>),
+    /// The process is shutting down. The operation may be half done; a retry completes it.
     #[error("interrupted by shutdown")]
     Interrupted,
 }
 
-/// The groups of this deployment.
+/// The operations on this deployment's groups.
 pub struct Channels {
     groups: Arc<Groups>,
-    /// By v2's storage key, not by the id: two ids with equal keys are one thing to v2.
+    /// Keyed by v2's storage key instead of the id, because v2 treats two ids with the same key as one.
     locks: KeyedLocks<u64>,
-    /// How many operations are under way.
-    under_way: Arc<watch::Sender<usize>>,
+    /// The number of running operations.
+    active: Arc<watch::Sender<usize>>,
 }
 
 impl Channels {
-    /// The rules of owning over `client` and `store`; `watch` hears of every change.
+    /// Groups over `client` and `store`; `listener` is notified of every change.
     pub fn new(
         client: Arc<Client>,
         store: Arc<Store>,
-        watch: Arc<dyn Watch>,
+        listener: Arc<dyn MembershipListener>,
         rules: Rules,
     ) -> Self {
         let groups = Groups {
             client,
             store,
-            watch,
+            listener,
             rules,
         };
         Self {
             groups: Arc::new(groups),
             locks: KeyedLocks::default(),
-            under_way: Arc::default(),
+            active: Arc::default(),
         }
     }
 
-    /// Makes the group `id`, or one with a random id, with the actor as owner and first subscriber, or finishes or repeats that. Given fields are written,
-    /// absent ones stay; the record as it is stored then. Flags upstream stay; a group that WuKongIM lost is made again.
+    /// Creates the group `id`, or one with a random id, with the actor as owner and first subscriber; also completes or repeats an earlier
+    /// create. Given fields are written, absent ones are kept; returns the stored record. Upstream flags are kept; a group that WuKongIM
+    /// lost is created again.
     ///
     /// # Errors
-    /// [`Error::Exists`] for anybody but the owner and for ids that lie upstream already, [`Error::Deleted`] for spent ids,
-    /// [`Error::IdIsMade`] for ids that are not the actor's to choose.
+    /// [`Error::Exists`] for users other than the owner and for ids that exist upstream already, [`Error::Deleted`] for deleted ids,
+    /// [`Error::IdNotAllowed`] for ids that the actor may not choose.
     pub async fn create(
         &self,
         actor: Actor<'_>,
@@ -206,7 +207,7 @@ impl Channels {
     ) -> Result<ChannelRecord, Error> {
         let id = match id {
             Some(id) => {
-                self.groups.may_choose(actor, &id).await?;
+                self.groups.check_id_choice(actor, &id).await?;
                 id
             }
             None => ChannelId::random().ok_or(Error::NoRandomId)?,
@@ -216,40 +217,41 @@ impl Channels {
             Action::ChannelCreate,
             &id,
             &[],
-            move |groups, who, id| async move {
-                let fields = create::Fields { name, avatar };
-                groups.create(&who, &id, &fields).await
+            move |groups, caller, id| async move {
+                let fields = create::GroupFields { name, avatar };
+                groups.create(&caller, &id, &fields).await
             },
         )
         .await
     }
 
-    /// Spends the id, removes all subscribers and disbands the group; for the owner or an admin. A group that the store does not
-    /// know is an admin's to delete. Goes on for a minute at the most, whoever waits for it.
+    /// Marks the id as deleted, removes all subscribers and disbands the group; for the owner or an admin. Only an admin may delete a group
+    /// without a record. Continues for at most a minute, even if the client has gone.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for what is unknown or deleted already, [`Error::NotOwner`].
+    /// [`Error::NotFound`] for unknown and deleted ids, [`Error::NotOwner`].
     pub async fn delete(&self, actor: Actor<'_>, id: &ChannelId) -> Result<(), Error> {
         self.run(
             actor,
             Action::ChannelDelete,
             id,
             &[],
-            |groups, who, id| async move { groups.delete(&who, &id).await },
+            |groups, caller, id| async move { groups.delete(&caller, &id).await },
         )
         .await
     }
 
-    /// Adds subscribers; `uids` are distinct. How many were none before, or, on v3 without its manager port, how many were asked for.
+    /// Adds subscribers; `uids` are distinct. Returns how many were not subscribers before, or the number of `uids` on v3 without its
+    /// manager port.
     ///
-    /// There nobody tells how many members a group has either, so `group_members` bounds only the call. Elsewhere two replicas that
-    /// add at once may together pass it by what they add.
+    /// The latter does not report a group's size either, so `group_members` bounds only the call. Elsewhere two replicas that add at the
+    /// same time may together exceed it.
     ///
     /// # Errors
-    /// [`Error::NotFound`] (never made by accident), [`Error::NotOwner`], [`Error::Full`].
+    /// [`Error::NotFound`] (adding never creates a group), [`Error::NotOwner`], [`Error::Full`].
     pub async fn add(&self, actor: Actor<'_>, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
         if self.groups.rules.members_may_invite {
-            self.groups.refuse_outsider(actor, id, uids).await?;
+            self.groups.deny_non_member(actor, id, uids).await?;
         }
         let (targets, uids) = (uids, uids.to_vec());
         self.run(
@@ -257,24 +259,24 @@ impl Channels {
             Action::SubscriberAdd,
             id,
             targets,
-            move |groups, who, id| async move { groups.add(&who, &id, &uids).await },
+            move |groups, caller, id| async move { groups.add(&caller, &id, &uids).await },
         )
         .await
     }
 
-    /// Removes subscribers; `uids` are distinct. For the owner, an admin, managers where none of them is another manager, and everybody
-    /// for exactly himself. Managers among them lose their role. How many were subscribers, or, on v3 without its manager port, how
-    /// many were asked for.
+    /// Removes subscribers; `uids` are distinct. For the owner, an admin, a manager if none of `uids` is another manager, and any user for
+    /// itself only. Managers among `uids` lose their role. Returns how many were subscribers, or the number of `uids` on v3 without its
+    /// manager port.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::OwnerCannotLeave`], whoever asks.
+    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::OwnerCannotLeave`] for every caller.
     pub async fn remove(
         &self,
         actor: Actor<'_>,
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        if self.groups.has_nothing_to_leave(actor, id, uids).await? {
+        if self.groups.is_leave_without_effect(actor, id, uids).await? {
             return Ok(0);
         }
         let (targets, uids) = (uids, uids.to_vec());
@@ -283,29 +285,29 @@ impl Channels {
             Action::SubscriberRemove,
             id,
             targets,
-            move |groups, who, id| async move { groups.remove(&who, &id, &uids).await },
+            move |groups, caller, id| async move { groups.remove(&caller, &id, &uids).await },
         )
         .await
     }
 }
 
-/// What the operations share.
+/// The state that the operations share.
 struct Groups {
     client: Arc<Client>,
     store: Arc<Store>,
-    watch: Arc<dyn Watch>,
+    listener: Arc<dyn MembershipListener>,
     rules: Rules,
 }
 
-/// A group that there is, as far as the store and, where the store does not know it, the upstream tell.
-enum Known {
-    /// The store's: live. With its owner, where it was not adopted without one.
+/// An existing group, by the store's record or else by the upstream.
+enum GroupOwnership {
+    /// The store has a live record, which may lack an owner if the group was adopted.
     Owned(ChannelRecord),
-    /// Upstream's alone: nobody's, so an admin's. With the record of somebody who claimed the id for a group of his own, and failed.
+    /// It exists only upstream, so it has no owner and admins manage it. With the record of a claim that failed, if there is one.
     Unowned(Option<ChannelRecord>),
 }
 
-impl Known {
+impl GroupOwnership {
     fn record(&self) -> Option<&ChannelRecord> {
         match self {
             Self::Owned(record) => Some(record),
@@ -321,14 +323,14 @@ impl Known {
     }
 }
 
-/// What lies upstream under a claim.
+/// The upstream state of a claimed id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claimed {
-    /// Nothing, or the beginning of the claimer's group: to be written.
-    Unwritten,
+enum ClaimState {
+    /// Nothing, or a part of the claimer's group: still to be written.
+    UnwrittenBytes,
     /// The claimer's group.
     Written,
-    /// Somebody else's.
+    /// Another group.
     Foreign,
 }
 
@@ -339,77 +341,79 @@ impl Groups {
         Ok(state.exists && !state.disbanded)
     }
 
-    /// The group, if there is one. A live record is not looked for upstream yet.
+    /// The group, if it exists. A live record is not checked upstream yet.
     ///
-    /// A claim whose create has not finished is no group for anybody, not for an admin either: a member he added would make the
-    /// claimer's own group look foreign to its create.
-    async fn known(&self, id: &ChannelId) -> Result<Known, Error> {
+    /// A group whose creation is unfinished does not exist for any caller, including admins: a member added now would make it look foreign
+    /// to its own creation.
+    async fn ownership(&self, id: &ChannelId) -> Result<GroupOwnership, Error> {
         let claim = match self.store.channel(id).await? {
             None => None,
             Some(record) => match record.state {
-                ChannelStage::Live => return Ok(Known::Owned(record)),
-                ChannelStage::Creating if self.claimed(&record).await? == Claimed::Foreign => {
+                ChannelStage::Live => return Ok(GroupOwnership::Owned(record)),
+                ChannelStage::Creating
+                    if self.claim_state(&record).await? == ClaimState::Foreign =>
+                {
                     Some(record)
                 }
                 _ => return Err(Error::NotFound),
             },
         };
         if self.is_upstream(id).await? {
-            Ok(Known::Unowned(claim))
+            Ok(GroupOwnership::Unowned(claim))
         } else {
             Err(Error::NotFound)
         }
     }
 
-    /// Tells the claimer's own half-made group from somebody else's.
-    async fn claimed(&self, record: &ChannelRecord) -> Result<Claimed, Error> {
+    /// Distinguishes the claimer's own unfinished group from another one.
+    async fn claim_state(&self, record: &ChannelRecord) -> Result<ClaimState, Error> {
         let id = &record.id;
         let Some(owner) = &record.owner else {
-            return Ok(Claimed::Foreign);
+            return Ok(ClaimState::Foreign);
         };
         let state = self.client.group_state(id).await?;
         if state.disbanded || (state.occupied && !state.exists) {
-            return Ok(Claimed::Foreign);
+            return Ok(ClaimState::Foreign);
         }
         if !state.exists && !self.client.group_is_occupied(id).await? {
-            return Ok(Claimed::Unwritten);
+            return Ok(ClaimState::UnwrittenBytes);
         }
         let members = self
             .client
             .list(MemberList::Subscribers, ChannelType::Group, id.as_str())
             .await?;
         let is_written = match members.as_deref() {
-            // v2 writes record and member one after the other: either may be missing after a crash of the node.
+            // v2 writes record and member separately: either may be missing after a crash of the node.
             Some([only]) if only == owner.as_str() => state.exists,
             Some([]) if state.exists => false,
             None if self.client.may_read_group(owner, id).await? => true,
-            Some(_) | None => return Ok(Claimed::Foreign),
+            Some(_) | None => return Ok(ClaimState::Foreign),
         };
         Ok(if is_written {
-            Claimed::Written
+            ClaimState::Written
         } else {
-            Claimed::Unwritten
+            ClaimState::UnwrittenBytes
         })
     }
 
-    /// Tells the watch before and, when the answer is dropped, after a change of members.
-    fn changing<'a>(&'a self, group: &'a ChannelId) -> Changing<'a> {
-        self.watch.group_changed(group);
-        Changing {
-            watch: &*self.watch,
+    /// Notifies the listener before a change of members, and again when the returned guard is dropped.
+    fn invalidate_around<'a>(&'a self, group: &'a ChannelId) -> InvalidationGuard<'a> {
+        self.listener.group_changed(group);
+        InvalidationGuard {
+            listener: &*self.listener,
             group,
         }
     }
 }
 
-/// A change of members under way.
-struct Changing<'a> {
-    watch: &'a dyn Watch,
+/// A change of members in progress.
+struct InvalidationGuard<'a> {
+    listener: &'a dyn MembershipListener,
     group: &'a ChannelId,
 }
 
-impl Drop for Changing<'_> {
+impl Drop for InvalidationGuard<'_> {
     fn drop(&mut self) {
-        self.watch.group_changed(self.group);
+        self.listener.group_changed(self.group);
     }
 }

@@ -14,16 +14,16 @@ use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 use crate::wukongim;
 
 impl Channels {
-    /// Waits until no operation is under way, those that nobody waits for included.
-    pub async fn idle(&self) {
-        // The sender lives as long as this.
-        let _ = self.under_way.subscribe().wait_for(|all| *all == 0).await;
+    /// Waits until no operation is running, including those whose clients have gone.
+    pub async fn wait_idle(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.active.subscribe().wait_for(|all| *all == 0).await;
     }
 
-    /// Runs `work` when it is this channel's turn, in a task that outlives the caller. Who hangs up while he waits for his turn has
-    /// asked for nothing, so the tasks that nobody waits for are at most one a channel.
+    /// Runs `work` with the channel locked, in a task that outlives the caller. A caller that disconnects while it waits for the lock
+    /// starts nothing, so each channel has at most one task without a caller.
     ///
-    /// Where an admin's right alone let `work` change somebody else's group, the audit gets its line.
+    /// Writes an audit line where only the admin right permitted `work`.
     pub(super) async fn run<T, W, F>(
         &self,
         actor: Actor<'_>,
@@ -34,41 +34,41 @@ impl Channels {
     ) -> Result<T, Error>
     where
         T: Send + 'static,
-        W: FnOnce(Arc<Groups>, Who, ChannelId) -> F,
+        W: FnOnce(Arc<Groups>, GroupCaller, ChannelId) -> F,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let who = Who {
+        let caller = GroupCaller {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,
-            uses_it: Arc::default(),
+            used_admin_right: Arc::default(),
             deadline: wukongim::current_deadline(),
         };
         let channel = Channel::Group(id.clone());
-        let uses_it = Arc::clone(&who.uses_it);
-        let mut audit = Audit::new(actor.uid, None, action, Some(&channel), uses_it);
-        let permitted = Box::pin(self.groups.ask_callback(&who, action, id, targets)).await;
+        let used_admin_right = Arc::clone(&caller.used_admin_right);
+        let mut audit = Audit::new(actor.uid, None, action, Some(&channel), used_admin_right);
+        let permitted = Box::pin(self.groups.ask_callback(&caller, action, id, targets)).await;
         if let Err(error) = permitted {
             let refused = Err(error);
-            audit.ended(&refused);
+            audit.record_outcome(&refused);
             return refused;
         }
         let key = wukongim::storage_key(id.as_str(), ChannelType::Group);
-        let turn = self.locks.lock(&key).await;
-        let turn = turn.ok_or(Error::Upstream(wukongim::Error::Busy))?;
-        let under_way = UnderWay::begin(&self.under_way);
-        // In a box: it asks much, and is moved into its task.
-        let work = Box::pin(work(self.groups.clone(), who, id.clone()));
+        let guard = self.locks.lock(&key).await;
+        let guard = guard.ok_or(Error::Upstream(wukongim::Error::Busy))?;
+        let active = ActiveOperation::begin(&self.active);
+        // Boxed because the future is large and is moved into its task.
+        let work = Box::pin(work(self.groups.clone(), caller, id.clone()));
         let task = async move {
             let result = work.await;
-            drop(turn);
-            audit.ended(&result);
-            drop(under_way);
+            drop(guard);
+            audit.record_outcome(&result);
+            drop(active);
             result
         };
-        match tokio::spawn(wukongim::begun_by_this_request(task)).await {
+        match tokio::spawn(wukongim::inherit_identity(task)).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
-                // One request's panic stays that request's: the layer around the router answers it.
+                // The panic continues in the request's own task, where the layer around the router answers it.
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(_) => Err(Error::Interrupted),
             },
@@ -76,39 +76,39 @@ impl Channels {
     }
 }
 
-/// One operation, counted until this is dropped.
-struct UnderWay(Arc<watch::Sender<usize>>);
+/// Counts an operation until it is dropped.
+struct ActiveOperation(Arc<watch::Sender<usize>>);
 
-impl UnderWay {
+impl ActiveOperation {
     fn begin(all: &Arc<watch::Sender<usize>>) -> Self {
         all.send_modify(|all| *all += 1);
         Self(Arc::clone(all))
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for ActiveOperation {
     fn drop(&mut self) {
         self.0.send_modify(|all| *all -= 1);
     }
 }
 
-/// An [`Actor`] in a task of its own.
-pub(super) struct Who {
+/// An owned [`Actor`], for a spawned task.
+pub(super) struct GroupCaller {
     pub(super) uid: Uid,
     pub(super) is_admin: bool,
-    /// Whether his being one is what let him do it, or it could not be undone: the audit has a line of that.
-    pub(super) uses_it: Arc<AtomicBool>,
-    /// When his request must have been answered.
+    /// Set when only the admin right permitted the operation, or when it could not be undone; the audit log then has an entry.
+    pub(super) used_admin_right: Arc<AtomicBool>,
+    /// The deadline of the request.
     pub(super) deadline: Option<Instant>,
 }
 
-impl Who {
-    /// `error`, with a line in the audit where what was done before could not be `taken_back`.
-    pub(super) fn denied(&self, error: Error, taken_back: bool) -> Error {
-        if taken_back {
+impl GroupCaller {
+    /// Returns `error`; adds an audit entry if the change before it was not `undone`.
+    pub(super) fn denied(&self, error: Error, undone: bool) -> Error {
+        if undone {
             return error;
         }
-        self.uses_it.store(true, Ordering::SeqCst);
-        Error::NotTakenBack(Box::new(error))
+        self.used_admin_right.store(true, Ordering::SeqCst);
+        Error::NotUndone(Box::new(error))
     }
 }

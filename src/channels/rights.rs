@@ -4,43 +4,48 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::operation::Who;
+use super::operation::GroupCaller;
 use super::{Actor, Error, Groups};
 use crate::authorization::callback::Action;
 use crate::domain::{Channel, ChannelId, Uid};
 use crate::store::{ChannelRecord, ChannelStage};
 
-/// By what somebody may do something.
+/// The right by which an operation is permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Right {
-    /// His role in the group, which may end while he does it.
+    /// The role in the group, which another replica may revoke meanwhile.
     Role,
-    /// What no change of the group takes away.
+    /// A right that does not depend on the group.
     Any,
 }
 
 impl Groups {
-    /// Whether `who` manages the group with this record; without one it is nobody's.
-    pub(super) fn manages(&self, who: &Who, record: Option<&ChannelRecord>) -> bool {
-        let owns = record.is_some_and(|record| record.is_owned_by(&who.uid));
-        if who.is_admin && !owns {
-            who.uses_it.store(true, Ordering::SeqCst);
+    /// Whether `caller` has all rights in the group with this record.
+    pub(super) fn has_full_rights(
+        &self,
+        caller: &GroupCaller,
+        record: Option<&ChannelRecord>,
+    ) -> bool {
+        let owns = record.is_some_and(|record| record.is_owned_by(&caller.uid));
+        if caller.is_admin && !owns {
+            caller.used_admin_right.store(true, Ordering::SeqCst);
         }
-        self.rules.open || who.is_admin || owns
+        self.rules.open || caller.is_admin || owns
     }
 
-    /// By what `who` may do `action` to `uids` in the group with this record: his role, or that he manages it. In mode `callback` the
+    /// The right by which `caller` may do `action` to `uids` in the group with this record: the role, or full rights. In mode `callback` the
     /// backend was asked before.
     pub(super) fn right(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         action: Action,
         record: Option<&ChannelRecord>,
         uids: &[Uid],
     ) -> Option<Right> {
-        // In any case, for the audit: it tells what an admin does that no role would let him do.
-        let by_role = Self::has_role(who, action, record, uids);
-        let has_any = !by_role && self.manages(who, record) || self.rules.callback.is_some();
+        // Evaluated in every mode, since the audit records what only the admin right permits.
+        let by_role = Self::has_role(caller, action, record, uids);
+        let has_any =
+            !by_role && self.has_full_rights(caller, record) || self.rules.callback.is_some();
         match (has_any, by_role) {
             (true, _) => Some(Right::Any),
             (false, true) => Some(Right::Role),
@@ -48,21 +53,21 @@ impl Groups {
         }
     }
 
-    pub(super) fn may(
+    pub(super) fn authorize(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         action: Action,
         record: Option<&ChannelRecord>,
         uids: &[Uid],
     ) -> Result<(), Error> {
-        let right = self.right(who, action, record, uids);
+        let right = self.right(caller, action, record, uids);
         right.map(|_| ()).ok_or(Error::NotOwner)
     }
 
-    /// In mode `callback`: the backend's word on a change, once the group is known to be there.
+    /// In mode `callback`: the backend's decision on a change, after the group is known to exist.
     pub(super) async fn ask_callback(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         action: Action,
         id: &ChannelId,
         targets: &[Uid],
@@ -74,24 +79,24 @@ impl Groups {
             Action::ChannelCreate => None,
             Action::ChannelDelete => {
                 let record = self.store.channel(id).await?;
-                if !self.is_to_be_deleted(record.as_ref(), id).await? {
+                if !self.is_deletable(record.as_ref(), id).await? {
                     return Err(Error::NotFound);
                 }
                 record
             }
-            _ => self.known(id).await?.into_record(),
+            _ => self.ownership(id).await?.into_record(),
         };
         if action != Action::ChannelCreate {
-            self.right(who, action, record.as_ref(), targets);
+            self.right(caller, action, record.as_ref(), targets);
         }
         let channel = Channel::Group(id.clone());
         Ok(callback
-            .ask(action, &who.uid, None, &channel, targets)
+            .ask(action, &caller.uid, None, &channel, targets)
             .await?)
     }
 
     /// Whether there is anything to delete.
-    pub(super) async fn is_to_be_deleted(
+    pub(super) async fn is_deletable(
         &self,
         record: Option<&ChannelRecord>,
         id: &ChannelId,
@@ -102,44 +107,44 @@ impl Groups {
         }
     }
 
-    /// Whether somebody wants to leave a group in which he is not. What is remembered of it tells, so that such a call costs neither the
-    /// list of members nor the group's turn.
-    pub(super) async fn has_nothing_to_leave(
+    /// Whether the actor wants to leave a group without being in it. Cached facts decide, so that such a call needs neither the member list
+    /// nor the lock.
+    pub(super) async fn is_leave_without_effect(
         &self,
         actor: Actor<'_>,
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<bool, Error> {
-        let leaves = uids.iter().all(|uid| uid == actor.uid) && self.rules.callback.is_none();
-        if !leaves || !self.watch.is_outsider(actor.uid, id).await {
+        let is_leaving = uids.iter().all(|uid| uid == actor.uid) && self.rules.callback.is_none();
+        if !is_leaving || !self.listener.is_known_non_member(actor.uid, id).await {
             return Ok(false);
         }
-        let known = self.known(id).await?;
+        let ownership = self.ownership(id).await?;
         let has_role = |record: &ChannelRecord| {
             record.is_owned_by(actor.uid) || record.is_managed_by(actor.uid)
         };
-        // Those go the long way: an owner is told that he cannot leave, a manager loses his role.
-        Ok(!known.record().is_some_and(has_role))
+        // Owners and managers take the normal path: an owner cannot leave, and a manager loses the role.
+        Ok(!ownership.record().is_some_and(has_role))
     }
 
-    /// Refuses who may only add as a member and is none, as cheaply.
-    pub(super) async fn refuse_outsider(
+    /// Refuses a caller that could only add as a member but is none; as cheap as above.
+    pub(super) async fn deny_non_member(
         &self,
         actor: Actor<'_>,
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<(), Error> {
-        let goes_by_roles = !self.rules.open && self.rules.callback.is_none() && !actor.is_admin;
-        if !goes_by_roles || !self.watch.is_outsider(actor.uid, id).await {
+        let is_role_based = !self.rules.open && self.rules.callback.is_none() && !actor.is_admin;
+        if !is_role_based || !self.listener.is_known_non_member(actor.uid, id).await {
             return Ok(());
         }
-        let known = self.known(id).await?;
-        let who = Who {
+        let ownership = self.ownership(id).await?;
+        let caller = GroupCaller {
             uid: actor.uid.clone(),
             is_admin: false,
-            uses_it: Arc::default(),
+            used_admin_right: Arc::default(),
             deadline: None,
         };
-        self.may(&who, Action::SubscriberAdd, known.record(), uids)
+        self.authorize(&caller, Action::SubscriberAdd, ownership.record(), uids)
     }
 }

@@ -1,28 +1,28 @@
-//! Who is what in a group: the owner, the managers he names, and how a group changes hands. The tables stand in `mod.rs`.
+//! Roles in a group: managers and the transfer of ownership. The tables are in `mod.rs`.
 //!
-//! Each change is one statement on the record as it was read, made again on the newer one where another replica was faster.
+//! Each change is one statement conditional on the record that was read, retried on the newer record after a concurrent change.
 
-use super::create::Fields;
-use super::{Actor, Channels, Error, Groups, Known, Right, Who};
+use super::create::GroupFields;
+use super::{Actor, Channels, Error, GroupCaller, GroupOwnership, Groups, Right};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, Uid};
 use crate::store::{ChannelRecord, Roles};
 use crate::wukongim::{Generation, MemberChange};
 
 impl Channels {
-    /// The group's record; `None` where it is nobody's: the store does not know it. Who may see it is not decided here.
+    /// The group's record; `None` where it exists without a live one. Does not check permissions.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn info(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, Error> {
-        match self.groups.known(id).await? {
-            Known::Owned(record) => Ok(Some(record)),
-            Known::Unowned(_) => Ok(None),
+        match self.groups.ownership(id).await? {
+            GroupOwnership::Owned(record) => Ok(Some(record)),
+            GroupOwnership::Unowned(_) => Ok(None),
         }
     }
 
-    /// Names managers, for the owner or an admin; `uids` are distinct. How many were none before. The owner needs no naming. A group
-    /// that lies upstream and has no record is adopted by it; nobody owns it until it is handed over.
+    /// Adds managers, for the owner or an admin; `uids` are distinct. Returns how many were not managers before; the owner does not count.
+    /// A group without a record gets one without an owner.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::Full`] for more managers than a group may have members.
@@ -38,12 +38,12 @@ impl Channels {
             Action::ManagerAdd,
             id,
             targets,
-            move |groups, who, id| async move { groups.add_managers(&who, &id, &uids).await },
+            move |groups, caller, id| async move { groups.add_managers(&caller, &id, &uids).await },
         )
         .await
     }
 
-    /// Dismisses managers, for the owner or an admin; they stay subscribers. How many were managers.
+    /// Removes managers, for the owner or an admin; they stay subscribers. Returns how many were managers.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotOwner`].
@@ -59,17 +59,17 @@ impl Channels {
             Action::ManagerRemove,
             id,
             targets,
-            move |groups, who, id| async move { groups.remove_managers(&who, &id, &uids).await },
+            move |groups, caller, id| async move { groups.remove_managers(&caller, &id, &uids).await },
         )
         .await
     }
 
-    /// Makes `to` the owner, for the owner or an admin; the former one becomes a manager. A group that is nobody's is an admin's to
-    /// hand over: that adopts it where it has no record, and writes these fields. Elsewhere they count for nothing.
+    /// Makes `to` the owner, for the owner or an admin; the former owner becomes a manager. Only an admin may transfer a group without an
+    /// owner; that creates a missing record and writes these fields, which are ignored otherwise.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::NotAMember`] where `to` is no subscriber.
-    pub async fn hand_over(
+    /// [`Error::NotFound`], [`Error::NotOwner`], [`Error::NotAMember`] where `to` is not a subscriber.
+    pub async fn transfer_ownership(
         &self,
         actor: Actor<'_>,
         id: &ChannelId,
@@ -83,9 +83,9 @@ impl Channels {
             Action::OwnerTransfer,
             id,
             targets,
-            move |groups, who, id| async move {
-                let fields = Fields { name, avatar };
-                groups.hand_over(&who, &id, &to, &fields).await
+            move |groups, caller, id| async move {
+                let fields = GroupFields { name, avatar };
+                groups.transfer_ownership(&caller, &id, &to, &fields).await
             },
         )
         .await
@@ -93,9 +93,9 @@ impl Channels {
 }
 
 impl Groups {
-    /// What `who` is lets him do `action` to `uids` in the group with this record; the table stands in `mod.rs`.
+    /// Whether the role of `caller` permits `action` on `uids` in the group with this record; the table is in `mod.rs`.
     pub(super) fn has_role(
-        who: &Who,
+        caller: &GroupCaller,
         action: Action,
         record: Option<&ChannelRecord>,
         uids: &[Uid],
@@ -103,9 +103,9 @@ impl Groups {
         let Some(record) = record else {
             return false;
         };
-        let is_peer = |uid: &Uid| *uid != who.uid && record.is_managed_by(uid);
-        record.is_owned_by(&who.uid)
-            || record.is_managed_by(&who.uid)
+        let is_peer = |uid: &Uid| *uid != caller.uid && record.is_managed_by(uid);
+        record.is_owned_by(&caller.uid)
+            || record.is_managed_by(&caller.uid)
                 && match action {
                     Action::SubscriberAdd | Action::ChannelInfo => true,
                     Action::SubscriberRemove => !uids.iter().any(is_peer),
@@ -115,13 +115,15 @@ impl Groups {
 
     pub(super) async fn add_managers(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
         loop {
-            let known = self.managed(who, Action::ManagerAdd, id, uids).await?;
-            let record = known.record();
+            let ownership = self
+                .authorized_group(caller, Action::ManagerAdd, id, uids)
+                .await?;
+            let record = ownership.record();
             let is_new = |uid: &&Uid| {
                 record.is_none_or(|record| !record.is_managed_by(uid) && !record.is_owned_by(uid))
             };
@@ -134,9 +136,9 @@ impl Groups {
             if managers.len() > self.rules.group_members {
                 return Err(Error::Full);
             }
-            let is_written = match &known {
-                Known::Owned(record) => self.set_managers(record, &managers).await?,
-                Known::Unowned(claim) => {
+            let is_written = match &ownership {
+                GroupOwnership::Owned(record) => self.set_managers(record, &managers).await?,
+                GroupOwnership::Unowned(claim) => {
                     let roles = Roles {
                         owner: None,
                         managers: &managers,
@@ -153,79 +155,83 @@ impl Groups {
 
     pub(super) async fn remove_managers(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
         loop {
-            let known = self.managed(who, Action::ManagerRemove, id, uids).await?;
-            let Some(record) = known.record() else {
+            let ownership = self
+                .authorized_group(caller, Action::ManagerRemove, id, uids)
+                .await?;
+            let Some(record) = ownership.record() else {
                 return Ok(0);
             };
-            let left = without(&record.managers, uids);
-            let removed = record.managers.len() - left.len();
-            if removed == 0 || self.set_managers(record, &left).await? {
+            let remaining = without(&record.managers, uids);
+            let removed = record.managers.len() - remaining.len();
+            if removed == 0 || self.set_managers(record, &remaining).await? {
                 return Ok(removed as u64);
             }
         }
     }
 
-    /// Takes the role from those of `uids` who are managers: they are about to be removed from the group by `who`, or were.
-    pub(super) async fn dismiss(
+    /// Removes the manager role from `uids`, which `caller` is about to remove from the group, or has removed.
+    pub(super) async fn revoke_manager_roles(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         right: Right,
         mut record: ChannelRecord,
         uids: &[Uid],
     ) -> Result<(), Error> {
         loop {
-            let left = without(&record.managers, uids);
-            if left.len() == record.managers.len() || self.set_managers(&record, &left).await? {
+            let remaining = without(&record.managers, uids);
+            if remaining.len() == record.managers.len()
+                || self.set_managers(&record, &remaining).await?
+            {
                 return Ok(());
             }
-            match self.known(&record.id).await? {
-                Known::Owned(newer) => record = newer,
-                Known::Unowned(_) => return Ok(()),
+            match self.ownership(&record.id).await? {
+                GroupOwnership::Owned(newer) => record = newer,
+                GroupOwnership::Unowned(_) => return Ok(()),
             }
             if right == Right::Role {
-                self.removes(who, Some(&record), uids)?;
+                self.removal_right(caller, Some(&record), uids)?;
             }
         }
     }
 
-    /// Makes `to` the owner and the former one a manager. A group of nobody's gets its record, and these fields.
-    pub(super) async fn hand_over(
+    /// Makes `to` the owner and the former owner a manager. A group without a record gets one with these fields.
+    pub(super) async fn transfer_ownership(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         id: &ChannelId,
         to: &Uid,
-        fields: &Fields,
+        fields: &GroupFields,
     ) -> Result<ChannelRecord, Error> {
         let record = loop {
-            let known = self.known(id).await?;
+            let ownership = self.ownership(id).await?;
             if self.rules.callback.is_none()
-                && let Known::Owned(record) = &known
+                && let GroupOwnership::Owned(record) = &ownership
                 && record.is_owned_by(to)
-                && record.is_managed_by(&who.uid)
+                && record.is_managed_by(&caller.uid)
             {
-                // His own call again, whose answer was lost: he is a manager by now.
+                // A retry by the former owner, who is a manager by now.
                 return Ok(record.clone());
             }
             let targets = std::slice::from_ref(to);
-            self.may(who, Action::OwnerTransfer, known.record(), targets)?;
-            if let Known::Owned(record) = &known
+            self.authorize(caller, Action::OwnerTransfer, ownership.record(), targets)?;
+            if let GroupOwnership::Owned(record) = &ownership
                 && record.is_owned_by(to)
             {
                 return Ok(record.clone());
             }
-            self.must_be_upstream(&known, id).await?;
+            self.require_upstream(&ownership, id).await?;
             if !self.client.is_subscriber(to, id).await? {
                 return Err(Error::NotAMember);
             }
-            let mut managers = known
+            let mut managers = ownership
                 .record()
                 .map_or_else(Vec::new, |record| without(&record.managers, targets));
-            let owner = known.record().and_then(|record| record.owner.clone());
+            let owner = ownership.record().and_then(|record| record.owner.clone());
             let (name, avatar) = match &owner {
                 None => (fields.name.as_deref(), fields.avatar.as_deref()),
                 Some(_) => (None, None),
@@ -235,9 +241,11 @@ impl Groups {
                 owner: Some(to),
                 managers: &managers,
             };
-            let changed = match &known {
-                Known::Owned(record) => self.store.set_roles(record, roles, name, avatar).await?,
-                Known::Unowned(claim) => {
+            let changed = match &ownership {
+                GroupOwnership::Owned(record) => {
+                    self.store.set_roles(record, roles, name, avatar).await?
+                }
+                GroupOwnership::Unowned(claim) => {
                     let claim = claim.as_ref();
                     self.store.adopt(id, claim, roles, name, avatar).await?
                 }
@@ -246,33 +254,33 @@ impl Groups {
                 break record;
             }
         };
-        // Another replica may have removed him meanwhile. If it does so from now on, it finds him to be the owner itself. v2 is not asked
-        // for the whole list once more: who is in already stays as he is there (seen on running servers).
-        let is_in = match self.client.generation().await? {
+        // Another replica may have removed the new owner meanwhile. From now on it would find that this user is the owner. On v2 the whole
+        // list is not fetched again, since adding an existing member changes nothing there (seen on running servers).
+        let is_member = match self.client.generation().await? {
             Generation::V2 => false,
             Generation::V3 => self.client.is_subscriber(to, id).await?,
         };
-        if !is_in {
+        if !is_member {
             self.change(MemberChange::Add, id, &[to.as_str()], None)
                 .await?;
         }
         Ok(record)
     }
 
-    /// The group, in which `who` may do `action`.
-    async fn managed(
+    /// The group, after checking that `caller` may do `action` in it.
+    async fn authorized_group(
         &self,
-        who: &Who,
+        caller: &GroupCaller,
         action: Action,
         id: &ChannelId,
         uids: &[Uid],
-    ) -> Result<Known, Error> {
-        let known = self.known(id).await?;
-        self.may(who, action, known.record(), uids)?;
-        Ok(known)
+    ) -> Result<GroupOwnership, Error> {
+        let ownership = self.ownership(id).await?;
+        self.authorize(caller, action, ownership.record(), uids)?;
+        Ok(ownership)
     }
 
-    /// Whether the managers were written; not where the record has changed.
+    /// Writes the managers; false where the record has changed.
     async fn set_managers(&self, record: &ChannelRecord, managers: &[Uid]) -> Result<bool, Error> {
         let roles = Roles {
             owner: record.owner.as_ref(),
@@ -284,6 +292,6 @@ impl Groups {
 }
 
 fn without(managers: &[Uid], uids: &[Uid]) -> Vec<Uid> {
-    let is_left = |uid: &&Uid| !uids.contains(uid);
-    managers.iter().filter(is_left).cloned().collect()
+    let remains = |uid: &&Uid| !uids.contains(uid);
+    managers.iter().filter(remains).cloned().collect()
 }

@@ -1,4 +1,4 @@
-//! What single keys cannot tell: relations between them, weak secrets, and what is legal but dangerous.
+//! Checks beyond single keys: relations between keys, weak secrets, and valid but dangerous settings.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,15 +11,15 @@ use super::network::Cidr;
 use super::reader::Reader;
 use super::secrets::weakness;
 use super::settings::{Auth, Settings};
-use super::types::{Confirm, HttpUrl, Mode, PageUrl, StoreUrl};
+use super::types::{Confirm, HttpUrl, HttpUrlWithPath, Mode, StoreUrl};
 use crate::auth::PublicKey;
-use crate::outbound;
+use crate::http_client;
 
-/// Notes the problems in the reader.
+/// Adds the errors to the reader.
 pub(super) fn problems(
     settings: &Settings,
     embedded: bool,
-    file_is_whole: bool,
+    is_file_complete: bool,
     reader: &mut Reader<'_>,
 ) {
     let Settings {
@@ -29,7 +29,7 @@ pub(super) fn problems(
         limits,
         ..
     } = settings;
-    if file_is_whole {
+    if is_file_complete {
         missing_keys(settings, reader);
     }
     public_keys(auth, reader);
@@ -61,7 +61,7 @@ pub(super) fn problems(
     }
 }
 
-/// Something must check clients' tokens, and something must make IM tokens.
+/// There must be a key for clients' tokens and one for IM tokens.
 fn missing_keys(settings: &Settings, reader: &mut Reader<'_>) {
     const OTHERS: [&str; 2] = ["auth.jwt_public_keys", "auth.jwks_url"];
     let Settings { auth, im_token, .. } = settings;
@@ -77,7 +77,7 @@ fn missing_keys(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
-/// Every public key is readable, good, and for an algorithm that is taken.
+/// Every public key must be readable, valid, and for an allowed algorithm.
 fn public_keys(auth: &Auth, reader: &mut Reader<'_>) {
     const FILES: &str = "auth.jwt_public_keys";
     const ALGORITHMS: &str = "auth.algorithms";
@@ -95,7 +95,7 @@ fn public_keys(auth: &Auth, reader: &mut Reader<'_>) {
     }
 }
 
-/// v3's manager port needs all three of its keys.
+/// v3's manager port needs all three of its settings.
 fn manager(settings: &Settings, reader: &mut Reader<'_>) {
     const URL: &str = "wukongim.manager_url";
     const USERNAME: &str = "wukongim.manager_username";
@@ -114,7 +114,7 @@ fn manager(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
-/// Mode `callback` needs to know whom to ask, and a key.
+/// Mode `callback` needs an address and a secret.
 fn callback(settings: &Settings, reader: &mut Reader<'_>) {
     let authorization = &settings.authorization;
     if authorization.mode != Mode::Callback {
@@ -136,7 +136,7 @@ fn callback(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
-/// What `store.url` names must be usable: the driver reads the files of its parameters only when it connects.
+/// Checks the files named in `store.url`, since the driver reads them only when it connects.
 fn store(settings: &Settings, reader: &mut Reader<'_>) {
     const URL: &str = "store.url";
     let url = match &settings.store.url {
@@ -153,7 +153,7 @@ fn store(settings: &Settings, reader: &mut Reader<'_>) {
         reader.relation(URL, &[], "sslcert and sslkey go together");
     }
     for name in ["sslrootcert", "sslcert", "sslkey"] {
-        // The driver takes the text of a certificate as well as a path.
+        // The driver accepts the text of a certificate as well as a path.
         let Some((_, file)) = parameter(name).filter(|(_, text)| !text.starts_with("-----BEGIN"))
         else {
             continue;
@@ -172,7 +172,7 @@ fn store(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
-/// Whoever is called by https must be checked by something.
+/// https needs CA certificates.
 fn certificates(settings: &Settings, reader: &mut Reader<'_>) {
     let Settings {
         auth,
@@ -182,7 +182,8 @@ fn certificates(settings: &Settings, reader: &mut Reader<'_>) {
         ..
     } = settings;
     let is_https = |url: &Url| url.scheme() == "https";
-    let of_page = |url: &Option<PageUrl>| url.as_ref().is_some_and(|url| is_https(url.as_url()));
+    let of_page =
+        |url: &Option<HttpUrlWithPath>| url.as_ref().is_some_and(|url| is_https(url.as_url()));
     let of_node = |url: &HttpUrl| is_https(url.as_url());
     let callback = authorization.mode == Mode::Callback;
     let keys = [
@@ -206,7 +207,7 @@ fn certificates(settings: &Settings, reader: &mut Reader<'_>) {
     if https.peek().is_none() {
         return;
     }
-    let Some(problem) = outbound::https_problem() else {
+    let Some(problem) = http_client::https_problem() else {
         return;
     };
     for key in https {
@@ -217,7 +218,7 @@ fn certificates(settings: &Settings, reader: &mut Reader<'_>) {
     }
 }
 
-/// Every secret that is taken to the byte: its key, what names its entry, and itself.
+/// All secrets that are used byte for byte: the key, the entry's name, and the secret.
 fn secrets(settings: &Settings) -> Vec<(&'static str, String, &SecretString)> {
     let Settings {
         auth,
@@ -249,7 +250,7 @@ fn secrets(settings: &Settings) -> Vec<(&'static str, String, &SecretString)> {
     found
 }
 
-/// Those that others could guess, and what is wrong with each.
+/// Guessable secrets, and the reason for each.
 fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
     const GUARDED: [&str; 3] = [
         "auth.jwt_secret",
@@ -263,7 +264,7 @@ fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-/// Whether a secret has around it what is seldom meant to be part of it.
+/// Whether a secret is surrounded by quotes or white space, which are rarely meant to be part of it.
 fn is_padded(secret: &SecretString) -> bool {
     let text = secret.expose_secret();
     let quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
@@ -292,7 +293,7 @@ pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
         .collect()
 }
 
-/// What may be dangerous, each with whether it is there.
+/// The dangerous settings, each with whether it applies.
 fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
     let Settings {
         server,
@@ -325,7 +326,7 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
         (
             server
                 .max_connections_per_address
-                .is_some_and(|most| most > server.max_connections),
+                .is_some_and(|max_length| max_length > server.max_connections),
             "server.max_connections_per_address: larger than server.max_connections: it does nothing",
         ),
         (

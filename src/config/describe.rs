@@ -1,10 +1,10 @@
-//! The configuration in force, for people: what `check-config` prints. Secrets are `[redacted]`.
+//! The effective configuration as printed by `check-config`. Secrets are `[redacted]`.
 
 use std::fmt::Write as _;
 
 use super::Loaded;
 
-/// TOML with where each value came from behind it, then the warnings as comments.
+/// TOML with each value's origin as a comment, then the warnings as comments.
 pub fn describe(loaded: &Loaded) -> String {
     let mut text = String::new();
     let mut section = "";

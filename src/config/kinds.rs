@@ -1,6 +1,6 @@
-//! The kinds of values a key can have: how each is read, what is allowed, how it is shown. Knows no key.
+//! The kinds of values: how each is parsed, what is allowed, how it is shown. Does not know the keys.
 //!
-//! No message here quotes the value: it may be a secret, or a URL with a password in it.
+//! No message quotes the value: it may be a secret, or a URL with a password.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -12,30 +12,30 @@ use secrecy::SecretString;
 
 use super::layers::Value;
 
-/// A value is not what its key takes; the text says what is allowed.
+/// A value is invalid; the text says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Expected(pub String);
 
-/// How a value may be shown.
+/// How a value is redacted when it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Show {
-    /// As it is.
+pub(super) enum Redaction {
+    /// Not redacted.
     Plain,
     /// Without user, password and query.
     Url,
-    /// Not at all.
+    /// Redacted completely.
     Secret,
 }
 
 type Read<T> = Box<dyn Fn(&Value) -> Result<T, Expected>>;
 
-/// How the values of a key are read.
+/// How the values of a key are parsed.
 pub(super) struct Kind<T> {
-    /// Reads one.
+    /// Parses a value.
     pub(super) read: Read<T>,
-    /// How it may be shown; secrets also come from files.
-    pub(super) show: Show,
+    /// How it is shown; secrets may also come from files.
+    pub(super) redaction: Redaction,
     /// Comma separated in the environment.
     pub(super) list: bool,
 }
@@ -49,13 +49,13 @@ impl<T> Kind<T> {
         let read = move |value: &Value| read(value).ok_or_else(|| Expected(allowed.clone()));
         Self {
             read: Box::new(read),
-            show: Show::Plain,
+            redaction: Redaction::Plain,
             list: false,
         }
     }
 
-    fn shown(self, show: Show) -> Self {
-        Self { show, ..self }
+    fn redacted(self, redaction: Redaction) -> Self {
+        Self { redaction, ..self }
     }
 }
 
@@ -75,13 +75,13 @@ pub(super) fn text() -> Kind<String> {
     })
 }
 
-/// Text that is never shown, kept to the byte.
+/// A string that is never shown, kept exactly.
 pub(super) fn secret() -> Kind<SecretString> {
     Kind::new("must be text and not empty", |value| match value {
         Value::Text(text) if !text.is_empty() => Some(SecretString::from(text.as_str())),
         _ => None,
     })
-    .shown(Show::Secret)
+    .redacted(Redaction::Secret)
 }
 
 /// A secret that is sent as a header.
@@ -93,20 +93,20 @@ pub(super) fn header_secret() -> Kind<SecretString> {
         }
         _ => None,
     })
-    .shown(Show::Secret)
+    .redacted(Redaction::Secret)
 }
 
-/// Whatever reads itself from text and says in its error what is allowed.
-pub(super) fn parsed<T: FromStr<Err = Expected>>(show: Show) -> Kind<T> {
+/// A type that parses itself and whose error says what is allowed.
+pub(super) fn parsed<T: FromStr<Err = Expected>>(redaction: Redaction) -> Kind<T> {
     let read = |value: &Value| match value {
         Value::Text(text) => text.trim().parse(),
         // So that `version = 2` does as well as `version = "2"`.
-        Value::Whole(number) => number.to_string().parse(),
+        Value::Integer(number) => number.to_string().parse(),
         _ => Err(Expected("must be text".to_owned())),
     };
     Kind {
         read: Box::new(read),
-        show,
+        redaction,
         list: false,
     }
 }
@@ -130,7 +130,7 @@ pub(super) fn one_of<T: Copy + 'static>(names: &'static [(&'static str, T)]) -> 
         format!("must be one of {}", quoted.join(", ")),
         move |value| {
             let text = match value {
-                Value::Whole(number) => number.to_string(),
+                Value::Integer(number) => number.to_string(),
                 other => trimmed(other)?.to_owned(),
             };
             names
@@ -142,9 +142,9 @@ pub(super) fn one_of<T: Copy + 'static>(names: &'static [(&'static str, T)]) -> 
 }
 
 /// `true` or `false`.
-pub(super) fn yes_or_no() -> Kind<bool> {
+pub(super) fn boolean() -> Kind<bool> {
     Kind::new("must be true or false", |value| match value {
-        Value::Flag(flag) => Some(*flag),
+        Value::Bool(flag) => Some(*flag),
         other => trimmed(other)?.parse().ok(),
     })
 }
@@ -157,19 +157,19 @@ pub(super) fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
     };
     Kind {
         read: Box::new(read),
-        show: kind.show,
+        redaction: kind.redaction,
         list: kind.list,
     }
 }
 
-/// A list of `at_least` or more.
-pub(super) fn list<T: 'static>(at_least: usize, kind: Kind<T>) -> Kind<Vec<T>> {
+/// A list of `min_entries` or more.
+pub(super) fn list<T: 'static>(min_entries: usize, kind: Kind<T>) -> Kind<Vec<T>> {
     let read = move |value: &Value| {
         let Value::List(items) = value else {
             return Err(Expected("must be a list".to_owned()));
         };
-        if items.len() < at_least {
-            return Err(Expected(format!("must have at least {at_least} entry")));
+        if items.len() < min_entries {
+            return Err(Expected(format!("must have at least {min_entries} entry")));
         }
         let mut values = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
@@ -181,7 +181,7 @@ pub(super) fn list<T: 'static>(at_least: usize, kind: Kind<T>) -> Kind<Vec<T>> {
     };
     Kind {
         read: Box::new(read),
-        show: kind.show,
+        redaction: kind.redaction,
         list: true,
     }
 }
@@ -211,7 +211,7 @@ pub(super) fn duration(min: Duration, max: Duration) -> Kind<Duration> {
 }
 
 /// A whole number within bounds.
-pub(super) fn whole<T>(min: T, max: T) -> Kind<T>
+pub(super) fn integer<T>(min: T, max: T) -> Kind<T>
 where
     T: TryFrom<i64> + PartialOrd + Copy + Display + 'static,
 {
@@ -219,7 +219,7 @@ where
         format!("must be a whole number from {min} to {max}"),
         move |value| {
             let number = match value {
-                Value::Whole(number) => *number,
+                Value::Integer(number) => *number,
                 other => trimmed(other)?.parse().ok()?,
             };
             let number = T::try_from(number).ok()?;
@@ -232,9 +232,9 @@ where
 pub(super) fn ratio() -> Kind<f64> {
     Kind::new("must be a number from 0 to 1, such as 0.1", |value| {
         let number = match value {
-            Value::Fraction(number) => *number,
-            Value::Whole(0) => 0.0,
-            Value::Whole(1) => 1.0,
+            Value::Float(number) => *number,
+            Value::Integer(0) => 0.0,
+            Value::Integer(1) => 1.0,
             other => trimmed(other)?.parse().ok()?,
         };
         (0.0..=1.0).contains(&number).then_some(number)
@@ -261,7 +261,7 @@ pub(super) fn size(max: usize) -> Kind<usize> {
     );
     Kind::new(allowed, move |value| {
         let bytes = match value {
-            Value::Whole(number) => usize::try_from(*number).ok()?,
+            Value::Integer(number) => usize::try_from(*number).ok()?,
             other => parse_size(trimmed(other)?)?,
         };
         (1..=max).contains(&bytes).then_some(bytes)
@@ -297,7 +297,7 @@ mod tests {
         for bad in ["5", "0", "", "s", "-5s", "0s", "2m", "5 bananas", "1.5"] {
             assert_eq!(text_of(&kind, bad), None, "{bad}");
         }
-        assert!((kind.read)(&Value::Whole(5)).is_err());
+        assert!((kind.read)(&Value::Integer(5)).is_err());
         let zero = duration(Duration::ZERO, Duration::from_mins(1));
         assert_eq!(text_of(&zero, "0s"), Some(Duration::ZERO));
         assert_eq!(text_of(&zero, "0"), None);
@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(text_of(&kind, "1 MiB"), Some(1_048_576));
         assert_eq!(text_of(&kind, "512B"), Some(512));
         assert_eq!(text_of(&kind, "512"), Some(512));
-        assert_eq!((kind.read)(&Value::Whole(512)).ok(), Some(512));
+        assert_eq!((kind.read)(&Value::Integer(512)).ok(), Some(512));
         for bad in [
             "0",
             "",
@@ -326,7 +326,7 @@ mod tests {
         ] {
             assert_eq!(text_of(&kind, bad), None, "{bad}");
         }
-        let said = (kind.read)(&Value::Whole(-1)).unwrap_err().to_string();
+        let said = (kind.read)(&Value::Integer(-1)).unwrap_err().to_string();
         assert!(said.ends_with("from 1B to 1MiB"), "{said}");
     }
 
@@ -340,16 +340,17 @@ mod tests {
             assert_eq!(text_of(&kind, bad), None, "{bad}");
         }
         let read = |value| (kind.read)(&value).ok();
-        assert_eq!(read(Value::Fraction(0.5)), Some(0.5));
-        assert_eq!(read(Value::Whole(1)), Some(1.0));
-        assert_eq!(read(Value::Whole(2)), None);
-        assert_eq!(read(Value::Fraction(f64::NAN)), None);
+        assert_eq!(read(Value::Float(0.5)), Some(0.5));
+        assert_eq!(read(Value::Integer(1)), Some(1.0));
+        assert_eq!(read(Value::Integer(2)), None);
+        assert_eq!(read(Value::Float(f64::NAN)), None);
     }
 
     #[test]
     fn a_bad_entry_of_a_list_is_named_by_its_place() {
-        let kind = list(1, whole(1_u32, 5));
-        let said = (kind.read)(&Value::List(vec![Value::Whole(1), Value::Whole(9)])).unwrap_err();
+        let kind = list(1, integer(1_u32, 5));
+        let said =
+            (kind.read)(&Value::List(vec![Value::Integer(1), Value::Integer(9)])).unwrap_err();
         assert_eq!(said.0, "entry 2 must be a whole number from 1 to 5");
         assert!((kind.read)(&Value::List(Vec::new())).is_err());
     }

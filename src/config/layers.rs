@@ -1,4 +1,4 @@
-//! The sources as layers of raw values by dotted key, each with where it stands. Knows no key's type.
+//! The sources as layers of raw values by dotted key, each with its origin. Does not know the types of keys.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -6,13 +6,13 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::problems::{Origin, Problem};
+use super::problems::{ConfigError, Origin};
 use super::reader::without_mark;
 
-/// What the name of every variable of the gateway's own begins with.
+/// The prefix of the gateway's own environment variables.
 pub(super) const PREFIX: &str = "GATEWAY__";
 
-/// The names that existing OpenChat deployments use, and the keys they stand for.
+/// The variables of existing OpenChat deployments, and their keys.
 const OPENCHAT: [(&str, &str); 7] = [
     ("JWT_ISSUER", "auth.issuer"),
     ("JWT_SECRET", "auth.jwt_secret"),
@@ -23,21 +23,21 @@ const OPENCHAT: [(&str, &str); 7] = [
     ("WUKONGIM_WS_URL", "public.ws_url"),
 ];
 
-/// A value before anybody knows its type.
+/// A raw value.
 #[derive(Clone)]
 pub(super) enum Value {
     Text(String),
-    Whole(i64),
-    Fraction(f64),
+    Integer(i64),
+    Float(f64),
     List(Vec<Value>),
-    /// A section with nothing in it.
+    /// An empty section.
     EmptyTable,
-    Flag(bool),
-    /// Something no key takes: a date.
+    Bool(bool),
+    /// A type that no key accepts: a date.
     Other,
 }
 
-/// A value and where it stands.
+/// A value with its origin.
 #[derive(Clone)]
 pub(super) struct Entry {
     pub(super) value: Value,
@@ -47,18 +47,18 @@ pub(super) struct Entry {
 /// One source: dotted key → entry.
 pub(super) type Layer = BTreeMap<String, Entry>;
 
-/// The layer of a TOML text. Syntax errors are told by line; what can be read beside them is read.
+/// The layer of a TOML document. Syntax errors are reported by line; everything else is still read.
 pub(super) fn from_toml(
     text: &str,
     origin: impl Fn(usize) -> Origin,
-    problems: &mut Vec<Problem>,
+    problems: &mut Vec<ConfigError>,
 ) -> Layer {
     let line = |at: usize| 1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count();
     let (root, errors) = DeTable::parse_recoverable(text);
     for error in errors {
-        // Not the error's Display: it quotes the line, which may hold a secret.
+        // Not the error's `Display`, which quotes the line and thus possibly a secret.
         let place = origin(line(error.span().map_or(0, |span| span.start)));
-        problems.push(Problem::with(
+        problems.push(ConfigError::with(
             place,
             format_args!("not valid TOML: {}", error.message()),
         ));
@@ -92,24 +92,20 @@ fn flatten(prefix: &str, table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin, 
 fn plain(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(digits) => {
-            i64::from_str_radix(digits.as_str(), digits.radix()).map_or(Value::Other, Value::Whole)
-        }
+        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
+            .map_or(Value::Other, Value::Integer),
         DeValue::Array(items) => {
             Value::List(items.iter().map(Spanned::get_ref).map(plain).collect())
         }
         DeValue::Table(_) => Value::EmptyTable,
-        DeValue::Boolean(flag) => Value::Flag(*flag),
-        DeValue::Float(digits) => digits
-            .as_str()
-            .parse()
-            .map_or(Value::Other, Value::Fraction),
+        DeValue::Boolean(flag) => Value::Bool(*flag),
+        DeValue::Float(digits) => digits.as_str().parse().map_or(Value::Other, Value::Float),
         DeValue::Datetime(_) => Value::Other,
     }
 }
 
 /// The layer of a configuration file.
-pub(super) fn from_file(cwd: &Path, path: &Path, problems: &mut Vec<Problem>) -> Layer {
+pub(super) fn from_file(cwd: &Path, path: &Path, problems: &mut Vec<ConfigError>) -> Layer {
     let name = path.display().to_string();
     match std::fs::read_to_string(cwd.join(path)) {
         Ok(text) => from_toml(
@@ -121,13 +117,16 @@ pub(super) fn from_file(cwd: &Path, path: &Path, problems: &mut Vec<Problem>) ->
             problems,
         ),
         Err(error) => {
-            problems.push(Problem::with(name, format_args!("cannot be read: {error}")));
+            problems.push(ConfigError::with(
+                name,
+                format_args!("cannot be read: {error}"),
+            ));
             Layer::new()
         }
     }
 }
 
-/// The layer of the names OpenChat uses.
+/// The layer of OpenChat's variables.
 pub(super) fn from_openchat(env: &BTreeMap<String, String>) -> Layer {
     let given = OPENCHAT.iter().filter_map(|(name, key)| {
         let value = env.get(*name).filter(|value| !value.is_empty())?;
@@ -136,7 +135,7 @@ pub(super) fn from_openchat(env: &BTreeMap<String, String>) -> Layer {
     given.collect()
 }
 
-/// The layer of `GATEWAY__SECTION__KEY`. Names that are not upper case stay as they are, and so are unknown keys.
+/// The layer of `GATEWAY__SECTION__KEY`. Names that are not upper case are kept, and thus reported as unknown keys.
 pub(super) fn from_environment(env: &BTreeMap<String, String>) -> Layer {
     let given = env.iter().filter_map(|(name, value)| {
         let key = name.strip_prefix(PREFIX).filter(|_| !value.is_empty())?;
@@ -151,7 +150,7 @@ pub(super) fn from_environment(env: &BTreeMap<String, String>) -> Layer {
     given.collect()
 }
 
-/// Whether a variable of this name is read at all.
+/// Whether the gateway reads a variable of this name.
 pub(super) fn is_read(name: &str) -> bool {
     name.starts_with(PREFIX)
         || name == super::FILE_VARIABLE

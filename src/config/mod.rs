@@ -1,6 +1,6 @@
-//! Settings: what they are, where they come from, whether they are right, and how to show them without their secrets.
+//! Settings: types, sources, validation, and display without secrets.
 //!
-//! The only room that reads the environment. `config/default.toml` is the manual; a key's name, type and bounds stand in
+//! The only module that reads the environment. `config/default.toml` is the manual; the names, types and bounds of keys are in
 //! `settings.rs`.
 
 mod algorithm;
@@ -26,14 +26,14 @@ pub use algorithm::Algorithm;
 pub use describe::describe;
 pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};
-pub use problems::{Origin, Problem, Problems};
+pub use problems::{ConfigError, ConfigErrors, Origin};
 pub use settings::{
     Auth, Authorization, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings, Store,
     Telemetry, Wukongim,
 };
 pub use types::{
-    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat,
-    Mode, PageUrl, StoreUrl,
+    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl,
+    HttpUrlWithPath, LogFormat, Mode, StoreUrl,
 };
 
 use layers::{Entry, Layer, Value};
@@ -44,19 +44,19 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Names the configuration file where `--config` does not.
 const FILE_VARIABLE: &str = "GATEWAY_CONFIG";
-/// Read where nothing names another one, if it exists.
+/// The default configuration file, read if it exists.
 const FILE_DEFAULT: &str = "config/gateway.toml";
 
-/// Everything a configuration is made of, so that tests need no process of their own.
+/// All sources of a configuration, as values, so that tests need no separate process.
 #[derive(Clone, Default)]
 pub struct Sources {
     /// `--config`.
     pub config_file: Option<PathBuf>,
     /// The environment.
     pub env: BTreeMap<String, String>,
-    /// Variables whose value is no UTF-8; those the gateway would read are problems.
+    /// Variables with a value that is not UTF-8; an error if the gateway would read them.
     pub undecodable: Vec<String>,
-    /// What relative paths begin from.
+    /// The base of relative paths.
     pub cwd: PathBuf,
     /// `--embedded`: loopback, a random JWT secret and a store in memory where nothing else is set.
     pub embedded_mode: bool,
@@ -96,7 +96,7 @@ impl Sources {
         let by_default = || {
             use std::io::ErrorKind::{NotADirectory, NotFound};
             let path = PathBuf::from(FILE_DEFAULT);
-            // One that is there but may not be read is a problem, not a reason to go on without it.
+            // An existing but unreadable file is an error and must not be skipped.
             let kind = std::fs::metadata(self.cwd.join(&path)).map_err(|error| error.kind());
             (!matches!(kind, Err(NotFound | NotADirectory))).then_some(path)
         };
@@ -107,28 +107,28 @@ impl Sources {
     }
 }
 
-/// A configuration without problems.
+/// A valid configuration.
 #[derive(Debug, Clone)]
 pub struct Loaded {
-    /// What is in force.
+    /// The effective settings.
     pub settings: Settings,
     /// Where each key's value came from.
     pub origins: BTreeMap<&'static str, Origin>,
-    /// What is legal but dangerous, as `key: what`.
+    /// Warnings about valid but dangerous settings, as `key: what`.
     pub warnings: Vec<String>,
-    /// Each key as it may be shown.
+    /// Each key in printable form.
     shown: Vec<reader::Shown>,
 }
 
-/// Reads and checks all sources; every problem there is comes back at once.
-pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
+/// Reads and checks all sources; returns all errors at once.
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut problems = Vec::new();
     for name in sources
         .undecodable
         .iter()
         .filter(|name| layers::is_read(name))
     {
-        problems.push(Problem::with(name, "must be UTF-8"));
+        problems.push(ConfigError::with(name, "must be UTF-8"));
     }
     let defaults = layers::from_toml(DEFAULTS, |_| Origin::Default, &mut problems);
     let embedded = if sources.embedded_mode {
@@ -140,7 +140,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     let file = sources
         .file()
         .map(|path| layers::from_file(&sources.cwd, &path, &mut problems));
-    let file_is_whole = problems.len() == before_file;
+    let is_file_complete = problems.len() == before_file;
     let layers = [
         defaults,
         embedded,
@@ -150,9 +150,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
     ];
     let mut reader = Reader::new(&layers, &sources.cwd, problems);
     let settings = Settings::read(&mut reader);
-    reader.reject_unknown(file_is_whole);
+    reader.reject_unknown(is_file_complete);
     if let Some(settings) = &settings {
-        checks::problems(settings, sources.embedded_mode, file_is_whole, &mut reader);
+        checks::problems(
+            settings,
+            sources.embedded_mode,
+            is_file_complete,
+            &mut reader,
+        );
     }
     match settings {
         Some(settings) if reader.problems.is_empty() => {
@@ -170,14 +175,14 @@ pub fn load(sources: &Sources) -> Result<Loaded, Problems> {
                 shown,
             })
         }
-        _ => Err(Problems(reader.problems)),
+        _ => Err(ConfigErrors(reader.problems)),
     }
 }
 
-/// What `--embedded` puts in place of some defaults.
-fn embedded(problems: &mut Vec<Problem>) -> Layer {
+/// The defaults of `--embedded`.
+fn embedded(problems: &mut Vec<ConfigError>) -> Layer {
     let secret = secrets::random().unwrap_or_else(|| {
-        problems.push(Problem::with(
+        problems.push(ConfigError::with(
             "auth.jwt_secret",
             "the system gives no random bytes for one",
         ));
@@ -200,8 +205,8 @@ fn embedded(problems: &mut Vec<Problem>) -> Layer {
 }
 
 impl Settings {
-    /// The defaults with this JWT secret, for tests that change fields from there. Nothing outside the binary is read.
-    pub fn builtin(jwt_secret: &SecretString) -> Result<Self, Problems> {
+    /// The defaults with this JWT secret, as a base for tests. Reads nothing outside the binary.
+    pub fn builtin(jwt_secret: &SecretString) -> Result<Self, ConfigErrors> {
         use secrecy::ExposeSecret as _;
         let name = layers::variable_for("auth.jwt_secret");
         let env = BTreeMap::from([(name, jwt_secret.expose_secret().to_owned())]);

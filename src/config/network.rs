@@ -1,4 +1,4 @@
-//! Settings that name networks and origins.
+//! Types of settings for networks and origins.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use super::kinds::Expected;
 /// A range of addresses, such as `10.0.0.0/8` or `::1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cidr {
-    /// The bits that all its addresses begin with; those of IPv4 are the upper 32.
+    /// The common prefix bits; an IPv4 address occupies the upper 32.
     bits: u128,
     mask: u128,
     is_ipv4: bool,
 }
 
-/// An address's bits from the top, and whether it is IPv4. An IPv4 address inside IPv6 (`::ffff:…`) is IPv4.
+/// An address as left-aligned bits, and whether it is IPv4. An IPv4-mapped address (`::ffff:…`) is IPv4.
 fn bits(address: IpAddr) -> (u128, bool) {
     match address.to_canonical() {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, true),
@@ -31,7 +31,7 @@ impl Cidr {
         is_ipv4 == self.is_ipv4 && bits & self.mask == self.bits
     }
 
-    /// Whether it is every address there is of its kind.
+    /// Whether it contains all addresses of its family.
     pub fn is_everything(&self) -> bool {
         self.mask == 0
     }
@@ -53,19 +53,19 @@ impl FromStr for Cidr {
         };
         let address: IpAddr = address.parse().map_err(|_| expected())?;
         let (bits, is_ipv4) = bits(address);
-        let most = if address.is_ipv4() { 32 } else { 128 };
+        let max_length = if address.is_ipv4() { 32 } else { 128 };
         let length: u32 = match length {
             // `u32::from_str` would also take a sign.
             Some(digits) if !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
                 return Err(expected());
             }
             Some(digits) => digits.parse().map_err(|_| expected())?,
-            None => most,
+            None => max_length,
         };
-        if length > most {
+        if length > max_length {
             return Err(expected());
         }
-        // A range inside ::ffff:0:0/96 is one of IPv4.
+        // A range inside ::ffff:0:0/96 is an IPv4 range.
         let length = match (is_ipv4, address.is_ipv4()) {
             (true, false) => length.checked_sub(96).ok_or_else(expected)?,
             _ => length,
@@ -79,12 +79,12 @@ impl FromStr for Cidr {
     }
 }
 
-/// Whose pages may call the API from a browser.
+/// An origin whose pages may call the API from a browser.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WebOrigin {
-    /// `*`: everybody's.
+    /// `*`: any origin.
     Any,
-    /// Those of this origin, as browsers write it: `https://app.example.com`.
+    /// This origin, as browsers send it: `https://app.example.com`.
     Exact(String),
 }
 
@@ -103,9 +103,9 @@ impl FromStr for WebOrigin {
                 return None;
             }
             match scheme {
-                // Without the scheme's own port, in lower case, without a path: anything else would never match.
+                // Lower case, without the default port and without a path: anything else would never match.
                 "http" | "https" => (url.origin().ascii_serialization() == text).then_some(()),
-                // Those of apps with web views inside, such as capacitor://localhost.
+                // Origins of apps with web views, such as capacitor://localhost.
                 _ => url.has_host().then_some(()),
             }
         };

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and where. Holds no value of any key: some of them are secrets.
+//! Errors of a configuration, with their origins. They contain no values, since some are secrets.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use std::fmt;
 pub enum Origin {
     /// The built-in `config/default.toml`.
     Default,
-    /// What `--embedded` puts in place of some defaults.
+    /// A default of `--embedded`.
     Embedded,
     /// A line of the configuration file.
     File {
-        /// The file as it was named.
+        /// The path as given.
         path: String,
         /// Counted from 1.
         line: usize,
@@ -31,16 +31,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong: `config/gateway.toml:3: server.listen: must be …`.
+/// One error: `config/gateway.toml:3: server.listen: must be …`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem(String);
+pub struct ConfigError(String);
 
-impl Problem {
-    /// A problem with the value of `key` that came from `origin`.
+impl ConfigError {
+    /// An error of the value of `key` that came from `origin`.
     pub(super) fn at(origin: &Origin, key: &str, what: impl fmt::Display) -> Self {
         Self(match origin {
             Origin::Default | Origin::Embedded => format!("{key}: {what}"),
-            // The variable's own name already says the key, except for the names of OpenChat.
+            // The variable's name shows the key, except for OpenChat's names.
             Origin::Variable(name) if name.starts_with(super::layers::PREFIX) => {
                 format!("{name}: {what}")
             }
@@ -48,23 +48,23 @@ impl Problem {
         })
     }
 
-    /// A problem with a whole file or with a variable that stands for no key.
+    /// An error of a whole file or of an unknown variable.
     pub(super) fn with(thing: impl fmt::Display, what: impl fmt::Display) -> Self {
         Self(format!("{thing}: {what}"))
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// Everything that is wrong with a configuration; printed one a line.
+/// All errors of a configuration; printed one per line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct Problems(pub Vec<Problem>);
+pub struct ConfigErrors(pub Vec<ConfigError>);
 
-impl fmt::Display for Problems {
+impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
             if index > 0 {
@@ -76,16 +76,15 @@ impl fmt::Display for Problems {
     }
 }
 
-/// The known name that `unknown` was most likely meant to be: few typing errors away, or the same key in another
-/// section.
+/// The known name that is most similar to `unknown`, by edit distance or as the same key in another section.
 pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     const OTHER_SECTION: usize = 2;
     let last = |name: &str| name.rsplit('.').next().unwrap_or(name).to_owned();
     let unknown = unknown.to_lowercase();
     let unknown_last = last(&unknown);
     known.min_by_key(|name| {
-        let elsewhere = distance(&unknown_last, &last(name)) + OTHER_SECTION;
-        distance(&unknown, name).min(elsewhere)
+        let in_other_section = distance(&unknown_last, &last(name)) + OTHER_SECTION;
+        distance(&unknown, name).min(in_other_section)
     })
 }
 

@@ -1,20 +1,20 @@
-//! Reads keys out of the layers: which layer wins, secrets out of files, and which keys nobody knows.
+//! Reads keys from the layers: precedence, secrets from files, and detection of unknown keys.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::kinds::{Expected, Kind, Show};
+use super::kinds::{Expected, Kind, Redaction};
 use super::layers::{Entry, Layer, Value, variable_for};
-use super::problems::{Origin, Problem, nearest};
+use super::problems::{ConfigError, Origin, nearest};
 use super::types::redacted_url;
 
 const FILE_SUFFIX: &str = "_file";
-/// No secret is as large; a path to something huge is a mistake.
+/// Maximum size of a secret file; a larger one is a mistake.
 const MAX_SECRET_FILE: u64 = 64 * 1024;
 
-/// A key in force, as `check-config` may show it: addresses are in it, so `Debug` shows no value.
+/// An effective key as `check-config` shows it. `Debug` shows no value, since it may be an address.
 #[derive(Clone)]
 pub(super) struct Shown {
     pub(super) key: &'static str,
@@ -29,24 +29,24 @@ impl std::fmt::Debug for Shown {
     }
 }
 
-/// Reads key by key and remembers what it saw.
+/// Reads keys one by one and records them.
 pub(super) struct Reader<'a> {
-    /// Later wins; the first one is the defaults.
+    /// Later layers have precedence; the first one has the defaults.
     layers: &'a [Layer],
     cwd: &'a Path,
-    pub(super) problems: Vec<Problem>,
+    pub(super) problems: Vec<ConfigError>,
     /// What is legal but dangerous, as `key: what`.
     pub(super) warnings: Vec<String>,
-    /// Every key that was asked for, in that order.
+    /// Every key that was read, in order.
     pub(super) shown: Vec<Shown>,
-    /// Every name that may stand in a source.
+    /// Every name that is valid in a source.
     known: BTreeMap<String, &'static str>,
-    /// Keys whose value could not be read: their defaults stand in, so nothing may be concluded from them.
+    /// Keys with invalid values: their defaults are used, so checks between keys must ignore them.
     failed: Vec<&'static str>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(layers: &'a [Layer], cwd: &'a Path, problems: Vec<Problem>) -> Self {
+    pub(super) fn new(layers: &'a [Layer], cwd: &'a Path, problems: Vec<ConfigError>) -> Self {
         let (shown, failed) = (Vec::new(), Vec::new());
         Self {
             layers,
@@ -59,11 +59,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The value of a key; the default's, with the problem noted, where it cannot be read. `None` only when the default
-    /// cannot be read either, which a test rules out.
+    /// The value of a key; the default, with an error recorded, where it is invalid. `None` only when the default is invalid too, which a
+    /// test rules out.
     pub(super) fn read<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<T> {
         self.known.insert(key.to_owned(), key);
-        if kind.show == Show::Secret {
+        if kind.redaction == Redaction::Secret {
             self.known.insert(format!("{key}{FILE_SUFFIX}"), key);
         }
         let read = match self.find(key, kind) {
@@ -74,10 +74,12 @@ impl<'a> Reader<'a> {
         };
         match read {
             Ok((value, entry)) => {
-                if let (Show::Secret, Origin::File { path, .. }) = (kind.show, &entry.origin) {
+                if let (Redaction::Secret, Origin::File { path, .. }) =
+                    (kind.redaction, &entry.origin)
+                {
                     self.warn_if_others_write(key, path);
                 }
-                let shown = show(&entry.value, kind.show);
+                let shown = render(&entry.value, kind.redaction);
                 self.shown.push(Shown {
                     key,
                     value: shown,
@@ -86,7 +88,7 @@ impl<'a> Reader<'a> {
                 Some(value)
             }
             Err((origin, error)) => {
-                self.problems.push(Problem::at(&origin, key, error));
+                self.problems.push(ConfigError::at(&origin, key, error));
                 self.failed.push(key);
                 let default = self.layers.first()?.get(key)?;
                 (kind.read)(&default.value).ok()
@@ -94,16 +96,16 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The entry of the last layer that has the key, or names a file with it, as the kind wants it.
+    /// The entry of the last layer that has the key or its file variant.
     fn find<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Result<Entry, (Origin, Expected)> {
         let missing = || (Origin::Default, Expected("has no default".to_owned()));
-        if kind.show != Show::Secret {
+        if kind.redaction != Redaction::Secret {
             let entry = self.layers.iter().rev().find_map(|layer| layer.get(key));
             return comma_separated(entry.ok_or_else(missing)?.clone(), kind.list);
         }
         let file_key = format!("{key}{FILE_SUFFIX}");
         for layer in self.layers.iter().rev() {
-            // An empty secret in a file is the place for one, copied from the defaults.
+            // An empty secret counts as unset: it is a placeholder copied from the defaults.
             let direct = layer.get(key).filter(|entry| !is_empty(&entry.value));
             let by_file = layer.get(&file_key).filter(|entry| !is_empty(&entry.value));
             match (direct, by_file) {
@@ -159,8 +161,7 @@ impl<'a> Reader<'a> {
         Ok(text.to_owned())
     }
 
-    /// Notes a file that holds a key, relative to where paths begin, where others than its owner may write it: whoever does lets in
-    /// whom he likes.
+    /// Warns if other users than the owner may write a file of keys (path relative to the base folder): they could add keys of their own.
     pub(super) fn warn_if_others_write(&mut self, key: &str, path: &str) {
         let mode = std::fs::metadata(self.cwd.join(path)).map(|file| file.permissions().mode());
         if mode.is_ok_and(|mode| mode & 0o022 != 0) {
@@ -170,12 +171,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes every name of the sources that no key was asked by. Names of a broken file may be anything, a piece of a
-    /// secret too, so they are left out.
-    pub(super) fn reject_unknown(&mut self, file_is_whole: bool) {
+    /// Reports every unknown name in the sources. Names of a file with syntax errors are skipped, since they may be parts of a secret.
+    pub(super) fn reject_unknown(&mut self, is_file_complete: bool) {
         let layers = self.layers;
         for (name, entry) in layers.iter().flatten() {
-            let broken = !file_is_whole && matches!(entry.origin, Origin::File { .. });
+            let broken = !is_file_complete && matches!(entry.origin, Origin::File { .. });
             if broken || self.known.contains_key(name) {
                 continue;
             }
@@ -184,17 +184,17 @@ impl<'a> Reader<'a> {
                 Origin::Variable(variable) => {
                     let near = variable_for(near);
                     let what = format_args!("unknown variable, the nearest known one is {near}");
-                    Problem::with(variable, what)
+                    ConfigError::with(variable, what)
                 }
-                // `[server]` with nothing under it sets nothing.
+                // An empty `[server]` sets nothing.
                 _ if self.is_section(name) && matches!(entry.value, Value::EmptyTable) => continue,
                 origin if self.is_section(name) => {
                     let what = format_args!("is a section: must be [{name}] with keys under it");
-                    Problem::at(origin, name, what)
+                    ConfigError::at(origin, name, what)
                 }
                 origin => {
                     let what = format_args!("unknown key, the nearest known one is {near}");
-                    Problem::at(origin, name, what)
+                    ConfigError::at(origin, name, what)
                 }
             };
             self.problems.push(problem);
@@ -206,7 +206,7 @@ impl<'a> Reader<'a> {
         self.known.keys().any(|key| key.starts_with(&prefix))
     }
 
-    /// Notes a problem of `key` with others, unless one of them could not be read in the first place.
+    /// Reports an error of `key` in relation to others, unless one of them is invalid itself.
     pub(super) fn relation(
         &mut self,
         key: &'static str,
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         what: impl Display,
     ) {
         if self.is_sound(key) && others.iter().all(|other| self.is_sound(other)) {
-            let problem = Problem::at(&self.origin(key), key, what);
+            let problem = ConfigError::at(&self.origin(key), key, what);
             self.problems.push(problem);
         }
     }
@@ -259,7 +259,7 @@ fn is_empty(value: &Value) -> bool {
     matches!(value, Value::Text(text) if text.is_empty())
 }
 
-/// Lists of the environment are text.
+/// Lists in the environment are comma-separated.
 fn comma_separated(entry: Entry, list: bool) -> Result<Entry, (Origin, Expected)> {
     let (true, Value::Text(text), Origin::Variable(_)) = (list, &entry.value, &entry.origin) else {
         return Ok(entry);
@@ -287,19 +287,19 @@ fn split(text: &str) -> Value {
     Value::List(parts.map(|part| Value::Text(part.to_owned())).collect())
 }
 
-fn show(value: &Value, how: Show) -> String {
+fn render(value: &Value, how: Redaction) -> String {
     match (value, how) {
-        (Value::Text(text), Show::Secret) if !text.is_empty() => "\"[redacted]\"".to_owned(),
-        (Value::Text(text), Show::Url) => quoted(redacted_url(text)),
+        (Value::Text(text), Redaction::Secret) if !text.is_empty() => "\"[redacted]\"".to_owned(),
+        (Value::Text(text), Redaction::Url) => quoted(redacted_url(text)),
         (Value::Text(text), _) => quoted(text.clone()),
-        (Value::Whole(number), Show::Plain | Show::Url) => number.to_string(),
-        (Value::Fraction(number), Show::Plain | Show::Url) => format!("{number:?}"),
-        (Value::Flag(flag), Show::Plain | Show::Url) => flag.to_string(),
+        (Value::Integer(number), Redaction::Plain | Redaction::Url) => number.to_string(),
+        (Value::Float(number), Redaction::Plain | Redaction::Url) => format!("{number:?}"),
+        (Value::Bool(flag), Redaction::Plain | Redaction::Url) => flag.to_string(),
         (Value::List(items), _) => {
-            let items: Vec<_> = items.iter().map(|item| show(item, how)).collect();
+            let items: Vec<_> = items.iter().map(|item| render(item, how)).collect();
             format!("[{}]", items.join(", "))
         }
-        (Value::Whole(_) | Value::Fraction(_) | Value::Flag(_), Show::Secret)
+        (Value::Integer(_) | Value::Float(_) | Value::Bool(_), Redaction::Secret)
         | (Value::EmptyTable | Value::Other, _) => "\"[redacted]\"".to_owned(),
     }
 }

@@ -1,15 +1,15 @@
-//! Which secrets are no secrets, and new ones.
+//! Detection of weak secrets, and generation of new ones.
 
 use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 
-/// The fewest bytes of a secret: what HS256 itself has.
+/// Minimum bytes of a secret, the output size of HS256.
 const MIN_BYTES: usize = 32;
 
 /// Secrets printed in documentation and source (OpenChat's, jwt.io's, tutorials'), letters and digits only, lower case.
-const SAMPLES: [&str; 12] = [
+const KNOWN_SAMPLES: [&str; 12] = [
     "yourjwtsecretatleast32characterslong",
     "yourjwtsecretatleast32characters",
     "openchatjwtsecret2026productionserverkey",
@@ -24,8 +24,8 @@ const SAMPLES: [&str; 12] = [
     "mysupersecretkeymysupersecretkey",
 ];
 
-/// Beginnings of what people are meant to replace.
-const BEGINNINGS: [&str; 9] = [
+/// Prefixes of placeholders.
+const PLACEHOLDER_PREFIXES: [&str; 9] = [
     "yoursecret",
     "yourjwt",
     "yoursuper",
@@ -37,8 +37,8 @@ const BEGINNINGS: [&str; 9] = [
     "replace",
 ];
 
-/// Words in what people are meant to replace; too long to be in a random secret by chance.
-const WORDS: [&str; 6] = [
+/// Words of placeholders; too long to occur in a random secret by chance.
+const PLACEHOLDER_WORDS: [&str; 6] = [
     "changeme",
     "changethis",
     "changeit",
@@ -47,7 +47,7 @@ const WORDS: [&str; 6] = [
     "donotuseinprod",
 ];
 
-/// What is wrong with a secret, if anything.
+/// Why a secret is weak, if it is.
 pub(super) fn weakness(secret: &SecretString) -> Option<&'static str> {
     let secret = secret.expose_secret();
     let plain: String = secret
@@ -56,9 +56,11 @@ pub(super) fn weakness(secret: &SecretString) -> Option<&'static str> {
         .map(|c| c.to_ascii_lowercase())
         .collect();
     let first = secret.bytes().next();
-    if SAMPLES.contains(&plain.as_str())
-        || BEGINNINGS.iter().any(|start| plain.starts_with(start))
-        || WORDS.iter().any(|word| plain.contains(word))
+    if KNOWN_SAMPLES.contains(&plain.as_str())
+        || PLACEHOLDER_PREFIXES
+            .iter()
+            .any(|start| plain.starts_with(start))
+        || PLACEHOLDER_WORDS.iter().any(|word| plain.contains(word))
     {
         Some("is a known sample: must be random, such as from `openssl rand -base64 32`")
     } else if secret.bytes().all(|byte| Some(byte) == first) {
@@ -70,7 +72,7 @@ pub(super) fn weakness(secret: &SecretString) -> Option<&'static str> {
     }
 }
 
-/// A new secret of 256 random bits; `None` when the system gives no randomness.
+/// A new secret of 256 random bits; `None` when the system provides no randomness.
 pub(super) fn random() -> Option<String> {
     let mut bytes = [0_u8; 32];
     rand::fill(&mut bytes).ok()?;

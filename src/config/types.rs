@@ -9,7 +9,7 @@ use url::Url;
 
 use super::kinds::Expected;
 
-/// A generation of WuKongIM: they speak different dialects of its API.
+/// A generation of WuKongIM; their APIs differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Generation {
     /// v2.x.
@@ -18,36 +18,36 @@ pub enum Generation {
     V3,
 }
 
-/// Who may do what.
+/// What decides about permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// One's own conversations, and groups one belongs to.
+    /// Membership: a user's own conversations and groups.
     Members,
     /// Any valid token may do anything, though never as another user.
     Open,
-    /// The application's own backend is asked.
+    /// The application's backend decides.
     Callback,
 }
 
-/// Who chooses a new group's id.
+/// Who may choose a new group's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GroupIds {
-    /// Whoever creates it.
+    /// The creator.
     Any,
-    /// Admins; for everybody else the gateway makes one.
+    /// Admins; for other users the gateway generates it.
     Admins,
 }
 
 /// When a send is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirm {
-    /// When the message is seen stored, with its real sequence number.
+    /// When the message is confirmed as stored, with its seq.
     Stored,
-    /// When WuKongIM took it.
+    /// When WuKongIM has accepted it.
     Accepted,
 }
 
-/// Where a repeated clientMsgNo is looked for on v2.
+/// Where a repeated clientMsgNo is searched for on v2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DuplicateCheck {
     /// In this replica's memory.
@@ -56,7 +56,7 @@ pub enum DuplicateCheck {
     Upstream,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// Text on a terminal, JSON elsewhere.
@@ -67,12 +67,12 @@ pub enum LogFormat {
     Json,
 }
 
-/// What a new connection of a device does to the one before it of the same kind.
+/// What a new connection of a device does to an earlier one of the same kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeviceLevel {
-    /// Stays beside it (WuKongIM's 0).
+    /// Both stay connected (WuKongIM's 0).
     Slave,
-    /// Ends it (WuKongIM's 1).
+    /// Ends the earlier one (WuKongIM's 1).
     Master,
 }
 
@@ -153,7 +153,7 @@ impl FromStr for HttpUrl {
         };
         let url = Url::parse(text)
             .ok()
-            .filter(|url| is_usual(text) && bare(url));
+            .filter(|url| is_well_formed(text) && bare(url));
         url.map(Self).ok_or_else(|| {
             Expected(
                 "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\""
@@ -171,16 +171,16 @@ impl fmt::Debug for HttpUrl {
 
 /// An http(s) address with any path and query. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PageUrl(Url);
+pub struct HttpUrlWithPath(Url);
 
-impl PageUrl {
+impl HttpUrlWithPath {
     /// The address, with user and password if it has any: not for logs.
     pub fn as_url(&self) -> &Url {
         &self.0
     }
 }
 
-impl FromStr for PageUrl {
+impl FromStr for HttpUrlWithPath {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
@@ -190,7 +190,7 @@ impl FromStr for PageUrl {
         };
         let url = Url::parse(text)
             .ok()
-            .filter(|url| is_usual(text) && whole(url));
+            .filter(|url| is_well_formed(text) && whole(url));
         url.map(Self).ok_or_else(|| {
             Expected(
                 "must be an http or https address, such as \"https://app.example.com/im/callback\""
@@ -200,14 +200,14 @@ impl FromStr for PageUrl {
     }
 }
 
-impl fmt::Debug for PageUrl {
+impl fmt::Debug for HttpUrlWithPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[address]")
     }
 }
 
-/// `Url` mends "http:/host", "http:host" and back slashes; nobody means those.
-fn is_usual(text: &str) -> bool {
+/// `Url` also accepts and corrects "http:/host", "http:host" and backslashes, which are mistakes.
+fn is_well_formed(text: &str) -> bool {
     let rest = text.split_once("://").map(|(_, rest)| rest);
     rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\')
 }
@@ -232,11 +232,11 @@ pub(super) fn redacted_url(url: &str) -> String {
     }
 }
 
-/// An address that clients are told, kept to the letter (`Url` would add a slash).
+/// A public address for clients, kept exactly as written (`Url` would add a slash).
 pub(super) fn is_public_url(text: &str, schemes: &[&str]) -> bool {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let url = Url::parse(text).ok().filter(|url| {
-        // Everybody sees it, so a password has no place in it.
+        // It is public, so it must not contain a password.
         url.has_host() && url.username().is_empty() && url.password().is_none()
     });
     let printable = !text.contains(|c: char| c.is_whitespace() || c.is_control());
@@ -248,7 +248,7 @@ pub(super) fn is_host_and_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
-    // The URL parser knows what a host is, brackets of IPv6 included.
+    // The URL parser validates the host, including IPv6 in brackets.
     let host = !host.is_empty()
         && !host.contains(['/', '@', '?', '#', '\\'])
         && Url::parse(&format!("tcp://{host}"))
@@ -258,14 +258,14 @@ pub(super) fn is_host_and_port(text: &str) -> bool {
         && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-/// Where the gateway's own facts live. `Debug` shows nothing of it.
+/// The address of the gateway's own database. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `sqlite::memory:`: gone with the process.
     SqliteMemory,
     /// `sqlite://path`: a file, relative to the working directory unless it starts with `/`.
     Sqlite(PathBuf),
-    /// `postgres://user:password@host/database`, to the letter. Serves any number of replicas.
+    /// `postgres://user:password@host/database`, exactly as written. Supports any number of replicas.
     Postgres(String),
 }
 
@@ -303,7 +303,7 @@ impl FromStr for StoreUrl {
     }
 }
 
-/// What may follow the `?`. The driver would write any other one to the log, whatever it holds.
+/// The allowed query parameters. The driver would log any other one with its value.
 const POSTGRES_PARAMETERS: [&str; 8] = [
     "sslmode",
     "sslrootcert",
@@ -315,7 +315,7 @@ const POSTGRES_PARAMETERS: [&str; 8] = [
     "host",
 ];
 
-/// User, host and database must be there: the driver would take missing ones from the environment.
+/// User, host and database are required: the driver would read missing ones from the environment.
 fn is_postgres_url(text: &str) -> bool {
     Url::parse(text).is_ok_and(|url| {
         let is_known = |key: &str| {
@@ -400,7 +400,7 @@ mod tests {
             "https://u:p@h:8443/im/callback?tenant=1",
             "https://id.example.com/.well-known/jwks.json",
         ] {
-            assert!(good.parse::<PageUrl>().is_ok(), "{good}");
+            assert!(good.parse::<HttpUrlWithPath>().is_ok(), "{good}");
         }
         for bad in [
             "",
@@ -411,7 +411,7 @@ mod tests {
             "http://",
             "http://h/c#f",
         ] {
-            assert!(bad.parse::<PageUrl>().is_err(), "{bad}");
+            assert!(bad.parse::<HttpUrlWithPath>().is_err(), "{bad}");
         }
     }
 
@@ -419,7 +419,7 @@ mod tests {
     fn debug_hides_addresses() {
         let url: HttpUrl = "http://root:hunter2@h:1".parse().unwrap();
         assert_eq!(format!("{url:?}"), "[address]");
-        let url: PageUrl = "http://root:hunter2@h:1/p?q=1".parse().unwrap();
+        let url: HttpUrlWithPath = "http://root:hunter2@h:1/p?q=1".parse().unwrap();
         assert_eq!(format!("{url:?}"), "[address]");
         assert_eq!(
             without_user_info("http://a@b:c@h/x@y"),

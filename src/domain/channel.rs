@@ -1,13 +1,13 @@
-//! Channels: a conversation with one person, or a group.
+//! Channels: a conversation with one user, or a group.
 
 use std::fmt;
 
 use super::{ChannelId, Uid};
 
-/// The two kinds of channel of the gateway's contract; WuKongIM has more.
+/// The channel types of the gateway's API; WuKongIM has more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ChannelType {
-    /// Type 1: a conversation of two.
+    /// Type 1: a conversation of two users.
     Person,
     /// Type 2: a group.
     Group,
@@ -22,7 +22,7 @@ impl ChannelType {
         }
     }
 
-    /// The type with this number, if the contract has it.
+    /// The type with this number, if the API has it.
     pub fn from_number(number: u64) -> Option<Self> {
         match number {
             1 => Some(Self::Person),
@@ -35,7 +35,7 @@ impl ChannelType {
 /// A channel as one of its users names it: a person channel by the peer's uid, a group by its id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Channel {
-    /// The conversation with this peer (oneself allowed).
+    /// The conversation with this peer (possibly the user itself).
     Person(Uid),
     /// This group.
     Group(ChannelId),
@@ -50,7 +50,7 @@ impl Channel {
         }
     }
 
-    /// The id as its user writes it.
+    /// The id as the user gives it.
     pub fn id(&self) -> &str {
         match self {
             Self::Person(peer) => peer.as_str(),
@@ -67,7 +67,7 @@ impl Channel {
     }
 }
 
-/// What a conversation is, whoever of the two looks at it: the key of everything shared by a channel's users.
+/// Identifies a conversation independently of its user: the key of all state shared by a channel's users.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum ConversationKey {
     /// A pair of uids, the smaller one first.

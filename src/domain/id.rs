@@ -1,4 +1,4 @@
-//! Uids, channel ids and client message numbers: the one place that knows which texts are allowed.
+//! Uids, channel ids and client message numbers, and the rules for valid ones.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::caps;
 
-/// Why a text is no uid, channel id or client message number.
+/// Why a string is not a valid uid, channel id or client message number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdProblem {
-    /// No character at all.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
     /// More bytes of UTF-8 than this deployment allows.
@@ -23,12 +23,12 @@ pub enum IdProblem {
     /// A control character, white space, or one of `@ # & / \ ? %`.
     #[error("contains a character that is not allowed")]
     Character,
-    /// A name that WuKongIM keeps for itself (`____…`, `…____cmd`, `…___vstr`) or that breaks its paths (`.`, `..`).
+    /// A name reserved by WuKongIM (`____…`, `…____cmd`, `…___vstr`) or that breaks its paths (`.`, `..`).
     #[error("is a reserved name")]
     Reserved,
 }
 
-/// A user's id, as the application assigned it: 1–255 bytes, none of the characters WuKongIM trips over.
+/// A user's id, assigned by the application: 1–255 bytes without the characters that WuKongIM mishandles.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Uid(Arc<str>);
 
@@ -36,7 +36,7 @@ pub struct Uid(Arc<str>);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId(Arc<str>);
 
-/// The client's own number of a message: 1–255 bytes without control characters.
+/// The client's idempotency key of a message: 1–255 bytes without control characters.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ClientMsgNo(Arc<str>);
 
@@ -47,7 +47,7 @@ impl Uid {
         Ok(Self(text.into()))
     }
 
-    /// The text, as it goes to WuKongIM and to clients.
+    /// The id as sent to WuKongIM and to clients.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -60,12 +60,12 @@ impl ChannelId {
         Ok(Self(text.into()))
     }
 
-    /// The text, as it goes to WuKongIM and to clients.
+    /// The id as sent to WuKongIM and to clients.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// A new id: `g_` and 22 random characters of base64url, 132 bits. `None` where the system has no random numbers.
+    /// Generates an id: `g_` and 22 random base64url characters, 132 bits. `None` where the system has no random numbers.
     pub fn random() -> Option<Self> {
         let mut bytes = [0; 17];
         aws_lc_rs::rand::fill(&mut bytes).ok()?;
@@ -78,14 +78,14 @@ impl ChannelId {
     /// The length of [`Self::random`].
     pub const RANDOM_BYTES: usize = 24;
 
-    /// The same text as a uid: what the id of a person channel is.
+    /// The same id as a uid, for a person channel.
     pub fn into_uid(self) -> Uid {
         Uid(self.0)
     }
 }
 
 impl ClientMsgNo {
-    /// Parses a client's number of at most `max_bytes` bytes (and never more than [`caps::CLIENT_MSG_NO_BYTES`]).
+    /// Parses a client_msg_no of at most `max_bytes` bytes (and never more than [`caps::CLIENT_MSG_NO_BYTES`]).
     pub fn parse(text: &str, max_bytes: usize) -> Result<Self, IdProblem> {
         let max_bytes = max_bytes.min(caps::CLIENT_MSG_NO_BYTES);
         if text.is_empty() {
@@ -100,13 +100,13 @@ impl ClientMsgNo {
         Ok(Self(text.into()))
     }
 
-    /// A new number for a client that gave none: 32 hex digits.
+    /// Generates one for a client that gave none: 32 hex digits.
     pub fn generate() -> Self {
         let mut buffer = uuid::Uuid::encode_buffer();
         Self((&*uuid::Uuid::new_v4().simple().encode_lower(&mut buffer)).into())
     }
 
-    /// The text, byte for byte as the client gave it.
+    /// The string exactly as the client gave it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -123,8 +123,8 @@ fn check_id(text: &str, max_bytes: usize) -> Result<(), IdProblem> {
     if text.chars().any(is_refused) {
         return Err(IdProblem::Character);
     }
-    // `..` breaks path look-ups on both generations, `____system` and `____manager` are WuKongIM's own users, `____cmd` marks
-    // its command channels and a uid ending in `___vstr` skips v2's connect token.
+    // `..` breaks path lookups on both generations, `____system` and `____manager` are WuKongIM's own users, `____cmd` marks its command
+    // channels and a uid ending in `___vstr` skips v2's connect token.
     let reserved = text == "."
         || text == ".."
         || text.starts_with("____")
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_random_id_is_one_and_another_each_time() {
+    fn random_ids_are_valid_and_differ() {
         let ids: std::collections::HashSet<_> =
             (0..200).filter_map(|_| ChannelId::random()).collect();
         assert_eq!(ids.len(), 200);

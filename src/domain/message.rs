@@ -1,4 +1,4 @@
-//! Messages: what a client hands in, what a channel's history holds.
+//! Messages: payloads from clients, and stored messages of a channel's history.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,17 +6,17 @@ use bytes::Bytes;
 use serde::{Serialize, Serializer};
 
 use super::caps;
-use crate::plain::plain_length;
+use crate::json::json_scan::unescaped_prefix_len;
 
 /// The sender of messages that no user sent; v2 gives an empty `from_uid` for it.
 pub const SYSTEM_UID: &str = "____system";
 
-/// A message's id: a 63-bit snowflake of WuKongIM. Always text towards clients, since a JavaScript number loses its last digits.
+/// A message's id: a 63-bit snowflake of WuKongIM. Always a string in the API, since a JavaScript number loses its last digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u64);
 
 impl MessageId {
-    /// When the id was made, in Unix milliseconds (both generations count from 1288834974657; seen on running servers).
+    /// When the id was generated, in Unix milliseconds (both generations use the epoch 1288834974657; seen on running servers).
     pub fn unix_ms(self) -> u64 {
         (self.0 >> 22) + 1_288_834_974_657
     }
@@ -28,10 +28,10 @@ impl Serialize for MessageId {
     }
 }
 
-/// Why a text is no payload.
+/// Why a string is not a valid payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PayloadProblem {
-    /// Nothing in it.
+    /// It is empty.
     #[error("must not be empty")]
     Empty,
     /// Not standard base64 with padding.
@@ -45,7 +45,7 @@ pub enum PayloadProblem {
     },
 }
 
-/// A message's content: base64 text that was checked and is passed on as it came.
+/// A message's content: validated base64, passed on unchanged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Payload {
     base64: Box<str>,
@@ -54,13 +54,13 @@ pub struct Payload {
 impl Payload {
     /// Checks base64 of at most `max_bytes` decoded bytes (never more than [`caps::PAYLOAD_BYTES`]).
     ///
-    /// The engine refuses non-zero trailing bits, so equal payloads have equal texts.
+    /// The decoder refuses non-zero trailing bits, so equal payloads have equal base64.
     pub fn parse(text: &str, max_bytes: usize) -> Result<Self, PayloadProblem> {
         let max_bytes = max_bytes.min(caps::PAYLOAD_BYTES);
         if text.is_empty() {
             return Err(PayloadProblem::Empty);
         }
-        // Length first: a huge text costs no decoding.
+        // Check the length first, so that a huge string is not decoded.
         if text.len() / 4 * 3 > max_bytes + 2 {
             return Err(PayloadProblem::TooLarge { max_bytes });
         }
@@ -71,7 +71,7 @@ impl Payload {
             let written = STANDARD
                 .decode_slice(part, &mut chunk)
                 .map_err(|_| PayloadProblem::NotBase64)?;
-            // Padding may only end the whole text, not one of the pieces it is checked in.
+            // Padding is only allowed at the end of the whole string, not of a chunk.
             if parts.peek().is_some() && written != 3072 {
                 return Err(PayloadProblem::NotBase64);
             }
@@ -86,7 +86,7 @@ impl Payload {
         }
     }
 
-    /// How many bytes it has after decoding.
+    /// The decoded length in bytes.
     pub fn decoded_len(&self) -> usize {
         let padding = self
             .base64
@@ -97,7 +97,7 @@ impl Payload {
         self.base64.len() / 4 * 3 - padding
     }
 
-    /// The base64 text.
+    /// The base64 string.
     pub fn as_base64(&self) -> &str {
         &self.base64
     }
@@ -109,55 +109,55 @@ impl std::fmt::Debug for Payload {
     }
 }
 
-/// A stored message, already checked to belong to the channel it was asked from. `Debug` shows no text of it.
+/// A stored message, already checked to belong to the requested channel. `Debug` shows no content.
 ///
-/// Its texts stay in the page that they came in: a page of 50 is passed on without an allocation for each.
+/// Its strings are slices of the page they were received in, so a page of 50 messages needs no allocation per message.
 #[derive(Clone)]
 pub struct Message {
     /// WuKongIM's id.
     pub id: MessageId,
-    /// Its number in the channel, from 1.
+    /// Its seq in the channel, from 1.
     pub seq: u64,
-    /// When, in Unix milliseconds.
+    /// When it was sent, in Unix milliseconds.
     pub timestamp_ms: u64,
-    /// UTF-8, as are all pieces of it below.
+    /// The bytes of all strings, as UTF-8.
     texts: Bytes,
-    pieces: Texts<Piece>,
-    is_plain: bool,
+    slices: MessageText<Slice>,
+    needs_no_escape: bool,
 }
 
-/// What a message says.
+/// The strings of a message.
 #[derive(Debug, Clone, Copy)]
-pub struct Texts<T> {
-    /// Who sent it; empty for the system.
+pub struct MessageText<T> {
+    /// The sender; empty for the system.
     pub from_uid: T,
-    /// The sender's own number; empty where v3 kept none.
+    /// The sender's client_msg_no; empty where v3 kept none.
     pub client_msg_no: T,
     /// Base64.
     pub payload: T,
 }
 
-/// A piece of a text, in bytes.
+/// A range of bytes.
 #[derive(Debug, Clone, Copy)]
-struct Piece {
+struct Slice {
     start: u32,
     end: u32,
 }
 
-impl Piece {
-    /// Where `piece` lies in `whole`; `None` where it is no part of it.
-    fn of(piece: &str, whole: &Bytes) -> Option<Self> {
-        if piece.is_empty() {
+impl Slice {
+    /// The range of `slice` in `whole`; `None` where it is not part of it.
+    fn of(slice: &str, whole: &Bytes) -> Option<Self> {
+        if slice.is_empty() {
             return Some(Self { start: 0, end: 0 });
         }
-        let start = piece
+        let start = slice
             .as_ptr()
             .addr()
             .checked_sub(whole.as_ptr().addr())
-            .filter(|start| start + piece.len() <= whole.len())?;
+            .filter(|start| start + slice.len() <= whole.len())?;
         Some(Self {
             start: start.try_into().ok()?,
-            end: (start + piece.len()).try_into().ok()?,
+            end: (start + slice.len()).try_into().ok()?,
         })
     }
 
@@ -177,84 +177,84 @@ impl std::fmt::Debug for Message {
 }
 
 impl Message {
-    /// A message with texts of its own, whatever is in them.
-    pub fn new(id: MessageId, seq: u64, timestamp_ms: u64, texts: Texts<&str>) -> Self {
-        let Texts {
+    /// A message with its own copy of the strings, which may have any content.
+    pub fn new(id: MessageId, seq: u64, timestamp_ms: u64, texts: MessageText<&str>) -> Self {
+        let MessageText {
             from_uid,
             client_msg_no,
             payload,
         } = texts;
         let all = Bytes::from([from_uid, client_msg_no, payload].concat());
-        let mut at = 0_u32;
-        let mut piece = |text: &str| {
-            let start = at;
-            at += u32::try_from(text.len()).unwrap_or_default();
-            Piece { start, end: at }
+        let mut offset = 0_u32;
+        let mut slice = |text: &str| {
+            let start = offset;
+            offset += u32::try_from(text.len()).unwrap_or_default();
+            Slice { start, end: offset }
         };
-        let pieces = Texts {
-            from_uid: piece(from_uid),
-            client_msg_no: piece(client_msg_no),
-            payload: piece(payload),
+        let slices = MessageText {
+            from_uid: slice(from_uid),
+            client_msg_no: slice(client_msg_no),
+            payload: slice(payload),
         };
         Self {
             id,
             seq,
             timestamp_ms,
-            is_plain: plain_length(&all) == all.len(),
+            needs_no_escape: unescaped_prefix_len(&all) == all.len(),
             texts: all,
-            pieces,
+            slices,
         }
     }
 
-    /// A message whose texts are pieces of `page`, without anything that JSON would escape; with texts of its own where they are not.
+    /// A message whose strings are slices of `page` and need no JSON escapes; copies them where they are not part of it.
     pub fn within(
         page: &Bytes,
         id: MessageId,
         seq: u64,
         timestamp_ms: u64,
-        texts: Texts<&str>,
+        texts: MessageText<&str>,
     ) -> Self {
-        let pieces = || {
-            Some(Texts {
-                from_uid: Piece::of(texts.from_uid, page)?,
-                client_msg_no: Piece::of(texts.client_msg_no, page)?,
-                payload: Piece::of(texts.payload, page)?,
+        let slices = || {
+            Some(MessageText {
+                from_uid: Slice::of(texts.from_uid, page)?,
+                client_msg_no: Slice::of(texts.client_msg_no, page)?,
+                payload: Slice::of(texts.payload, page)?,
             })
         };
-        match pieces() {
-            Some(pieces) => Self {
+        match slices() {
+            Some(slices) => Self {
                 id,
                 seq,
                 timestamp_ms,
                 texts: page.clone(),
-                pieces,
-                is_plain: true,
+                slices,
+                needs_no_escape: true,
             },
             None => Self::new(id, seq, timestamp_ms, texts),
         }
     }
 
-    /// Who sent it, in UTF-8; [`SYSTEM_UID`] where WuKongIM leaves it empty.
+    /// The sender, in UTF-8; [`SYSTEM_UID`] where WuKongIM leaves it empty.
     pub fn from_uid(&self) -> &[u8] {
-        match self.pieces.from_uid.within(&self.texts) {
+        match self.slices.from_uid.within(&self.texts) {
             b"" => SYSTEM_UID.as_bytes(),
             uid => uid,
         }
     }
 
-    /// The sender's own number, in UTF-8; empty where v3 kept none.
+    /// The sender's client_msg_no, in UTF-8; empty where v3 kept none.
     pub fn client_msg_no(&self) -> &[u8] {
-        self.pieces.client_msg_no.within(&self.texts)
+        self.slices.client_msg_no.within(&self.texts)
     }
 
-    /// Base64 text.
+    /// The payload as base64.
     pub fn payload(&self) -> &[u8] {
-        self.pieces.payload.within(&self.texts)
+        self.slices.payload.within(&self.texts)
     }
 
-    /// Whether none of its texts holds what JSON would escape.
-    pub fn is_plain(&self) -> bool {
-        self.is_plain
+    /// Whether no string needs JSON escapes.
+    pub fn needs_no_escape(&self) -> bool {
+        self.needs_no_escape
     }
 
     /// The payload's size in bytes once decoded.
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn debug_shows_no_payload() {
         let payload = Payload::parse("bWFya2Vk", 100).unwrap();
-        let texts = Texts {
+        let texts = MessageText {
             from_uid: "a",
             client_msg_no: "n",
             payload: "bWFya2Vk",
@@ -303,13 +303,13 @@ mod tests {
     fn texts_are_pieces_of_their_page_where_they_lie_in_it() {
         let page = Bytes::from_static(b"{alice n-1 YQ==}");
         let whole = std::str::from_utf8(&page).unwrap();
-        let texts = Texts {
+        let texts = MessageText {
             from_uid: &whole[1..6],
             client_msg_no: &whole[7..10],
             payload: &whole[11..15],
         };
         let inside = Message::within(&page, MessageId(1), 1, 0, texts);
-        let payload = Texts {
+        let payload = MessageText {
             payload: "YQ=\u{7}",
             ..texts
         };
@@ -320,8 +320,8 @@ mod tests {
         }
         assert_eq!(inside.payload(), b"YQ==");
         assert_eq!(outside.payload(), b"YQ=\x07");
-        assert!(inside.is_plain() && !outside.is_plain());
-        let nothing = Texts {
+        assert!(inside.needs_no_escape() && !outside.needs_no_escape());
+        let nothing = MessageText {
             from_uid: "",
             client_msg_no: "",
             payload: "",

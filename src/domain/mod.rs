@@ -1,5 +1,5 @@
-//! What the gateway talks about: ids, channels, payloads, message numbers. Parsed once at the door and valid for ever after;
-//! knows neither HTTP nor WuKongIM's wire format.
+//! Domain types: ids, channels, payloads, messages. Parsed and validated once at the boundary. Knows neither HTTP nor WuKongIM's wire
+//! format.
 
 mod channel;
 mod id;
@@ -7,10 +7,10 @@ mod message;
 
 pub use channel::{Channel, ChannelType, ConversationKey};
 pub use id::{ChannelId, ClientMsgNo, IdProblem, Uid};
-pub use message::{Message, MessageId, Payload, PayloadProblem, SYSTEM_UID, Texts};
+pub use message::{Message, MessageId, MessageText, Payload, PayloadProblem, SYSTEM_UID};
 
-/// The hard caps: no configuration may go above them. Beyond the first three lies what kills a WuKongIM node (a 32 KiB id or a 1 MiB
-/// payload on v2, a 64 KiB client_msg_no on v3; seen on running servers).
+/// Hard limits that no configuration may exceed. The first three protect WuKongIM: a 32 KiB id or a 1 MiB payload crashes a v2 node, a 64
+/// KiB client_msg_no a v3 node (seen on running servers).
 pub mod caps {
     /// Longest uid or channel id, in bytes of UTF-8.
     pub const ID_BYTES: usize = 255;

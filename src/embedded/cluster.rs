@@ -1,6 +1,6 @@
-//! v2's cluster, as far as it tells of itself: which nodes there are, and which of them has a message.
+//! v2's cluster API: which nodes exist, and which of them has a message.
 //!
-//! All nodes of an embedded cluster share their data. A test may have the first one alone keep what is stored from now on, and lose it.
+//! All nodes of an embedded cluster share their data. A test can let only the first one store new messages, and lose them.
 
 use std::time::{Instant, SystemTime};
 
@@ -15,29 +15,29 @@ use super::{
     state::{Inner, State},
 };
 
-/// The number of the first node, which leads everything; the others count on from it.
+/// The id of the first node, which leads all channels; the others follow consecutively.
 pub(super) const FIRST: u64 = 1001;
 
 impl State {
-    /// Another node joins, and gets this number.
+    /// Adds a node and returns its number.
     pub(super) fn join_node(&self) -> u64 {
         let mut inner = self.lock();
         inner.nodes += 1;
         FIRST + inner.nodes - 1
     }
 
-    /// What is stored from now on stays on the first node alone, for v2 to show as ever, until it is copied or lost.
+    /// New messages are stored only on the first node, and shown by v2, until they are replicated or lost.
     pub fn stop_copying(&self) {
         let mut inner = self.lock();
         inner.copied_up_to = Some(inner.ids.next());
     }
 
-    /// All nodes get what only the first one had.
+    /// Replicates to all nodes what only the first one had.
     pub fn copy(&self) {
         self.lock().copied_up_to = None;
     }
 
-    /// The first node is lost: what it alone had is gone, and another one leads.
+    /// Loses the first node with the messages that only it had; another one becomes the leader.
     pub fn lose_what_is_not_copied(&self) {
         let mut inner = self.lock();
         let (now, keep) = (Instant::now(), inner.keep);
@@ -56,17 +56,17 @@ pub(super) fn info(state: &State) -> Reply {
     let nodes = state.lock().nodes;
     let created_at = unix_seconds(SystemTime::now());
     let members: Vec<Value> = (0..nodes)
-        .map(|place| {
-            let (id, address) = (FIRST + place, format!("127.0.0.1:{}", 11110 + place));
+        .map(|index| {
+            let (id, address) = (FIRST + index, format!("127.0.0.1:{}", 11110 + index));
             json!({
                 "id": id, "clusterAddr": address, "online": true, "allowVote": true, "status": 3, "createdAt": created_at,
             })
         })
         .collect();
-    let replicas: Vec<u64> = (0..nodes).map(|place| FIRST + place).collect();
+    let replicas: Vec<u64> = (0..nodes).map(|index| FIRST + index).collect();
     let slots: Vec<Value> = (0..64)
         .map(|id| match id {
-            // A zero is left out.
+            // A zero is omitted.
             0 => json!({ "leader": FIRST, "term": 1, "replicas": replicas }),
             _ => json!({ "id": id, "leader": FIRST, "term": 1, "replicas": replicas }),
         })
@@ -80,8 +80,8 @@ pub(super) fn info(state: &State) -> Reply {
     )
 }
 
-/// `/cluster/channels/{id}/{type}/config`: whose log lies under the id's key. Only the leader of the id's slot says it, which is the first
-/// node; the others pass on what is asked with that node's number.
+/// `/cluster/channels/{id}/{type}/config`: the owner of the log under the id's key. Only the leader of the id's slot answers, which is the
+/// first node; the others forward queries that name its node id.
 pub(super) fn log_config(
     shared: &Shared,
     channel_id: &str,
@@ -125,13 +125,13 @@ pub(super) fn slot_replica(shared: &Shared) -> Reply {
     Reply::json(200, &replica)
 }
 
-/// `/cluster/messages` with a node and a message's id: what that node has.
+/// `/cluster/messages` with a node and a message's id: what that node has stored.
 pub(super) fn messages(state: &State, request: &Request<'_>) -> Reply {
     let node: u64 = request.param("node_id").parse().unwrap_or(0);
     let id: i64 = request.param("message_id").parse().unwrap_or(0);
     let inner = state.lock();
     if !(FIRST..FIRST + inner.nodes).contains(&node) {
-        // It panics.
+        // v2 panics.
         return Reply::raw(500, "", "");
     }
     let is_there = node == FIRST || inner.copied_up_to.is_none_or(|last| id <= last);

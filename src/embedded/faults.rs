@@ -1,13 +1,13 @@
-//! Scripted faults: what goes wrong with which call, and how often.
+//! Scripted faults: which calls fail, how, and how often.
 //!
-//! Every rule that matches a call acts on it; where two want to answer, the first one added does.
+//! Every rule that matches a call applies to it; if two answer it, the first one added does.
 
 use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// One way for a call to go wrong.
+/// A kind of fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
     /// The call waits before it is processed.
@@ -116,9 +116,9 @@ fn contains(body: &[u8], text: &[u8]) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text)
 }
 
-/// What becomes of one call.
+/// The faults of one call.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct CallFaults {
     pub(super) delay: Duration,
     pub(super) holds: Vec<String>,
     pub(super) instead: Option<Fault>,
@@ -139,7 +139,7 @@ struct Hold {
 pub struct Faults {
     rules: Mutex<Vec<Rule>>,
     holds: Mutex<HashMap<String, Hold>>,
-    /// Counts changes of `holds`, so that everybody who waits looks again.
+    /// Counts changes of `holds`, to wake the waiting calls.
     changes: watch::Sender<u64>,
 }
 
@@ -154,7 +154,7 @@ impl Default for Faults {
 }
 
 impl Faults {
-    /// Adds a rule. A `Hold` whose name was released holds again.
+    /// Adds a rule. Resets a released `Hold` of the same name.
     pub fn add(&self, rule: Rule) {
         if let Fault::Hold(name) | Fault::HoldAnswer(name) = &rule.fault {
             self.holds.lock().entry(name.clone()).or_default().released = false;
@@ -172,7 +172,7 @@ impl Faults {
         self.add(Rule::new(path_prefix, fault).times(1));
     }
 
-    /// Forgets all rules and lets go of everything that is held.
+    /// Removes all rules and releases all held calls.
     pub fn clear(&self) {
         self.rules.lock().clear();
         for hold in self.holds.lock().values_mut() {
@@ -181,7 +181,7 @@ impl Faults {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Lets every call held under `name` go on, and all later ones pass.
+    /// Releases every call held under `name`, and does not hold later ones.
     pub fn release(&self, name: &str) {
         self.holds
             .lock()
@@ -197,14 +197,14 @@ impl Faults {
             .await;
     }
 
-    /// How many rules could still apply.
+    /// The number of rules that can still apply.
     pub fn remaining(&self) -> usize {
         self.rules.lock().len()
     }
 
     /// Waits, counted as held, until `name` is released.
     pub(super) async fn hold(&self, name: &str) {
-        // The count must go down also when the caller gives up and this future is dropped.
+        // The count must be decremented also when this future is dropped.
         let _waiting = Waiting::new(self, name);
         self.wait_for(|holds| holds.get(name).is_none_or(|hold| hold.released))
             .await;
@@ -231,9 +231,9 @@ impl Faults {
         self.changes.send_modify(|count| *count += 1);
     }
 
-    /// Takes the faults of one call off the rules.
-    pub(super) fn plan(&self, method: &str, target: &str, body: &[u8]) -> Plan {
-        let mut plan = Plan::default();
+    /// Takes the faults for one call from the rules.
+    pub(super) fn take_for_call(&self, method: &str, target: &str, body: &[u8]) -> CallFaults {
+        let mut call_faults = CallFaults::default();
         let mut rules = self.rules.lock();
         for rule in rules
             .iter_mut()
@@ -250,21 +250,23 @@ impl Faults {
                 *left = less;
             }
             match &rule.fault {
-                Fault::Delay(delay) => plan.delay += *delay,
-                Fault::Hold(name) => plan.holds.push(name.clone()),
-                Fault::HoldAnswer(name) => plan.answer_holds.push(name.clone()),
-                Fault::DropMessage => plan.drop_message = true,
-                Fault::StoreLate(late) => plan.store_late = Some(*late),
+                Fault::Delay(delay) => call_faults.delay += *delay,
+                Fault::Hold(name) => call_faults.holds.push(name.clone()),
+                Fault::HoldAnswer(name) => call_faults.answer_holds.push(name.clone()),
+                Fault::DropMessage => call_faults.drop_message = true,
+                Fault::StoreLate(late) => call_faults.store_late = Some(*late),
                 Fault::ResetAfter | Fault::HalfAnswer => {
-                    plan.after.get_or_insert_with(|| rule.fault.clone());
+                    call_faults.after.get_or_insert_with(|| rule.fault.clone());
                 }
                 Fault::Status(..) | Fault::Garbage | Fault::Reset | Fault::Hang => {
-                    plan.instead.get_or_insert_with(|| rule.fault.clone());
+                    call_faults
+                        .instead
+                        .get_or_insert_with(|| rule.fault.clone());
                 }
             }
         }
         rules.retain(|rule| rule.left != Some(0));
-        plan
+        call_faults
     }
 }
 

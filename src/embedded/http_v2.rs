@@ -1,4 +1,4 @@
-//! The v2 dialect (tag v2.2.5-20260422, and what older tags lack): its routes, its health and its look-ups.
+//! The v2 dialect (tag v2.2.5-20260422, and what older tags lack): routes, health and lookups.
 
 use std::time::{Duration, SystemTime};
 
@@ -107,7 +107,7 @@ fn uptime(up: Duration) -> String {
     text + &seconds.to_string() + "s"
 }
 
-/// The sockets a client may connect to; a v2 without intranet addresses gives empty ones.
+/// The sockets for clients; empty on a v2 without intranet addresses.
 fn route(request: &Request<'_>) -> Reply {
     let (tcp, ws) = if request.small_param("intranet") == 0 {
         ("127.0.0.1:5100", "ws://127.0.0.1:5200")
@@ -158,8 +158,7 @@ fn max_message_seq(shared: &Shared, release: V2Release, request: &Request<'_>) -
     }
 }
 
-/// With an id and a type: exactly one row, that of whatever lies under their hash, empty when nothing does. Otherwise
-/// all channels that fit.
+/// With an id and a type: exactly one row, for the hash of both, empty when nothing is stored. Otherwise all matching channels.
 fn cluster_channels(shared: &Shared, request: &Request<'_>) -> Reply {
     let channel_id = request.param("channel_id");
     let channel_id = channel_id.trim();
@@ -169,7 +168,7 @@ fn cluster_channels(shared: &Shared, request: &Request<'_>) -> Reply {
         let info = inner
             .channel(channel_id, channel_type)
             .and_then(|channel| channel.info.clone());
-        // This way of asking fills in neither counts nor the last seq.
+        // This form of the query returns neither counts nor the last seq.
         vec![channel_row(info.as_ref(), 0, 0)]
     } else {
         all_channels(&mut inner, channel_id, channel_type, limit(request))
@@ -246,8 +245,8 @@ pub(super) fn minute(time: SystemTime) -> String {
     text.get(..16).unwrap_or(&text).replace('T', " ")
 }
 
-/// `/cluster/channels/{id}/{type}/{what}`; an id with a slash in it, encoded or not, makes another path and finds
-/// nothing, as do the dots that clients fold away.
+/// `/cluster/channels/{id}/{type}/{what}`; an id with a slash, encoded or not, is another path and finds nothing, as do dots, which clients
+/// normalise.
 fn of_channel(shared: &Shared, path: &str, request: &Request<'_>) -> Option<Reply> {
     let rest = path.strip_prefix("/cluster/channels/")?;
     let parts: Vec<&str> = rest.split('/').collect();

@@ -1,15 +1,15 @@
-//! Snowflake message ids: `(milliseconds - epoch) << 22 | counter`, distinct and rising, as both generations give them.
+//! Snowflake message ids: `(milliseconds - epoch) << 22 | counter`, unique and increasing, as in both generations.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Twitter's epoch in Unix milliseconds: `(id >> 22) + EPOCH_MS` is an id's time.
 pub const EPOCH_MS: i64 = 1_288_834_974_657;
 
-/// The node bits of the only node there is.
+/// The node bits of the only node.
 const NODE: i64 = 1 << 12;
 const STEPS: i64 = 1 << 12;
 
-/// Gives message ids.
+/// Generates message ids.
 #[derive(Debug, Default)]
 pub(super) struct Snowflake {
     last_ms: i64,

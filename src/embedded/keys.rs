@@ -1,7 +1,7 @@
-//! Under which key each generation stores a channel, a member or a user, and how a pair of uids becomes a channel id.
+//! The storage keys of channels, members and users in each generation, and the channel id of a pair of uids.
 //!
-//! v2 keeps only the FNV-1a-64 of the text and never compares the text again, so two texts with equal hashes are one
-//! thing to it; v3 compares the text. Nothing outside this file may know which of the two it is.
+//! v2 stores only the FNV-1a-64 of the text and never compares the text itself, so texts with equal hashes are the same key; v3 compares
+//! the text. Only this file knows the difference.
 
 use super::Dialect;
 
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_has_one_id_whoever_asks() {
+    fn a_pair_has_one_id_for_both_users() {
         for dialect in [Dialect::V2, Dialect::V3] {
             assert_eq!(
                 dialect.person_channel_id("hc-alice", "hc-bob"),

@@ -1,12 +1,11 @@
-//! An upstream for development and tests: a real HTTP server on loopback, in memory, that speaks the v2 or the v3
-//! dialect of every call the gateway makes, with each generation's own quirks.
+//! An upstream for development and tests: a real HTTP server on loopback, in memory, that implements every call the gateway makes, in the
+//! v2 or the v3 dialect, with each generation's peculiarities.
 //!
-//! The gateway talks to it through the same client as to a real WuKongIM. What it imitates is held to the recordings of
-//! real servers by `tests/embedded`. It keeps nothing, guards nothing and is never for production.
+//! The gateway talks to it through the same client as to a real WuKongIM. `tests/embedded` checks its behaviour against recordings of real
+//! servers. It persists nothing, has no security, and is not for production.
 
 mod channels;
 mod cluster;
-mod doors;
 mod faults;
 mod go_json;
 mod http_v2;
@@ -19,6 +18,7 @@ mod reply;
 mod requests;
 mod server;
 mod state;
+mod test_controls;
 mod users;
 mod v2_messages;
 mod v3_manager;
@@ -41,15 +41,15 @@ use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use self::server::{Port, Shared};
 pub use self::{
-    doors::StoredMessage,
     faults::{Fault, Faults, Rule},
     ids::EPOCH_MS,
     keys::{GROUP, PERSON, fnv1a64},
     log::Message,
     state::{Flags, State},
+    test_controls::StoredMessage,
 };
 
-/// Which generation of WuKongIM is spoken.
+/// The generation of WuKongIM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// Stable, v2.2.5.
@@ -58,7 +58,7 @@ pub enum Dialect {
     V3,
 }
 
-/// Which v2 is spoken, oldest first: the older ones lack some calls and bear less (read in the source of each tag).
+/// The release of v2, oldest first: older ones lack some calls and accept smaller payloads (read in the source of each tag).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum V2Release {
     /// v2.0.10-20241221.
@@ -79,9 +79,9 @@ impl V2Release {
 /// How an embedded upstream behaves.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The generation it speaks at first.
+    /// The generation at the start.
     pub dialect: Dialect,
-    /// Which v2 it is at first, while it speaks v2; the newest unless a test says otherwise.
+    /// The initial release in v2 mode; the newest by default.
     pub release: V2Release,
     /// Where it listens; port 0 picks a free one.
     pub listen: SocketAddr,
@@ -91,16 +91,16 @@ pub struct Options {
     pub visible_after: Duration,
     /// v3: how long after its first message a pair's members may read; a real server takes 0.3–0.5 s.
     pub membership_after: Duration,
-    /// How many messages a channel keeps; all of them when `None`.
+    /// How many messages a channel stores; unlimited when `None`.
     pub whole_history: Option<usize>,
     /// v3: user name and password of the manager port, which exists only when this is given.
     pub manager: Option<(String, String)>,
-    /// Whether calls are kept for [`Embedded::calls`]: memory without bound.
+    /// Whether calls are recorded for [`Embedded::calls`]; the memory is unbounded.
     pub record_calls: bool,
 }
 
 impl Options {
-    /// For tests: everything recorded and kept, a free port, no tokens.
+    /// For tests: records all calls, stores all messages, uses a free port and no tokens.
     pub fn new(dialect: Dialect) -> Self {
         Self {
             dialect,
@@ -115,8 +115,8 @@ impl Options {
         }
     }
 
-    /// For `--embedded`: nothing recorded and at most 10,000 messages a channel, so that memory stays bounded; v3 with its manager
-    /// port and a password of this process.
+    /// For `--embedded`: records nothing and stores at most 10,000 messages per channel, so that memory is bounded; v3 with its manager
+    /// port and a random password.
     pub fn development(dialect: Dialect) -> Self {
         let password = uuid::Uuid::new_v4().simple().to_string();
         Self {
@@ -128,7 +128,7 @@ impl Options {
     }
 }
 
-/// One call that arrived, whatever became of it.
+/// One received call, whatever its outcome.
 #[derive(Debug, Clone)]
 pub struct Call {
     /// `GET` or `POST`.
@@ -145,12 +145,12 @@ pub struct Call {
     pub tracestate: Option<String>,
     /// The header `token`.
     pub token: Option<String>,
-    /// Whether it came to v3's manager port.
+    /// Whether it was made to v3's manager port.
     pub manager_port: bool,
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningServer {
     dialect: Dialect,
     api: SocketAddr,
     manager: Option<SocketAddr>,
@@ -161,7 +161,7 @@ struct Running {
 #[derive(Debug)]
 pub struct Embedded {
     shared: Arc<Shared>,
-    running: Mutex<Running>,
+    running: Mutex<RunningServer>,
 }
 
 impl Embedded {
@@ -176,8 +176,8 @@ impl Embedded {
         Self::start_with(options, Arc::new(state)).await
     }
 
-    /// Starts another node of this one's cluster: the same data, but an address, calls and faults of its own. It must speak the
-    /// same dialect, and is not to be restarted as another one.
+    /// Starts another node of this one's cluster, with the same data, but its own address, calls and faults. It must use the same dialect,
+    /// and must not be restarted as another one.
     pub async fn start_beside(&self, options: Options) -> io::Result<Self> {
         if options.dialect != self.dialect() {
             return Err(io::Error::other("a cluster speaks one dialect"));
@@ -208,7 +208,7 @@ impl Embedded {
             started: Mutex::new(Instant::now()),
             up: watch::Sender::new(true),
         });
-        let mut running = Running {
+        let mut running = RunningServer {
             dialect: options.dialect,
             api: api.local_addr()?,
             manager: manager.as_ref().map(TcpListener::local_addr).transpose()?,
@@ -234,17 +234,18 @@ impl Embedded {
         Some(format!("http://{address}"))
     }
 
-    /// The dialect spoken now.
+    /// The current dialect.
     pub fn dialect(&self) -> Dialect {
         self.running.lock().dialect
     }
 
-    /// Which v2 it is now.
+    /// The current v2 release.
     pub fn release(&self) -> V2Release {
         self.shared.release()
     }
 
-    /// Another v2 on the same data from the next call on, as after an upgrade; [`restart`](Self::restart) besides, to be seen to go.
+    /// Behaves as another v2 release on the same data from the next call on, as after an upgrade; call [`restart`](Self::restart) as well
+    /// to close the connections.
     pub fn set_release(&self, release: V2Release) {
         *self.shared.release.lock() = release;
     }
@@ -263,7 +264,7 @@ impl Embedded {
         to_path.cloned().collect()
     }
 
-    /// Forgets the recorded calls.
+    /// Clears the recorded calls.
     pub fn clear_calls(&self) {
         self.shared.calls.lock().clear();
     }
@@ -273,12 +274,12 @@ impl Embedded {
         &self.shared.faults
     }
 
-    /// What it knows: to be looked at and changed by tests.
+    /// Its state, for tests to inspect and change.
     pub fn state(&self) -> &State {
         &self.shared.state
     }
 
-    /// Whether some input has ever ended the process, as it would have ended a real node. A restart does not undo it.
+    /// Whether some input would have crashed a real node. A restart does not reset it.
     pub fn killed(&self) -> bool {
         self.shared.killed.load(Ordering::SeqCst)
     }
@@ -288,7 +289,7 @@ impl Embedded {
         self.shared.up.send_replace(false);
         let tasks = std::mem::take(&mut self.running.lock().tasks);
         for task in tasks {
-            // Only a panic of the task is an error, and there is nothing left to stop then.
+            // Only a panic of the task is an error, and then it has stopped already.
             let _ = task.await;
         }
     }
@@ -298,7 +299,7 @@ impl Embedded {
         self.restart_as(self.dialect()).await
     }
 
-    /// Listens on the same ports again and speaks `dialect`. Another dialect is another server: its data is empty.
+    /// Listens on the same ports again with `dialect`. Another dialect starts with empty data.
     pub async fn restart_as(&self, dialect: Dialect) -> io::Result<()> {
         self.stop().await;
         let (api, manager, changed) = {
@@ -321,7 +322,7 @@ impl Embedded {
         self.shared.up.send_replace(true);
         let mut running = self.running.lock();
         running.dialect = dialect;
-        // Kept while v2 is spoken, so that the port is the same when v3 comes back.
+        // Kept while v2 runs, so that v3 gets the same port again.
         running.manager = manager_address.or(running.manager);
         serve(&self.shared, &mut running, api, manager);
         Ok(())
@@ -338,7 +339,7 @@ impl Drop for Embedded {
 
 fn serve(
     shared: &Arc<Shared>,
-    running: &mut Running,
+    running: &mut RunningServer,
     api: TcpListener,
     manager: Option<TcpListener>,
 ) {

@@ -1,4 +1,4 @@
-//! What a handler gets and what it answers, in the few shapes both generations use.
+//! Requests and replies of the handlers, in the formats that both generations use.
 
 use std::borrow::Cow;
 
@@ -37,14 +37,14 @@ impl Request<'_> {
     }
 }
 
-/// What becomes of the server after the answer.
+/// Whether and when the server crashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    LivesOn,
-    /// Answers, then panics: v2.
-    DiesAfter,
-    /// Panics before it answers: v3.
-    DiesFirst,
+pub(super) enum Crash {
+    None,
+    /// It answers, then panics: v2.
+    AfterAnswer,
+    /// It panics before it answers: v3.
+    BeforeAnswer,
 }
 
 /// An answer.
@@ -53,12 +53,12 @@ pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
     pub(super) body: Bytes,
-    pub(super) fate: Fate,
+    pub(super) crash: Crash,
 }
 
 impl Reply {
     pub(super) fn json(status: u16, body: &impl Serialize) -> Self {
-        // Only maps with keys that are no text and foreign `Serialize`s fail, and there are none here.
+        // Fails only for maps with non-string keys and custom `Serialize` impls, and there are none here.
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self::raw(status, JSON, body)
     }
@@ -68,7 +68,7 @@ impl Reply {
             status,
             content_type,
             body: body.into(),
-            fate: Fate::LivesOn,
+            crash: Crash::None,
         }
     }
 
@@ -77,7 +77,7 @@ impl Reply {
         Self::raw(200, JSON, Bytes::from_static(br#"{"status":200}"#))
     }
 
-    /// v2's answer in band: HTTP 200 with another status in the body.
+    /// v2's error inside HTTP 200: another status in the body.
     pub(super) fn soft(status: u16) -> Self {
         Self::json(200, &json!({ "status": status }))
     }
@@ -103,8 +103,8 @@ impl Reply {
         Self::raw(405, PLAIN, Bytes::from_static(b"405 method not allowed"))
     }
 
-    pub(super) fn with_fate(mut self, fate: Fate) -> Self {
-        self.fate = fate;
+    pub(super) fn with_crash(mut self, crash: Crash) -> Self {
+        self.crash = crash;
         self
     }
 }

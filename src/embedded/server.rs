@@ -1,5 +1,5 @@
-//! The listeners and the way a call walks: recorded, held up or spoilt by the faults, answered by its dialect, and
-//! perhaps the last one this server ever answers.
+//! The listeners and the processing of a call: it is recorded, delayed or failed by scripted faults, answered by its dialect, and may crash
+//! the server.
 
 use std::{
     io,
@@ -25,27 +25,27 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use super::{
     Call, Dialect, V2Release,
-    faults::{Fault, Faults, Plan},
+    faults::{CallFaults, Fault, Faults},
     http_v2, http_v3,
-    reply::{Fate, JSON, Reply, Request},
+    reply::{Crash, JSON, Reply, Request},
     state::State,
     v3_manager,
 };
 
-/// Which of the two ports a listener serves.
+/// The two ports of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port {
     Api,
     Manager,
 }
 
-/// What all connections share.
+/// The state shared by all connections.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) state: Arc<State>,
     /// Its number in the cluster.
     pub(super) node: u64,
-    /// Which v2 this node is, while it speaks v2.
+    /// The node's release in v2 mode.
     pub(super) release: Mutex<V2Release>,
     pub(super) faults: Faults,
     pub(super) manager_token: Option<String>,
@@ -55,7 +55,7 @@ pub(super) struct Shared {
     pub(super) killed: AtomicBool,
     pub(super) api_port: AtomicU16,
     pub(super) started: Mutex<Instant>,
-    /// True while the process is up: stopping and dying turn it off.
+    /// True while the server runs; false after a stop or a crash.
     pub(super) up: watch::Sender<bool>,
 }
 
@@ -78,15 +78,15 @@ impl Shared {
     }
 }
 
-/// The connection is to be closed without an answer.
+/// Closes the connection without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("connection dropped")]
 pub(super) struct Dropped;
 
-/// How long a dying server's last answer may take to get out.
+/// How long a crashing server may take to send its last answer.
 const LAST_ANSWER: Duration = Duration::from_millis(200);
 
-/// Accepts connections until the server is stopped or dies; ends only when every connection has been closed.
+/// Accepts connections until the server stops or crashes; returns when all connections are closed.
 pub(super) async fn accept(
     listener: TcpListener,
     shared: Arc<Shared>,
@@ -102,11 +102,11 @@ pub(super) async fn accept(
             accepted = listener.accept() => accepted,
         };
         let Ok((stream, _)) = stream else {
-            // Out of file handles: let some connection end first.
+            // Out of file descriptors: wait for a connection to end.
             tokio::time::sleep(Duration::from_millis(10)).await;
             continue;
         };
-        // Without it a small answer waits for the acknowledgement of the one before.
+        // Otherwise a small answer waits for the acknowledgement of the previous one (Nagle).
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         connections.spawn(async move {
@@ -116,7 +116,7 @@ pub(super) async fn accept(
                 .timer(TokioTimer::new())
                 .serve_connection(TokioIo::new(stream), service);
             let mut connection = std::pin::pin!(connection);
-            // An error here is a client that went away or a fault that was asked for.
+            // An error is a disconnected client or a scripted fault.
             tokio::select! {
                 _ = connection.as_mut() => {}
                 () = ended(&mut up) => {
@@ -128,20 +128,20 @@ pub(super) async fn accept(
     }
     drop(listener);
     if shared.killed.load(Ordering::SeqCst) {
-        // The last answer still has to get out; idle connections close at once, and whatever hangs is cut off.
+        // Lets the last answer be sent; idle connections close at once, and hanging ones are aborted.
         let drained = async { while connections.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(LAST_ANSWER, drained).await;
     }
     connections.shutdown().await;
 }
 
-/// Returns when the server was stopped or died.
+/// Returns when the server has stopped or crashed.
 async fn ended(up: &mut watch::Receiver<bool>) {
-    // The sender lives as long as every task that asks.
+    // The sender outlives every receiver.
     let _ = up.wait_for(|up| !*up).await;
 }
 
-/// Binds a loopback port; a port that was just given up may need a moment.
+/// Binds a loopback port; retries, since a port that was just closed may be blocked shortly.
 pub(super) async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let mut tries = 0;
     loop {
@@ -190,8 +190,8 @@ async fn answer(
         };
         shared.calls.lock().push(call);
     }
-    let plan = shared.faults.plan(method, target, &body);
-    if let Some(reply) = before(&shared, &plan).await? {
+    let call_faults = shared.faults.take_for_call(method, target, &body);
+    if let Some(reply) = before(&shared, &call_faults).await? {
         return Ok(respond(reply, false));
     }
     let refused = dialect == Dialect::V2
@@ -207,8 +207,8 @@ async fn answer(
             query,
             body: &body,
             authorization: header("authorization"),
-            drop_message: plan.drop_message,
-            store_late: plan.store_late,
+            drop_message: call_faults.drop_message,
+            store_late: call_faults.store_late,
         };
         match (dialect, port) {
             (_, Port::Manager) => v3_manager::handle(&shared, &request),
@@ -216,7 +216,7 @@ async fn answer(
             (Dialect::V3, Port::Api) => http_v3::handle(&shared, &request),
         }
     };
-    after(&shared, &plan, reply).await
+    after(&shared, &call_faults, reply).await
 }
 
 fn recorded(body: &[u8]) -> Value {
@@ -227,15 +227,15 @@ fn recorded(body: &[u8]) -> Value {
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(body).into_owned()))
 }
 
-/// The faults that strike before the call is processed; some of them answer it.
-async fn before(shared: &Shared, plan: &Plan) -> Result<Option<Reply>, Dropped> {
-    if !plan.delay.is_zero() {
-        tokio::time::sleep(plan.delay).await;
+/// Applies the faults before the call is processed; some of them answer it.
+async fn before(shared: &Shared, call_faults: &CallFaults) -> Result<Option<Reply>, Dropped> {
+    if !call_faults.delay.is_zero() {
+        tokio::time::sleep(call_faults.delay).await;
     }
-    for name in &plan.holds {
+    for name in &call_faults.holds {
         shared.faults.hold(name).await;
     }
-    match &plan.instead {
+    match &call_faults.instead {
         Some(Fault::Status(status, body)) => {
             Ok(Some(Reply::raw(*status, JSON, body.clone().into_bytes())))
         }
@@ -246,18 +246,22 @@ async fn before(shared: &Shared, plan: &Plan) -> Result<Option<Reply>, Dropped> 
     }
 }
 
-/// The end of a call that was processed.
-async fn after(shared: &Shared, plan: &Plan, reply: Reply) -> Result<Response<Answer>, Dropped> {
-    if reply.fate != Fate::LivesOn {
+/// Applies the faults after the call was processed.
+async fn after(
+    shared: &Shared,
+    call_faults: &CallFaults,
+    reply: Reply,
+) -> Result<Response<Answer>, Dropped> {
+    if reply.crash != Crash::None {
         shared.die();
     }
-    if reply.fate == Fate::DiesFirst {
+    if reply.crash == Crash::BeforeAnswer {
         return Err(Dropped);
     }
-    for name in &plan.answer_holds {
+    for name in &call_faults.answer_holds {
         shared.faults.hold(name).await;
     }
-    match plan.after {
+    match call_faults.after {
         Some(Fault::ResetAfter) => Err(Dropped),
         Some(Fault::HalfAnswer) => Ok(respond(reply, true)),
         _ => Ok(respond(reply, false)),
@@ -269,7 +273,7 @@ fn respond(reply: Reply, half: bool) -> Response<Answer> {
     if !reply.content_type.is_empty() {
         builder = builder.header("content-type", reply.content_type);
     }
-    if reply.fate == Fate::DiesAfter {
+    if reply.crash == Crash::AfterAnswer {
         builder = builder.header("connection", "close");
     }
     let mut data = reply.body;
@@ -286,14 +290,14 @@ fn respond(reply: Reply, half: bool) -> Response<Answer> {
         .unwrap_or_else(|_| Response::new(Answer::default()))
 }
 
-/// Where a body that breaks off is.
+/// The state of a truncated body.
 #[derive(Debug, Clone, Copy)]
 enum Half {
     Sending,
     Flushing,
 }
 
-/// A whole body, or half of one and then a broken connection.
+/// A whole body, or half of one followed by a broken connection.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
     data: Option<Bytes>,

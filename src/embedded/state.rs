@@ -1,4 +1,4 @@
-//! Everything the embedded upstream knows, behind one lock.
+//! The embedded upstream's state, behind one lock.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -22,15 +22,15 @@ use super::{
 )]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// Nobody may send.
+    /// No user may send.
     pub ban: bool,
-    /// The channel is closed.
+    /// The channel is disbanded.
     pub disband: bool,
     /// No member may send; API sends ignore it.
     pub send_ban: bool,
     /// A large group.
     pub large: bool,
-    /// Strangers may write to this person.
+    /// Non-contacts may write to this user.
     pub allow_stranger: bool,
 }
 
@@ -104,13 +104,13 @@ impl Channel {
         });
     }
 
-    /// Adds `uids`, and tells how many were new. Who is on the list already keeps his joining.
+    /// Adds `uids`, and returns how many were new. Existing entries keep their join position.
     pub(super) fn add(&mut self, dialect: Dialect, list: List, uids: &[String]) -> usize {
         let join_seq = self.log.last_seq() + 1;
         let entries = self.list_mut(list);
         let before = entries.len();
         for uid in uids {
-            // An equal hash takes the other's place on v2: a row is the hash's, not the uid's.
+            // On v2 a uid with the same hash replaces the other one: rows are keyed by the hash.
             let member = entries
                 .entry(dialect.uid_key(uid))
                 .or_insert_with(|| Member {
@@ -124,7 +124,7 @@ impl Channel {
         entries.len() - before
     }
 
-    /// Removes `uids`, and tells how many were there.
+    /// Removes `uids`, and returns how many were on the list.
     pub(super) fn remove(&mut self, dialect: Dialect, list: List, uids: &[String]) -> usize {
         let entries = self.list_mut(list);
         let before = entries.len();
@@ -150,7 +150,7 @@ pub(super) struct Inner {
     pub(super) membership_after: Duration,
     /// How many nodes share all this.
     pub(super) nodes: u64,
-    /// The first node alone has the messages with greater ids.
+    /// Only the first node has the messages with greater ids.
     pub(super) copied_up_to: Option<i64>,
 }
 
@@ -173,7 +173,7 @@ impl Inner {
         Some(channel)
     }
 
-    /// Gives the log under the channel's key to the channel, where it is nobody's.
+    /// Makes the channel the owner of the log under its key if it has none.
     pub(super) fn touch(&mut self, channel_id: &str, channel_type: u8) {
         let text = channel_text(channel_id, channel_type);
         self.channel_mut(channel_id, channel_type).log.admit(&text);
@@ -195,7 +195,7 @@ impl Inner {
             .insert((self.dialect.uid_key(uid), device_flag), token);
     }
 
-    /// Empties the token of a device that has one, and cuts its connections.
+    /// Clears the token of a device that has one, and ends its connections.
     pub(super) fn quit(&mut self, uid: &str, device_flag: u8) {
         let key = (self.dialect.uid_key(uid), device_flag);
         if let Some(token) = self.tokens.get_mut(&key) {
@@ -210,7 +210,7 @@ impl Inner {
     }
 }
 
-/// The state of an embedded upstream, as tests see it.
+/// The state of an embedded upstream, for tests.
 #[derive(Debug)]
 pub struct State {
     inner: Mutex<Inner>,
@@ -247,7 +247,7 @@ impl State {
         self.inner.lock()
     }
 
-    /// Another server in the same place: nothing is left of the old one's data.
+    /// Replaces the server by an empty one.
     pub(super) fn replace(&self, dialect: Dialect) {
         let mut inner = self.lock();
         inner.dialect = dialect;

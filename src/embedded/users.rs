@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{
     Dialect, V2Release, go_json,
     keys::{PERSON, SYSTEM_UID},
-    reply::{Fate, Reply, Request},
+    reply::{Crash, Reply, Request},
     requests::{DeviceQuit, TokenChange},
     state::State,
     v3_messages::DEADLY_TEXT as DEADLY_TEXT_V3,
@@ -39,7 +39,7 @@ pub(super) fn token(state: &State, release: V2Release, request: &Request<'_>) ->
         return Reply::bad("系统账号不允许更新token！");
     }
     if inner.dialect == Dialect::V3 && change.token.len() >= DEADLY_TEXT_V3 {
-        return Reply::ok().with_fate(Fate::DiesFirst);
+        return Reply::ok().with_crash(Crash::BeforeAnswer);
     }
     if inner.dialect == Dialect::V2 {
         let flags = inner.flags(&change.uid, PERSON);

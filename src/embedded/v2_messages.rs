@@ -1,4 +1,4 @@
-//! v2's messages: sends that are acknowledged before they are stored, and nobody's permission is asked.
+//! v2's messages: sends are acknowledged before they are stored, without permission checks.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,28 +10,28 @@ use super::{
     keys::{PERSON, SYSTEM_UID, channel_text},
     log::Message,
     pages::{self, Bounds},
-    reply::{Fate, Reply, Request},
+    reply::{Crash, Reply, Request},
     requests::{self, Send, Sync},
     state::{Inner, State},
     views::{self, SyncView},
 };
 
-/// Longer texts than this end the process after the answer (33,000 bytes were seen to).
+/// Longer strings crash the process after the answer (seen with 33,000 bytes).
 const DEADLY_TEXT: usize = 32 * 1024;
 /// v2.0.10 ends where it has more bytes than this to put down for one message: payload, number, sender, channel and 34 more (seen).
-const DEADLY_MESSAGE: usize = 32_767;
-const OF_A_MESSAGE: usize = 34;
-/// A decoded payload of this size ends the process after the answer (1,024,000 bytes still pass).
+const FATAL_MESSAGE_BYTES: usize = 32_767;
+const MESSAGE_OVERHEAD_BYTES: usize = 34;
+/// A decoded payload of this size crashes the process after the answer (1,024,000 bytes still work).
 const DEADLY_PAYLOAD: usize = 1 << 20;
 /// The suffix of the channel that keeps a channel's commands.
 const COMMANDS: &str = "____cmd";
-/// Customer service, information, visitors and agents: ban and disband mean nothing to them.
+/// Customer service, information, visitors and agents: ban and disband do not apply to them.
 const PUBLIC_TYPES: [u8; 4] = [3, 6, 10, 11];
 const UNSENDABLE: &str = "无法处理发送消息请求！";
 
 pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
     const REQUEST: &str = "api.messageSendReq";
-    /// What v3 does not know and v2 wants to be a text.
+    /// Unknown to v3, and a string in v2.
     #[derive(Deserialize)]
     struct Tag<'a> {
         #[serde(borrow, default, rename = "tag_key")]
@@ -79,8 +79,9 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     } else {
         send.channel_id.len()
     };
-    let written = payload.decoded_len + number.len() + from_uid.len() + channel + OF_A_MESSAGE;
-    let deadly = deadly || (release == V2Release::V2_0_10 && written > DEADLY_MESSAGE);
+    let written =
+        payload.decoded_len + number.len() + from_uid.len() + channel + MESSAGE_OVERHEAD_BYTES;
+    let deadly = deadly || (release == V2Release::V2_0_10 && written > FATAL_MESSAGE_BYTES);
     let mut message = Message {
         message_id: 0,
         message_seq: 0,
@@ -106,13 +107,13 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     drop(inner);
     let reply = Reply::json(200, &Sent::new(&number, message_id));
     if deadly {
-        return reply.with_fate(Fate::DiesAfter);
+        return reply.with_crash(Crash::AfterAnswer);
     }
     reply
 }
 
-/// Hands a message to the pipeline, which drops it without a word when the channel is banned or disbanded, or when
-/// another channel with an equal hash owns the log.
+/// Queues a message; it is silently dropped when the channel is banned or disbanded, or when another channel with the same hash owns the
+/// log.
 fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_>) {
     let channel_type = message.channel_type;
     let mut stored_id = if channel_type == PERSON {
@@ -135,7 +136,7 @@ fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_
         return;
     }
     message.channel_id = stored_id.into();
-    // What is due is stored first, so that the queue stays short in a channel that nobody reads.
+    // Due messages are stored first, so that the queue stays short in a channel without reads.
     log.settle(now, keep);
     log.queue(visible_at, message);
 }
@@ -164,7 +165,7 @@ impl<'a> Sent<'a> {
     }
 }
 
-/// Anybody may read anything; and what is read has a log from then on, in v2.0.10 alone not.
+/// Every user may read everything, and a read creates the log, except in v2.0.10.
 pub(super) fn sync(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
     let sync: Sync = match go_json::parse(request.body, "api.syncReq") {
         Ok(sync) => sync,
@@ -194,7 +195,7 @@ pub(super) fn sync(state: &State, release: V2Release, request: &Request<'_>) -> 
     drop(inner);
     match page {
         Some(page) => Reply::json(200, &SyncView::of_v2(&page, bounds.start, bounds.end)),
-        // A channel nobody ever wrote to has no leader to ask, and the answer does not even repeat the bounds.
+        // A channel without messages has no leader, and the answer does not even repeat the bounds.
         None => Reply::json(200, &empty()),
     }
 }
@@ -216,7 +217,7 @@ fn stored_id(inner: &Inner, login_uid: &str, channel_id: &str, channel_type: u8)
     }
 }
 
-/// The first message with the number in exactly this channel; nobody asks who sent it.
+/// The first message with the client_msg_no in exactly this channel, by any sender.
 pub(super) fn by_client_msg_no(state: &State, request: &Request<'_>) -> Reply {
     let channel_id = request.param("channel_id");
     let channel_type = request.small_param("channel_type");

@@ -94,7 +94,7 @@ fn login(shared: &Shared, request: &Request<'_>) -> Reply {
     if !known {
         return coded_error(401, "invalid_credentials", "invalid credentials");
     }
-    // Shaped like a JWT; nobody but this server reads it.
+    // Formatted like a JWT; only this server reads it.
     let random = || uuid::Uuid::new_v4().simple().to_string();
     let access_token = format!("{}.{}.{}", random(), random(), random());
     shared

@@ -1,4 +1,4 @@
-//! v3's messages: sends that are checked, stored and numbered before they are answered, and reads for members only.
+//! v3's messages: sends are checked and stored with a seq before they are answered, and only members may read.
 
 use std::{borrow::Cow, sync::Arc, time::Instant};
 
@@ -10,13 +10,13 @@ use super::{
     keys::{GROUP, PERSON, SYSTEM_DEVICE, SYSTEM_UID, channel_text},
     log::Message,
     pages::{self, Bounds},
-    reply::{Fate, Reply, Request},
+    reply::{Crash, Reply, Request},
     requests::{self, Send, Sync},
     state::{Inner, List, State},
     views::SyncView,
 };
 
-/// A client_msg_no or a token of this size ends the process.
+/// A client_msg_no or a token of this size crashes the process.
 pub(super) const DEADLY_TEXT: usize = 64 * 1024;
 
 const INVALID_REQUEST: &str = "invalid request";
@@ -59,7 +59,7 @@ fn send_error(status: u16, message: &str) -> Reply {
 
 pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
     const REQUEST: &str = "api.sendMessageRequest";
-    /// What v2 does not know.
+    /// Unknown to v2.
     #[derive(Deserialize)]
     struct Device<'a> {
         #[serde(borrow, default)]
@@ -99,7 +99,7 @@ pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
         return Sent::reply(0, 0, reason);
     }
     if send.client_msg_no.len() >= DEADLY_TEXT {
-        return send_error(500, "").with_fate(Fate::DiesFirst);
+        return send_error(500, "").with_crash(Crash::BeforeAnswer);
     }
     inner.received += 1;
     store(&mut inner, &send, stored_id, &payload.text)
@@ -117,7 +117,7 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
     let message_id = inner.ids.next();
     let keep = inner.keep;
     let log = &mut inner.channel_mut(&stored_id, send.channel_type).log;
-    if let Some(earlier) = log.numbered(&from_uid, &client_msg_no) {
+    if let Some(earlier) = log.by_client_msg_no(&from_uid, &client_msg_no) {
         if *earlier.payload == *payload {
             return Sent::of(&earlier);
         }
@@ -138,11 +138,11 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
         payload: payload.into(),
     };
     let seq = log.store(Instant::now(), message, keep);
-    log.remember_number();
+    log.index_client_msg_no();
     Sent::reply(message_id, seq, SUCCESS)
 }
 
-/// Why upstream would not take a message, or [`SUCCESS`].
+/// The reason for a refusal, or [`SUCCESS`].
 fn reason(inner: &Inner, stored_id: &str, channel_type: u8, from_uid: &str, trusted: bool) -> u8 {
     const SUBSCRIBER_NOT_EXIST: u8 = 3;
     const IN_BLACKLIST: u8 = 4;
@@ -204,7 +204,7 @@ fn stored_id(inner: &Inner, uid: &str, channel_id: &str, channel_type: u8) -> Op
     Some(inner.dialect.person_channel_id(one, other))
 }
 
-/// Members only, and nothing older than their joining.
+/// Only for members, and nothing older than their joining.
 pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
     let Ok(sync) = go_json::parse::<Sync>(request.body, "api.syncRequest") else {
         return Reply::bad("数据格式有误！");
@@ -249,11 +249,11 @@ pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
     Reply::json(200, &view)
 }
 
-/// The first seq `uid` may see, `None` for one who is no member. A pair becomes one a moment after its first message.
+/// The first seq `uid` may see, `None` for non-members. A pair has members shortly after its first message.
 fn visible_from(inner: &Inner, stored_id: &str, channel_type: u8, uid: &str) -> Option<u64> {
     let channel = inner.channel(stored_id, channel_type)?;
     if channel_type == PERSON {
-        // The task that would make one of it fails for ever.
+        // The task that would add the members fails permanently.
         if stored_id
             .split_once('@')
             .is_some_and(|(one, other)| one == other)

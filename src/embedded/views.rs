@@ -67,9 +67,9 @@ fn view<'a>(
     }
 }
 
-/// v2: the system's uid is hidden, and a person channel's id is the last of its two uids that is not the sender's:
-/// for a received message that is the reader himself. A message read alone, or first of a page, has lost its header
-/// (the reader skips the first column of what it iterates over).
+/// v2: the system's uid is hidden, and a person channel's id is the last of its two uids that is not the sender's: for a received message
+/// that is the reader. A message read alone, or first of a page, has lost its header (the reader skips the first column of what it iterates
+/// over).
 pub(super) fn v2(message: &Message, with_header: bool) -> MessageView<'_> {
     let from_uid = if *message.from_uid == *SYSTEM_UID {
         ""

@@ -198,7 +198,7 @@ fn html(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;");
     let pieces = escaped.split('`').enumerate();
-    let marked = pieces.map(|(place, piece)| match place % 2 {
+    let marked = pieces.map(|(index, piece)| match index % 2 {
         0 => piece.to_owned(),
         _ => format!("<code>{piece}</code>"),
     });

@@ -1,26 +1,26 @@
-//! What can be wrong with one field of a request, in both languages.
+//! The errors of a request's fields, in both languages.
 
 use crate::domain::{IdProblem, PayloadProblem};
 
 use super::Lang;
 
-/// One bad field and what is wrong with it.
+/// One bad field and its error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FieldProblem {
     /// The field as a path: `channelId`, `subscribers[0]`, `[3].payload`; `body` for the whole.
     pub field: String,
-    /// What is wrong.
+    /// The error.
     pub problem: Problem,
 }
 
-/// What is wrong with a field. None of these repeats the client's text.
+/// The error of a field. Never repeats the client's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
-    /// Not there, or `null`.
+    /// Missing, or `null`.
     Required,
-    /// The text is no JSON at all.
+    /// Not JSON.
     NotJson,
-    /// Another JSON type; says which it must be.
+    /// Another JSON type than a string.
     NotText,
     /// Not a whole number.
     NotNumber,
@@ -30,11 +30,11 @@ pub enum Problem {
     NotObject,
     /// Given more than once.
     Twice,
-    /// Text that is no UTF-8: in a query, or a whole body.
+    /// Text that is not UTF-8: a query value, or the whole body.
     NotUtf8,
-    /// Text with half a character in it (an escape of one surrogate alone).
+    /// Text with an unpaired surrogate escape.
     NotUnicode,
-    /// Empty where something must be.
+    /// Empty.
     Empty,
     /// A number below or above what is allowed.
     OutOfRange {
@@ -64,9 +64,9 @@ pub enum Problem {
     NotUrl,
     /// Not usable together with this other field.
     NotWith(&'static str),
-    /// A group's id that only admins may choose here: the gateway makes one where it is left out.
-    IdIsMade,
-    /// The sender himself, where WuKongIM can keep no such conversation.
+    /// A group id that only admins may choose in this deployment; without it the gateway generates one.
+    IdNotAllowed,
+    /// The sender itself, where WuKongIM supports no such conversation.
     Oneself,
     /// No id.
     Id(IdProblem),
@@ -105,7 +105,7 @@ impl Problem {
             Self::TooLong { max_chars } => format!("最多{max_chars}个字符"),
             Self::NotUrl => "必须是http或https地址".into(),
             Self::NotWith(other) => format!("不能与{other}同时使用"),
-            Self::IdIsMade => "不能自定义，请省略，由网关生成".into(),
+            Self::IdNotAllowed => "不能自定义，请省略，由网关生成".into(),
             Self::Oneself => "不能是发送者自己（WuKongIM v3不支持）".into(),
             Self::Id(IdProblem::TooLong { max_bytes }) => format!("最多{max_bytes}字节"),
             Self::Id(IdProblem::Character) => "含有不允许的字符".into(),
@@ -137,7 +137,7 @@ impl Problem {
             Self::TooLong { max_chars } => format!("must be at most {max_chars} characters"),
             Self::NotUrl => "must be an http or https URL".into(),
             Self::NotWith(other) => format!("cannot be used together with {other}"),
-            Self::IdIsMade => "must be left out: the gateway makes the ids of groups".into(),
+            Self::IdNotAllowed => "must be left out: the gateway makes the ids of groups".into(),
             Self::Oneself => {
                 "must not be the sender (WuKongIM v3 keeps no such conversation)".into()
             }

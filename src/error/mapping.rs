@@ -1,20 +1,20 @@
-//! What the inner rooms' errors mean to a client: the one place where they become codes.
+//! Maps the inner modules' errors to API errors, in one place.
 
 use std::num::NonZeroU32;
 
-use super::{ApiError, Failure, FieldProblem, Problem, Text};
+use super::{ApiError, Failure, FieldProblem, LocalizedText, Problem};
 use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
 use crate::domain::PayloadProblem;
 use crate::history::ReadError;
+use crate::limits::byte_budget::Full;
 use crate::limits::{Refused, UserFull};
-use crate::memory::Full;
 use crate::messages::{Cause, SendError};
 use crate::wukongim::{Error, Rejection};
 
-/// What `channel_exists` means of a message.
-const TAKEN: Text = Text {
+/// The message of `channel_exists` for sends.
+const CONVERSATION_KEY_TAKEN: LocalizedText = LocalizedText {
     zh: "该会话在WuKongIM中的位置已被另一频道占用",
     en: "another channel has the place of this conversation in WuKongIM",
 };
@@ -22,7 +22,7 @@ const TAKEN: Text = Text {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match &error {
-            // Of sends alone, and told as denials there.
+            // Only sends return this, and map it as a denial.
             Error::Withdrawn | Error::PayloadTooLarge { .. } => ApiError::Forbidden,
             Error::Connect
             | Error::Lost
@@ -53,7 +53,7 @@ impl From<Refused> for Failure {
 
 impl From<UserFull> for Failure {
     fn from(full: UserFull) -> Self {
-        Self::come_again(full.to_string())
+        Self::retry_later(full.to_string())
     }
 }
 
@@ -61,7 +61,7 @@ impl From<Full> for Failure {
     fn from(full: Full) -> Self {
         match full {
             Full::All => Self::from(ApiError::Overloaded).because(full.to_string()),
-            Full::User => Self::come_again(full.to_string()),
+            Full::User => Self::retry_later(full.to_string()),
         }
     }
 }
@@ -77,7 +77,7 @@ impl From<Denial> for Failure {
             Denial::ChannelNotFound => ApiError::ChannelNotFound,
             Denial::Taken => {
                 return Self {
-                    message: Some(TAKEN),
+                    message: Some(CONVERSATION_KEY_TAKEN),
                     ..ApiError::ChannelExists.into()
                 };
             }
@@ -93,8 +93,8 @@ impl From<Denial> for Failure {
                     problem: Problem::Payload(PayloadProblem::TooLarge { max_bytes }),
                 }]);
             }
-            // Nothing can be decided while the gateway itself is refused; no retry helps before an operator does. Nor is WuKongIM
-            // away where the gateway itself has too much to do.
+            // While the gateway's own credentials are refused nothing can be decided, and a retry does not help until an operator fixes
+            // them. An overloaded gateway does not mean that WuKongIM is down.
             Denial::Unavailable(error @ (Error::Credentials | Error::Busy | Error::NoRoom(_)))
             | Denial::Upstream(error) => return error.into(),
             Denial::Unavailable(error) => {
@@ -103,7 +103,7 @@ impl From<Denial> for Failure {
             Denial::Refused(_) => {
                 return Self::from(ApiError::Forbidden).because(denial.to_string());
             }
-            Denial::NoAnswer(error) => {
+            Denial::CallbackFailed(error) => {
                 return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
             }
         };
@@ -115,7 +115,7 @@ impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         match error {
             ReadError::Denied(denial) => denial.into(),
-            // Here alone: a 429 says that nothing was done.
+            // Mapped here only, because a 429 means that nothing was done.
             ReadError::Upstream(Error::NoRoom(full)) => full.into(),
             ReadError::Upstream(error) => error.into(),
         }
@@ -133,7 +133,7 @@ impl From<SendError> for Failure {
                 cause,
             } => {
                 let code = match &cause {
-                    // An answer came, and it was an unexpected error or nonsense.
+                    // There was an answer, but an unexpected error or a malformed one.
                     Cause::NoAnswer(
                         Error::Status(_) | Error::Decode(_) | Error::TooLarge { .. },
                     ) => ApiError::UpstreamError,
@@ -163,14 +163,14 @@ impl From<channels::Error> for Failure {
             channels::Error::NotAMember => ApiError::NotAMember,
             channels::Error::Full => ApiError::ChannelFull,
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
-            channels::Error::IdIsMade => {
+            channels::Error::IdNotAllowed => {
                 return Self::invalid(vec![FieldProblem {
                     field: "channelId".into(),
-                    problem: Problem::IdIsMade,
+                    problem: Problem::IdNotAllowed,
                 }]);
             }
             channels::Error::NoRandomId => ApiError::Internal,
-            channels::Error::NotTakenBack(error) => {
+            channels::Error::NotUndone(error) => {
                 let cause = "what was done could not be taken back".to_owned();
                 return Self::from(*error).because(cause);
             }
@@ -203,14 +203,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_look_up_for_which_the_gateway_is_too_busy_is_an_overload_and_no_lost_wukongim() {
-        let told = |error| Failure::from(Denial::Unavailable(error)).error;
+    fn a_lookup_refused_by_a_busy_gateway_is_an_overload_error() {
+        let error_of = |error| Failure::from(Denial::Unavailable(error)).error;
         for error in [Error::Busy, Error::NoRoom(Full::All)] {
-            assert_eq!(told(error), ApiError::Overloaded);
+            assert_eq!(error_of(error), ApiError::Overloaded);
         }
         for error in [Error::Connect, Error::Timeout, Error::Status(500)] {
-            assert_eq!(told(error), ApiError::UpstreamUnavailable);
+            assert_eq!(error_of(error), ApiError::UpstreamUnavailable);
         }
-        assert_eq!(told(Error::Credentials), ApiError::UpstreamError);
+        assert_eq!(error_of(Error::Credentials), ApiError::UpstreamError);
     }
 }

@@ -1,5 +1,5 @@
-//! What a client is told when something went wrong: one enum with its three tables, and the value that carries it to the one
-//! place that renders it (`response.rs`). Inner causes go to the log, never to the client.
+//! Errors of the API: one enum with status, code and message, and the value that carries it to where it is rendered (`response.rs`). Inner
+//! causes go to the log, never to the client.
 
 mod catalogue;
 mod fields;
@@ -29,14 +29,14 @@ pub enum Lang {
 
 /// A fixed text in both languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Text {
+pub struct LocalizedText {
     /// Chinese.
     pub zh: &'static str,
     /// English.
     pub en: &'static str,
 }
 
-impl Text {
+impl LocalizedText {
     /// The text in `lang`.
     pub fn in_lang(self, lang: Lang) -> &'static str {
         match lang {
@@ -46,24 +46,24 @@ impl Text {
     }
 }
 
-/// Everything a client can be told. Each has one status and one code for ever; docs/ERRORS.md has a row for each.
+/// All errors of the API. Status and code of each never change; docs/ERRORS.md has a row for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ApiError {
     /// Malformed JSON, or a missing, wrongly typed or out-of-range field.
     InvalidRequest,
     /// No bearer token.
     TokenMissing,
-    /// A token that nobody here signed, or whose claims do not fit.
+    /// A token with an invalid signature or invalid claims.
     TokenInvalid,
-    /// A good token, too late.
+    /// A valid token that has expired.
     TokenExpired,
-    /// Not allowed, for no more particular reason.
+    /// Not permitted, without a more specific reason.
     Forbidden,
-    /// The caller is no subscriber of the group.
+    /// The caller is not a subscriber of the group.
     NotAMember,
     /// The caller is on a denylist.
     Blocked,
-    /// The group is banned: nothing sent to it would be stored.
+    /// The group is banned: messages to it are not stored.
     ChannelBanned,
     /// The sender is banned from sending.
     SendBanned,
@@ -97,26 +97,26 @@ pub enum ApiError {
     RateLimited,
     /// A bug or a panic.
     Internal,
-    /// WuKongIM answered nonsense, an unexpected error, or refused the gateway's own credentials.
+    /// WuKongIM's answer was malformed or an unexpected error, or it refused the gateway's own credentials.
     UpstreamError,
     /// WuKongIM cannot be reached or is in maintenance.
     UpstreamUnavailable,
-    /// The gateway itself has too much to do.
+    /// The gateway is overloaded.
     Overloaded,
-    /// The store cannot be asked.
+    /// The store is unavailable.
     StoreUnavailable,
-    /// The issuer's keys cannot be had, and the token may be good.
+    /// The issuer's keys are unavailable, and the token may be valid.
     KeysUnavailable,
     /// WuKongIM did not answer in time.
     UpstreamTimeout,
-    /// Sent, but not seen stored in time.
+    /// Sent, but not confirmed in time.
     MessageUnconfirmed,
     /// Some messages of a batch were sent, others were not.
     PartialFailure,
 }
 
 impl ApiError {
-    /// All of them, in the order of docs/ERRORS.md.
+    /// All errors, in the order of docs/ERRORS.md.
     pub const ALL: [Self; 32] = [
         Self::InvalidRequest,
         Self::TokenMissing,
@@ -188,7 +188,7 @@ impl ApiError {
         }
     }
 
-    /// The code in the envelope; never translated, never changed.
+    /// The code in the envelope; never translated and never changed.
     pub fn code(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
@@ -226,9 +226,9 @@ impl ApiError {
         }
     }
 
-    /// One sentence for the client. A 5xx says the reference's text of its endpoint instead; these are what docs/ERRORS.md shows
-    /// and what a 5xx says where no endpoint is known.
-    pub fn message(self) -> Text {
+    /// One sentence for the client. A 5xx has its endpoint's text instead; the text here is shown in docs/ERRORS.md and used where no
+    /// endpoint is known.
+    pub fn message(self) -> LocalizedText {
         let (zh, en) = match self {
             Self::InvalidRequest => ("请求参数有误", "the request is invalid"),
             Self::TokenMissing => ("缺少访问令牌", "an access token is required"),
@@ -266,40 +266,40 @@ impl ApiError {
             | Self::MessageUnconfirmed => ("服务内部错误", "internal service error"),
             Self::PartialFailure => ("批量发送消息失败", "failed to send the batch"),
         };
-        Text { zh, en }
+        LocalizedText { zh, en }
     }
 
-    /// Seconds for `Retry-After`, on answers that say "not now"; [`Failure::retry_after_s`] counts for more.
+    /// Seconds for `Retry-After` on temporary errors; [`Failure::retry_after_s`] has precedence.
     pub fn retry_after_s(self) -> Option<u32> {
         match self {
-            // No sooner are the keys asked for again.
+            // The keys are not fetched again sooner.
             Self::KeysUnavailable => Some(10),
             _ => (self.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(1),
         }
     }
 }
 
-const ENCODED_BODY: Text = Text {
+const ENCODED_BODY: LocalizedText = LocalizedText {
     zh: "请求体不能压缩（Content-Encoding只能是identity）",
     en: "the request body must not be compressed (Content-Encoding must be identity)",
 };
 
-/// An [`ApiError`] with all that goes into its envelope, and the cause for the log.
+/// An [`ApiError`] with everything in its envelope, and the cause for the log.
 #[derive(Debug, Clone)]
 pub struct Failure {
-    /// What the client is told.
+    /// The error for the client.
     pub error: ApiError,
     /// All bad fields at once, for [`ApiError::InvalidRequest`].
     pub details: Vec<FieldProblem>,
-    /// Another message than the error's own.
-    pub message: Option<Text>,
-    /// `data` beside the failure: only batches and `/health` have it.
+    /// Replaces the error's own message.
+    pub message: Option<LocalizedText>,
+    /// `data` next to the failure; only batches and `/health` have it.
     pub data: Option<Box<RawValue>>,
-    /// `clientMsgNo` beside `code`: the message may have arrived, and is safely sent again with this number.
+    /// `clientMsgNo` next to `code`: the message may have arrived, and can safely be sent again with it.
     pub client_msg_no: Option<ClientMsgNo>,
-    /// Seconds for `Retry-After`, where more is known than [`ApiError::retry_after_s`].
+    /// Seconds for `Retry-After`, where known more precisely than by [`ApiError::retry_after_s`].
     pub retry_after_s: Option<NonZeroU32>,
-    /// What really happened, for the log alone.
+    /// The actual cause, only for the log.
     pub cause: Option<Cow<'static, str>>,
 }
 
@@ -320,13 +320,13 @@ impl Failure {
         }
     }
 
-    /// Whether it is [`Failure::encoded_body`]: then the answer says which encodings are read. No other 415 may (RFC 9110, 12.5.3).
-    pub fn is_of_encoding(&self) -> bool {
+    /// Whether it is [`Failure::encoded_body`]: only that 415 lists the accepted encodings (RFC 9110, 12.5.3).
+    pub fn is_encoding_error(&self) -> bool {
         self.message == Some(ENCODED_BODY)
     }
 
-    /// A 429 of somebody who holds as much as one may, to be repeated when some of it is done.
-    pub fn come_again(cause: impl Into<Cow<'static, str>>) -> Self {
+    /// A 429 for a user at the limit of concurrent use; retry when some of it has finished.
+    pub fn retry_later(cause: impl Into<Cow<'static, str>>) -> Self {
         Self {
             retry_after_s: Some(NonZeroU32::MIN),
             ..Self::from(ApiError::RateLimited).because(cause)
@@ -355,7 +355,7 @@ impl From<ApiError> for Failure {
     }
 }
 
-/// The failure rides in the response's extensions; the outermost layer knows language, endpoint and request id and renders it.
+/// The failure is carried in the response's extensions, and rendered by the outermost layer, which knows language, endpoint and request id.
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = self.error.status().into_response();

@@ -1,32 +1,31 @@
-//! Reading fields one by one out of a JSON object, so that every problem is found and named.
+//! Reads fields one by one from a JSON object, so that every problem is found and reported.
 //!
-//! Not serde's derive, since that stops at the first bad field, takes `1.0` for an integer and cannot say which entry of which
-//! array was wrong.
+//! Not serde's derive: it stops at the first bad field, accepts `1.0` as an integer, and cannot name the array entry that was wrong.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
 use super::json::{Members, problem, text, whole_number};
-use super::problems::Problems;
+use super::problems::FieldProblems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
 use crate::error::Problem;
 
 /// The fields of one JSON object, taken one by one.
-pub struct Fields<'a, 'p> {
+pub struct BodyFields<'a, 'p> {
     prefix: String,
     members: Members<'a>,
     limits: &'p Limits,
-    problems: &'p mut Problems,
+    problems: &'p mut FieldProblems,
 }
 
-impl<'a, 'p> Fields<'a, 'p> {
-    /// Reads `body` as an object; none at all counts as an empty one.
+impl<'a, 'p> BodyFields<'a, 'p> {
+    /// Parses `body` as an object; a missing body counts as an empty object.
     pub fn of_body(
         body: Option<&'a [u8]>,
         limits: &'p Limits,
-        problems: &'p mut Problems,
+        problems: &'p mut FieldProblems,
     ) -> Option<Self> {
         let members = match body {
             None => Members(Vec::new()),
@@ -46,33 +45,33 @@ impl<'a, 'p> Fields<'a, 'p> {
         })
     }
 
-    /// [`Fields::of_body`] where a body may be left out: `null` is what some clients send for none.
+    /// [`BodyFields::of_body`] where a body may be left out: `null` is what some clients send for none.
     pub fn of_optional_body(
         body: Option<&'a [u8]>,
         limits: &'p Limits,
-        problems: &'p mut Problems,
+        problems: &'p mut FieldProblems,
     ) -> Option<Self> {
         let body = body.filter(|body| serde_json::from_slice::<()>(body).is_err());
         Self::of_body(body, limits, problems)
     }
 
-    /// Reads one entry of an array as an object; its fields are named `[place].field`.
+    /// Parses one entry of an array as an object; its fields are named `[index].field`.
     pub fn of_entry(
-        place: usize,
+        index: usize,
         raw: &'a str,
         limits: &'p Limits,
-        problems: &'p mut Problems,
+        problems: &'p mut FieldProblems,
     ) -> Option<Self> {
         match Members::of(raw.as_bytes()) {
             Ok(members) => Some(Self {
-                prefix: format!("[{place}]."),
+                prefix: format!("[{index}]."),
                 members,
                 limits,
                 problems,
             }),
             Err(error) => {
                 let problem = problem(raw.as_bytes(), &error, Problem::NotObject);
-                problems.add(format!("[{place}]"), problem);
+                problems.add(format!("[{index}]"), problem);
                 None
             }
         }
@@ -83,26 +82,26 @@ impl<'a, 'p> Fields<'a, 'p> {
         self.problems.add(field, problem);
     }
 
-    /// The field's raw value; `None` where it is missing or `null`. Given twice, it is reported.
-    fn take(&mut self, name: &str) -> Taken<'a> {
+    /// The field's raw value; absent where it is missing or `null`. A duplicate is reported.
+    fn take(&mut self, name: &str) -> FieldValue<'a> {
         let mut found = self.members.0.iter().filter(|(key, _)| key == name);
         let first = found.next().map(|(_, value)| *value);
         if found.next().is_some() {
             self.report(name, Problem::Twice);
-            return Taken::Reported;
+            return FieldValue::Reported;
         }
         match first {
-            None | Some("null") => Taken::Absent,
-            Some(value) => Taken::Value(value),
+            None | Some("null") => FieldValue::Absent,
+            Some(value) => FieldValue::Value(value),
         }
     }
 
     /// An optional text. The outer `None` means that a problem was reported.
     pub fn optional_text(&mut self, name: &str) -> Option<Option<Cow<'a, str>>> {
         match self.take(name) {
-            Taken::Reported => None,
-            Taken::Absent => Some(None),
-            Taken::Value(raw) => match text(raw) {
+            FieldValue::Reported => None,
+            FieldValue::Absent => Some(None),
+            FieldValue::Value(raw) => match text(raw) {
                 Ok(text) => Some(Some(text)),
                 Err(problem) => {
                     self.report(name, problem);
@@ -123,9 +122,9 @@ impl<'a, 'p> Fields<'a, 'p> {
     /// An optional whole number. The outer `None` means that a problem was reported.
     pub fn optional_number(&mut self, name: &str) -> Option<Option<u64>> {
         match self.take(name) {
-            Taken::Reported => None,
-            Taken::Absent => Some(None),
-            Taken::Value(raw) => match whole_number(raw) {
+            FieldValue::Reported => None,
+            FieldValue::Absent => Some(None),
+            FieldValue::Value(raw) => match whole_number(raw) {
                 Ok(number) => Some(Some(number)),
                 Err(problem) => {
                     self.report(name, problem);
@@ -252,12 +251,12 @@ impl<'a, 'p> Fields<'a, 'p> {
     /// A list of at least one uid, duplicates dropped; the limit counts what was sent.
     pub fn uids(&mut self, name: &str) -> Option<Vec<Uid>> {
         let raw = match self.take(name) {
-            Taken::Reported => return None,
-            Taken::Absent => {
+            FieldValue::Reported => return None,
+            FieldValue::Absent => {
                 self.report(name, Problem::Required);
                 return None;
             }
-            Taken::Value(raw) => raw,
+            FieldValue::Value(raw) => raw,
         };
         let Ok(entries) = serde_json::from_str::<Vec<&'a RawValue>>(raw) else {
             self.report(name, Problem::NotArray);
@@ -275,7 +274,7 @@ impl<'a, 'p> Fields<'a, 'p> {
             self.report(name, Problem::TooMany { max });
             return None;
         }
-        for (place, raw) in entries.into_iter().enumerate() {
+        for (index, raw) in entries.into_iter().enumerate() {
             let problem = match text(raw.get()) {
                 Err(problem) => problem,
                 Ok(text) => match Uid::parse(&text, self.limits.id_bytes) {
@@ -289,7 +288,7 @@ impl<'a, 'p> Fields<'a, 'p> {
                 },
             };
             fine = false;
-            self.report(&format!("{name}[{place}]"), problem);
+            self.report(&format!("{name}[{index}]"), problem);
         }
         fine.then_some(uids)
     }
@@ -340,7 +339,7 @@ impl<'a, 'p> Fields<'a, 'p> {
     }
 }
 
-enum Taken<'a> {
+enum FieldValue<'a> {
     Absent,
     Reported,
     Value(&'a str),
@@ -353,10 +352,10 @@ mod tests {
     #[test]
     fn escaped_names_and_duplicates_are_seen() {
         let limits = crate::config::Settings::for_tests().limits;
-        let mut problems = Problems::default();
+        let mut problems = FieldProblems::default();
         let body =
             br#"{"channel\u0049d":"g","channelType":2,"channelType":2,"other":[1,2],"other":3}"#;
-        let mut fields = Fields::of_body(Some(body), &limits, &mut problems).unwrap();
+        let mut fields = BodyFields::of_body(Some(body), &limits, &mut problems).unwrap();
         assert_eq!(fields.channel(), None);
         let details = problems.into_details();
         assert_eq!(details.len(), 1);

@@ -1,55 +1,56 @@
-//! JSON as the fields need it: objects with their duplicates, arrays entry by entry, whole numbers that are nothing else.
+//! JSON for the field readers: objects with duplicates, arrays entry by entry, strict integers.
 
 use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use super::problems::Problems;
+use super::problems::FieldProblems;
 use crate::error::Problem;
-use crate::object::{Object, Text};
-use crate::plain::Scan;
+use crate::json::json_scan::JsonScanner;
+use crate::json::ordered_members::{BorrowedStr, OrderedMembers};
 
-/// An object's members in order, duplicates included: names, and values as they stand there.
+/// An object's members in order, with duplicates: names, and values as raw JSON.
 pub(super) struct Members<'a>(pub(super) Vec<(Cow<'a, str>, &'a str)>);
 
 impl<'a> Members<'a> {
-    /// Reads a whole body.
+    /// Parses a whole body.
     pub(super) fn of(body: &'a [u8]) -> serde_json::Result<Self> {
-        Self::plain(body).map_or_else(|| Self::any(body), Ok)
+        Self::scan(body).map_or_else(|| Self::parse(body), Ok)
     }
 
-    fn any(body: &'a [u8]) -> serde_json::Result<Self> {
-        let Object(members) = serde_json::from_slice::<Object<'_, &RawValue>>(body)?;
+    fn parse(body: &'a [u8]) -> serde_json::Result<Self> {
+        let OrderedMembers(members) =
+            serde_json::from_slice::<OrderedMembers<'_, &RawValue>>(body)?;
         let raw = |(name, value): (_, &'a RawValue)| (name, value.get());
         Ok(Self(members.into_iter().map(raw).collect()))
     }
 
-    fn plain(body: &'a [u8]) -> Option<Self> {
-        let mut scan = Scan::of(body)?;
+    fn scan(body: &'a [u8]) -> Option<Self> {
+        let mut scanner = JsonScanner::of(body)?;
         let mut members = Vec::with_capacity(6);
-        scan.members(|scan, name| {
-            members.push((Cow::Borrowed(name), scan.value()?));
+        scanner.members(|scanner, name| {
+            members.push((Cow::Borrowed(name), scanner.value()?));
             Some(())
         })?;
-        scan.end()?;
+        scanner.end()?;
         Some(Self(members))
     }
 }
 
-/// A JSON value that is a text.
+/// The string in a raw JSON value; `None` for other values.
 pub(super) fn text(raw: &str) -> Result<Cow<'_, str>, Problem> {
-    let inside = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
-    match inside {
-        Some(inside) if !inside.contains('\\') => Ok(Cow::Borrowed(inside)),
+    let inner = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"'));
+    match inner {
+        Some(inner) if !inner.contains('\\') => Ok(Cow::Borrowed(inner)),
         // Read as a value before, so all that can be wrong with it are escapes of half a character.
-        Some(_) => serde_json::from_str::<Text<'_>>(raw)
-            .map(|Text(text)| text)
+        Some(_) => serde_json::from_str::<BorrowedStr<'_>>(raw)
+            .map(|BorrowedStr(text)| text)
             .map_err(|_| Problem::NotUnicode),
         None => Err(Problem::NotText),
     }
 }
 
-/// Why a JSON text is not read: it is none, or of another type than is `wanted`, or has half a character in the name of a field.
+/// Why a JSON text is refused: it is invalid, not of the type `wanted`, or has an unpaired surrogate in a field name.
 pub(super) fn problem(json: &[u8], error: &serde_json::Error, wanted: Problem) -> Problem {
     if error.is_data() {
         wanted
@@ -60,8 +61,8 @@ pub(super) fn problem(json: &[u8], error: &serde_json::Error, wanted: Problem) -
     }
 }
 
-/// The entries of a JSON array, as they stand there.
-pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Vec<&'a str>> {
+/// The entries of a JSON array, as raw JSON.
+pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut FieldProblems) -> Option<Vec<&'a str>> {
     let Some(body) = body else {
         problems.add("body", Problem::Required);
         return None;
@@ -75,7 +76,7 @@ pub fn entries<'a>(body: Option<&'a [u8]>, problems: &mut Problems) -> Option<Ve
     }
 }
 
-/// A JSON integer that is not negative: no text, no fraction, no exponent.
+/// A non-negative JSON integer: no string, no fraction, no exponent.
 pub(super) fn whole_number(raw: &str) -> Result<u64, Problem> {
     let out_of_range = Problem::OutOfRange {
         min: 0,
@@ -94,7 +95,7 @@ pub(super) fn whole_number(raw: &str) -> Result<u64, Problem> {
     }
 }
 
-/// The largest number taken: what WuKongIM's signed 64-bit numbers hold.
+/// The largest accepted number, the maximum of WuKongIM's signed 64-bit integers.
 pub const MAX_NUMBER: u64 = i64::MAX as u64;
 
 #[cfg(test)]
@@ -104,14 +105,14 @@ mod tests {
     /// What is plain is read as serde reads it.
     fn assert_agrees(body: &[u8]) -> bool {
         let shown = String::from_utf8_lossy(body);
-        let Some(plain) = Members::plain(body) else {
+        let Some(plain) = Members::scan(body) else {
             return false;
         };
         let read =
-            Members::any(body).unwrap_or_else(|error| panic!("serde refuses {shown}: {error}"));
+            Members::parse(body).unwrap_or_else(|error| panic!("serde refuses {shown}: {error}"));
         assert_eq!(plain.0, read.0, "{shown}");
         for (_, raw) in plain.0 {
-            let read = serde_json::from_str::<Text<'_>>(raw).ok();
+            let read = serde_json::from_str::<BorrowedStr<'_>>(raw).ok();
             assert_eq!(text(raw).ok(), read.map(|text| text.0), "{shown}");
         }
         true

@@ -1,5 +1,5 @@
-//! Extractors that reject with [`Failure`]: a JSON body and a query string, each read into a type that has checked itself, with
-//! all bad fields told at once. Where a call costs what is in it, its user is charged here.
+//! Extractors that reject with [`Failure`]: JSON bodies and query strings are parsed into validated types, and all bad fields are reported
+//! at once. Where the cost depends on the content, the user is charged here.
 
 mod fields;
 mod json;
@@ -24,87 +24,86 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::error::{ApiError, Failure, FieldProblem, Problem};
+use crate::limits::byte_budget::Reservation;
 use crate::limits::{Allowance, Cost, Refused, UserPermit};
-use crate::memory::Share;
 
-pub use fields::Fields;
+pub use fields::BodyFields;
 pub use json::{MAX_NUMBER, entries};
-pub use problems::Problems;
+pub use problems::FieldProblems;
 pub use query::QueryFields;
 
-/// What the outermost layer, authentication and the extractors know about one request together.
+/// State of one request that the outermost layer, authentication and the extractors share.
 #[derive(Debug)]
-pub struct Scope {
-    /// When the request must have ended.
+pub struct RequestContext {
+    /// The request's deadline.
     pub deadline: Instant,
-    /// What the call costs its user.
+    /// The cost of the call to its user.
     pub cost: Cost,
-    /// Set while the client's body is still being waited for: then a timeout is the client's.
+    /// Set while the body is being read: a timeout is then the client's fault.
     pub reading_body: AtomicBool,
-    /// What the request holds of the memory for bodies.
-    pub held: Arc<Share>,
-    /// What the user has left, or owes; [`UNCHARGED`] until there is one.
+    /// The bytes reserved for the request's body and its upstream answers.
+    pub buffered: Arc<Reservation>,
+    /// The user's balance of tokens; [`UNCHARGED`] before a charge.
     balance: AtomicI64,
-    /// That it is one of its user's requests.
+    /// Counts it among its user's requests.
     user: OnceLock<UserPermit>,
 }
 
 const UNCHARGED: i64 = i64::MIN;
 
-impl Scope {
-    /// A request that must have ended by `deadline`.
-    pub fn new(deadline: Instant, cost: Cost, held: Share) -> Self {
+impl RequestContext {
+    /// A request with this deadline.
+    pub fn new(deadline: Instant, cost: Cost, buffered: Reservation) -> Self {
         Self {
             deadline,
             cost,
-            held: Arc::new(held),
+            buffered: Arc::new(buffered),
             reading_body: AtomicBool::new(false),
             balance: AtomicI64::new(UNCHARGED),
             user: OnceLock::new(),
         }
     }
 
-    /// Notes what charging the user came to, for the headers of the answer.
-    pub fn charged(&self, outcome: Result<Allowance, Refused>) -> Result<(), Failure> {
+    /// Records the result of charging the user, for the headers of the answer.
+    pub fn record_charge(&self, outcome: Result<Allowance, Refused>) -> Result<(), Failure> {
         let (Ok(Allowance { balance }) | Err(Refused { balance, .. })) = outcome;
         self.balance.store(balance, Ordering::Relaxed);
         outcome.map(|_| ()).map_err(Failure::from)
     }
 
-    /// Counts as one of its user's requests until it has ended.
+    /// Counts among its user's requests until it has ended.
     pub fn admitted(&self, permit: UserPermit) {
         let _ = self.user.set(permit);
     }
 
-    /// What the user has left, or owes, where one was charged.
+    /// The user's balance of tokens, if one was charged.
     pub fn balance(&self) -> Option<i64> {
         let balance = self.balance.load(Ordering::Relaxed);
         (balance != UNCHARGED).then_some(balance)
     }
 }
 
-/// Charges the caller for what his request turned out to cost beyond the token that was taken before it was read; nothing for what is
-/// no request at all.
+/// Charges the caller the cost of the parsed request beyond the first token; nothing for an invalid request.
 fn charge<T>(
     app: &App,
     extensions: &Extensions,
     request: &Result<T, Failure>,
     cost: impl Fn(&T) -> usize,
 ) -> Result<(), Failure> {
-    let (Some(scope), Ok(request)) = (extensions.get::<Arc<Scope>>(), request) else {
+    let (Some(context), Ok(request)) = (extensions.get::<Arc<RequestContext>>(), request) else {
         return Ok(());
     };
-    let cost = match scope.cost {
+    let cost = match context.cost {
         Cost::Fixed(cost) => cost,
         Cost::ByContent => u32::try_from(cost(request)).unwrap_or(u32::MAX),
     };
     let (2.., Some(caller)) = (cost, extensions.get::<Caller>()) else {
         return Ok(());
     };
-    scope.charged(app.limits().charge_user_rest(&caller.uid, cost - 1))
+    context.record_charge(app.limits().charge_user_remainder(&caller.uid, cost - 1))
 }
 
-/// When the request must have ended; never refused.
+/// The request's deadline; this extractor never fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(pub std::time::Instant);
 
@@ -112,41 +111,45 @@ impl FromRequestParts<App> for Deadline {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let scope = parts.extensions.get::<Arc<Scope>>();
-        Ok(Self(scope.map_or_else(
+        let context = parts.extensions.get::<Arc<RequestContext>>();
+        Ok(Self(context.map_or_else(
             || std::time::Instant::now() + app.settings().server.request_timeout,
-            |scope| scope.deadline.into_std(),
+            |context| context.deadline.into_std(),
         )))
     }
 }
 
-/// A request body that reads itself from JSON, reporting every problem.
+/// A request body that can be parsed from JSON, reporting every problem.
 pub trait FromJson: Sized {
     /// Reads the body; `None` when problems were reported. `body` is `None` where the client sent none.
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self>;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self>;
 
-    /// What it costs the caller on a route of [`Cost::ByContent`].
+    /// Its cost to the caller on a route with [`Cost::ByContent`].
     fn cost(&self) -> usize {
         1
     }
 }
 
-/// A query string that reads itself, reporting every problem.
+/// A type that can be parsed from a query string, reporting every problem.
 pub trait FromQuery: Sized {
     /// Reads the query; `None` when problems were reported.
     fn from_query(
         query: &mut QueryFields,
         limits: &Limits,
-        problems: &mut Problems,
+        problems: &mut FieldProblems,
     ) -> Option<Self>;
 
-    /// What it costs the caller on a route of [`Cost::ByContent`].
+    /// Its cost to the caller on a route with [`Cost::ByContent`].
     fn cost(&self) -> usize {
         1
     }
 
-    /// The answer to bad fields, where it is another than [`Failure::invalid`].
-    fn failure(problems: Problems) -> Failure {
+    /// The failure for bad fields.
+    fn failure(problems: FieldProblems) -> Failure {
         Failure::invalid(problems.into_details())
     }
 }
@@ -167,12 +170,12 @@ impl<T: FromJson> FromRequest<App> for Json<T> {
 }
 
 async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Failure> {
-    let scope = parts.extensions.get::<Arc<Scope>>();
+    let context = parts.extensions.get::<Arc<RequestContext>>();
     let limit = app.settings().server.body_limit;
-    let body = read_body(body, limit, scope.map(AsRef::as_ref)).await?;
+    let body = read_body(body, limit, context.map(AsRef::as_ref)).await?;
     let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
     if text.is_empty() {
-        // An empty body is no body, whatever its content type.
+        // An empty body counts as missing, regardless of its content type.
         return parse(None, app);
     }
     if is_encoded(&parts.headers) {
@@ -185,16 +188,16 @@ async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Fa
     parse(Some(text), app)
 }
 
-/// What some programs write in front of UTF-8.
+/// Some programs write it before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
-    let mut problems = Problems::default();
+    let mut problems = FieldProblems::default();
     match T::from_json(body, &app.settings().limits, &mut problems) {
         Some(value) if problems.is_empty() => Ok(value),
         _ => {
             if body.is_some_and(|body| !is_utf8(body)) {
-                problems = Problems::default();
+                problems = FieldProblems::default();
                 problems.add("body", Problem::NotUtf8);
             }
             if problems.is_empty() {
@@ -205,55 +208,62 @@ fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
     }
 }
 
-/// Whether it is UTF-8. JSON has no NUL, so where one is it is UTF-16 or UTF-32.
+/// Whether the body is UTF-8. JSON contains no NUL, so a NUL indicates UTF-16 or UTF-32.
 fn is_utf8(body: &[u8]) -> bool {
     std::str::from_utf8(body).is_ok() && !body.contains(&0)
 }
 
-async fn read_body(body: Body, limit: usize, scope: Option<&Scope>) -> Result<Bytes, Failure> {
-    // Told before it is sent, where the client asks first (`Expect`) or can stop.
+async fn read_body(
+    body: Body,
+    limit: usize,
+    context: Option<&RequestContext>,
+) -> Result<Bytes, Failure> {
+    // Refused before the body is read, so that a client with `Expect` does not send it.
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::PayloadTooLarge.into());
     }
-    if let Some(scope) = scope {
-        scope.reading_body.store(true, Ordering::Relaxed);
+    if let Some(context) = context {
+        context.reading_body.store(true, Ordering::Relaxed);
     }
-    let result = collect(Limited::new(body, limit), scope).await;
-    if let Some(scope) = scope {
-        scope.reading_body.store(false, Ordering::Relaxed);
+    let result = collect(Limited::new(body, limit), context).await;
+    if let Some(context) = context {
+        context.reading_body.store(false, Ordering::Relaxed);
     }
     result
 }
 
-/// The whole body, counted as it comes. Most come in one piece, which is passed on without a copy.
-async fn collect(mut body: Limited<Body>, scope: Option<&Scope>) -> Result<Bytes, Failure> {
+/// The whole body; its bytes are reserved as they arrive. Most arrive as one chunk, which is returned without a copy.
+async fn collect(
+    mut body: Limited<Body>,
+    context: Option<&RequestContext>,
+) -> Result<Bytes, Failure> {
     let mut first = Bytes::new();
-    let mut whole = BytesMut::new();
+    let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|error| unread(&*error))?.into_data() else {
+        let Ok(data) = frame.map_err(|error| body_error(&*error))?.into_data() else {
             continue;
         };
-        if let Some(scope) = scope {
-            scope.held.grow(data.len())?;
+        if let Some(context) = context {
+            context.buffered.try_reserve(data.len())?;
         }
-        if first.is_empty() && whole.is_empty() {
+        if first.is_empty() && joined.is_empty() {
             first = data;
             continue;
         }
-        if whole.is_empty() {
-            whole.extend_from_slice(&first);
+        if joined.is_empty() {
+            joined.extend_from_slice(&first);
             first.clear();
         }
-        whole.extend_from_slice(&data);
+        joined.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() {
+    Ok(if joined.is_empty() {
         first
     } else {
-        whole.freeze()
+        joined.freeze()
     })
 }
 
-fn unread(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Failure {
+fn body_error(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Failure {
     if error.is::<LengthLimitError>() {
         return ApiError::PayloadTooLarge.into();
     }
@@ -272,7 +282,7 @@ fn is_json(value: &[u8]) -> bool {
         .eq_ignore_ascii_case(b"application/json")
 }
 
-/// Whether a body is compressed or the like: any content encoding but `identity`.
+/// Whether the body has a content encoding other than `identity`.
 fn is_encoded(headers: &HeaderMap) -> bool {
     let mut encodings = headers
         .get_all(CONTENT_ENCODING)
@@ -290,7 +300,7 @@ impl<T: FromQuery> FromRequestParts<App> for Query<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
-        let mut problems = Problems::default();
+        let mut problems = FieldProblems::default();
         let mut query = QueryFields::parse(parts.uri.query().unwrap_or_default());
         let request = match T::from_query(&mut query, &app.settings().limits, &mut problems) {
             Some(value) if problems.is_empty() => Ok(value),

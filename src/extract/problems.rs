@@ -1,12 +1,12 @@
-//! What was found wrong in a request, gathered until all of it has been looked at.
+//! The problems of a request's fields, collected until all fields are checked.
 
 use crate::error::{FieldProblem, Problem};
 
-/// Everything found wrong so far.
+/// The problems found so far.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<FieldProblem>);
+pub struct FieldProblems(Vec<FieldProblem>);
 
-impl Problems {
+impl FieldProblems {
     /// Reports one bad field.
     pub fn add(&mut self, field: impl Into<String>, problem: Problem) {
         self.0.push(FieldProblem {

@@ -1,16 +1,16 @@
-//! Reading parameters one by one out of a query string, so that every problem is found and named.
+//! Reads parameters one by one from a query string, so that every problem is found and reported.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
 use super::json::MAX_NUMBER;
-use super::problems::Problems;
+use super::problems::FieldProblems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType};
 use crate::error::Problem;
 
-/// The parameters of a query string, percent-decoded; `None` where the text is no UTF-8.
+/// The parameters of a query string, percent-decoded; `None` where a value is not UTF-8.
 #[derive(Default)]
 pub struct QueryFields(Vec<(String, Option<String>)>);
 
@@ -34,8 +34,8 @@ impl QueryFields {
         Self(pairs.collect())
     }
 
-    /// A parameter's text. The outer `None` means that a problem was reported; a missing and an empty one are alike.
-    pub fn text(&mut self, name: &str, problems: &mut Problems) -> Option<Option<String>> {
+    /// A parameter's text. The outer `None` means that a problem was reported; an empty parameter counts as missing.
+    pub fn text(&mut self, name: &str, problems: &mut FieldProblems) -> Option<Option<String>> {
         let mut found = self.0.iter().filter(|(key, _)| key == name);
         let first = found.next();
         if found.next().is_some() {
@@ -54,20 +54,20 @@ impl QueryFields {
     }
 
     /// `channelId` and a `channelType` that must be 2.
-    pub fn group(&mut self, limits: &Limits, problems: &mut Problems) -> Option<ChannelId> {
+    pub fn group(&mut self, limits: &Limits, problems: &mut FieldProblems) -> Option<ChannelId> {
         let id = self.channel_id(limits, problems);
         self.channel_type(false, problems)?;
         id
     }
 
     /// `channelId` and `channelType`, 1 or 2.
-    pub fn channel(&mut self, limits: &Limits, problems: &mut Problems) -> Option<Channel> {
+    pub fn channel(&mut self, limits: &Limits, problems: &mut FieldProblems) -> Option<Channel> {
         let id = self.channel_id(limits, problems);
         let channel_type = self.channel_type(true, problems);
         Some(Channel::new(channel_type?, id?))
     }
 
-    fn channel_id(&mut self, limits: &Limits, problems: &mut Problems) -> Option<ChannelId> {
+    fn channel_id(&mut self, limits: &Limits, problems: &mut FieldProblems) -> Option<ChannelId> {
         let parsed = match self.text("channelId", problems)? {
             None => Err(Problem::Required),
             Some(text) => ChannelId::parse(&text, limits.id_bytes).map_err(Problem::Id),
@@ -77,7 +77,7 @@ impl QueryFields {
             .ok()
     }
 
-    fn channel_type(&mut self, person: bool, problems: &mut Problems) -> Option<ChannelType> {
+    fn channel_type(&mut self, person: bool, problems: &mut FieldProblems) -> Option<ChannelType> {
         let number = self.number("channelType", 0, MAX_NUMBER, problems)?;
         let parsed = match number.map(ChannelType::from_number) {
             None => Err(Problem::Required),
@@ -97,7 +97,7 @@ impl QueryFields {
         name: &str,
         min: u64,
         max: u64,
-        problems: &mut Problems,
+        problems: &mut FieldProblems,
     ) -> Option<Option<u64>> {
         let Some(text) = self.text(name, problems)? else {
             return Some(None);
@@ -106,7 +106,7 @@ impl QueryFields {
             problems.add(name, Problem::NotNumber);
             return None;
         }
-        // Only digits: what does not fit is more than any maximum.
+        // Only digits: a number that does not fit exceeds every maximum.
         let number = text.parse::<u64>().unwrap_or(u64::MAX);
         if !(min..=max).contains(&number) {
             problems.add(name, Problem::OutOfRange { min, max });
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_query_is_decoded_strictly() {
-        let mut problems = Problems::default();
+        let mut problems = FieldProblems::default();
         let mut query = QueryFields::parse("a=%E7%BE%A4+x&b=%ff&c=1&c=2&d=&e");
         assert_eq!(query.text("a", &mut problems), Some(Some("群 x".into())));
         assert_eq!(query.text("b", &mut problems), None);

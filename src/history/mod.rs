@@ -1,4 +1,4 @@
-//! What reading means: pages of a channel's history that skip nothing, repeat nothing and hold a bounded number of bytes.
+//! Reading histories: pages that skip nothing, repeat nothing and are bounded in bytes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::time::Duration;
 
 use crate::authorization::{Authorization, Denial};
 use crate::config;
-use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Message, Uid, caps};
+use crate::limits::channel_limiter::ChannelLimiter;
 use crate::messages::Messages;
 use crate::wukongim::{Client, Error, Generation, Page, Rejection, Window};
 
-/// What one message may need besides its payload in an upstream answer.
+/// Bytes of one message besides its payload in an upstream answer.
 const MESSAGE_OVERHEAD: usize = 2 * 1024;
-/// The least an answer may have: v2 stores payloads of up to 1,024,000 bytes that came over its sockets.
-const LEAST_BYTES: usize = 2 * 1024 * 1024;
-/// Upstream pages read for one answer at the most.
-const MOST_STEPS: usize = 256;
-/// Pages in a row that hold nothing of this channel, after which the log is another channel's with the same hash. v2 stores the
-/// messages of one of the two alone (seen), so nothing is missed that could be reached by reading on.
-const MOST_FOREIGN: usize = 16;
-/// The largest step, to which it grows over pages that hold nothing of this channel.
-const LONGEST_STEP: usize = 1000;
-/// For how long after an acknowledged send v3 may not know the pair (0.3–0.5 s; seen on a running server).
-const FRESH: Duration = Duration::from_secs(1);
-const FRESH_PAUSE: Duration = Duration::from_millis(100);
+/// Minimum limit of an upstream answer: v2 stores payloads of up to 1,024,000 bytes sent over its sockets.
+const MIN_PAGE_BYTES: usize = 2 * 1024 * 1024;
+/// Maximum upstream pages read for one answer.
+const MAX_PAGES: usize = 256;
+/// After so many consecutive pages without a message of this channel, the log is taken for that of another channel with the same hash. v2
+/// stores the messages of only one of the two (seen), so reading on would find nothing.
+const MAX_FOREIGN_PAGES: usize = 16;
+/// The largest page size, reached over pages without a message of this channel.
+const MAX_PAGE_SIZE: usize = 1000;
+/// How long after an acknowledged send v3 may not know a new conversation (0.3–0.5 s; seen on a running server).
+const FRESH_WINDOW: Duration = Duration::from_secs(1);
+const FRESH_RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 /// Which messages are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Position {
     Before(u64),
 }
 
-/// An answer: oldest first.
+/// A part of a history, oldest first.
 #[derive(Debug, Default)]
 pub struct Excerpt {
     /// The messages.
@@ -49,7 +49,7 @@ pub struct Excerpt {
 /// Why a history cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
-    /// The reader may not.
+    /// The reader is not permitted.
     #[error(transparent)]
     Denied(#[from] Denial),
     /// WuKongIM did not answer.
@@ -62,7 +62,7 @@ pub struct History {
     client: Arc<Client>,
     authorization: Arc<Authorization>,
     messages: Arc<Messages>,
-    crowd: Arc<Crowd>,
+    channel_limiter: Arc<ChannelLimiter>,
     /// Decoded payload bytes of one answer.
     budget: usize,
     /// The largest payload that comes in through the gateway.
@@ -75,7 +75,7 @@ impl History {
         client: Arc<Client>,
         authorization: Arc<Authorization>,
         messages: Arc<Messages>,
-        crowd: Arc<Crowd>,
+        channel_limiter: Arc<ChannelLimiter>,
         limits: &config::Limits,
     ) -> Self {
         let payload_limit = limits.payload.min(caps::PAYLOAD_BYTES);
@@ -83,7 +83,7 @@ impl History {
             client,
             authorization,
             messages,
-            crowd,
+            channel_limiter,
             budget: limits.sync_bytes,
             payload_limit,
         }
@@ -98,31 +98,31 @@ impl History {
         limit: usize,
     ) -> Result<Excerpt, ReadError> {
         let conversation = ConversationKey::of(reader, channel);
-        let Some(_place) = self.crowd.enter(&conversation) else {
+        let Some(_permit) = self.channel_limiter.try_acquire(&conversation) else {
             return Err(ReadError::Upstream(Error::Busy));
         };
         let permitted_by = self.authorization.may_read(reader, channel).await?;
         loop {
-            let mut walk = Walk {
+            let mut read = HistoryRead {
                 history: self,
                 permitted_by,
                 reader,
                 channel,
-                left: MOST_STEPS,
-                foreign: 0,
-                step: self.first_step(limit),
+                pages_left: MAX_PAGES,
+                foreign_pages: 0,
+                page_size: self.initial_page_size(limit),
             };
             let result = match position {
-                Position::Newest => walk.newest(limit).await,
-                Position::After(seq) => walk.upwards(seq, limit).await,
-                Position::Before(seq) => walk.downwards(seq, limit).await,
+                Position::Newest => read.newest(limit).await,
+                Position::After(seq) => read.upwards(seq, limit).await,
+                Position::Before(seq) => read.downwards(seq, limit).await,
             };
             match result {
                 Ok(excerpt) => return Ok(excerpt),
                 Err(Error::Rejected(Rejection::MembershipRequired))
                     if self.is_fresh(&conversation) =>
                 {
-                    tokio::time::sleep(FRESH_PAUSE).await;
+                    tokio::time::sleep(FRESH_RETRY_PAUSE).await;
                 }
                 Err(error) => match self
                     .authorization
@@ -140,32 +140,32 @@ impl History {
     fn is_fresh(&self, conversation: &ConversationKey) -> bool {
         self.messages
             .acknowledged_ago(conversation)
-            .is_some_and(|ago| ago < FRESH)
+            .is_some_and(|ago| ago < FRESH_WINDOW)
     }
 
-    /// As many messages as are sure to fit if all of them are as large as the gateway allows.
-    fn first_step(&self, limit: usize) -> usize {
+    /// As many messages as certainly fit if all have the maximum size.
+    fn initial_page_size(&self, limit: usize) -> usize {
         (self.budget / self.payload_limit).clamp(1, limit + 1)
     }
 }
 
-/// One answer in the making.
-struct Walk<'a> {
+/// One read in progress.
+struct HistoryRead<'a> {
     history: &'a History,
-    /// The generation that may be asked.
+    /// The generation that permitted the read.
     permitted_by: Generation,
     reader: &'a Uid,
     channel: &'a Channel,
     /// Upstream pages that may still be read.
-    left: usize,
-    /// The last pages in a row that held nothing of this channel.
-    foreign: usize,
-    /// Messages to ask for next.
-    step: usize,
+    pages_left: usize,
+    /// Consecutive pages without a message of this channel.
+    foreign_pages: usize,
+    /// Messages to request next.
+    page_size: usize,
 }
 
-/// What is gathered, and when it is enough: one message more than wanted shows that more remain.
-struct Gathered {
+/// Collects messages up to the limits; one further message shows that more remain.
+struct ExcerptBuilder {
     messages: VecDeque<Message>,
     bytes: usize,
     limit: usize,
@@ -173,7 +173,7 @@ struct Gathered {
     has_more: bool,
 }
 
-impl Gathered {
+impl ExcerptBuilder {
     fn new(limit: usize, budget: usize) -> Self {
         Self {
             messages: VecDeque::new(),
@@ -184,8 +184,8 @@ impl Gathered {
         }
     }
 
-    /// Takes one message at the far end; false when it does not fit any more.
-    fn take(&mut self, message: Message, at_front: bool) -> bool {
+    /// Adds one message at the far end; false when it does not fit.
+    fn push(&mut self, message: Message, at_front: bool) -> bool {
         let bytes = message.payload_bytes();
         let full = self.messages.len() >= self.limit;
         if full || (!self.messages.is_empty() && self.bytes + bytes > self.budget) {
@@ -201,8 +201,8 @@ impl Gathered {
         true
     }
 
-    /// Reading ends before the log does. Who has something to go on from can go on.
-    fn break_off(&mut self) {
+    /// Reading ends before the end of the log. The client can continue from the last message, if there is one.
+    fn stop_early(&mut self) {
         self.has_more = !self.messages.is_empty();
     }
 
@@ -214,118 +214,128 @@ impl Gathered {
     }
 }
 
-impl Walk<'_> {
+impl HistoryRead<'_> {
     async fn newest(&mut self, limit: usize) -> Result<Excerpt, Error> {
-        let mut gathered = Gathered::new(limit, self.history.budget);
-        let page = self.newest_page(&gathered).await?;
-        let Some((low, _)) = page.span else {
+        let mut excerpt = ExcerptBuilder::new(limit, self.history.budget);
+        let page = self.newest_page(&excerpt).await?;
+        let Some((low, _)) = page.seq_range else {
             return Ok(Excerpt::default());
         };
-        if self.take_down(&mut gathered, page) {
-            self.descend(&mut gathered, low).await?;
+        if self.push_older(&mut excerpt, page) {
+            self.read_down(&mut excerpt, low).await?;
         }
-        Ok(gathered.into_excerpt())
+        Ok(excerpt.into_excerpt())
     }
 
     async fn downwards(&mut self, before: u64, limit: usize) -> Result<Excerpt, Error> {
-        let mut gathered = Gathered::new(limit, self.history.budget);
-        if !self.descend(&mut gathered, before).await? {
-            // Nothing just below: it lies beyond the newest message, or below all that this reader may see.
-            let page = self.newest_page(&gathered).await?;
-            let Some((low, high)) = page.span else {
+        let mut excerpt = ExcerptBuilder::new(limit, self.history.budget);
+        if !self.read_down(&mut excerpt, before).await? {
+            // Nothing just below: the position is above the newest message, or below all that this reader may see.
+            let page = self.newest_page(&excerpt).await?;
+            let Some((low, high)) = page.seq_range else {
                 return Ok(Excerpt::default());
             };
-            if high < before && self.take_down(&mut gathered, page) {
-                self.descend(&mut gathered, low).await?;
+            if high < before && self.push_older(&mut excerpt, page) {
+                self.read_down(&mut excerpt, low).await?;
             }
         }
-        Ok(gathered.into_excerpt())
+        Ok(excerpt.into_excerpt())
     }
 
-    /// Reads downwards from just below `low` until it is enough; false when the very first page was empty.
+    /// Reads downwards from just below `low` until the limits are reached; false when the first page was empty.
     ///
-    /// By upward pages that end where the last one began: downward pages give nothing on v2 from beyond the newest message.
-    async fn descend(&mut self, gathered: &mut Gathered, mut low: u64) -> Result<bool, Error> {
+    /// Uses upward pages that end where the last one began: on v2, downward pages from above the newest message are empty.
+    async fn read_down(
+        &mut self,
+        excerpt: &mut ExcerptBuilder,
+        mut low: u64,
+    ) -> Result<bool, Error> {
         let mut first = true;
         while low > 1 {
             if self.is_exhausted() {
-                gathered.break_off();
+                excerpt.stop_early();
                 break;
             }
-            let from = low.saturating_sub(self.step as u64).max(1);
+            let from = low.saturating_sub(self.page_size as u64).max(1);
             let Some(page) = self
                 .page(
                     Window::Up {
                         from,
                         until: Some(low),
                     },
-                    gathered,
+                    excerpt,
                 )
                 .await?
             else {
                 continue;
             };
             if page.received == 0 {
-                // Seqs have no gaps but at the beginning of what v3 shows a member.
+                // Seqs have no gaps, except before the first message that v3 shows to a member.
                 return Ok(!first);
             }
             first = false;
             low = from;
-            if !self.take_down(gathered, page) {
+            if !self.push_older(excerpt, page) {
                 break;
             }
         }
         Ok(true)
     }
 
-    fn take_down(&mut self, gathered: &mut Gathered, page: Page) -> bool {
-        gathered.messages.reserve(page.messages.len());
+    fn push_older(&mut self, excerpt: &mut ExcerptBuilder, page: Page) -> bool {
+        excerpt.messages.reserve(page.messages.len());
         for message in page.messages.into_iter().rev() {
-            if !gathered.take(message, true) {
+            if !excerpt.push(message, true) {
                 return false;
             }
         }
-        self.adapt(gathered);
+        self.adapt_page_size(excerpt);
         true
     }
 
     async fn upwards(&mut self, after: u64, limit: usize) -> Result<Excerpt, Error> {
-        let mut gathered = Gathered::new(limit, self.history.budget);
+        let mut excerpt = ExcerptBuilder::new(limit, self.history.budget);
         let mut from = after.saturating_add(1);
         loop {
             if self.is_exhausted() {
-                gathered.break_off();
+                excerpt.stop_early();
                 break;
             }
-            let asked = self.step;
+            let asked = self.page_size;
             let Some(page) = self
-                .page(Window::Up { from, until: None }, &gathered)
+                .page(Window::Up { from, until: None }, &excerpt)
                 .await?
             else {
                 continue;
             };
-            let Some((_, high)) = page.span else { break };
+            let Some((_, high)) = page.seq_range else {
+                break;
+            };
             let last = page.received < asked;
-            gathered.messages.reserve(page.messages.len());
+            excerpt.messages.reserve(page.messages.len());
             for message in page.messages {
-                if !gathered.take(message, false) {
-                    return Ok(gathered.into_excerpt());
+                if !excerpt.push(message, false) {
+                    return Ok(excerpt.into_excerpt());
                 }
             }
             if last {
                 break;
             }
             from = high.saturating_add(1);
-            self.adapt(&gathered);
+            self.adapt_page_size(&excerpt);
         }
-        Ok(gathered.into_excerpt())
+        Ok(excerpt.into_excerpt())
     }
 
-    /// One upstream page; `None` where it was too large and the step is smaller now: ask again.
-    async fn page(&mut self, window: Window, gathered: &Gathered) -> Result<Option<Page>, Error> {
-        self.left = self.left.saturating_sub(1);
-        let rest = gathered.budget.saturating_sub(gathered.bytes);
-        let max_bytes = (rest / 3 * 4 + self.step * MESSAGE_OVERHEAD).max(LEAST_BYTES);
+    /// One upstream page; `None` where it was too large, after the page size was reduced.
+    async fn page(
+        &mut self,
+        window: Window,
+        excerpt: &ExcerptBuilder,
+    ) -> Result<Option<Page>, Error> {
+        self.pages_left = self.pages_left.saturating_sub(1);
+        let rest = excerpt.budget.saturating_sub(excerpt.bytes);
+        let max_bytes = (rest / 3 * 4 + self.page_size * MESSAGE_OVERHEAD).max(MIN_PAGE_BYTES);
         match self
             .history
             .client
@@ -334,22 +344,22 @@ impl Walk<'_> {
                 self.reader,
                 self.channel,
                 window,
-                self.step,
+                self.page_size,
                 max_bytes,
             )
             .await
         {
-            Err(Error::TooLarge { .. }) if self.step > 1 && self.left > 0 => {
-                self.step = (self.step / 4).max(1);
+            Err(Error::TooLarge { .. }) if self.page_size > 1 && self.pages_left > 0 => {
+                self.page_size = (self.page_size / 4).max(1);
                 Ok(None)
             }
             page => {
                 let page = page?;
                 if page.received > 0 && page.messages.is_empty() {
-                    self.foreign += 1;
-                    self.step = (self.step * 2).min(LONGEST_STEP);
+                    self.foreign_pages += 1;
+                    self.page_size = (self.page_size * 2).min(MAX_PAGE_SIZE);
                 } else {
-                    self.foreign = 0;
+                    self.foreign_pages = 0;
                 }
                 Ok(Some(page))
             }
@@ -357,25 +367,25 @@ impl Walk<'_> {
     }
 
     fn is_exhausted(&self) -> bool {
-        self.left == 0 || self.foreign >= MOST_FOREIGN
+        self.pages_left == 0 || self.foreign_pages >= MAX_FOREIGN_PAGES
     }
 
-    async fn newest_page(&mut self, gathered: &Gathered) -> Result<Page, Error> {
+    async fn newest_page(&mut self, excerpt: &ExcerptBuilder) -> Result<Page, Error> {
         loop {
-            if let Some(page) = self.page(Window::Newest, gathered).await? {
+            if let Some(page) = self.page(Window::Newest, excerpt).await? {
                 return Ok(page);
             }
         }
     }
 
-    /// Asks for as many messages next as are wanted and, going by those seen so far, will fit.
-    fn adapt(&mut self, gathered: &Gathered) {
-        let seen = gathered.messages.len();
-        let wanted = (gathered.limit + 1).saturating_sub(seen).max(1);
-        if let Some(average) = gathered.bytes.checked_div(seen) {
+    /// Sets the page size to what is still needed and will fit, by the average size so far.
+    fn adapt_page_size(&mut self, excerpt: &ExcerptBuilder) {
+        let seen = excerpt.messages.len();
+        let wanted = (excerpt.limit + 1).saturating_sub(seen).max(1);
+        if let Some(average) = excerpt.bytes.checked_div(seen) {
             let average = average.max(64);
-            let fitting = gathered.budget.saturating_sub(gathered.bytes) / average + 1;
-            self.step = wanted.min(fitting).max(1);
+            let fitting = excerpt.budget.saturating_sub(excerpt.bytes) / average + 1;
+            self.page_size = wanted.min(fitting).max(1);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Whose address a request comes from: the peer's, or the one its proxies tell, where they are configured. Never what a stranger says.
+//! The client address of a request: the peer's, or the one reported by configured proxies. Headers from other peers are ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,14 +13,15 @@ pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwar
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// The right-most address that is no trusted proxy's. Where a proxy names none that can be read, the proxy's own.
+/// The right-most address that is not a trusted proxy's. Where a proxy reports none that can be parsed, the proxy's own.
 pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
     let peer = peer.to_canonical();
     let is_trusted = |address| is_one_of(address, trusted);
     if !is_trusted(peer) {
         return peer;
     }
-    let walk = |entries: &mut dyn Iterator<Item = &[u8]>, read: fn(&[u8]) -> Option<IpAddr>| {
+    let nearest_untrusted = |entries: &mut dyn Iterator<Item = &[u8]>,
+                             read: fn(&[u8]) -> Option<IpAddr>| {
         let mut nearest = peer;
         for entry in entries {
             let Some(address) = read(entry) else { break };
@@ -36,16 +37,16 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpA
         let mut entries = lines(X_FORWARDED_FOR)
             .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
             .filter(|entry| !entry.trim_ascii().is_empty());
-        walk(&mut entries, node)
+        nearest_untrusted(&mut entries, parse_node)
     });
     let by_forwarded = headers.contains_key(FORWARDED).then(|| {
         let mut entries = lines(FORWARDED)
-            .flat_map(|line| FromTheRight::new(line.as_bytes(), b','))
+            .flat_map(|line| SplitFromRight::new(line.as_bytes(), b','))
             .filter(|entry| !entry.trim_ascii().is_empty());
-        walk(&mut entries, forwarded_for)
+        nearest_untrusted(&mut entries, forwarded_for)
     });
     match (by_x_forwarded_for, by_forwarded) {
-        // A proxy that writes one of them passes on what a stranger wrote into the other.
+        // A proxy that writes only one of the headers passes on the client's own value of the other.
         (Some(one), Some(other)) if one != other => peer,
         (Some(address), _) | (None, Some(address)) => address,
         (None, None) => peer,
@@ -58,15 +59,15 @@ pub(super) fn is_one_of(address: IpAddr, ranges: &[Cidr]) -> bool {
     ranges.iter().any(|range| range.contains(address))
 }
 
-/// What the limits count an address as: itself, or the /64 of IPv6, which is what one customer gets.
-pub(super) fn counted(address: IpAddr) -> (bool, u64) {
+/// The rate-limit key of an address: the address itself, or the /64 of IPv6, which is what one customer gets.
+pub(super) fn rate_limit_key(address: IpAddr) -> (bool, u64) {
     match address.to_canonical() {
         IpAddr::V4(address) => (true, u64::from(address.to_bits())),
         IpAddr::V6(address) => (false, (address.to_bits() >> 64) as u64),
     }
 }
 
-/// Whether an address is of this machine or of a private network, where proxies stand.
+/// Whether an address is local or private, as those of proxies usually are.
 pub(super) fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -79,7 +80,7 @@ pub(super) fn is_private(address: IpAddr) -> bool {
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
-fn node(text: &[u8]) -> Option<IpAddr> {
+fn parse_node(text: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(text).ok()?.trim();
     let bare = text
         .strip_prefix('[')
@@ -92,7 +93,7 @@ fn node(text: &[u8]) -> Option<IpAddr> {
 
 /// The only `for` of an element of `Forwarded` (RFC 7239).
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
-    let mut values = FromTheRight::new(element, b';').filter_map(|pair| {
+    let mut values = SplitFromRight::new(element, b';').filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let name = pair[..at].trim_ascii();
         name.eq_ignore_ascii_case(b"for").then(|| &pair[at + 1..])
@@ -104,26 +105,26 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     let quoted = value
         .strip_prefix(b"\"")
         .and_then(|value| value.strip_suffix(b"\""));
-    node(quoted.unwrap_or(value))
+    parse_node(quoted.unwrap_or(value))
 }
 
-/// The parts of a line, last one first, cut at a byte that stands in no quotes. From the right, since what stands on the left is a
-/// stranger's: a quote he opened there must not swallow what a proxy wrote behind it.
-struct FromTheRight<'a> {
+/// Splits a header line at an unquoted separator, last part first. From the right, since the left part is written by the client: an
+/// unclosed quote there must not hide what a proxy appended.
+struct SplitFromRight<'a> {
     rest: Option<&'a [u8]>,
-    cut_at: u8,
+    separator: u8,
 }
 
-impl<'a> FromTheRight<'a> {
-    fn new(line: &'a [u8], cut_at: u8) -> Self {
+impl<'a> SplitFromRight<'a> {
+    fn new(line: &'a [u8], separator: u8) -> Self {
         Self {
             rest: Some(line),
-            cut_at,
+            separator,
         }
     }
 }
 
-impl<'a> Iterator for FromTheRight<'a> {
+impl<'a> Iterator for SplitFromRight<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -131,7 +132,7 @@ impl<'a> Iterator for FromTheRight<'a> {
         let mut quoted = false;
         let cut = rest.iter().rposition(|byte| {
             quoted ^= *byte == b'"';
-            *byte == self.cut_at && !quoted
+            *byte == self.separator && !quoted
         });
         let Some(cut) = cut else { return Some(rest) };
         self.rest = Some(&rest[..cut]);

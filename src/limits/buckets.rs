@@ -1,4 +1,4 @@
-//! Token buckets by key (GCRA). A bucket that is full again is forgotten, so what is kept are the keys of the last seconds.
+//! Token buckets by key (GCRA). A bucket that is full again is removed, so only recently used keys are kept.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
@@ -7,26 +7,26 @@ use parking_lot::Mutex;
 
 use super::Time;
 
-/// What is left after a call that was let through.
+/// The tokens left after a permitted call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Tokens left; below 0 they are owed.
+    /// Tokens left; negative for a debt.
     pub balance: i64,
 }
 
-/// The bucket has not enough.
+/// The bucket has too few tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// Tokens left all the same; below 0 they are owed.
+    /// Tokens left; negative for a debt.
     pub balance: i64,
-    /// Whole seconds, at least one, until the same call would be let through.
+    /// Whole seconds, at least one, until the same call would be permitted.
     pub retry_after_s: u32,
 }
 
 const SHARDS: usize = 64;
 
-/// When each bucket is full again, in nanoseconds of the clock. 17 bytes a key, and up to twice that after growing.
-type Shard = HashMap<u64, u64, BuildHasherDefault<Hashed>>;
+/// The time at which each bucket will be full, in nanoseconds of the clock. 17 bytes per key, and up to twice that after growing.
+type Shard = HashMap<u64, u64, BuildHasherDefault<IdentityHasher>>;
 
 /// Buckets of one size, behind many small locks.
 pub(super) struct Buckets {
@@ -36,12 +36,12 @@ pub(super) struct Buckets {
     burst: u32,
     /// How long one new token takes.
     token_ns: u64,
-    /// Keys are kept as hashes that nobody outside can foretell: two with one hash would share a bucket.
+    /// Keys are stored as keyed hashes, so that clients cannot construct keys that share a bucket.
     hash: RandomState,
 }
 
 impl Buckets {
-    /// Buckets of `burst` tokens that get `per_second` new ones.
+    /// Buckets of `burst` tokens that refill by `per_second`.
     pub(super) fn new(per_second: u32, burst: u32, time: Time) -> Self {
         let per_second = per_second.clamp(1, 1_000_000_000);
         Self {
@@ -54,34 +54,34 @@ impl Buckets {
         }
     }
 
-    /// Takes one token of `key`, where there is one.
+    /// Takes one token of `key`, if it has one.
     pub(super) fn take(&self, key: impl Hash) -> Result<Allowance, Refused> {
-        self.ask(key, 1, 1)
+        self.take_if(key, 1, 1)
     }
 
-    /// Takes `cost` tokens more of `key`, there or not, unless it owes some already. Only time pays what is owed.
-    pub(super) fn take_rest(&self, key: impl Hash, cost: u32) -> Result<Allowance, Refused> {
-        self.ask(key, 0, cost)
+    /// Takes `cost` more tokens of `key`, which may leave it in debt, unless it is in debt already. A debt is only reduced by time.
+    pub(super) fn take_remainder(&self, key: impl Hash, cost: u32) -> Result<Allowance, Refused> {
+        self.take_if(key, 0, cost)
     }
 
     /// Whether `key` has a token, without taking it.
-    pub(super) fn has_one(&self, key: impl Hash) -> bool {
-        self.ask(key, 1, 0).is_ok()
+    pub(super) fn has_token(&self, key: impl Hash) -> bool {
+        self.take_if(key, 1, 0).is_ok()
     }
 
-    /// Takes `cost` tokens where there are at least `needed`.
-    fn ask(&self, key: impl Hash, needed: u32, cost: u32) -> Result<Allowance, Refused> {
+    /// Takes `cost` tokens if there are at least `needed`.
+    fn take_if(&self, key: impl Hash, needed: u32, cost: u32) -> Result<Allowance, Refused> {
         let key = self.hash.hash_one(key);
-        // Not the bits at either end: the map itself goes by those.
+        // Not the bits at either end, which the map itself uses.
         let mut shard = self.shards[(key >> 32) as usize % SHARDS].lock();
         let now = self.time.now_ns();
         let missing = shard
             .get(&key)
             .map_or(0, |full_at| full_at.saturating_sub(now));
-        let most_missing = |needed: u32| u64::from(self.burst - needed) * self.token_ns;
-        if missing > most_missing(needed) {
-            // The same call begins with one token.
-            let wait_ms = (missing - most_missing(1)) / 1_000_000;
+        let max_missing = |needed: u32| u64::from(self.burst - needed) * self.token_ns;
+        if missing > max_missing(needed) {
+            // A repeated call needs one token to begin.
+            let wait_ms = (missing - max_missing(1)) / 1_000_000;
             return Err(Refused {
                 balance: self.balance(missing),
                 retry_after_s: u32::try_from(wait_ms.div_ceil(1000).max(1)).unwrap_or(u32::MAX),
@@ -115,7 +115,7 @@ impl Buckets {
             .div_ceil(u64::from(self.per_second))
     }
 
-    /// Forgets the full ones, and gives their memory back.
+    /// Removes the full buckets and frees their memory.
     pub(super) fn sweep(&self) {
         let now = self.time.now_ns();
         for shard in &self.shards {
@@ -127,17 +127,17 @@ impl Buckets {
         }
     }
 
-    /// How many are not known to be full.
+    /// The number of buckets that were not full at the last sweep.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 }
 
-/// The keys are hashes already.
+/// The keys are hashes already, and are used as they are.
 #[derive(Default)]
-pub(super) struct Hashed(u64);
+pub(super) struct IdentityHasher(u64);
 
-impl Hasher for Hashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -190,18 +190,22 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_one_left_may_owe_the_rest_of_one_call_and_pays_it_whole() {
+    fn one_call_may_put_a_bucket_into_debt() {
         let (buckets, time) = buckets(10, 20);
         for _ in 0..20 {
             buckets.take("a").unwrap();
         }
-        assert_eq!(left(buckets.take_rest("a", 999)), -999);
+        assert_eq!(left(buckets.take_remainder("a", 999)), -999);
         let refused = Refused {
             balance: -999,
             retry_after_s: 100,
         };
         assert_eq!(buckets.take("a"), Err(refused));
-        assert_eq!(buckets.take_rest("a", 1), Err(refused), "nor a second one");
+        assert_eq!(
+            buckets.take_remainder("a", 1),
+            Err(refused),
+            "nor a second one"
+        );
         time.pass(Duration::from_millis(99_900));
         let refused = Refused {
             balance: 0,
@@ -213,25 +217,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_of_a_bucket_that_has_enough_leaves_no_debt() {
+    fn a_bucket_with_enough_tokens_gets_no_debt() {
         let (buckets, _) = buckets(10, 20);
         assert_eq!(left(buckets.take("a")), 19);
-        assert_eq!(left(buckets.take_rest("a", 6)), 13);
+        assert_eq!(left(buckets.take_remainder("a", 6)), 13);
     }
 
     #[test]
-    fn looking_takes_nothing() {
+    fn peeking_takes_nothing() {
         let (buckets, _) = buckets(1, 2);
-        assert!(buckets.has_one("a"));
+        assert!(buckets.has_token("a"));
         assert_eq!(buckets.len(), 0, "and leaves nothing behind");
         assert_eq!(left(buckets.take("a")), 1);
-        assert!(buckets.has_one("a"));
+        assert!(buckets.has_token("a"));
         assert_eq!(left(buckets.take("a")), 0);
-        assert!(!buckets.has_one("a"));
+        assert!(!buckets.has_token("a"));
     }
 
     #[test]
-    fn seconds_until_full_are_rounded_up_and_count_what_is_owed() {
+    fn seconds_until_full_are_rounded_up_and_include_debt() {
         let (buckets, _) = buckets(50, 100);
         let shown: Vec<_> = [100, 99, 50, 49, 0, -1, -100]
             .map(|left| buckets.full_in_s(left))
@@ -245,7 +249,7 @@ mod tests {
         for key in 0..1_000_000_u32 {
             buckets.take(key).unwrap();
         }
-        buckets.take_rest("busy", 100).unwrap();
+        buckets.take_remainder("busy", 100).unwrap();
         assert_eq!(buckets.len(), 1_000_001);
         buckets.sweep();
         assert_eq!(buckets.len(), 1_000_001, "none is full again");

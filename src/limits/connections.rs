@@ -1,4 +1,4 @@
-//! How many connections one address has. Knows no listener.
+//! The limit of connections per client address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::address::{counted, is_one_of};
+use super::address::{is_one_of, rate_limit_key};
 use crate::config::{self, Cidr};
 
-/// How often it is logged that an address has too many.
+/// Minimum time between two warnings about an address over the limit.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// An address, or the /64 of IPv6.
 type Key = (bool, u64);
 
-/// The connections of every address that has some.
+/// Counts the open connections of each address.
 pub struct AddressConnections {
-    /// The most of one address; 0 for any number.
+    /// Maximum per address; 0 for no limit.
     max: usize,
-    /// Behind these are many clients.
+    /// Connections from these carry many clients and are not counted.
     trusted_proxies: Vec<Cidr>,
     open: Mutex<HashMap<Key, usize>>,
-    logged: Mutex<Option<Instant>>,
+    last_logged: Mutex<Option<Instant>>,
 }
 
 /// One connection of an address, until it is dropped.
@@ -32,40 +32,40 @@ pub struct AddressPermit {
     key: Key,
 }
 
-/// The address has as many connections as one may.
+/// The address has its maximum of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressFull;
 
 impl AddressConnections {
-    /// As many as these settings allow.
+    /// With the limit of these settings.
     pub fn new(settings: &config::Server) -> Arc<Self> {
-        // At least one: a quarter of less than four is none, and 0 is no limit.
+        // At least one, since a quarter of less than four is 0, which would mean no limit.
         let quarter = (settings.max_connections / 4).max(1);
         Arc::new(Self {
             max: settings.max_connections_per_address.unwrap_or(quarter),
             trusted_proxies: settings.trusted_proxies.clone(),
             open: Mutex::default(),
-            logged: Mutex::default(),
+            last_logged: Mutex::default(),
         })
     }
 
-    /// Any number of each.
+    /// Without a limit.
     pub fn unlimited() -> Arc<Self> {
         Arc::new(Self {
             max: 0,
             trusted_proxies: Vec::new(),
             open: Mutex::default(),
-            logged: Mutex::default(),
+            last_logged: Mutex::default(),
         })
     }
 
-    /// Whether a connection from `peer` is many clients'.
+    /// Whether `peer` is a trusted proxy, whose connections many clients share.
     pub fn is_shared(&self, peer: IpAddr) -> bool {
         is_one_of(peer, &self.trusted_proxies)
     }
 
-    /// Counts a connection from `peer`, the other end as the system sees it: what is told of it comes later, if ever. Nothing to hold
-    /// where its address is not counted.
+    /// Counts a connection from `peer`, the socket's remote address; forwarding headers are not known yet. `None` where the address is not
+    /// counted.
     pub fn try_acquire(
         self: &Arc<Self>,
         peer: IpAddr,
@@ -73,12 +73,12 @@ impl AddressConnections {
         if self.max == 0 || self.is_shared(peer) {
             return Ok(None);
         }
-        let key = counted(peer);
+        let key = rate_limit_key(peer);
         let mut open = self.open.lock();
         let count = open.entry(key).or_default();
         if *count >= self.max {
             drop(open);
-            self.log(peer);
+            self.warn(peer);
             return Err(AddressFull);
         }
         *count += 1;
@@ -86,13 +86,13 @@ impl AddressConnections {
         Ok(Some(AddressPermit { connections, key }))
     }
 
-    fn log(&self, peer: IpAddr) {
-        let mut logged = self.logged.lock();
-        if logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
+    fn warn(&self, peer: IpAddr) {
+        let mut last_logged = self.last_logged.lock();
+        if last_logged.is_some_and(|at| at.elapsed() < LOG_INTERVAL) {
             return;
         }
-        *logged = Some(Instant::now());
-        drop(logged);
+        *last_logged = Some(Instant::now());
+        drop(last_logged);
         tracing::warn!(
             client.address = %peer.to_canonical(),
             connections = self.max,
@@ -125,36 +125,40 @@ mod tests {
         AddressConnections::new(&server)
     }
 
-    fn taken(connections: &Arc<AddressConnections>, address: &str) -> Vec<AddressPermit> {
+    fn acquire_all(connections: &Arc<AddressConnections>, address: &str) -> Vec<AddressPermit> {
         let address = address.parse().unwrap();
         let permits = std::iter::from_fn(|| connections.try_acquire(address).ok());
         permits.take(100).flatten().collect()
     }
 
     #[test]
-    fn an_address_has_a_quarter_unless_told_otherwise_and_gives_it_back() {
+    fn an_address_has_a_quarter_by_default_and_releases_it() {
         for (max, total, expected) in [(None, 40, 10), (None, 3, 1), (Some(7), 40, 7)] {
             let connections = connections(max, total);
-            let permits = taken(&connections, "192.0.2.1");
+            let permits = acquire_all(&connections, "192.0.2.1");
             assert_eq!(permits.len(), expected);
-            assert_eq!(taken(&connections, "::ffff:192.0.2.1").len(), 0, "the same");
-            assert_eq!(taken(&connections, "192.0.2.2").len(), expected);
+            assert_eq!(
+                acquire_all(&connections, "::ffff:192.0.2.1").len(),
+                0,
+                "the same"
+            );
+            assert_eq!(acquire_all(&connections, "192.0.2.2").len(), expected);
             drop(permits);
             assert!(connections.open.lock().is_empty(), "nothing is remembered");
         }
     }
 
     #[test]
-    fn a_customer_of_ipv6_is_one_address() {
+    fn an_ipv6_prefix_of_64_bits_is_one_address() {
         let connections = connections(Some(2), 40);
-        let one = taken(&connections, "2001:db8::1");
+        let one = acquire_all(&connections, "2001:db8::1");
         assert_eq!(one.len(), 2);
-        assert_eq!(taken(&connections, "2001:db8::2").len(), 0);
-        assert_eq!(taken(&connections, "2001:db8:0:1::1").len(), 2);
+        assert_eq!(acquire_all(&connections, "2001:db8::2").len(), 0);
+        assert_eq!(acquire_all(&connections, "2001:db8:0:1::1").len(), 2);
     }
 
     #[test]
-    fn trusted_proxies_are_not_counted_and_zero_counts_nobody() {
+    fn trusted_proxies_are_not_counted_and_zero_disables_the_limit() {
         let some = connections(None, 40);
         for address in ["10.1.2.3", "::ffff:10.1.2.3"] {
             let address = address.parse().unwrap();

@@ -1,11 +1,14 @@
-//! How much anybody may ask for: each user after authentication, and each address for what fails. Knows no route and no answer.
+//! Rate limits: per user after authentication, and per address for failures. Does not know routes or answers.
 //!
-//! A token is always checked, whatever its address did before; only what fails is then refused. So a flood of bad tokens from an
-//! address takes nothing from the good users behind it.
+//! A token is always checked, even if its address is out of tokens; only failures are then refused. So a flood of invalid tokens from an
+//! address does not affect valid users behind it.
 
 mod address;
 mod buckets;
+pub mod byte_budget;
+pub mod channel_limiter;
 mod connections;
+pub mod keyed_locks;
 mod time;
 mod usage;
 
@@ -17,7 +20,7 @@ use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{self, Cidr};
 use crate::domain::Uid;
-use crate::memory::Share;
+use crate::limits::byte_budget::Reservation;
 use crate::telemetry::Metrics;
 
 use self::buckets::Buckets;
@@ -29,105 +32,109 @@ pub use connections::{AddressConnections, AddressPermit};
 pub use time::Time;
 pub use usage::{UserFull, UserPermit};
 
-/// Asymmetric signatures checked in a second that no address pays for, all of them together.
-const SIGNATURES_PER_SECOND: u32 = 500;
+/// Asymmetric signature checks per second that are not charged to an address, over all addresses.
+const UNBILLED_CHECKS_PER_SECOND: u32 = 500;
 
-/// Of the requests and bytes that the gateway holds at once, one user may have the whole divided by this.
-const USER_PART: usize = 4;
+/// One user may have at most 1/4 of `max_in_flight` and of `max_buffered`.
+const USER_SHARE_DIVISOR: usize = 4;
 
-/// Bytes that a sweep asks for and never touches. 64 KiB are too few, as measured.
-const ASKED: usize = 1024 * 1024;
+/// Size of the allocation that makes mimalloc return freed memory to the system; it is never touched. 64 KiB are too few, as measured.
+const PURGE_BYTES: usize = 1024 * 1024;
 
 const RATELIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATELIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATELIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
-/// What a call costs its user: one token is taken before its body is read, the rest when what it asks for is known.
+/// The cost of a call to its user: one token is taken before its body is read, the rest after the body is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cost {
     /// That many tokens.
     Fixed(u32),
-    /// What its content makes WuKongIM do; told by the type that reads it.
+    /// Depends on the request's content; its type computes it.
     ByContent,
 }
 
-/// Every limit on how much.
+/// All rate limits.
 pub struct Limits {
     users: Buckets,
     usage: UserUsage,
     addresses: Buckets,
     signatures: Buckets,
     trusted_proxies: Vec<Cidr>,
-    told_of_proxy: AtomicBool,
+    proxy_warned: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
 impl Limits {
-    /// The limits of these settings, by this clock.
+    /// The limits of these settings, using this clock.
     pub fn new(settings: &config::Settings, time: &Time, metrics: Arc<Metrics>) -> Self {
         let limits = &settings.limits;
         let anonymous = limits.anonymous_per_second;
         Self {
             users: Buckets::new(limits.requests_per_second, limits.burst, time.clone()),
             usage: UserUsage::new(
-                settings.server.max_in_flight / USER_PART,
-                settings.server.max_buffered / USER_PART,
+                settings.server.max_in_flight / USER_SHARE_DIVISOR,
+                settings.server.max_buffered / USER_SHARE_DIVISOR,
                 &metrics,
             ),
             addresses: Buckets::new(anonymous, anonymous, time.clone()),
-            signatures: Buckets::new(SIGNATURES_PER_SECOND, SIGNATURES_PER_SECOND, time.clone()),
+            signatures: Buckets::new(
+                UNBILLED_CHECKS_PER_SECOND,
+                UNBILLED_CHECKS_PER_SECOND,
+                time.clone(),
+            ),
             trusted_proxies: settings.server.trusted_proxies.clone(),
-            told_of_proxy: AtomicBool::new(false),
+            proxy_warned: AtomicBool::new(false),
             metrics,
         }
     }
 
-    /// Takes the one token that every call of a user begins with.
+    /// Takes the first token of a user's call.
     pub fn charge_user(&self, uid: &Uid) -> Result<Allowance, Refused> {
-        self.counted("user", self.users.take(uid.as_str()))
+        self.count_refusal("user", self.users.take(uid.as_str()))
     }
 
-    /// Takes what a call costs beyond its first token. A user who has less owes the rest; one who owes already is refused.
-    pub fn charge_user_rest(&self, uid: &Uid, cost: u32) -> Result<Allowance, Refused> {
-        self.counted("user", self.users.take_rest(uid.as_str(), cost))
+    /// Takes a call's cost beyond its first token. A user with fewer tokens goes into debt; a user in debt is refused.
+    pub fn charge_user_remainder(&self, uid: &Uid, cost: u32) -> Result<Allowance, Refused> {
+        self.count_refusal("user", self.users.take_remainder(uid.as_str(), cost))
     }
 
-    /// Counts a request as its user's, unless a quarter of `server.max_in_flight` or of `server.max_buffered` is his already. What
-    /// `held` holds is his from here on.
-    pub fn admit_user(&self, uid: &Uid, held: &Share) -> Result<UserPermit, UserFull> {
+    /// Counts a request for its user, unless the user has a quarter of `server.max_in_flight` or of `server.max_buffered` already. The
+    /// bytes of `held` count for the user from now on.
+    pub fn admit_user(&self, uid: &Uid, held: &Reservation) -> Result<UserPermit, UserFull> {
         self.usage.admit(uid, held)
     }
 
     /// Charges an address for a failed authentication or an unknown path.
     pub fn charge_address(&self, address: IpAddr) -> Result<Allowance, Refused> {
-        let key = address::counted(address);
-        self.counted("address", self.addresses.take(key))
+        let key = address::rate_limit_key(address);
+        self.count_refusal("address", self.addresses.take(key))
     }
 
-    /// Whether an asymmetric signature that was never verified before may be checked for this address now: always while the address
-    /// has something left and pays where the check fails (`is_paid`), else 500 a second for all others. To be asked before each check.
-    pub fn may_check_signature(&self, address: IpAddr, is_paid: bool) -> Result<(), Refused> {
-        if is_paid && self.addresses.has_one(address::counted(address)) {
+    /// Whether an asymmetric signature that is not cached may be checked for this address: always while the address has tokens left and a
+    /// failure is charged to it (`is_billed`), else within a shared limit of 500 a second. Call it before each check.
+    pub fn may_check_signature(&self, address: IpAddr, is_billed: bool) -> Result<(), Refused> {
+        if is_billed && self.addresses.has_token(address::rate_limit_key(address)) {
             return Ok(());
         }
-        self.counted("signature", self.signatures.take(()))
+        self.count_refusal("signature", self.signatures.take(()))
             .map(|_| ())
     }
 
-    /// The address a request counts for. A request that came over no listener has none of its own.
+    /// The address that a request is charged to; unspecified for a request without a connection.
     pub fn address(&self, peer: Option<Peer>, headers: &HeaderMap) -> IpAddr {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| address);
         address::client(peer, headers, &self.trusted_proxies)
     }
 
-    /// Whether the other end of the connection is a trusted proxy.
+    /// Whether the connection's remote address is a trusted proxy.
     pub fn is_trusted_proxy(&self, peer: Option<Peer>) -> bool {
         peer.is_some_and(|Peer(peer)| address::is_one_of(peer, &self.trusted_proxies))
     }
 
-    /// Says once in the log that a proxy seems to stand in front without being configured: then all behind it count as one.
-    pub fn notice_proxy(&self, peer: Option<Peer>, headers: &HeaderMap) {
-        if !self.trusted_proxies.is_empty() || self.told_of_proxy.load(Ordering::Relaxed) {
+    /// Warns once when an unconfigured proxy seems to forward requests, since all clients behind it share one address.
+    pub fn warn_unknown_proxy(&self, peer: Option<Peer>, headers: &HeaderMap) {
+        if !self.trusted_proxies.is_empty() || self.proxy_warned.load(Ordering::Relaxed) {
             return;
         }
         let Some(Peer(peer)) = peer else { return };
@@ -135,38 +142,38 @@ impl Limits {
             headers.contains_key(address::X_FORWARDED_FOR) || headers.contains_key(FORWARDED);
         if forwarded
             && address::is_private(peer)
-            && !self.told_of_proxy.swap(true, Ordering::Relaxed)
+            && !self.proxy_warned.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(
                 proxy.address = %peer,
-                "a private address forwards for others while server.trusted_proxies is empty: all behind it count as one"
+                "a private address forwards requests while server.trusted_proxies is empty: all clients behind it share one limit"
             );
         }
     }
 
-    /// Puts `RateLimit-*` on an answer to a user who has this much left, or owes it.
-    pub fn tell(&self, balance: i64, headers: &mut HeaderMap) {
+    /// Writes the `RateLimit-*` headers for a user with this balance.
+    pub fn write_headers(&self, balance: i64, headers: &mut HeaderMap) {
         headers.insert(RATELIMIT_LIMIT, HeaderValue::from(self.users.burst()));
         headers.insert(RATELIMIT_REMAINING, HeaderValue::from(balance.max(0)));
         let reset = self.users.full_in_s(balance);
         headers.insert(RATELIMIT_RESET, HeaderValue::from(reset));
     }
 
-    /// Forgets users and addresses that have been idle. To be called every few seconds.
+    /// Removes idle users and addresses. Call it every few seconds.
     pub fn sweep(&self) {
         self.users.sweep();
         self.usage.sweep();
         self.addresses.sweep();
-        // mimalloc gives what was freed back to the system only when a large piece is asked for later, and after a crowd nobody may ask.
-        drop(std::hint::black_box(Vec::<u8>::with_capacity(ASKED)));
+        // mimalloc returns freed memory to the system only on a later large allocation, which may never come after a burst of users.
+        drop(std::hint::black_box(Vec::<u8>::with_capacity(PURGE_BYTES)));
     }
 
-    /// How many users and addresses are remembered.
-    pub fn remembered(&self) -> usize {
+    /// The number of tracked users and addresses.
+    pub fn tracked(&self) -> usize {
         self.entries().iter().map(|(_, count)| count).sum()
     }
 
-    /// The same by what they are.
+    /// The same by kind.
     pub fn entries(&self) -> [(&'static str, usize); 2] {
         [
             ("user", self.users.len()),
@@ -174,7 +181,7 @@ impl Limits {
         ]
     }
 
-    fn counted(
+    fn count_refusal(
         &self,
         limit: &'static str,
         result: Result<Allowance, Refused>,
@@ -194,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn signatures_are_free_until_the_address_has_nothing_left_and_then_500_a_second_for_all() {
+    fn signatures_are_unlimited_until_the_address_has_no_tokens_and_then_500_a_second_for_all() {
         let time = Time::standing();
         let limits = limits(&time);
         let addresses: Vec<IpAddr> = (0..=255).map(|last| [192, 0, 2, last].into()).collect();
@@ -228,20 +235,20 @@ mod tests {
     }
 
     #[test]
-    fn users_and_addresses_are_forgotten_once_idle() {
+    fn idle_users_and_addresses_are_removed() {
         let time = Time::standing();
         let limits = limits(&time);
         for n in 0..1000_u32 {
             let uid = Uid::parse(&n.to_string(), 128).unwrap();
             limits.charge_user(&uid).unwrap();
-            limits.charge_user_rest(&uid, 99).unwrap();
+            limits.charge_user_remainder(&uid, 99).unwrap();
             limits.charge_address(n.to_be_bytes().into()).unwrap();
         }
-        assert_eq!(limits.remembered(), 2000);
+        assert_eq!(limits.tracked(), 2000);
         limits.sweep();
-        assert_eq!(limits.remembered(), 2000);
+        assert_eq!(limits.tracked(), 2000);
         time.pass(Duration::from_secs(3));
         limits.sweep();
-        assert_eq!(limits.remembered(), 0);
+        assert_eq!(limits.tracked(), 0);
     }
 }

@@ -1,17 +1,17 @@
-//! The clock of the buckets: the real one, or one that tests set.
+//! The clock of the buckets: the system's, or one that tests advance.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-/// A clock that only goes forward. Clones show the same time.
+/// A monotonic clock. Clones share their time.
 #[derive(Debug, Clone)]
 pub struct Time(Source);
 
 #[derive(Debug, Clone)]
 enum Source {
     Running(Instant),
-    /// Nanoseconds, moved by hand.
+    /// Nanoseconds, advanced by tests.
     Standing(Arc<AtomicU64>),
 }
 
@@ -21,12 +21,12 @@ impl Time {
         Self(Source::Running(Instant::now()))
     }
 
-    /// A clock that moves only when told to, for tests.
+    /// A clock that tests advance.
     pub fn standing() -> Self {
         Self(Source::Standing(Arc::default()))
     }
 
-    /// Moves a standing clock; a running one is left alone.
+    /// Advances a standing clock; does nothing to a running one.
     pub fn pass(&self, time: Duration) {
         if let Source::Standing(nanos) = &self.0 {
             nanos.fetch_add(whole_ns(time), Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! How much each user holds at once of what all of them share: requests that are worked on, and buffered bytes.
+//! Limits each user's part of two shared resources: concurrent requests and buffered bytes.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
-use super::buckets::Hashed;
+use super::buckets::IdentityHasher;
 use crate::domain::Uid;
-use crate::memory::{Memory, Share};
+use crate::limits::byte_budget::{ByteBudget, Reservation};
 use crate::telemetry::Metrics;
 
 const SHARDS: usize = 64;
 
-/// A user holds as much as one user may.
+/// A user has used up one of these limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UserFull {
     /// Requests.
@@ -26,16 +26,16 @@ pub enum UserFull {
     Bytes,
 }
 
-/// What one user holds.
+/// One user's current usage.
 #[derive(Debug)]
 struct Usage {
     requests: AtomicUsize,
-    bytes: Arc<Memory>,
+    bytes: Arc<ByteBudget>,
 }
 
-type Shard = HashMap<u64, Arc<Usage>, BuildHasherDefault<Hashed>>;
+type Shard = HashMap<u64, Arc<Usage>, BuildHasherDefault<IdentityHasher>>;
 
-/// The usage of every user who held something since the last sweep, by a hash that nobody outside can foretell.
+/// The usage of all users active since the last sweep, keyed by a randomly seeded hash, so that collisions cannot be chosen.
 pub(super) struct UserUsage {
     max_requests: usize,
     max_bytes: usize,
@@ -50,7 +50,7 @@ pub(super) struct UserUsage {
 pub struct UserPermit(Arc<Usage>);
 
 impl UserUsage {
-    /// At most so many requests and bytes for each user, and always one request.
+    /// With these maxima per user; one request is always allowed.
     pub(super) fn new(max_requests: usize, max_bytes: usize, metrics: &Metrics) -> Self {
         Self {
             max_requests: max_requests.max(1),
@@ -62,40 +62,44 @@ impl UserUsage {
         }
     }
 
-    pub(super) fn admit(&self, uid: &Uid, held: &Share) -> Result<UserPermit, UserFull> {
-        let usage = self.of(uid);
-        if usage.bytes.has_room().is_err() {
+    pub(super) fn admit(
+        &self,
+        uid: &Uid,
+        reservation: &Reservation,
+    ) -> Result<UserPermit, UserFull> {
+        let usage = self.entry(uid);
+        if usage.bytes.check_room().is_err() {
             return Err(UserFull::Bytes);
         }
         let before = usage.requests.fetch_add(1, Ordering::Relaxed);
-        // Counts itself out again where it is refused.
+        // Its drop undoes the count if the request is refused.
         let permit = UserPermit(usage);
         if before >= self.max_requests {
             self.requests_refused.inc();
             return Err(UserFull::Requests);
         }
-        held.bound_by(permit.0.bytes.clone());
+        reservation.assign_user(permit.0.bytes.clone());
         Ok(permit)
     }
 
-    fn of(&self, uid: &Uid) -> Arc<Usage> {
+    fn entry(&self, uid: &Uid) -> Arc<Usage> {
         let key = self.hash.hash_one(uid.as_str());
-        // Not the bits at either end: the map itself goes by those.
+        // The map uses the lowest and highest bits itself, so the shard is chosen by bits in between.
         let mut shard = self.shards[(key >> 32) as usize % SHARDS].lock();
         let usage = shard.entry(key).or_insert_with(|| {
             Arc::new(Usage {
                 requests: AtomicUsize::new(0),
-                bytes: Memory::of_user(self.max_bytes, self.bytes_refused.clone()),
+                bytes: ByteBudget::for_user(self.max_bytes, self.bytes_refused.clone()),
             })
         });
         usage.clone()
     }
 
-    /// Forgets the users who hold nothing, and gives their memory back.
+    /// Removes users without usage and releases their memory.
     pub(super) fn sweep(&self) {
         for shard in &self.shards {
             let mut shard = shard.lock();
-            // Nobody else gets hold of one while its shard is locked.
+            // No new reference can be made while the shard is locked.
             shard.retain(|_, usage| {
                 Arc::strong_count(usage) > 1 || Arc::strong_count(&usage.bytes) > 1
             });
@@ -115,21 +119,21 @@ impl Drop for UserPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::Full;
+    use crate::limits::byte_budget::Full;
 
     fn uid(text: &str) -> Uid {
         Uid::parse(text, 9).unwrap()
     }
 
-    fn remembered(usage: &UserUsage) -> usize {
+    fn tracked(usage: &UserUsage) -> usize {
         usage.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
     #[test]
-    fn a_user_has_so_many_requests_and_others_have_their_own() {
+    fn requests_are_bounded_for_each_user_separately() {
         let metrics = Metrics::new();
         let usage = UserUsage::new(2, 100, &metrics);
-        let share = Memory::unbounded().share();
+        let share = ByteBudget::unbounded().new_reservation();
         let (alice, bob) = (uid("alice"), uid("bob"));
         let one = usage.admit(&alice, &share).unwrap();
         let _two = usage.admit(&alice, &share).unwrap();
@@ -143,34 +147,34 @@ mod tests {
     }
 
     #[test]
-    fn what_a_user_holds_counts_as_his_until_it_is_dropped_whatever_becomes_of_the_request() {
+    fn bytes_count_for_a_user_until_they_are_dropped_even_after_the_request_ended() {
         let metrics = Metrics::new();
         let usage = UserUsage::new(9, 100, &metrics);
-        let memory = Memory::unbounded();
+        let memory = ByteBudget::unbounded();
         let (alice, bob) = (uid("alice"), uid("bob"));
-        let answer = memory.share();
+        let answer = memory.new_reservation();
         drop(usage.admit(&alice, &answer).unwrap());
-        answer.grow(60).unwrap();
+        answer.try_reserve(60).unwrap();
         usage.sweep();
-        let body = memory.share();
+        let body = memory.new_reservation();
         let permit = usage.admit(&alice, &body).unwrap();
-        assert_eq!(body.grow(41), Err(Full::User));
+        assert_eq!(body.try_reserve(41), Err(Full::User));
         assert_eq!((memory.held(), body.bytes()), (60, 0), "nothing is left");
-        body.grow(40).unwrap();
+        body.try_reserve(40).unwrap();
         assert_eq!(
-            usage.admit(&alice, &memory.share()).unwrap_err(),
+            usage.admit(&alice, &memory.new_reservation()).unwrap_err(),
             UserFull::Bytes
         );
-        let other = memory.share();
+        let other = memory.new_reservation();
         let bobs = usage.admit(&bob, &other).unwrap();
-        other.grow(100).unwrap();
+        other.try_reserve(100).unwrap();
         assert_eq!(metrics.refusals("user_buffered").get(), 2);
         drop(answer);
-        assert_eq!(body.grow(60), Ok(()));
+        assert_eq!(body.try_reserve(60), Ok(()));
         drop((body, other, permit, bobs));
         assert_eq!(memory.held(), 0);
-        assert_eq!(remembered(&usage), 2);
+        assert_eq!(tracked(&usage), 2);
         usage.sweep();
-        assert_eq!(remembered(&usage), 0);
+        assert_eq!(tracked(&usage), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Sending many messages: order within a channel, channels side by side, and an answer for each in time.
+//! Sends a batch of messages: in order within a channel, channels in parallel, with a result for each message in time.
 
 use std::collections::HashMap;
 use std::future::ready;
@@ -11,58 +11,58 @@ use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tokio::time::{sleep, timeout_at};
 
-use super::send::{Claimed, Dispatched, answer_by};
-use super::{Cause, Draft, Job, Messages, SendError, Sent, spawn_in_request};
+use super::send::{DispatchAttempt, Dispatched, answer_by};
+use super::{Cause, Draft, Messages, SendError, SendTask, Sent, spawn_in_request};
 use crate::authorization::{Audit, Denial, Permit};
 use crate::domain::{Channel, ConversationKey, Uid};
-use crate::wukongim::{Error, Generation, Route};
+use crate::wukongim::{Error, Generation, NodeAffinity};
 
-/// Channels of one batch that are worked on at the same time.
-const SIDE_BY_SIDE: usize = 16;
+/// Channels of one batch that are processed in parallel.
+const MAX_PARALLEL_CHANNELS: usize = 16;
 
-/// What keeping the order may cost the messages that are left in a channel: for each to wait for the one before it, as fast as
-/// those before, or else for the gaps between them.
-const ORDERLY: Duration = Duration::from_secs(2);
+/// Time budget for keeping the order of a channel's remaining messages: for confirming each before the next, at the speed seen so far, or
+/// else for the gaps between them.
+const SERIAL_BUDGET: Duration = Duration::from_secs(2);
 
-/// The gap between two sends that do not wait for each other. A v2 cluster stored 21 of 500 such neighbours in swapped order
-/// without one, 5 with 2 ms, 1 with 5 ms and none with 20 ms (seen).
-const GAP: Duration = Duration::from_millis(20);
+/// The gap between two sends without confirmation in between. A v2 cluster stored 21 of 500 such pairs in swapped order without a gap, 5
+/// with 2 ms, 1 with 5 ms and none with 20 ms (seen).
+const SEND_GAP: Duration = Duration::from_millis(20);
 
-/// One message of a batch and its place in it.
-type Item = (usize, Arc<Job>);
+/// One message of a batch, with its index.
+type Item = (usize, Arc<SendTask>);
 
-/// What became of one message, once it is known.
+/// The result of one message, once it is known.
 type Outcome = Option<Result<Sent, SendError>>;
 
-/// What became of one message, and where that is noted of an admin's.
+/// The result of one message, and its audit line where an admin sends it.
 struct Slot {
     outcome: Outcome,
     audit: Option<Audit>,
 }
 
-/// The outcomes of a batch so far, by the messages' places.
+/// The results of a batch so far, by index.
 #[derive(Clone)]
 struct Results(Arc<Mutex<Vec<Slot>>>);
 
 impl Results {
-    fn of(jobs: &[Arc<Job>]) -> Self {
-        let slot = |job: &Arc<Job>| Slot {
+    fn of(tasks: &[Arc<SendTask>]) -> Self {
+        let slot = |task: &Arc<SendTask>| Slot {
             outcome: None,
-            audit: job.audit(),
+            audit: task.audit(),
         };
-        Self(Arc::new(Mutex::new(jobs.iter().map(slot).collect())))
+        Self(Arc::new(Mutex::new(tasks.iter().map(slot).collect())))
     }
 
-    fn put(&self, place: usize, result: Result<Sent, SendError>) {
-        if let Some(slot) = self.0.lock().get_mut(place) {
+    fn record(&self, index: usize, result: Result<Sent, SendError>) {
+        if let Some(slot) = self.0.lock().get_mut(index) {
             if let Some(audit) = &mut slot.audit {
-                audit.ended(&result);
+                audit.record_outcome(&result);
             }
             slot.outcome = Some(result);
         }
     }
 
-    /// All that is known by now. The audit waits for what is not: its lines are written when the last task is done.
+    /// The results known by now. The audit lines of unknown ones are written when the last task is done.
     fn take(&self) -> Vec<Outcome> {
         let mut slots = self.0.lock();
         slots.iter_mut().map(|slot| slot.outcome.take()).collect()
@@ -70,23 +70,23 @@ impl Results {
 }
 
 impl Messages {
-    /// Which of these may not be sent since v3 is there, which must never get a message to oneself: by their places.
-    pub async fn refused_to_oneself(&self, drafts: &[(Uid, Draft)]) -> Vec<usize> {
-        let is_to_oneself = |(sender, draft): &(Uid, Draft)| matches!(&draft.channel, Channel::Person(peer) if peer == sender);
-        let places = drafts.iter().enumerate();
-        let mut places: Vec<usize> = places
-            .filter(|(_, draft)| is_to_oneself(draft))
-            .map(|(place, _)| place)
+    /// The indices of messages to oneself, which must never be sent to v3; empty on v2.
+    pub async fn indices_refused_to_self(&self, drafts: &[(Uid, Draft)]) -> Vec<usize> {
+        let is_to_self = |(sender, draft): &(Uid, Draft)| matches!(&draft.channel, Channel::Person(peer) if peer == sender);
+        let indices = drafts.iter().enumerate();
+        let mut indices: Vec<usize> = indices
+            .filter(|(_, draft)| is_to_self(draft))
+            .map(|(index, _)| index)
             .collect();
-        // Where it is not known who is there, each message fails on its own.
-        if !places.is_empty() && self.client.generation().await != Ok(Generation::V3) {
-            places.clear();
+        // Where the generation is unknown, each message fails separately.
+        if !indices.is_empty() && self.client.generation().await != Ok(Generation::V3) {
+            indices.clear();
         }
-        places
+        indices
     }
 
-    /// Sends every draft for its sender; the results are in the order of the drafts, and there is one for each just before
-    /// `deadline` at the latest. What was begun goes on without the caller.
+    /// Sends every draft for its sender. Returns one result per draft, in order, just before `deadline` at the latest. Sends in progress
+    /// continue even if the caller is dropped.
     pub async fn send_batch(
         self: &Arc<Self>,
         drafts: Vec<(Uid, Draft)>,
@@ -94,214 +94,215 @@ impl Messages {
     ) -> Vec<Result<Sent, SendError>> {
         let now = Instant::now();
         let answer_by = answer_by(deadline);
-        // What is sent needs time to be seen stored; half of all there is goes to sending in any case.
+        // Confirming takes time as well; at least half of the time is for sending.
         let half = answer_by.saturating_duration_since(now) / 2;
         let send_by = answer_by
             .checked_sub(self.confirm_timeout)
             .map_or(now + half, |send_by| send_by.max(now + half));
-        let times = Times { send_by, answer_by };
+        let deadlines = BatchDeadlines { send_by, answer_by };
 
-        let mut routes: HashMap<ConversationKey, Arc<Route>> = HashMap::new();
-        let jobs: Vec<Arc<Job>> = drafts
+        let mut affinities: HashMap<ConversationKey, Arc<NodeAffinity>> = HashMap::new();
+        let tasks: Vec<Arc<SendTask>> = drafts
             .into_iter()
             .map(|(sender, draft)| {
-                let route = routes.entry(ConversationKey::of(&sender, &draft.channel));
-                let route = route.or_default().clone();
-                Arc::new(Job::new(sender, draft, route))
+                let affinity = affinities.entry(ConversationKey::of(&sender, &draft.channel));
+                let affinity = affinity.or_default().clone();
+                Arc::new(SendTask::new(sender, draft, affinity))
             })
             .collect();
-        let mut lanes: Vec<Vec<Item>> = Vec::new();
-        let mut lane_of = HashMap::new();
-        for (place, job) in jobs.iter().enumerate() {
-            let lane = *lane_of.entry(job.conversation()).or_insert_with(|| {
-                lanes.push(Vec::new());
-                lanes.len() - 1
+        let mut sequences: Vec<Vec<Item>> = Vec::new();
+        let mut sequence_of = HashMap::new();
+        for (index, task) in tasks.iter().enumerate() {
+            let sequence = *sequence_of.entry(task.conversation()).or_insert_with(|| {
+                sequences.push(Vec::new());
+                sequences.len() - 1
             });
-            lanes[lane].push((place, job.clone()));
+            sequences[sequence].push((index, task.clone()));
         }
-        let results = Results::of(&jobs);
-        let all = stream::iter(lanes)
+        let results = Results::of(&tasks);
+        let all = stream::iter(sequences)
             .map(|items| {
                 let (this, results) = (self.clone(), results.clone());
-                spawn_in_request(async move { this.send_lane(items, times, results).await })
+                spawn_in_request(async move { this.send_channel(items, deadlines, results).await })
             })
-            .buffer_unordered(SIDE_BY_SIDE)
+            .buffer_unordered(MAX_PARALLEL_CHANNELS)
             .for_each(|_| ready(()));
-        // Whether all is known or the time is up: the results say.
+        // The results show whether all ended or the time was up.
         let _ = timeout_at(answer_by.into(), all).await;
         results
             .take()
             .into_iter()
-            .zip(&jobs)
-            .map(|(result, job)| result.unwrap_or_else(|| Err(job.unconfirmed(Cause::OutOfTime))))
+            .zip(&tasks)
+            .map(|(result, task)| result.unwrap_or_else(|| Err(task.unconfirmed(Cause::OutOfTime))))
             .inspect(|result| self.count(result))
             .collect()
     }
 
-    /// All messages of one channel, one after the other.
+    /// Sends all messages of one channel in order.
     ///
-    /// Each is seen stored before the next is sent, for v2 stores two that come close to each other in either order, though it has
-    /// answered the first before it got the second (seen: 3 of 400 batches of 25 on a busy single node, most in a cluster). Where
-    /// that would take too long for those that are left, in a cluster or while something is amiss, they are sent first, a gap
-    /// between them, and then confirmed together.
-    async fn send_lane(&self, items: Vec<Item>, times: Times, results: Results) {
-        let mut lane = Lane {
+    /// Each is confirmed before the next is sent: v2 may store two messages that follow each other closely in either order, even if it
+    /// answered the first before it received the second (seen: 3 of 400 batches of 25 on a busy single node, most in a cluster). Where that
+    /// would take too long for the rest, in a cluster or during a failure, they are sent with a gap between them and confirmed together.
+    async fn send_channel(&self, items: Vec<Item>, deadlines: BatchDeadlines, results: Results) {
+        let mut sequence = ChannelSequence {
             messages: self,
-            handed_over: Vec::with_capacity(items.len()),
+            unsettled: Vec::with_capacity(items.len()),
             results,
-            is_doubtful: false.into(),
+            has_ambiguous: false.into(),
         };
-        let place = items
+        let channel_permit = items
             .first()
-            .map(|(_, job)| self.crowd.enter(&job.conversation()));
-        let mut allowed: HashMap<(Uid, Option<Uid>), Result<Permit, Denial>> = HashMap::new();
-        let mut broken = match place {
+            .map(|(_, task)| self.channel_limiter.try_acquire(&task.conversation()));
+        let mut permissions: HashMap<(Uid, Option<Uid>), Result<Permit, Denial>> = HashMap::new();
+        let mut failure = match channel_permit {
             Some(None) => Some(Error::Busy),
             _ => None,
         };
-        let mut orderly = true;
+        let mut is_serial = true;
         let began = Instant::now();
         let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
         let mut left = count;
-        for (place, job) in items {
-            if let Some(error) = &broken {
-                // What follows a message that WuKongIM could not take, or may take yet, would overtake it.
+        for (index, task) in items {
+            if let Some(error) = &failure {
+                // A message that WuKongIM did not take, or may still take, must not be overtaken by the next.
                 let error = SendError::Upstream(error.clone());
-                lane.results.put(place, Err(error));
+                sequence.results.record(index, Err(error));
                 continue;
             }
-            if Instant::now() >= times.send_by {
-                let error = job.unconfirmed(Cause::OutOfTime);
-                lane.results.put(place, Err(error));
+            if Instant::now() >= deadlines.send_by {
+                let error = task.unconfirmed(Cause::OutOfTime);
+                sequence.results.record(index, Err(error));
                 continue;
             }
-            let who = (job.sender.clone(), job.actor.clone());
-            let answer = match allowed.get(&who) {
+            let principal = (task.sender.clone(), task.actor.clone());
+            let answer = match permissions.get(&principal) {
                 Some(answer) => answer.clone(),
                 None => {
                     let answer = self
                         .authorization
-                        .may_send(&job.sender, job.actor.as_ref(), &job.channel)
+                        .may_send(&task.sender, task.actor.as_ref(), &task.channel)
                         .await;
-                    allowed.insert(who, answer.clone());
+                    permissions.insert(principal, answer.clone());
                     answer
                 }
             };
             let permit = match answer {
                 Ok(permit) => permit,
                 Err(denial) => {
-                    lane.results.put(place, Err(SendError::Denied(denial)));
+                    sequence
+                        .results
+                        .record(index, Err(SendError::Denied(denial)));
                     continue;
                 }
             };
-            if !orderly && permit.generation == Generation::V2 {
-                sleep(GAP.min(ORDERLY / left)).await;
+            if !is_serial && permit.generation == Generation::V2 {
+                sleep(SEND_GAP.min(SERIAL_BUDGET / left)).await;
             }
             let claimed = {
-                let claiming = self.try_dispatch(&job, permit, times.answer_by);
+                let claiming = self.try_dispatch(&task, permit, deadlines.answer_by);
                 let mut claiming = std::pin::pin!(claiming);
-                match timeout_at(times.send_by.into(), &mut claiming).await {
+                match timeout_at(deadlines.send_by.into(), &mut claiming).await {
                     Ok(claimed) => claimed,
-                    // Time to settle what was sent before; this one may still be answered meanwhile.
-                    Err(_) => tokio::join!(claiming, lane.settle()).0,
+                    // The sending time is over: confirm the earlier messages while this one may still be answered.
+                    Err(_) => tokio::join!(claiming, sequence.settle()).0,
                 }
             };
             let mut dispatched = match claimed {
-                Claimed::Ready(dispatched) => dispatched,
-                Claimed::Busy(_) => {
-                    // Perhaps this very batch holds the number: settle its messages before waiting, and no two batches can
-                    // wait for each other.
-                    lane.settle().await;
-                    self.dispatch(&job, permit, times.answer_by).await
+                DispatchAttempt::Ready(dispatched) => dispatched,
+                DispatchAttempt::InFlight(_) => {
+                    // This batch itself may hold the client_msg_no. Settling its messages before waiting prevents deadlocks between
+                    // batches.
+                    sequence.settle().await;
+                    self.dispatch(&task, permit, deadlines.answer_by).await
                 }
             };
-            if dispatched.never_left() && job.route.is_found() {
-                // The node that got those before is gone. Another one takes the rest once nothing of them can be overtaken.
-                lane.settle().await;
-                if !lane.is_doubtful.load(Ordering::Relaxed) {
-                    job.route.leave();
-                    dispatched = self.dispatch(&job, permit, times.answer_by).await;
+            if dispatched.was_not_sent() && task.affinity.is_set() {
+                // The node of the earlier messages is gone. Another one may take the rest once none of them can be overtaken.
+                sequence.settle().await;
+                if !sequence.has_ambiguous.load(Ordering::Relaxed) {
+                    task.affinity.clear();
+                    dispatched = self.dispatch(&task, permit, deadlines.answer_by).await;
                 }
             }
             let unanswered = dispatched.unanswered();
-            lane.handed_over.push((place, job, dispatched));
+            sequence.unsettled.push((index, task, dispatched));
             left -= 1;
-            if orderly {
-                lane.settle().await;
-                orderly = !lane.is_unconfirmed(place)
-                    && began.elapsed() * left < ORDERLY * (count - left);
+            if is_serial {
+                sequence.settle().await;
+                is_serial = !sequence.is_unconfirmed(index)
+                    && began.elapsed() * left < SERIAL_BUDGET * (count - left);
             }
             if let Some(error) = unanswered {
-                lane.settle().await;
-                if !lane.was_sent(place) {
-                    broken = Some(error);
+                sequence.settle().await;
+                if !sequence.was_sent(index) {
+                    failure = Some(error);
                 }
             }
         }
-        lane.settle().await;
+        sequence.settle().await;
     }
 }
 
-/// The times of one batch.
+/// The deadlines of one batch.
 #[derive(Clone, Copy)]
-struct Times {
+struct BatchDeadlines {
     /// Nothing is sent after this.
     send_by: Instant,
-    /// Nobody waits for anything after this.
+    /// Nothing is awaited after this.
     answer_by: Instant,
 }
 
-/// The messages of one channel that were handed over and not yet seen stored.
-struct Lane<'a> {
+/// The messages of one channel that were dispatched and not yet confirmed.
+struct ChannelSequence<'a> {
     messages: &'a Messages,
-    handed_over: Vec<(usize, Arc<Job>, Dispatched)>,
+    unsettled: Vec<(usize, Arc<SendTask>, Dispatched)>,
     results: Results,
-    /// Whether of any of them it is not known if it is stored.
-    is_doubtful: AtomicBool,
+    /// Whether the outcome of any of them is unknown.
+    has_ambiguous: AtomicBool,
 }
 
-impl Lane<'_> {
+impl ChannelSequence<'_> {
     async fn settle(&mut self) {
         let (messages, results) = (self.messages, &self.results);
-        let is_doubtful = &self.is_doubtful;
+        let has_ambiguous = &self.has_ambiguous;
         let settling = self
-            .handed_over
+            .unsettled
             .drain(..)
-            .map(|(place, job, dispatched)| async move {
-                let result = messages.settle(&job, dispatched).await;
+            .map(|(index, task, dispatched)| async move {
+                let result = messages.settle(&task, dispatched).await;
                 if let Err(SendError::Unconfirmed { .. }) = result {
-                    is_doubtful.store(true, Ordering::Relaxed);
+                    has_ambiguous.store(true, Ordering::Relaxed);
                 }
-                results.put(place, result);
+                results.record(index, result);
             });
         join_all(settling).await;
     }
 
-    fn is_unconfirmed(&self, place: usize) -> bool {
+    fn is_unconfirmed(&self, index: usize) -> bool {
         let unconfirmed =
             |slot: &Slot| matches!(slot.outcome, Some(Err(SendError::Unconfirmed { .. })));
-        self.results.0.lock().get(place).is_some_and(unconfirmed)
+        self.results.0.lock().get(index).is_some_and(unconfirmed)
     }
 
-    fn was_sent(&self, place: usize) -> bool {
+    fn was_sent(&self, index: usize) -> bool {
         let sent = |slot: &Slot| matches!(slot.outcome, Some(Ok(_)));
-        self.results.0.lock().get(place).is_some_and(sent)
+        self.results.0.lock().get(index).is_some_and(sent)
     }
 }
 
 impl Dispatched {
-    /// Whether no node has got the message.
-    fn never_left(&self) -> bool {
-        matches!(self, Self::Settled(Err(SendError::Upstream(error))) if error.never_left())
+    /// Whether no node has received the message.
+    fn was_not_sent(&self) -> bool {
+        matches!(self, Self::Settled(Err(SendError::Upstream(error))) if error.was_not_sent())
     }
 
-    /// Why it is not known whether WuKongIM has taken the message, or that it has not.
+    /// The error where WuKongIM has not taken the message, or may not have.
     fn unanswered(&self) -> Option<Error> {
         let cause = match self {
             Self::Settled(Err(SendError::Upstream(error))) => return Some(error.clone()),
             Self::Settled(Err(SendError::Unconfirmed { cause, .. })) => cause,
-            Self::Waiting(waiting) => match &waiting.cause {
-                // It has answered.
+            Self::AwaitingConfirmation(awaiting) => match &awaiting.cause {
+                // WuKongIM has answered.
                 Cause::NeverSeen => return None,
                 cause => cause,
             },

@@ -1,18 +1,18 @@
-//! What sending means: checked, sent once, seen stored, answered with the real seq.
+//! Sending messages: check the permission, send once, confirm that the message is stored, answer with its seq.
 
 mod batch;
+mod channel_waiters;
 mod confirm;
-mod ledger;
+mod detach_on_drop;
+mod idempotency;
+mod idempotency_table;
+mod log_pager;
 mod lookup;
-mod onward;
-mod pace;
-mod safe;
+mod poll_schedule;
+mod replicated;
 mod send;
 mod send_v2;
 mod send_v3;
-mod table;
-mod walk;
-mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use tokio::task::JoinHandle;
 use crate::authorization::callback::Action;
 use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
-use crate::wukongim::{self, Generation, Route, begun_by_this_request, in_this_request};
+use crate::wukongim::{self, Generation, NodeAffinity, inherit_context, inherit_identity};
 
 pub use send::Messages;
 
-/// A message as a client hands it in.
+/// A message as a client submits it.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    /// The admin who sends it for its sender.
+    /// The admin that sends it on the sender's behalf.
     pub actor: Option<Uid>,
-    /// Where to.
+    /// The destination.
     pub channel: Channel,
     /// The content.
     pub payload: Payload,
-    /// The client's number; a new one is made where it gave none.
+    /// The client's idempotency key; generated where the client gave none.
     pub client_msg_no: Option<ClientMsgNo>,
 }
 
@@ -45,7 +45,7 @@ pub struct Draft {
 pub struct Stored {
     /// WuKongIM's id.
     pub id: MessageId,
-    /// Its number in the channel, 1 or more; 0 only with `wukongim.confirm = "accepted"` on v2.
+    /// Its seq in the channel, 1 or more; 0 only with `wukongim.confirm = "accepted"` on v2.
     pub seq: u64,
 }
 
@@ -54,63 +54,63 @@ pub struct Stored {
 pub struct Sent {
     /// Where it is stored.
     pub stored: Stored,
-    /// The client's number, or the one made for it.
+    /// The client's idempotency key, or the generated one.
     pub client_msg_no: ClientMsgNo,
 }
 
-/// Why a message was not sent, or not seen to be.
+/// Why a message was not sent, or not confirmed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SendError {
-    /// The sender may not.
+    /// The sender is not permitted.
     #[error(transparent)]
     Denied(#[from] Denial),
-    /// WuKongIM did not take it: it is not stored.
+    /// WuKongIM did not accept it: it is not stored.
     #[error(transparent)]
     Upstream(wukongim::Error),
-    /// The number was used for another payload.
+    /// The client_msg_no was used for another payload.
     #[error("client_msg_no used for another payload")]
     Conflict,
-    /// It was sent, or may have been, and was not seen stored in time: sending it again with this number is safe.
+    /// It was sent, or may have been, and was not confirmed in time: sending it again with this client_msg_no is safe.
     #[error("sent but not seen stored: {cause}")]
     Unconfirmed {
-        /// The number to send again with.
+        /// The client_msg_no for the retry.
         client_msg_no: ClientMsgNo,
-        /// What went wrong.
+        /// The reason.
         cause: Cause,
     },
 }
 
-/// How a message came to be unconfirmed.
+/// Why a message is unconfirmed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
-    /// WuKongIM gave it an id, and it never turned up.
+    /// WuKongIM accepted it, and it did not appear in the channel's log.
     #[error("accepted and never seen")]
     NeverSeen,
     /// No usable answer came.
     #[error(transparent)]
     NoAnswer(wukongim::Error),
-    /// The request's time was up before anything was known.
-    #[error("the request's time was up")]
+    /// The request's deadline passed before the outcome was known.
+    #[error("the request's deadline passed")]
     OutOfTime,
 }
 
-/// One message on its way: a draft with its sender, and with a number in any case.
+/// One message to send: a draft with its sender and its client_msg_no.
 #[derive(Debug)]
-struct Job {
-    /// The admin who sends it for `sender`.
+struct SendTask {
+    /// The admin that sends it on behalf of `sender`.
     actor: Option<Uid>,
     sender: Uid,
     channel: Channel,
     payload: Payload,
-    number: ClientMsgNo,
-    /// Whether the client brought the number, and may bring it again after a success.
-    own_number: bool,
+    client_msg_no: ClientMsgNo,
+    /// Whether the client chose the client_msg_no, and so may repeat it after a success.
+    is_client_key: bool,
     /// Shared by a batch's messages to one channel.
-    route: Arc<Route>,
+    affinity: Arc<NodeAffinity>,
 }
 
-impl Job {
-    fn new(sender: Uid, draft: Draft, route: Arc<Route>) -> Self {
+impl SendTask {
+    fn new(sender: Uid, draft: Draft, affinity: Arc<NodeAffinity>) -> Self {
         let Draft {
             actor,
             channel,
@@ -122,9 +122,9 @@ impl Job {
             sender,
             channel,
             payload,
-            route,
-            own_number: client_msg_no.is_some(),
-            number: client_msg_no.unwrap_or_else(ClientMsgNo::generate),
+            affinity,
+            is_client_key: client_msg_no.is_some(),
+            client_msg_no: client_msg_no.unwrap_or_else(ClientMsgNo::generate),
         }
     }
 
@@ -132,59 +132,60 @@ impl Job {
         ConversationKey::of(&self.sender, &self.channel)
     }
 
-    /// The audit's line, where an admin sends as somebody else.
+    /// The audit line, where an admin sends as another user.
     fn audit(&self) -> Option<Audit> {
         let actor = self.actor.as_ref()?;
         let acts_for = Some(&self.sender);
-        let due = Arc::new(true.into());
+        let is_due = Arc::new(true.into());
         Some(Audit::new(
             actor,
             acts_for,
             Action::MessageSend,
             Some(&self.channel),
-            due,
+            is_due,
         ))
     }
 
-    /// For the generation that permitted it, and no other.
+    /// The upstream message, bound to the generation that permitted it.
     fn outgoing(&self, permitted_by: Generation) -> wukongim::Outgoing<'_> {
         wukongim::Outgoing {
             from: &self.sender,
             channel: &self.channel,
             payload: &self.payload,
-            client_msg_no: &self.number,
+            client_msg_no: &self.client_msg_no,
             permitted_by,
-            route: &self.route,
+            affinity: &self.affinity,
         }
     }
 
     fn sent(&self, stored: Stored) -> Sent {
         Sent {
             stored,
-            client_msg_no: self.number.clone(),
+            client_msg_no: self.client_msg_no.clone(),
         }
     }
 
     fn unconfirmed(&self, cause: Cause) -> SendError {
         SendError::Unconfirmed {
-            client_msg_no: self.number.clone(),
+            client_msg_no: self.client_msg_no.clone(),
             cause,
         }
     }
 }
 
-/// Runs a request's `work` in a task of its own, which goes on when the request is gone: until then what it holds stays counted.
+/// Runs a request's `work` in its own task, which outlives a dropped request. The request's bytes stay reserved until it ends.
 fn spawn_in_request<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> JoinHandle<T> {
-    tokio::spawn(in_this_request(Box::pin(work)))
+    tokio::spawn(inherit_context(Box::pin(work)))
 }
 
-/// Runs `work` that other requests wait for, too, in a task of its own. Its calls are made in the name of the one that
-/// began it.
-fn spawn<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
-    // In a box: a task copies its future as often as it changes its state.
-    tokio::spawn(begun_by_this_request(Box::pin(work)))
+/// Runs `work` whose result several requests share in its own task. Its calls carry the id of the request that started it.
+fn spawn_shared<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> JoinHandle<T> {
+    // Boxed: a task moves its future whenever its state changes.
+    tokio::spawn(inherit_identity(Box::pin(work)))
 }
 
 /// Now, in Unix milliseconds.

@@ -1,8 +1,8 @@
-//! Sending one message, in two halves: handing it to WuKongIM, and seeing it stored. A batch does all first halves of a channel
-//! before the second ones.
+//! Sending one message in two phases: dispatch to WuKongIM, then confirmation that it is stored. A batch may dispatch several messages of a
+//! channel before it confirms them.
 //!
-//! Both halves go on when their request is gone: a client that hangs up takes nothing with it, and the number stays claimed until
-//! the outcome is known. The request waits for them until just before its deadline.
+//! Both phases continue when the client disconnects, and the client_msg_no stays claimed until the outcome is known. The request waits for
+//! them until just before its deadline.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,103 +10,103 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::time::{timeout, timeout_at};
 
+use super::channel_waiters::MessageMatch;
 use super::confirm::{Confirmer, Pending};
-use super::ledger::{Busy, Ledger, Ticket};
-use super::onward::Onward;
-use super::watch::Sought;
-use super::{Cause, Draft, Job, SendError, Sent, Stored};
+use super::detach_on_drop::DetachOnDrop;
+use super::idempotency::{Claim, IdempotencyStore, InFlight};
+use super::{Cause, Draft, SendError, SendTask, Sent, Stored};
 use crate::authorization::{Authorization, Denial, Permit};
 use crate::config::{self, Confirm, DuplicateCheck};
-use crate::crowd::Crowd;
 use crate::domain::{Channel, ConversationKey, Uid};
+use crate::limits::channel_limiter::ChannelLimiter;
 use crate::telemetry::Metrics;
 use crate::wukongim::{Accepted, Client, Error, Generation};
 
-/// Pairs whose last acknowledged send on v3 is remembered.
-const FRESH_PAIRS: usize = 10_000;
-/// How long before its deadline a request is answered at the latest: what is known by then is told, with the number to send again
-/// with, before the deadline would tell less.
-const MARGIN: Duration = Duration::from_millis(100);
-/// The longest look for the reason why a message did not turn up.
-const EXPLAIN: Duration = Duration::from_millis(500);
+/// Conversations whose last acknowledged send on v3 is remembered.
+const MAX_FRESH_PAIRS: usize = 10_000;
+/// A request is answered this long before its deadline. The answer then has the client_msg_no for a retry, which the deadline's own answer
+/// would not have.
+const RESPONSE_MARGIN: Duration = Duration::from_millis(100);
+/// Time limit for finding out why a message was not stored.
+const EXPLAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Sends messages. Shared by all requests.
 pub struct Messages {
     pub(super) client: Arc<Client>,
     pub(super) authorization: Arc<Authorization>,
     pub(super) confirmer: Arc<Confirmer>,
-    pub(super) ledger: Arc<Ledger>,
-    pub(super) crowd: Arc<Crowd>,
+    pub(super) idempotency: Arc<IdempotencyStore>,
+    pub(super) channel_limiter: Arc<ChannelLimiter>,
     pub(super) confirm: Confirm,
     pub(super) confirm_timeout: Duration,
     pub(super) duplicate_check: DuplicateCheck,
-    /// When a pair was last acknowledged a message by v3, whose sync does not know a new pair for up to 0.5 s.
+    /// When v3 last acknowledged a message of a conversation: v3's sync does not list a new conversation for up to 0.5 s.
     pub(super) fresh_pairs: quick_cache::sync::Cache<ConversationKey, Instant>,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// A message that was handed over, or whose fate is known already.
+/// The result of the dispatch phase.
 pub(super) enum Dispatched {
-    /// Nothing is left to be done.
+    /// The outcome is final.
     Settled(Result<Sent, SendError>),
-    /// Handed over; to be seen stored.
-    Waiting(Box<Waiting>),
+    /// Sent; not yet confirmed.
+    AwaitingConfirmation(Box<AwaitingConfirmation>),
 }
 
-/// What is needed to see a message stored.
-pub(super) struct Waiting {
-    pub(super) ticket: Ticket,
+/// What the confirmation phase needs.
+pub(super) struct AwaitingConfirmation {
+    pub(super) claim: Claim,
     pub(super) pending: Pending,
-    pub(super) sought: Sought,
+    pub(super) target: MessageMatch,
     pub(super) cause: Cause,
 }
 
-/// A number that somebody else is sending just now.
-pub(super) enum Claimed {
+/// A dispatch, or the other request that is sending the same client_msg_no.
+pub(super) enum DispatchAttempt {
     Ready(Dispatched),
-    Busy(Busy),
+    InFlight(InFlight),
 }
 
 impl Messages {
-    /// A sender of messages with an empty memory.
+    /// A sender of messages without remembered sends.
     pub fn new(
         client: Arc<Client>,
         authorization: Arc<Authorization>,
-        crowd: Arc<Crowd>,
+        channel_limiter: Arc<ChannelLimiter>,
         settings: &config::Wukongim,
         metrics: &Arc<Metrics>,
     ) -> Self {
         Self {
             confirmer: Confirmer::new(client.clone(), settings.confirm_timeout, metrics.clone()),
-            ledger: Ledger::new(
+            idempotency: IdempotencyStore::new(
                 settings.idempotency_window,
                 settings.idempotency_entries,
-                metrics.numbers.forgotten.clone(),
+                metrics.idempotency.evicted.clone(),
             ),
-            crowd,
+            channel_limiter,
             confirm: settings.confirm,
             confirm_timeout: settings.confirm_timeout,
             duplicate_check: settings.duplicate_check,
-            fresh_pairs: quick_cache::sync::Cache::new(FRESH_PAIRS),
+            fresh_pairs: quick_cache::sync::Cache::new(MAX_FRESH_PAIRS),
             client,
             authorization,
             metrics: metrics.clone(),
         }
     }
 
-    /// How many sends are remembered by their numbers.
-    pub fn remembered(&self) -> usize {
-        self.ledger.len()
+    /// The number of remembered sends.
+    pub fn remembered_sends(&self) -> usize {
+        self.idempotency.len()
     }
 
-    /// When a message that was last sent then, and is not there, is not waited for any longer: 5 s after it by default. When a
-    /// node of a v2 cluster was killed, messages appeared 4–5 s later (seen).
+    /// When a message that was last sent at `last` can no longer appear: 5 s later by default. After a node of a v2 cluster was killed,
+    /// messages appeared 4–5 s late (seen).
     pub(super) fn overdue_at(&self, last: Instant) -> Instant {
         last + self.confirm_timeout * 5 / 2
     }
 
-    /// Sends one message for `sender` and answers when WuKongIM has stored it, or with [`SendError::Unconfirmed`] just before
-    /// `deadline`. From the moment it may be sent it goes on without the caller, too.
+    /// Sends one message for `sender` and returns when WuKongIM has stored it, or with [`SendError::Unconfirmed`] just before `deadline`.
+    /// Once permitted, the send continues even if the caller is dropped.
     pub async fn send(
         self: &Arc<Self>,
         sender: &Uid,
@@ -118,7 +118,7 @@ impl Messages {
         result
     }
 
-    /// Counts what a client is told of a message.
+    /// Counts the result that a client gets.
     pub(super) fn count(&self, result: &Result<Sent, SendError>) {
         let meters = &self.metrics.messages;
         let meter = match result {
@@ -138,127 +138,130 @@ impl Messages {
         deadline: Instant,
     ) -> Result<Sent, SendError> {
         let answer_by = answer_by(deadline);
-        let job = Arc::new(Job::new(sender.clone(), draft, Arc::default()));
-        let mut audit = job.audit();
-        let Some(place) = self.crowd.enter(&job.conversation()) else {
+        let task = Arc::new(SendTask::new(sender.clone(), draft, Arc::default()));
+        let mut audit = task.audit();
+        let Some(channel_permit) = self.channel_limiter.try_acquire(&task.conversation()) else {
             let refusal = Err(SendError::Upstream(Error::Busy));
             if let Some(audit) = &mut audit {
-                audit.ended(&refusal);
+                audit.record_outcome(&refusal);
             }
             return refusal;
         };
         let may_send = self
             .authorization
-            .may_send(&job.sender, job.actor.as_ref(), &job.channel)
+            .may_send(&task.sender, task.actor.as_ref(), &task.channel)
             .await;
         if let (Err(_), Some(audit)) = (&may_send, &mut audit) {
-            audit.ended(&may_send);
+            audit.record_outcome(&may_send);
         }
         let permit = may_send?;
-        let (this, own) = (self.clone(), job.clone());
-        let work = Onward::new(async move {
-            let _place = place;
+        let (this, own) = (self.clone(), task.clone());
+        let work = DetachOnDrop::new(async move {
+            let _channel_permit = channel_permit;
             let dispatched = this.dispatch(&own, permit, answer_by).await;
             let result = this.settle(&own, dispatched).await;
             if let Some(audit) = &mut audit {
-                audit.ended(&result);
+                audit.record_outcome(&result);
             }
             result
         });
         let answer = timeout_at(answer_by.into(), work).await;
-        answer.unwrap_or_else(|_| Err(job.unconfirmed(Cause::OutOfTime)))
+        answer.unwrap_or_else(|_| Err(task.unconfirmed(Cause::OutOfTime)))
     }
 
-    /// How long ago v3 acknowledged a message of this conversation, if that was lately.
+    /// How long ago v3 acknowledged a message of this conversation, if that is remembered.
     pub fn acknowledged_ago(&self, conversation: &ConversationKey) -> Option<Duration> {
         self.fresh_pairs.get(conversation).map(|at| at.elapsed())
     }
 
-    /// Hands one message over, waiting for whoever is sending the same number just now.
+    /// Dispatches one message, after any other send with the same client_msg_no has ended.
     pub(super) async fn dispatch(
         &self,
-        job: &Job,
+        task: &SendTask,
         permit: Permit,
         answer_by: Instant,
     ) -> Dispatched {
         loop {
-            match self.try_dispatch(job, permit, answer_by).await {
-                Claimed::Ready(dispatched) => return dispatched,
-                Claimed::Busy(busy) => {
-                    if timeout_at(answer_by.into(), busy.wait()).await.is_err() {
-                        return Dispatched::Settled(Err(job.unconfirmed(Cause::OutOfTime)));
+            match self.try_dispatch(task, permit, answer_by).await {
+                DispatchAttempt::Ready(dispatched) => return dispatched,
+                DispatchAttempt::InFlight(in_flight) => {
+                    if timeout_at(answer_by.into(), in_flight.wait())
+                        .await
+                        .is_err()
+                    {
+                        return Dispatched::Settled(Err(task.unconfirmed(Cause::OutOfTime)));
                     }
                 }
             }
         }
     }
 
-    /// Hands one message over unless somebody is sending the same number just now; to the generation that permitted it alone.
-    /// Nothing leaves after `answer_by`.
+    /// Dispatches one message, only to the generation that permitted it, unless another request is sending the same client_msg_no. Sends
+    /// nothing after `answer_by`.
     pub(super) async fn try_dispatch(
         &self,
-        job: &Job,
+        task: &SendTask,
         permit: Permit,
         answer_by: Instant,
-    ) -> Claimed {
+    ) -> DispatchAttempt {
         if Instant::now() >= answer_by {
-            return settled(Err(job.unconfirmed(Cause::OutOfTime)));
+            return settled(Err(task.unconfirmed(Cause::OutOfTime)));
         }
         match permit.generation {
-            Generation::V3 => settled(self.send_v3(job, permit).await),
-            Generation::V2 => self.send_v2(job, permit, answer_by).await,
+            Generation::V3 => settled(self.send_v3(task, permit).await),
+            Generation::V2 => self.send_v2(task, permit, answer_by).await,
         }
     }
 
-    /// Hands the message to WuKongIM: the one place where messages leave. Directly before each attempt it is asked whether the sender may
-    /// still send, unless that was asked just now; where he may not, nothing is sent.
-    pub(super) async fn hand_over(
+    /// Sends the message to WuKongIM; all sends pass here. Directly before each attempt the permission is checked again, unless it was
+    /// checked just now; without it, nothing is sent.
+    pub(super) async fn submit(
         &self,
-        job: &Job,
+        task: &SendTask,
         permit: Permit,
     ) -> Result<Result<Accepted, Error>, Denial> {
-        let withdrawn = Mutex::new(None);
-        let may_go = || async {
-            if self.authorization.still_holds(permit, &job.channel) {
+        let late_denial = Mutex::new(None);
+        let is_still_permitted = || async {
+            if self.authorization.is_still_valid(permit, &task.channel) {
                 return true;
             }
-            let (sender, actor) = (&job.sender, job.actor.as_ref());
-            // In a box: seldom needed, and every send would have to carry the room for it.
-            let asked = Box::pin(self.authorization.may_send(sender, actor, &job.channel));
+            let (sender, actor) = (&task.sender, task.actor.as_ref());
+            // Boxed because it is seldom needed and would enlarge every send's future.
+            let asked = Box::pin(self.authorization.may_send(sender, actor, &task.channel));
             let denial = asked.await.err();
             let may = denial.is_none();
-            *withdrawn.lock() = denial;
+            *late_denial.lock() = denial;
             may
         };
-        let outgoing = job.outgoing(permit.generation);
-        match self.client.send(&outgoing, may_go).await {
-            Err(Error::Withdrawn) => Err(withdrawn.into_inner().unwrap_or(Denial::Forbidden)),
+        let outgoing = task.outgoing(permit.generation);
+        match self.client.send(&outgoing, is_still_permitted).await {
+            Err(Error::Withdrawn) => Err(late_denial.into_inner().unwrap_or(Denial::Forbidden)),
             answer => Ok(answer),
         }
     }
 
-    /// Sees a message stored that was handed over, or finds out why it was not.
+    /// Confirms that a dispatched message is stored, or finds out why it is not.
     pub(super) async fn settle(
         &self,
-        job: &Job,
+        task: &SendTask,
         dispatched: Dispatched,
     ) -> Result<Sent, SendError> {
-        let waiting = match dispatched {
+        let awaiting = match dispatched {
             Dispatched::Settled(result) => return result,
-            Dispatched::Waiting(waiting) => *waiting,
+            Dispatched::AwaitingConfirmation(awaiting) => *awaiting,
         };
-        let Waiting {
-            ticket,
+        let AwaitingConfirmation {
+            claim,
             pending,
-            sought,
+            target,
             cause,
-        } = waiting;
-        match pending.stored(sought, job).await {
-            Some(stored) => Ok(keep(job, ticket, stored)),
-            // The ticket is dropped: the next one with this number looks for the message before it sends.
-            None => match Box::pin(self.explain_silence(&job.channel)).await {
+        } = awaiting;
+        match pending.stored(target, task).await {
+            Some(stored) => Ok(complete(task, claim, stored)),
+            // Dropping the claim records the attempt: a retry with this client_msg_no looks for the message before it sends.
+            None => match Box::pin(self.explain_silence(&task.channel)).await {
                 Some(denial) => Err(SendError::Denied(denial)),
-                None => Err(job.unconfirmed(cause)),
+                None => Err(task.unconfirmed(cause)),
             },
         }
     }
@@ -268,34 +271,34 @@ impl Messages {
         let Channel::Group(group) = channel else {
             return None;
         };
-        let state = timeout(EXPLAIN, self.client.group_state(group)).await;
+        let state = timeout(EXPLAIN_TIMEOUT, self.client.group_state(group)).await;
         let denial = match state.ok()?.ok()? {
             state if state.disbanded || !state.exists => Denial::ChannelNotFound,
             state if state.banned => Denial::ChannelBanned,
             _ => return None,
         };
-        // What was believed of this group let the message through: believe it no longer.
+        // The cached state of this group permitted the message, so it is outdated.
         self.authorization.group_changed(group);
         Some(denial)
     }
 }
 
-/// When a request with this deadline is answered at the latest.
+/// The latest time to answer a request with this deadline.
 pub(super) fn answer_by(deadline: Instant) -> Instant {
-    deadline.checked_sub(MARGIN).unwrap_or(deadline)
+    deadline.checked_sub(RESPONSE_MARGIN).unwrap_or(deadline)
 }
 
-/// Remembers a message that was sent, where its client can ask for it again.
-pub(super) fn keep(job: &Job, ticket: Ticket, stored: Stored) -> Sent {
-    if job.own_number {
-        ticket.stored(stored);
+/// Completes the claim where the client may repeat its client_msg_no, else releases it.
+pub(super) fn complete(task: &SendTask, claim: Claim, stored: Stored) -> Sent {
+    if task.is_client_key {
+        claim.complete(stored);
     } else {
-        ticket.forget();
+        claim.release();
     }
-    job.sent(stored)
+    task.sent(stored)
 }
 
-/// What WuKongIM's "no" means.
+/// Maps a refusal by WuKongIM.
 pub(super) fn refused(channel: &Channel, error: &Error) -> SendError {
     match Denial::of_send_refusal(channel, error) {
         Denial::Upstream(error) => SendError::Upstream(error),
@@ -303,6 +306,6 @@ pub(super) fn refused(channel: &Channel, error: &Error) -> SendError {
     }
 }
 
-pub(super) fn settled(result: Result<Sent, SendError>) -> Claimed {
-    Claimed::Ready(Dispatched::Settled(result))
+pub(super) fn settled(result: Result<Sent, SendError>) -> DispatchAttempt {
+    DispatchAttempt::Ready(Dispatched::Settled(result))
 }

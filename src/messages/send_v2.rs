@@ -1,123 +1,136 @@
-//! Handing a message to v2, which stores whatever it is given, as often as it is given it: the ledger and a look into the log say
-//! first whether it was sent before.
+//! Dispatch to v2, which stores every message it receives, duplicates included. So the idempotency store, and a search of the channel's
+//! log, first tell whether the message was sent before.
 
 use std::time::Instant;
 
 use tokio::time::timeout_at;
 
+use super::channel_waiters::MessageMatch;
 use super::confirm::Pending;
-use super::ledger::{Attempt, Begin, Ticket};
-use super::lookup::Search;
-use super::safe::is_safe;
-use super::send::{Claimed, Dispatched, Messages, Waiting, keep, refused, settled};
-use super::watch::Sought;
-use super::{Cause, Job, SendError, Stored, unix_ms};
+use super::idempotency::{Attempt, Claim, ClaimOutcome};
+use super::lookup::SearchResult;
+use super::replicated::is_replicated;
+use super::send::{
+    AwaitingConfirmation, DispatchAttempt, Dispatched, Messages, complete, refused, settled,
+};
+use super::{Cause, SendError, SendTask, Stored, unix_ms};
 use crate::authorization::{Denial, Permit};
 use crate::config::{Confirm, DuplicateCheck};
 use crate::wukongim::{Accepted, Error};
 
-/// What is known of a number before it is sent.
-enum Earlier {
-    /// Nothing: send it.
+/// What is known about an earlier send with this client_msg_no.
+enum PriorSend {
+    /// There is none: send it.
     Absent,
-    /// This very message is stored.
+    /// This message is stored already.
     Same(Stored),
-    /// The sender used the number for another payload.
+    /// The sender used the client_msg_no for another payload.
     OtherPayload,
 }
 
 impl Messages {
-    pub(super) async fn send_v2(&self, job: &Job, permit: Permit, answer_by: Instant) -> Claimed {
-        let conversation = job.conversation();
-        let begin = self
-            .ledger
-            .begin(&job.sender, &conversation, &job.number, &job.payload);
-        let numbers = &self.metrics.numbers;
-        let meter = match &begin {
-            Begin::New(_) => &numbers.new,
-            Begin::Done(_) => &numbers.repeated,
-            Begin::Unknown(..) => &numbers.unknown,
-            Begin::Conflict => &numbers.conflict,
-            Begin::Busy(_) => &numbers.busy,
+    pub(super) async fn send_v2(
+        &self,
+        task: &SendTask,
+        permit: Permit,
+        answer_by: Instant,
+    ) -> DispatchAttempt {
+        let conversation = task.conversation();
+        let outcome = self.idempotency.claim(
+            &task.sender,
+            &conversation,
+            &task.client_msg_no,
+            &task.payload,
+        );
+        let meters = &self.metrics.idempotency;
+        let meter = match &outcome {
+            ClaimOutcome::New(_) => &meters.new,
+            ClaimOutcome::Done(_) => &meters.repeated,
+            ClaimOutcome::Unknown(..) => &meters.unknown,
+            ClaimOutcome::Conflict => &meters.conflict,
+            ClaimOutcome::InFlight(_) => &meters.busy,
         };
         meter.inc();
-        let (ticket, attempt) = match begin {
-            Begin::Busy(busy) => return Claimed::Busy(busy),
-            Begin::Conflict => return settled(Err(SendError::Conflict)),
-            Begin::Done(stored) => return settled(Ok(job.sent(stored))),
-            Begin::Unknown(ticket, attempt) => (ticket, Some(attempt)),
-            Begin::New(ticket) => (ticket, None),
+        let (claim, attempt) = match outcome {
+            ClaimOutcome::InFlight(in_flight) => return DispatchAttempt::InFlight(in_flight),
+            ClaimOutcome::Conflict => return settled(Err(SendError::Conflict)),
+            ClaimOutcome::Done(stored) => return settled(Ok(task.sent(stored))),
+            ClaimOutcome::Unknown(claim, attempt) => (claim, Some(attempt)),
+            ClaimOutcome::New(claim) => (claim, None),
         };
-        if let Err(refusal) = self.owns_its_log(job, answer_by).await {
+        if let Err(refusal) = self.owns_log(task, answer_by).await {
             return settled(Err(refusal));
         }
-        // Registered before anything is looked for: what turns up from here on is not missed.
+        // Registered before any search, so that no message that appears from here on is missed.
         let pending = self.confirmer.expect(&conversation);
-        // In boxes: seldom needed, and every send would have to carry the room for them.
-        let earlier = match attempt {
+        // Boxed: rarely needed, and they would enlarge the future of every send.
+        let prior = match attempt {
             Some(attempt) => {
-                let earlier = self.find_earlier(job, attempt, &ticket, &pending, answer_by);
-                Box::pin(earlier).await
+                let prior = self.find_prior_send(task, attempt, &claim, &pending, answer_by);
+                Box::pin(prior).await
             }
-            None if job.own_number && self.duplicate_check == DuplicateCheck::Upstream => {
-                Box::pin(self.find_duplicate(job, answer_by)).await
+            None if task.is_client_key && self.duplicate_check == DuplicateCheck::Upstream => {
+                Box::pin(self.find_duplicate(task, answer_by)).await
             }
-            None => Ok(Earlier::Absent),
+            None => Ok(PriorSend::Absent),
         };
-        match earlier {
-            Ok(Earlier::Absent) => {}
-            Ok(Earlier::Same(stored)) => return settled(Ok(keep(job, ticket, stored))),
-            Ok(Earlier::OtherPayload) => {
-                ticket.forget();
+        match prior {
+            Ok(PriorSend::Absent) => {}
+            Ok(PriorSend::Same(stored)) => return settled(Ok(complete(task, claim, stored))),
+            Ok(PriorSend::OtherPayload) => {
+                claim.release();
                 return settled(Err(SendError::Conflict));
             }
-            // Not known whether it is there: nothing is sent. The dropped ticket keeps what is known.
+            // The outcome of the earlier send is unknown, so nothing is sent. Dropping the claim keeps its attempt.
             Err(error) => return settled(Err(error)),
         }
         let sent_ms = unix_ms();
-        ticket.sending(Attempt {
-            floor: pending.floor(),
+        claim.mark_sent(Attempt {
+            floor: pending.baseline_seq(),
             sent_ms,
             last: Instant::now(),
         });
-        let answer = match self.hand_over(job, permit).await {
+        let answer = match self.submit(task, permit).await {
             Ok(answer) => answer,
             Err(denial) => {
-                ticket.forget();
+                claim.release();
                 return settled(Err(SendError::Denied(denial)));
             }
         };
-        let (sought, cause) = match answer {
+        let (target, cause) = match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {
-                return settled(Ok(keep(job, ticket, Stored { id, seq })));
+                return settled(Ok(complete(task, claim, Stored { id, seq })));
             }
             Ok(Accepted { id, seq: None }) if self.confirm == Confirm::Accepted => {
-                return settled(Ok(keep(job, ticket, Stored { id, seq: 0 })));
+                return settled(Ok(complete(task, claim, Stored { id, seq: 0 })));
             }
-            Ok(Accepted { id, seq: None }) => (Sought::Id(id), Cause::NeverSeen),
-            Err(error) if error.may_have_arrived() => {
-                (Sought::Number { sent_ms }, Cause::NoAnswer(error))
-            }
+            Ok(Accepted { id, seq: None }) => (MessageMatch::Id(id), Cause::NeverSeen),
+            Err(error) if error.may_have_arrived() => (
+                MessageMatch::ClientMsgNo { sent_ms },
+                Cause::NoAnswer(error),
+            ),
             Err(error) => {
-                ticket.forget();
-                return settled(Err(refused(&job.channel, &error)));
+                claim.release();
+                return settled(Err(refused(&task.channel, &error)));
             }
         };
-        Claimed::Ready(Dispatched::Waiting(Box::new(Waiting {
-            ticket,
-            pending,
-            sought,
-            cause,
-        })))
+        DispatchAttempt::Ready(Dispatched::AwaitingConfirmation(Box::new(
+            AwaitingConfirmation {
+                claim,
+                pending,
+                target,
+                cause,
+            },
+        )))
     }
 
-    /// Whether what is sent to the channel can be stored at all: v2 keeps one channel's log under each key, and drops what others send.
-    async fn owns_its_log(&self, job: &Job, answer_by: Instant) -> Result<(), SendError> {
-        if self.client.owns_its_log(&job.sender, &job.channel) {
+    /// Checks that the channel owns the log under its key: v2 has one log per key and drops other channels' messages.
+    async fn owns_log(&self, task: &SendTask, answer_by: Instant) -> Result<(), SendError> {
+        if self.client.owns_log(&task.sender, &task.channel) {
             return Ok(());
         }
-        // In a box: asked once a channel.
-        let asked = Box::pin(self.client.log_is_foreign(&job.sender, &job.channel));
+        // Boxed because it runs once per channel.
+        let asked = Box::pin(self.client.log_is_foreign(&task.sender, &task.channel));
         match timeout_at(answer_by.into(), asked).await {
             Ok(Ok(false)) => Ok(()),
             Ok(Ok(true)) => Err(SendError::Denied(Denial::Taken)),
@@ -126,66 +139,70 @@ impl Messages {
         }
     }
 
-    /// Looks for a message that another process may have sent.
-    async fn find_duplicate(&self, job: &Job, answer_by: Instant) -> Result<Earlier, SendError> {
-        match timeout_at(answer_by.into(), self.find_newest(job)).await {
-            Ok(Ok(Search::Same(stored))) if is_safe(&self.client, stored).await => {
-                Ok(Earlier::Same(stored))
+    /// Searches for a message that another process may have sent.
+    async fn find_duplicate(
+        &self,
+        task: &SendTask,
+        answer_by: Instant,
+    ) -> Result<PriorSend, SendError> {
+        match timeout_at(answer_by.into(), self.find_newest(task)).await {
+            Ok(Ok(SearchResult::Same(stored))) if is_replicated(&self.client, stored).await => {
+                Ok(PriorSend::Same(stored))
             }
-            Ok(Ok(Search::Same(_))) => Err(job.unconfirmed(Cause::NeverSeen)),
-            Ok(Ok(Search::OtherPayload)) => Ok(Earlier::OtherPayload),
-            Ok(Ok(Search::Absent | Search::Unfinished)) => Ok(Earlier::Absent),
+            Ok(Ok(SearchResult::Same(_))) => Err(task.unconfirmed(Cause::NeverSeen)),
+            Ok(Ok(SearchResult::OtherPayload)) => Ok(PriorSend::OtherPayload),
+            Ok(Ok(SearchResult::Absent | SearchResult::Unfinished)) => Ok(PriorSend::Absent),
             Ok(Err(error)) => Err(SendError::Upstream(error)),
             Err(_) => Err(SendError::Upstream(Error::Timeout)),
         }
     }
 
-    /// Looks for an earlier attempt whose outcome is not known. Where it is not there, yet young enough to turn up, it is waited for
-    /// as a new message is; only what is overdue is sent again.
+    /// Searches for an earlier attempt with an unknown outcome. If it is absent but may still appear, it is awaited like a new message. It
+    /// is sent again only after it is overdue.
     ///
-    /// A v2 cluster that has just lost a node refuses some channels' reads with 400 for seconds (seen): no word on the message that was
-    /// sent before.
-    async fn find_earlier(
+    /// A v2 cluster that has just lost a node refuses reads of some channels with 400 for seconds (seen), which says nothing about the
+    /// earlier attempt.
+    async fn find_prior_send(
         &self,
-        job: &Job,
+        task: &SendTask,
         attempt: Attempt,
-        ticket: &Ticket,
+        claim: &Claim,
         pending: &Pending,
         answer_by: Instant,
-    ) -> Result<Earlier, SendError> {
+    ) -> Result<PriorSend, SendError> {
         let overdue_at = self.overdue_at(attempt.last);
         loop {
-            // Asked before the look, so that what was overdue then had been so for the whole of it.
+            // Read before the search: the attempt must have been overdue during the whole search.
             let overdue = Instant::now() >= overdue_at;
-            let search = self.find_attempt(job, attempt, |up_to| ticket.searched(up_to));
+            let search = self.find_attempt(task, attempt, |up_to| claim.advance_floor(up_to));
             let cause = match timeout_at(answer_by.into(), search).await {
-                Ok(Ok(Search::Same(stored))) if is_safe(&self.client, stored).await => {
-                    return Ok(Earlier::Same(stored));
+                Ok(Ok(SearchResult::Same(stored))) if is_replicated(&self.client, stored).await => {
+                    return Ok(PriorSend::Same(stored));
                 }
-                Ok(Ok(Search::OtherPayload)) => return Ok(Earlier::OtherPayload),
-                Ok(Ok(Search::Absent)) if overdue => return Ok(Earlier::Absent),
-                Ok(Ok(found @ (Search::Same(_) | Search::Absent))) => {
-                    let sought = Sought::Number {
+                Ok(Ok(SearchResult::OtherPayload)) => return Ok(PriorSend::OtherPayload),
+                Ok(Ok(SearchResult::Absent)) if overdue => return Ok(PriorSend::Absent),
+                Ok(Ok(result @ (SearchResult::Same(_) | SearchResult::Absent))) => {
+                    let target = MessageMatch::ClientMsgNo {
                         sent_ms: attempt.sent_ms,
                     };
-                    let until = match found {
-                        // It is there, and is not sent again as long as it is.
-                        Search::Same(_) => answer_by,
+                    let until = match result {
+                        // It is visible but not replicated: it is not sent again while it is there.
+                        SearchResult::Same(_) => answer_by,
                         _ => overdue_at.min(answer_by),
                     };
-                    if let Some(stored) = pending.stored_by(until, sought, job).await {
-                        return Ok(Earlier::Same(stored));
+                    if let Some(stored) = pending.stored_by(until, target, task).await {
+                        return Ok(PriorSend::Same(stored));
                     }
                     if Instant::now() < answer_by {
                         continue;
                     }
                     Cause::NeverSeen
                 }
-                Ok(Ok(Search::Unfinished)) | Err(_) => Cause::OutOfTime,
+                Ok(Ok(SearchResult::Unfinished)) | Err(_) => Cause::OutOfTime,
                 Ok(Err(error @ (Error::Rejected(_) | Error::Status(_)))) => Cause::NoAnswer(error),
                 Ok(Err(error)) => return Err(SendError::Upstream(error)),
             };
-            return Err(job.unconfirmed(cause));
+            return Err(task.unconfirmed(cause));
         }
     }
 }

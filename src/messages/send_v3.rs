@@ -1,48 +1,52 @@
-//! Handing a message to v3, which checks, stores and de-duplicates by itself: by sender, channel, number and payload (seen on a
-//! running server).
+//! Dispatch to v3, which checks, stores and de-duplicates messages itself, by sender, channel, client_msg_no and payload (seen on a running
+//! server).
 
 use std::time::Instant;
 
-use super::ledger::{Attempt, Begin};
+use super::idempotency::{Attempt, ClaimOutcome};
 use super::send::{Messages, refused};
-use super::{Cause, Job, SendError, Sent, Stored, unix_ms};
+use super::{Cause, SendError, SendTask, Sent, Stored, unix_ms};
 use crate::authorization::Permit;
 use crate::domain::Channel;
 use crate::wukongim::{Accepted, Error, Rejection};
 
 impl Messages {
-    /// A lost answer has been asked for once more by the client.
-    pub(super) async fn send_v3(&self, job: &Job, permit: Permit) -> Result<Sent, SendError> {
+    /// Sends the message; the upstream client has already retried a lost answer once.
+    pub(super) async fn send_v3(&self, task: &SendTask, permit: Permit) -> Result<Sent, SendError> {
         let sent_ms = unix_ms();
-        let answer = self.hand_over(job, permit).await;
+        let answer = self.submit(task, permit).await;
         let answer = answer.map_err(SendError::Denied)?;
         let cause = match answer {
             Ok(Accepted { id, seq: Some(seq) }) => {
-                if let Channel::Person(_) = job.channel {
-                    self.fresh_pairs.insert(job.conversation(), Instant::now());
+                if let Channel::Person(_) = task.channel {
+                    self.fresh_pairs.insert(task.conversation(), Instant::now());
                 }
-                return Ok(job.sent(Stored { id, seq }));
+                return Ok(task.sent(Stored { id, seq }));
             }
-            // Another generation answered: nothing is known of the message.
+            // Not an answer of v3: the outcome is unknown.
             Ok(Accepted { seq: None, .. }) => Cause::NeverSeen,
-            // Of a number of the gateway's own it is not the client's doing.
-            Err(Error::Rejected(Rejection::Conflict)) if job.own_number => {
+            // A conflict of a generated client_msg_no is not the client's fault.
+            Err(Error::Rejected(Rejection::Conflict)) if task.is_client_key => {
                 return Err(SendError::Conflict);
             }
             Err(error) if error.may_have_arrived() => Cause::NoAnswer(error),
-            Err(error) => return Err(refused(&job.channel, &error)),
+            Err(error) => return Err(refused(&task.channel, &error)),
         };
-        self.note_unknown(job, sent_ms);
-        Err(job.unconfirmed(cause))
+        self.record_unknown(task, sent_ms);
+        Err(task.unconfirmed(cause))
     }
 
-    /// v3 itself knows a number again. Should a v2 answer there by the time of the retry, it is looked for before it is sent.
-    fn note_unknown(&self, job: &Job, sent_ms: u64) {
-        let begin = self
-            .ledger
-            .begin(&job.sender, &job.conversation(), &job.number, &job.payload);
-        if let Begin::New(ticket) | Begin::Unknown(ticket, _) = begin {
-            ticket.sending(Attempt {
+    /// v3 recognises a repeated client_msg_no itself. The attempt is recorded in case a v2 takes the retry, so that it is searched for
+    /// first.
+    fn record_unknown(&self, task: &SendTask, sent_ms: u64) {
+        let outcome = self.idempotency.claim(
+            &task.sender,
+            &task.conversation(),
+            &task.client_msg_no,
+            &task.payload,
+        );
+        if let ClaimOutcome::New(claim) | ClaimOutcome::Unknown(claim, _) = outcome {
+            claim.mark_sent(Attempt {
                 floor: None,
                 sent_ms,
                 last: Instant::now(),

@@ -1,5 +1,5 @@
-//! What an operation's failures look like: one response for each status, its codes and an example of each as `response` renders them.
-//! Knows no route.
+//! The failures of an operation: one response per status, with its codes and an example of each as rendered by `response`. Does not know
+//! the routes.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::domain::ClientMsgNo;
 use crate::error::{ApiError, Failure, FieldProblem, Lang, Problem};
 use crate::response::failure_json;
 
-/// What may go wrong everywhere.
+/// Errors of all operations.
 const EVERYWHERE: &[ApiError] = &[
     ApiError::HeadersTooLarge,
     ApiError::Internal,
@@ -25,7 +25,7 @@ const EVERYWHERE: &[ApiError] = &[
     ApiError::Overloaded,
     ApiError::UpstreamTimeout,
 ];
-/// What may go wrong where a token is asked for: with the token, with the user's limit, and in WuKongIM.
+/// Errors of authenticated operations: of the token, the user's limit, and WuKongIM.
 const PROTECTED: &[ApiError] = &[
     ApiError::TokenMissing,
     ApiError::TokenInvalid,
@@ -34,9 +34,9 @@ const PROTECTED: &[ApiError] = &[
     ApiError::UpstreamError,
     ApiError::KeysUnavailable,
 ];
-/// What may be wrong with a query.
+/// Errors of a query.
 const QUERY: &[ApiError] = &[ApiError::InvalidRequest];
-/// What may be wrong with a body.
+/// Errors of a body.
 const BODY: &[ApiError] = &[
     ApiError::InvalidRequest,
     ApiError::RequestTimeout,
@@ -44,7 +44,7 @@ const BODY: &[ApiError] = &[
     ApiError::UnsupportedMediaType,
 ];
 
-/// The responses that are the same wherever they are.
+/// The responses that are the same in all operations.
 const SHARED: [(u16, &str); 7] = [
     (400, "InvalidRequest"),
     (401, "Unauthorized"),

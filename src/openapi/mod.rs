@@ -1,5 +1,5 @@
-//! The OpenAPI document, made of what the handlers say of themselves and what is true of all of them: the envelope, the failures of
-//! each kind of operation, the headers, the bearer token. Knows no route.
+//! The OpenAPI document, built from the handlers' own documentation and the parts common to all: the envelope, the failures of each kind of
+//! operation, the headers, the bearer token. Knows no route.
 
 mod failures;
 mod headers;
@@ -18,12 +18,12 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::error::{ApiError, Text};
+use crate::error::{ApiError, LocalizedText};
 
 pub use values::{Avatar, GroupName, GroupType, MessageSeq, UnixMs};
 
 const JSON: &str = "application/json";
-/// What examples have for a request id and for a client's number.
+/// Request id and client_msg_no in examples.
 const REQUEST_ID: &str = "62594eb9ff9f49d281ae136bce06db32";
 const CLIENT_MSG_NO: &str = "note-1";
 const BEARER: &str = "bearer";
@@ -57,24 +57,23 @@ const TAGS: [(&str, &str); 4] = [
     ("system", "Whether all is well."),
 ];
 
-/// What is known of a route.
+/// The documentation of a route.
 pub struct Described {
-    /// Below the prefix.
+    /// The path below the prefix.
     pub path: &'static str,
-    /// What its handlers say of themselves: the successes, with the `data` of the envelope as their body, and examples of failures that
-    /// have some too.
+    /// The handlers' own documentation: successes, with the `data` of the envelope as their body, and examples of failures with data.
     pub item: PathItem,
-    /// The schemas that these refer to.
+    /// The schemas referred to.
     pub schemas: Vec<(String, RefOr<Schema>)>,
-    /// Whether it needs no token.
+    /// Whether it needs no authentication.
     pub is_public: bool,
-    /// What its 5xx say.
-    pub failure: Text,
-    /// What it refuses for, beside what all of its kind do.
+    /// The text of its 5xx errors.
+    pub failure: LocalizedText,
+    /// Its errors, in addition to those common to its kind.
     pub refusals: &'static [ApiError],
 }
 
-/// The document of these routes below `prefix`, as JSON for people to read.
+/// The document of these routes below `prefix`, as readable JSON.
 pub fn document(prefix: &str, routes: impl Iterator<Item = Described>) -> String {
     let mut components = Components::new();
     headers::add_to(&mut components);
@@ -131,7 +130,7 @@ fn whole(prefix: &str, paths: Paths, components: Components) -> OpenApi {
         .build()
 }
 
-/// Puts the successes into their envelope, and adds the failures and the headers.
+/// Wraps the successes in the envelope, and adds the failures and headers.
 fn complete(operation: &mut Operation, about: &Described, components: &mut Components) {
     for (status, response) in &mut operation.responses.responses {
         if let (true, RefOr::T(response)) = (status == "200", response) {

@@ -1,4 +1,4 @@
-//! The channel endpoints: create, delete, and who is in a group.
+//! The channel endpoints: create, delete, and subscribers.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::config::Limits;
 use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::error::{ApiError, Failure};
-use crate::extract::{Fields, FromJson, Json, Problems};
+use crate::extract::{BodyFields, FieldProblems, FromJson, Json};
 use crate::openapi::{Avatar, GroupName, GroupType};
 use crate::response::Envelope;
 
@@ -29,7 +29,7 @@ pub(super) const OWNERS_REFUSALS: &[ApiError] = &[
     ApiError::ChannelNotFound,
     ApiError::StoreUnavailable,
 ];
-/// Why nobody is added to a group, or made a manager of it.
+/// Errors of adding subscribers or managers.
 pub(super) const ADD_REFUSALS: &[ApiError] = &[
     ApiError::Forbidden,
     ApiError::NotOwner,
@@ -37,7 +37,7 @@ pub(super) const ADD_REFUSALS: &[ApiError] = &[
     ApiError::ChannelFull,
     ApiError::StoreUnavailable,
 ];
-/// Why nobody is removed from a group.
+/// Errors of removing subscribers or managers.
 pub(super) const REMOVE_REFUSALS: &[ApiError] = &[
     ApiError::Forbidden,
     ApiError::NotOwner,
@@ -70,8 +70,12 @@ pub(super) struct CreateChannelRequest {
 }
 
 impl FromJson for CreateChannelRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of_body(body, limits, problems)?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let mut fields = BodyFields::of_body(body, limits, problems)?;
         let channel = fields.channel_to_create();
         let name = fields.optional_short_text("name", NAME_CHARS);
         let avatar = fields.optional_http_url("avatar", AVATAR_CHARS);
@@ -161,8 +165,12 @@ pub(super) struct DeleteChannelRequest {
 }
 
 impl FromJson for DeleteChannelRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let group = Fields::of_body(body, limits, problems)?.group()?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let group = BodyFields::of_body(body, limits, problems)?.group()?;
         Some(Self { group })
     }
 }
@@ -213,8 +221,12 @@ pub(super) struct SubscribersRequest {
 }
 
 impl FromJson for SubscribersRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of_body(body, limits, problems)?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let mut fields = BodyFields::of_body(body, limits, problems)?;
         let group = fields.group();
         let subscribers = fields.uids("subscribers");
         Some(Self {

@@ -13,10 +13,10 @@ use crate::config::Limits;
 use crate::domain::Uid;
 use crate::error::Failure;
 use crate::response::Envelope;
-use crate::wukongim::{RouteInfo, SMALL_PAYLOAD};
+use crate::wukongim::{RouteInfo, SAFE_PAYLOAD_BYTES};
 
-/// How long this call waits to hear what WuKongIM bears.
-const ASKING: Duration = Duration::from_millis(500);
+/// How long this call waits for WuKongIM's payload limit.
+const LIMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Addresses are always there and always text; empty where there is none.
 #[derive(Debug, Serialize, ToSchema)]
@@ -95,14 +95,16 @@ pub(super) async fn get_config(
         app.client().route(&caller.uid).await?
     };
     let limits = &app.settings().limits;
-    let payload = if limits.payload <= SMALL_PAYLOAD {
+    let payload = if limits.payload <= SAFE_PAYLOAD_BYTES {
         limits.payload
     } else {
-        // Until it is known to bear more. Addresses are told while it is down, too.
-        let borne = timeout(ASKING, app.client().payload_limit()).await;
+        // Until a higher limit is known. The addresses are returned even while WuKongIM is down.
+        let upstream_limit = timeout(LIMIT_TIMEOUT, app.client().payload_limit()).await;
         limits
             .payload
-            .min(borne.map_or(SMALL_PAYLOAD, |limit| limit.unwrap_or(SMALL_PAYLOAD)))
+            .min(upstream_limit.map_or(SAFE_PAYLOAD_BYTES, |limit| {
+                limit.unwrap_or(SAFE_PAYLOAD_BYTES)
+            }))
     };
     let or = |configured: &Option<String>, told: String| configured.clone().unwrap_or(told);
     Ok(Envelope(ConfigResponse {

@@ -1,5 +1,5 @@
-//! The API's description, for those who turned `docs.enabled` on: the OpenAPI document, the catalogue of errors it links to, and the
-//! page that shows them. Anybody may read them; they tell nothing of this deployment.
+//! The API's documentation, if `docs.enabled` is on: the OpenAPI document, the catalogue of errors, and the page that shows them. They need
+//! no authentication, since they contain nothing about the deployment.
 
 mod page;
 
@@ -20,7 +20,7 @@ use crate::error::{catalogue, catalogue_page};
 use crate::openapi::{self, Described};
 
 const OPENAPI: &str = "/api/v1/im/openapi.json";
-/// Beside the document, as docs/ERRORS.md is beside docs/openapi.json: its links hold in both places.
+/// Next to the document, as docs/ERRORS.md is next to docs/openapi.json, so that relative links work in both places.
 const ERRORS: &str = "/api/v1/im/ERRORS.md";
 
 static ENDPOINTS: [Endpoint; 2] = [
@@ -53,7 +53,7 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The OpenAPI document of all endpoints, as JSON; made when it is asked for first.
+/// The OpenAPI document of all endpoints, as JSON; created at first use.
 pub fn document() -> &'static str {
     &DOCUMENT
 }
@@ -64,7 +64,7 @@ pub(super) fn add_to(router: Router<App>) -> Router<App> {
         .route(ERRORS, get(errors))
 }
 
-/// The catalogue as it is in docs/; for who asks for HTML, as a browser does that follows a link of the page, as that.
+/// The catalogue as in docs/; as HTML for clients that prefer it, such as a browser that follows a link of the page.
 async fn errors(asked: HeaderMap) -> Response {
     let mut accepted = asked.get_all(ACCEPT).iter();
     let is_browser = accepted.any(|kinds| {

@@ -16,13 +16,13 @@ use crate::config::Limits;
 use crate::domain::{
     ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, PayloadProblem, Uid, caps,
 };
-use crate::error::{ApiError, Failure, FieldProblem, Lang, Problem, Text};
-use crate::extract::{Deadline, Fields, FromJson, Json, Problems, entries};
+use crate::error::{ApiError, Failure, FieldProblem, Lang, LocalizedText, Problem};
+use crate::extract::{BodyFields, Deadline, FieldProblems, FromJson, Json, entries};
 use crate::messages::{Draft, SendError, Sent};
 use crate::openapi::{MessageSeq, UnixMs};
 use crate::response::{Envelope, language, message_of};
 use crate::routes::Endpoint;
-use crate::wukongim::SMALL_PAYLOAD;
+use crate::wukongim::SAFE_PAYLOAD_BYTES;
 
 /// Why a message is not sent.
 pub(super) const SEND_REFUSALS: &[ApiError] = &[
@@ -72,7 +72,7 @@ pub(super) struct SendMessageRequest {
 }
 
 impl SendMessageRequest {
-    fn read(mut fields: Fields<'_, '_>) -> Option<Self> {
+    fn read(mut fields: BodyFields<'_, '_>) -> Option<Self> {
         let channel = fields.channel();
         let payload = fields.payload();
         let client_msg_no = fields.client_msg_no();
@@ -89,7 +89,7 @@ impl SendMessageRequest {
         })
     }
 
-    /// Only an admin sends as somebody else, and under that user's rules.
+    /// Only an admin may send as another user, under that user's permissions.
     fn with_sender(self, caller: &Caller) -> Result<(Uid, Draft), Failure> {
         let Self {
             mut draft,
@@ -107,8 +107,12 @@ impl SendMessageRequest {
 }
 
 impl FromJson for SendMessageRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        Self::read(Fields::of_body(body, limits, problems)?)
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        Self::read(BodyFields::of_body(body, limits, problems)?)
     }
 }
 
@@ -194,7 +198,11 @@ impl ToSchema for SendMessageBatchBody {
 pub(super) struct SendMessageBatchRequest(Vec<SendMessageRequest>);
 
 impl FromJson for SendMessageBatchRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
         let entries = entries(body, problems)?;
         if entries.is_empty() {
             problems.add("body", Problem::Empty);
@@ -205,9 +213,9 @@ impl FromJson for SendMessageBatchRequest {
             return None;
         }
         let mut requests = Vec::with_capacity(entries.len());
-        for (place, raw) in entries.into_iter().enumerate() {
-            // Every item is read, so that all bad ones are told.
-            if let Some(fields) = Fields::of_entry(place, raw, limits, problems) {
+        for (index, raw) in entries.into_iter().enumerate() {
+            // Every item is parsed, so that all bad ones are reported.
+            if let Some(fields) = BodyFields::of_entry(index, raw, limits, problems) {
                 requests.extend(SendMessageRequest::read(fields));
             }
         }
@@ -277,10 +285,10 @@ pub(super) async fn send_message_batch(
         .map(|request| request.with_sender(&caller));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
     check_payloads(&app, &drafts, true).await?;
-    let to_oneself = app.messages().refused_to_oneself(&drafts).await;
-    if !to_oneself.is_empty() {
-        let details = to_oneself.into_iter().map(|place| FieldProblem {
-            field: format!("[{place}].channelId"),
+    let self_messages = app.messages().indices_refused_to_self(&drafts).await;
+    if !self_messages.is_empty() {
+        let details = self_messages.into_iter().map(|index| FieldProblem {
+            field: format!("[{index}].channelId"),
             problem: Problem::Oneself,
         });
         return Err(Failure::invalid(details.collect()));
@@ -298,20 +306,20 @@ pub(super) async fn send_message_batch(
     Err(partial_failure(results, language(&headers)))
 }
 
-/// Refuses payloads that the WuKongIM there does not bear, naming them; what every one bears costs nothing.
+/// Refuses payloads above the upstream limit, naming their fields. Payloads that every WuKongIM accepts need no check.
 async fn check_payloads(app: &App, drafts: &[(Uid, Draft)], is_batch: bool) -> Result<(), Failure> {
     let lengths = drafts.iter().map(|(_, draft)| draft.payload.decoded_len());
     let lengths: Vec<usize> = lengths.collect();
-    if lengths.iter().all(|length| *length <= SMALL_PAYLOAD) {
+    if lengths.iter().all(|length| *length <= SAFE_PAYLOAD_BYTES) {
         return Ok(());
     }
     let max_bytes = app.client().payload_limit().await?;
     let mut details = Vec::new();
-    for (place, length) in lengths.into_iter().enumerate() {
+    for (index, length) in lengths.into_iter().enumerate() {
         if length > max_bytes {
             details.push(FieldProblem {
                 field: if is_batch {
-                    format!("[{place}].payload")
+                    format!("[{index}].payload")
                 } else {
                     "payload".to_owned()
                 },
@@ -358,7 +366,7 @@ fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure
     }
 }
 
-fn batch_error(failure: &Failure, text: Text, lang: Lang) -> BatchError {
+fn batch_error(failure: &Failure, text: LocalizedText, lang: Lang) -> BatchError {
     BatchError {
         code: failure.error.code(),
         message: failure

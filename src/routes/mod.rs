@@ -1,5 +1,5 @@
-//! Every route on one screen: its path, its handler (whose `#[utoipa::path]` says the rest of what the document shows), what its
-//! failures say and what it costs. A new one is protected unless it is listed in `PUBLIC`.
+//! All routes: path, handler (whose `#[utoipa::path]` has the rest of the documentation), failure text and cost. A new route requires
+//! authentication unless it is listed in `PUBLIC`.
 
 mod channels;
 mod config;
@@ -19,15 +19,15 @@ use utoipa_axum::routes;
 
 use crate::app::App;
 use crate::auth::{Authenticate, unknown_path};
-use crate::error::{ApiError, Text};
+use crate::error::{ApiError, LocalizedText};
 use crate::limits::Cost;
 
 pub use docs::document;
 
-/// What all paths begin with.
+/// The prefix of all paths.
 pub const PREFIX: &str = "/api/v1/im";
 
-/// The routes that need no token.
+/// Routes without authentication.
 const PUBLIC: [&str; 1] = ["/api/v1/im/health"];
 
 /// A handler at its path.
@@ -99,7 +99,7 @@ pub fn router(app: &App) -> Router<App> {
     let mut router = Router::new();
     for endpoint in &ENDPOINTS {
         let (_, _, methods) = (endpoint.handler)();
-        // On the methods, not on the path: a wrong method is 405 for everybody.
+        // On the methods, not on the path: a wrong method is 405 even without a token.
         let methods = if endpoint.is_public() {
             methods
         } else {
@@ -116,30 +116,30 @@ pub fn router(app: &App) -> Router<App> {
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
 }
 
-/// What is known of a route beside its handler: its name in metrics and logs, what its failures are, what it costs.
+/// A route's properties besides its handler: name in metrics and logs, failures, cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Endpoint {
     /// The path as in the router; `unknown` for none.
     pub route: &'static str,
-    /// The reference's text for its failure.
-    pub failure: Text,
-    /// What a call costs its user: 1 unless said otherwise.
+    /// The text of its failures.
+    pub failure: LocalizedText,
+    /// The cost of a call to its user; 1 by default.
     pub cost: Cost,
-    /// What it refuses for, beside what each endpoint of its kind does.
+    /// Its errors, in addition to those common to its kind.
     refusals: &'static [ApiError],
-    /// The handler behind its method, with its part of the document.
+    /// The handler with its method and documentation.
     handler: fn() -> UtoipaMethodRouter<App>,
 }
 
 impl Endpoint {
-    /// Whatever is at no path of the router.
+    /// Requests to unknown paths.
     pub const UNKNOWN: &Self = &Self::at("unknown", UtoipaMethodRouter::default);
 
-    /// One that the reference has no text for.
+    /// An endpoint without a text of its own.
     const fn at(route: &'static str, handler: fn() -> UtoipaMethodRouter<App>) -> Self {
         Self {
             route,
-            failure: Text {
+            failure: LocalizedText {
                 zh: "服务内部错误",
                 en: "internal service error",
             },
@@ -150,7 +150,7 @@ impl Endpoint {
     }
 
     const fn says(self, zh: &'static str, en: &'static str) -> Self {
-        let failure = Text { zh, en };
+        let failure = LocalizedText { zh, en };
         Self { failure, ..self }
     }
 
@@ -166,19 +166,19 @@ impl Endpoint {
         PUBLIC.contains(&self.route)
     }
 
-    /// Whether it answers whatever the load: who asks whether the gateway is well must hear it.
-    pub fn is_never_refused(&self) -> bool {
+    /// Whether it is answered under any load: health checks must not be shed.
+    pub fn is_exempt(&self) -> bool {
         self.is_public()
     }
 
-    /// The endpoint at this path, as the router finds it: no path here has a part that varies.
+    /// The endpoint at this path; no path has parameters.
     pub fn found_at(path: &str) -> &'static Self {
         let mut all = ENDPOINTS.iter().chain(docs::endpoints());
         let known = all.find(|endpoint| endpoint.route == path);
         known.unwrap_or(Self::UNKNOWN)
     }
 
-    /// All of them, without those that serve the document.
+    /// All endpoints, except those of the documentation.
     pub fn all() -> &'static [Self] {
         &ENDPOINTS
     }

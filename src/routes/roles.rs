@@ -1,4 +1,4 @@
-//! The endpoints about who is what in a group: its record, its managers, its owner.
+//! The endpoints for a group's record, managers and owner.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use crate::config::{Limits, Mode};
 use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
 use crate::domain::{ChannelId, ConversationKey, Uid};
 use crate::error::{ApiError, Failure};
-use crate::extract::{Fields, FromJson, FromQuery, Json, Problems, Query, QueryFields};
+use crate::extract::{BodyFields, FieldProblems, FromJson, FromQuery, Json, Query, QueryFields};
 use crate::openapi::{Avatar, GroupName, GroupType, UnixMs};
 use crate::response::Envelope;
 
@@ -22,7 +22,7 @@ pub(super) const INFO_REFUSALS: &[ApiError] = &[
     ApiError::ChannelNotFound,
     ApiError::StoreUnavailable,
 ];
-/// Why a group is not handed over.
+/// Errors of an ownership transfer.
 pub(super) const OWNER_REFUSALS: &[ApiError] = &[
     ApiError::Forbidden,
     ApiError::NotAMember,
@@ -54,7 +54,7 @@ impl FromQuery for GetChannelRequest {
     fn from_query(
         query: &mut QueryFields,
         limits: &Limits,
-        problems: &mut Problems,
+        problems: &mut FieldProblems,
     ) -> Option<Self> {
         let group = query.group(limits, problems)?;
         Some(Self { group })
@@ -101,7 +101,7 @@ pub(super) async fn get_channel_info(
     Query(GetChannelRequest { group }): Query<GetChannelRequest>,
 ) -> Result<Envelope<GetChannelInfoResponse>, Failure> {
     let conversation = ConversationKey::Group(group.clone());
-    let Some(_place) = app.crowd().enter(&conversation) else {
+    let Some(_permit) = app.channel_limiter().try_acquire(&conversation) else {
         return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
     };
     let record = app.channels().info(&group).await?;
@@ -111,7 +111,7 @@ pub(super) async fn get_channel_info(
     let needs_asking = match app.settings().authorization.mode {
         Mode::Members => !(has_role || caller.is_admin),
         Mode::Open => false,
-        // Whatever he is here: the backend says.
+        // The backend decides, regardless of the caller's role.
         Mode::Callback => true,
     };
     if needs_asking {
@@ -152,8 +152,12 @@ pub(super) struct ManagersRequest {
 }
 
 impl FromJson for ManagersRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of_body(body, limits, problems)?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let mut fields = BodyFields::of_body(body, limits, problems)?;
         let group = fields.group();
         let uids = fields.uids("uids");
         Some(Self {
@@ -246,8 +250,12 @@ pub(super) struct TransferOwnershipRequest {
 }
 
 impl FromJson for TransferOwnershipRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of_body(body, limits, problems)?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let mut fields = BodyFields::of_body(body, limits, problems)?;
         let group = fields.group();
         let uid = fields.uid("uid");
         let name = fields.optional_short_text("name", NAME_CHARS);
@@ -294,7 +302,7 @@ pub(super) async fn transfer_ownership(
     } = request;
     let channels = app.channels();
     let record = channels
-        .hand_over(actor(&caller), &group, &uid, name, avatar)
+        .transfer_ownership(actor(&caller), &group, &uid, name, avatar)
         .await?;
     Ok(Envelope(TransferOwnershipResponse {
         channel_id: record.id,

@@ -10,8 +10,8 @@ use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType};
-use crate::error::{ApiError, Failure, Problem, Text};
-use crate::extract::{FromQuery, MAX_NUMBER, Problems, Query, QueryFields};
+use crate::error::{ApiError, Failure, LocalizedText, Problem};
+use crate::extract::{FieldProblems, FromQuery, MAX_NUMBER, Query, QueryFields};
 use crate::history::Position;
 use crate::response::success;
 
@@ -54,7 +54,7 @@ impl FromQuery for SyncMessagesRequest {
     fn from_query(
         query: &mut QueryFields,
         limits: &Limits,
-        problems: &mut Problems,
+        problems: &mut FieldProblems,
     ) -> Option<Self> {
         let channel = query.channel(limits, problems);
         let after = query.number("lastMessageSeq", 0, MAX_NUMBER, problems);
@@ -85,11 +85,11 @@ impl FromQuery for SyncMessagesRequest {
         1 + self.limit / 50
     }
 
-    fn failure(problems: Problems) -> Failure {
+    fn failure(problems: FieldProblems) -> Failure {
         let missing = problems.lacks("channelId") || problems.lacks("channelType");
         // The reference's own words, in every language.
         let text = "channelId and channelType are required";
-        let message = missing.then_some(Text { zh: text, en: text });
+        let message = missing.then_some(LocalizedText { zh: text, en: text });
         Failure {
             message,
             ..Failure::invalid(problems.into_details())

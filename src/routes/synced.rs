@@ -1,11 +1,11 @@
-//! The messages of a history as JSON, written by hand: serde looks at each byte of a payload for something to escape, and base64
-//! has nothing (an answer of 50 messages costs a third of what it did; docs/PERFORMANCE.md).
+//! Writes the messages of a history as JSON without serde, which would check each byte of a payload for escapes, although base64 needs none
+//! (an answer of 50 messages costs a third; docs/PERFORMANCE.md).
 
 use utoipa::ToSchema;
 
 use crate::domain::{Channel, ChannelId, ChannelType, Message, MessageId};
+use crate::json::json_scan::unescaped_prefix_len;
 use crate::openapi::{MessageSeq, UnixMs};
-use crate::plain::plain_length;
 
 /// A message of a history, by whatever way it came there: what clients sent over WuKongIM's own sockets keeps to none of the gateway's
 /// rules.
@@ -28,65 +28,69 @@ pub(super) struct SyncedMessage {
     client_msg_no: String,
 }
 
-/// What a message takes besides its texts.
-const OVERHEAD: usize = 200;
+/// Bytes of a message besides its strings.
+const MESSAGE_OVERHEAD: usize = 200;
 
 /// Writes `messages` of `channel` as an array. `channelId` is always as the caller would write it, `timestamp` in Unix milliseconds.
 pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) {
-    // The same in all of them.
+    // Identical for all messages.
     let mut of_channel = br#","channelId":"#.to_vec();
-    text(&mut of_channel, channel.id().as_bytes());
+    write_escaped(&mut of_channel, channel.id().as_bytes());
     of_channel.extend_from_slice(br#","channelType":"#);
-    number(&mut of_channel, channel.channel_type().number().into());
+    write_number(&mut of_channel, channel.channel_type().number().into());
     of_channel.extend_from_slice(br#","fromUid":"#);
     out.push(b'[');
-    for (place, message) in messages.iter().enumerate() {
-        if place > 0 {
+    for (index, message) in messages.iter().enumerate() {
+        if index > 0 {
             out.push(b',');
         }
-        let text = if message.is_plain() { plain } else { text };
+        let write_text = if message.needs_no_escape() {
+            write_unescaped
+        } else {
+            write_escaped
+        };
         out.extend_from_slice(br#"{"messageId":""#);
-        number(out, message.id.0);
+        write_number(out, message.id.0);
         out.extend_from_slice(br#"","messageSeq":"#);
-        number(out, message.seq);
+        write_number(out, message.seq);
         out.extend_from_slice(&of_channel);
-        text(out, message.from_uid());
+        write_text(out, message.from_uid());
         out.extend_from_slice(br#","payload":"#);
-        text(out, message.payload());
+        write_text(out, message.payload());
         out.extend_from_slice(br#","timestamp":"#);
-        number(out, message.timestamp_ms);
+        write_number(out, message.timestamp_ms);
         out.extend_from_slice(br#","clientMsgNo":"#);
-        text(out, message.client_msg_no());
+        write_text(out, message.client_msg_no());
         out.push(b'}');
     }
     out.push(b']');
 }
 
-/// How many bytes [`write()`] will write, if nothing needs an escape, or a few more.
+/// The number of bytes that [`write()`] writes if nothing needs an escape, rounded up.
 pub(super) fn size(messages: &[Message], channel: &Channel) -> usize {
     let texts = |message: &Message| {
         message.payload().len() + message.from_uid().len() + message.client_msg_no().len()
     };
     let all: usize = messages.iter().map(texts).sum();
-    all + messages.len() * (OVERHEAD + channel.id().len())
+    all + messages.len() * (MESSAGE_OVERHEAD + channel.id().len())
 }
 
 // Writing into a vector cannot fail.
-fn number(out: &mut Vec<u8>, number: u64) {
+fn write_number(out: &mut Vec<u8>, number: u64) {
     let _ = serde_json::to_writer(out, &number);
 }
 
-/// A text without anything to escape.
-fn plain(out: &mut Vec<u8>, text: &[u8]) {
+/// Writes a string that needs no escapes.
+fn write_unescaped(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     out.extend_from_slice(text);
     out.push(b'"');
 }
 
-/// Any text; what is no text is written as an empty one.
-fn text(out: &mut Vec<u8>, text: &[u8]) {
-    if text.is_ascii() && plain_length(text) == text.len() {
-        plain(out, text);
+/// Writes any string; invalid UTF-8 as an empty one.
+fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    if text.is_ascii() && unescaped_prefix_len(text) == text.len() {
+        write_unescaped(out, text);
     } else {
         let text = std::str::from_utf8(text).unwrap_or_default();
         let _ = serde_json::to_writer(out, text);
@@ -99,7 +103,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::domain::{SYSTEM_UID, Texts};
+    use crate::domain::{MessageText, SYSTEM_UID};
 
     fn written(messages: &[Message], channel: &Channel) -> Vec<u8> {
         let mut out = Vec::new();
@@ -111,7 +115,7 @@ mod tests {
     fn no_message_is_an_empty_list_and_two_have_a_comma_between_them() {
         let channel = Channel::Group(ChannelId::parse("群", 9).unwrap());
         assert_eq!(written(&[], &channel), b"[]");
-        let texts = Texts {
+        let texts = MessageText {
             from_uid: "a",
             client_msg_no: "",
             payload: "YQ==",
@@ -128,7 +132,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_comes_out_as_it_went_in(from in "\\PC{0,8}|[\\x00-\\x7f]{0,8}", number in ".{0,40}", payload in ".{0,40}") {
-            let texts = Texts {
+            let texts = MessageText {
                 from_uid: &*from,
                 client_msg_no: &*number,
                 payload: &*payload,

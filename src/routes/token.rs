@@ -13,7 +13,7 @@ use crate::authorization::callback::Action;
 use crate::config::Limits;
 use crate::domain::Uid;
 use crate::error::{ApiError, Failure};
-use crate::extract::{Fields, FromJson, Json, Problems};
+use crate::extract::{BodyFields, FieldProblems, FromJson, Json};
 use crate::response::Envelope;
 
 /// Why no token is given out or revoked.
@@ -35,8 +35,12 @@ pub(super) struct CreateTokenRequest {
 }
 
 impl FromJson for CreateTokenRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let flag = Fields::of_optional_body(body, limits, problems)?.device_flag()?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let flag = BodyFields::of_optional_body(body, limits, problems)?.device_flag()?;
         let device = flag
             .and_then(DeviceFlag::from_number)
             .unwrap_or(DeviceFlag::Web);
@@ -71,7 +75,7 @@ pub(super) async fn create_token(
     State(app): State<App>,
     Json(CreateTokenRequest { device }): Json<CreateTokenRequest>,
 ) -> Result<Envelope<CreateTokenResponse>, Failure> {
-    let token = app.im_tokens().give_out(&caller.uid, device).await?;
+    let token = app.im_tokens().issue(&caller.uid, device).await?;
     Ok(Envelope(CreateTokenResponse {
         token,
         uid: caller.uid,
@@ -98,8 +102,12 @@ pub(super) struct RevokeTokenRequest {
 }
 
 impl FromJson for RevokeTokenRequest {
-    fn from_json(body: Option<&[u8]>, limits: &Limits, problems: &mut Problems) -> Option<Self> {
-        let mut fields = Fields::of_optional_body(body, limits, problems)?;
+    fn from_json(
+        body: Option<&[u8]>,
+        limits: &Limits,
+        problems: &mut FieldProblems,
+    ) -> Option<Self> {
+        let mut fields = BodyFields::of_optional_body(body, limits, problems)?;
         let flag = fields.device_flag();
         let uid = fields.optional_uid("uid");
         Some(Self {
@@ -142,7 +150,7 @@ pub(super) async fn revoke_token(
     let due = Arc::new(is_foreign.into());
     let mut audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
     let revoked = app.im_tokens().revoke(&uid, &devices).await;
-    audit.ended(&revoked);
+    audit.record_outcome(&revoked);
     revoked?;
     Ok(Envelope(RevokeTokenResponse {
         uid,

@@ -1,4 +1,4 @@
-//! The accept loop: which connections are taken, what they speak, and their graceful end.
+//! The accept loop: which connections are accepted, their protocol, and their graceful shutdown.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -19,25 +19,25 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::Service;
 
-use super::activity::{Activity, Patience, Watched};
-use super::answer::Answer;
-use super::crew::{Place, Post, crew};
+use super::accept_pool::{Acceptor, ConnectionPermit, accept_pool};
+use super::connection_state::{ConnectionState, MonitoredStream, Timeouts};
 use super::refusal::Refusals;
-use super::unread;
+use super::tracked_body::TrackedBody;
+use super::unread_body;
 use crate::app::App;
 use crate::config;
 use crate::limits::{AddressConnections, Peer};
 
-/// How long to wait when the system has no descriptors left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pause after a failed accept, such as when no file descriptors are left.
+const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// The largest head hyper reads, in bytes; larger ones it answers itself with a bare 431.
-const HEAD_BUFFER: u32 = 64 * 1024;
+/// The largest head hyper reads, in bytes; it answers larger ones itself with a 431 without a body.
+const MAX_HEAD_BUFFER: u32 = 64 * 1024;
 
-/// The bounds of a listener.
+/// The limits of a listener.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    patience: Patience,
+    timeouts: Timeouts,
     max_connections: usize,
     http2: bool,
 }
@@ -45,7 +45,7 @@ pub(super) struct Bounds {
 impl Bounds {
     fn of(settings: &config::Server) -> Self {
         Self {
-            patience: Patience {
+            timeouts: Timeouts {
                 head: settings.header_timeout,
                 idle: settings.idle_timeout,
             },
@@ -55,8 +55,8 @@ impl Bounds {
     }
 
     /// For the operations port and for tests.
-    const USUAL: Self = Self {
-        patience: Patience {
+    const DEFAULT: Self = Self {
+        timeouts: Timeouts {
             head: Duration::from_secs(10),
             idle: Duration::from_secs(75),
         },
@@ -65,7 +65,7 @@ impl Bounds {
     };
 }
 
-/// What answers requests; a copy for each connection and request.
+/// The service that answers requests; cloned for each connection and request.
 pub trait Api:
     Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
     + Clone
@@ -82,91 +82,95 @@ impl<S> Api for S where
 {
 }
 
-/// Serves `api` on `listener` with the usual bounds until `stop` turns true, then ends when the last running request has been
-/// answered.
+/// Serves `api` on `listener` with default limits until `stop` turns true, then returns after the last running request is answered.
 pub async fn run(listener: TcpListener, api: impl Api, stop: watch::Receiver<bool>) {
-    let bounds = Bounds::USUAL;
+    let bounds = Bounds::DEFAULT;
     let addresses = AddressConnections::unlimited();
-    let posts = crew(1, bounds.max_connections, addresses, Refusals::uncounted());
-    if let Some(post) = posts.into_iter().next() {
-        accept(listener, api, bounds, post, stop).await;
+    let posts = accept_pool(
+        1,
+        bounds.max_connections,
+        addresses,
+        Refusals::without_app(),
+    );
+    if let Some(acceptor) = posts.into_iter().next() {
+        accept(listener, api, bounds, acceptor, stop).await;
     }
 }
 
-/// Serves the API of `app` on `listener` with the bounds of its configuration, until `stop` turns true like [`run`].
+/// Serves the API of `app` on `listener` with the configured limits, until `stop` turns true like [`run`].
 pub async fn run_api(listener: TcpListener, app: App, stop: watch::Receiver<bool>) {
-    if let Some(post) = crew_of(&app, 1).pop() {
-        run_api_at(post, listener, &app, stop).await;
+    if let Some(acceptor) = accept_pool_for(&app, 1).pop() {
+        run_api_at(acceptor, listener, &app, stop).await;
     }
 }
 
-/// The posts of `count` cores that serve the API of `app` together.
-pub(super) fn crew_of(app: &App, count: usize) -> Vec<Post> {
+/// The acceptors of `count` workers that serve the API of `app`.
+pub(super) fn accept_pool_for(app: &App, count: usize) -> Vec<Acceptor> {
     let settings = &app.settings().server;
     let addresses = AddressConnections::new(settings);
-    let refusals = Refusals::counted_by(app.clone());
-    crew(count, settings.max_connections, addresses, refusals)
+    let refusals = Refusals::for_app(app.clone());
+    accept_pool(count, settings.max_connections, addresses, refusals)
 }
 
-/// [`run_api`] on one of several cores.
+/// [`run_api`] on one of several workers.
 pub(super) async fn run_api_at(
-    post: Post,
+    acceptor: Acceptor,
     listener: TcpListener,
     app: &App,
     stop: watch::Receiver<bool>,
 ) {
     let bounds = Bounds::of(&app.settings().server);
-    accept(listener, app.service(), bounds, post, stop).await;
+    accept(listener, app.service(), bounds, acceptor, stop).await;
 }
 
 async fn accept(
     listener: TcpListener,
     api: impl Api,
     bounds: Bounds,
-    mut post: Post,
+    mut acceptor: Acceptor,
     mut stop: watch::Receiver<bool>,
 ) {
     let graceful = GracefulShutdown::new();
     let protocols = Protocols::new(bounds.http2);
-    let serve = |stream: TcpStream, peer, place: Place| {
+    let serve = |stream: TcpStream, peer, permit: ConnectionPermit| {
         drop(stream.set_nodelay(true));
-        let activity = Activity::new(bounds.patience, place.is_shared());
-        let stream = Watched::new(stream, activity.clone());
-        protocols.serve(stream, peer, &api, activity, place, &graceful);
+        let state = ConnectionState::new(bounds.timeouts, permit.is_shared());
+        let stream = MonitoredStream::new(stream, state.clone());
+        protocols.serve(stream, peer, &api, state, permit, &graceful);
     };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            (stream, peer, place) = post.handed() => {
-                serve(stream, peer, place);
+            (stream, peer, permit) = acceptor.receive() => {
+                serve(stream, peer, permit);
                 continue;
             }
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some((stream, place)) = post.take(stream, peer.ip()) {
-                    serve(stream, peer.ip(), place);
+                if let Some((stream, permit)) = acceptor.place(stream, peer.ip()) {
+                    serve(stream, peer.ip(), permit);
                 }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_RETRY_PAUSE).await;
             }
         }
     }
     drop(listener);
-    for (stream, peer, place) in post.leave() {
-        serve(stream, peer, place);
+    for (stream, peer, permit) in acceptor.close() {
+        serve(stream, peer, permit);
     }
     graceful.shutdown().await;
 }
 
-/// What is spoken on a connection.
+/// The protocols of a listener.
 enum Protocols {
     /// HTTP/1.0 and 1.1.
     Http1(http1::Builder),
-    /// And HTTP/2, where the client begins with it. A connection takes more memory then.
+    /// Also HTTP/2 with prior knowledge. A connection takes more memory.
     Both(auto::Builder<TokioExecutor>),
 }
 
@@ -178,7 +182,7 @@ impl Protocols {
                 .timer(TokioTimer::new())
                 .header_read_timeout(None)
                 .half_close(false)
-                .max_buf_size(HEAD_BUFFER as usize);
+                .max_buf_size(MAX_HEAD_BUFFER as usize);
             return Self::Http1(http1);
         }
         let mut both = auto::Builder::new(TokioExecutor::new());
@@ -186,14 +190,14 @@ impl Protocols {
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .half_close(false)
-            .max_buf_size(HEAD_BUFFER as usize);
+            .max_buf_size(MAX_HEAD_BUFFER as usize);
         both.http2()
             .timer(TokioTimer::new())
             .max_concurrent_streams(100)
-            // Rapid reset: streams that are opened and reset at once end the connection when this many are open at a time.
+            // Against rapid reset: the connection ends when so many streams were opened and reset at once.
             .max_pending_accept_reset_streams(20)
             .max_local_error_reset_streams(20)
-            .max_header_list_size(HEAD_BUFFER)
+            .max_header_list_size(MAX_HEAD_BUFFER)
             .initial_stream_window_size(64 * 1024)
             .initial_connection_window_size(1024 * 1024)
             .max_send_buf_size(64 * 1024);
@@ -202,79 +206,83 @@ impl Protocols {
 
     fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
         &self,
-        stream: Watched<S>,
+        stream: MonitoredStream<S>,
         peer: IpAddr,
         api: &impl Api,
-        activity: Arc<Activity>,
-        place: Place,
+        state: Arc<ConnectionState>,
+        permit: ConnectionPermit,
         graceful: &GracefulShutdown,
     ) {
         let api = api.clone();
-        let watching = activity.clone();
-        let is_shared = place.is_shared();
+        let service_state = state.clone();
+        let is_shared = permit.is_shared();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut api = api.clone();
-            let activity = watching.clone();
-            let running = activity.request();
+            let state = service_state.clone();
+            let running = state.begin_request();
             request.extensions_mut().insert(Peer(peer));
-            // hyper shows no `Content-Length` that came beside it; whoever read that one instead would see another end of the body
-            // (RFC 9112, 6.1). So nothing behind it is ever taken for a request.
+            // hyper hides a `Content-Length` next to `Transfer-Encoding`; a proxy that used it would see a different end of the body (RFC
+            // 9112, 6.1). So the connection ends after this request, against request smuggling.
             let is_last = request.headers().contains_key(TRANSFER_ENCODING);
             let is_http2 = request.version() >= Version::HTTP_2;
             let (request, rest) = if is_http2 {
                 // A client of HTTP/1 fetches its answers one after the other, and none of a proxy's may close it to the others.
                 if !is_shared {
-                    request.extensions_mut().insert(activity.unwritten());
+                    request.extensions_mut().insert(state.unwritten());
                 }
                 (request.map(Body::new), None)
             } else {
-                unread::watch(request)
+                unread_body::track(request)
             };
             async move {
                 let Ok(mut response) = api.call(request).await;
                 let may_follow = match rest {
                     None => true,
-                    Some(rest) => rest.read_rest(response.status()).await,
+                    Some(rest) => rest.drain(response.status()).await,
                 };
                 drop(running);
                 if !may_follow {
-                    activity.leave_unread();
+                    state.mark_unread_input();
                 }
                 if is_last || !may_follow {
                     let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, Infallible>(Answer::new(response, &activity, is_http2))
+                Ok::<_, Infallible>(TrackedBody::new(response, &state, is_http2))
             }
         });
         let stream = TokioIo::new(stream);
         match self {
             Self::Http1(http1) => {
                 let connection = http1.serve_connection(stream, service);
-                spawn(connection, activity, place, graceful);
+                spawn(connection, state, permit, graceful);
             }
             Self::Both(both) => {
                 let connection = both.serve_connection(stream, service).into_owned();
-                spawn(connection, activity, place, graceful);
+                spawn(connection, state, permit, graceful);
             }
         }
     }
 }
 
-fn spawn<C>(connection: C, activity: Arc<Activity>, place: Place, graceful: &GracefulShutdown)
-where
+fn spawn<C>(
+    connection: C,
+    state: Arc<ConnectionState>,
+    permit: ConnectionPermit,
+    graceful: &GracefulShutdown,
+) where
     C: GracefulConnection + Send + 'static,
     C::Error: std::fmt::Display + Send,
 {
-    // In a box: a task would hold it three times over, since each future it is moved into makes room for it.
+    // Boxed: otherwise each of the nested futures reserves space for it, three times its size.
     let connection = Box::pin(graceful.watch(connection));
     tokio::spawn(async move {
-        match activity.guard(connection).await {
+        match state.run(connection).await {
             Some(Ok(())) => {}
             Some(Err(error)) => tracing::debug!(%error, "connection ended"),
-            None => tracing::debug!("connection given up: nothing came of it in time"),
+            None => tracing::debug!("connection timed out"),
         }
-        drop(place);
+        drop(permit);
     });
 }
 

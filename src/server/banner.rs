@@ -1,4 +1,4 @@
-//! What `--embedded` prints: what this is, a token, two lines to paste, and where the documentation page is.
+//! What `--embedded` prints: an introduction, a token, two commands to paste, and the address of the documentation page.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use crate::cli;
 use crate::config::Settings;
 
-/// How long the printed tokens are good.
+/// Lifetime of the printed tokens.
 const TTL: Duration = Duration::from_hours(24);
 
-/// Prints a ready token, two `curl` lines that send a message and read it, and the page's address where it is served.
+/// Prints a valid token, two `curl` commands that send and read a message, and the documentation page's address if it is served.
 pub(super) fn print(settings: &Settings, address: SocketAddr) {
     let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else {
         return;

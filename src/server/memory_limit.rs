@@ -1,13 +1,13 @@
-//! How much memory the system lets this process have (Linux control groups), against what it is configured to hold.
+//! Compares the memory limit of the process (Linux control groups) with its configuration.
 
 use std::path::{Path, PathBuf};
 
-/// What the gateway takes beside `server.max_buffered`, in bytes: itself, its caches and its connections.
-const BESIDES: u64 = 100_000_000;
+/// Memory used in addition to `server.max_buffered`: the process, its caches and its connections.
+const BASE_BYTES: u64 = 100_000_000;
 
-/// Says in the log where the limit is below what `server.max_buffered` allows: then the system kills the process before it sheds load.
+/// Warns if the limit is below what `server.max_buffered` needs: the system would kill the process before it sheds load.
 pub(super) fn warn_if_low(max_buffered: usize) {
-    let needed = BESIDES.saturating_add(max_buffered as u64);
+    let needed = BASE_BYTES.saturating_add(max_buffered as u64);
     let limit = memory_limit(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"));
     if let Some(limit) = limit.filter(|limit| *limit < needed) {
         tracing::warn!(
@@ -18,8 +18,8 @@ pub(super) fn warn_if_low(max_buffered: usize) {
     }
 }
 
-/// The lowest limit in bytes of the groups that the process is in, by the list of its groups and where they are mounted; `None` where
-/// there is none, or nothing tells.
+/// The lowest limit in bytes of the process's groups, given the list of groups and their mount point; `None` where there is no limit or it
+/// cannot be read.
 fn memory_limit(groups: &Path, mounted: &Path) -> Option<u64> {
     let groups = std::fs::read_to_string(groups).ok()?;
     groups
@@ -37,12 +37,12 @@ fn memory_limit(groups: &Path, mounted: &Path) -> Option<u64> {
             }
         })
         .flat_map(|(root, file, path)| {
-            // Every group above limits it, too. In a container the path may be the host's, where nothing is mounted but its root.
+            // The limits of parent groups apply too. In a container the path may be the host's, of which only the root is mounted.
             let ancestors = Path::new(path).ancestors().map(PathBuf::from);
             ancestors.filter_map(move |group| {
                 let group = group.strip_prefix("/").ok()?;
                 let text = std::fs::read_to_string(root.join(group).join(file)).ok()?;
-                // "max" is none.
+                // "max" means no limit.
                 text.trim().parse().ok()
             })
         })

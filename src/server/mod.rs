@@ -1,17 +1,17 @@
-//! Serving: from a checked configuration to running listeners, and the graceful end of them.
+//! Serving: from a checked configuration to running listeners, and their graceful shutdown.
 
 mod accept;
-mod activity;
-mod answer;
+mod accept_pool;
 mod banner;
-mod cores;
-mod crew;
-mod files;
+mod connection_state;
+mod fd_limit;
 mod memory_limit;
 mod ops;
 mod refusal;
 mod signals;
-mod unread;
+mod tracked_body;
+mod unread_body;
+mod workers;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -29,23 +29,22 @@ use crate::config::{Generation, HttpUrl, Loaded, Settings, StoreUrl};
 use crate::embedded::{Dialect, Embedded, Options};
 use crate::store::Store;
 use crate::telemetry;
-use crate::wukongim::SMALL_PAYLOAD;
+use crate::wukongim::SAFE_PAYLOAD_BYTES;
 
-use self::cores::Cores;
 use self::signals::Signals;
+use self::workers::Workers;
 
 pub use accept::{run, run_api};
 pub use ops::{Readiness, router as ops_router};
 
 /// How often the gateway looks by itself how WuKongIM and the store are.
-const LOOK_INTERVAL: Duration = Duration::from_secs(15);
-/// How often idle users and addresses are forgotten.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const PROBE_INTERVAL: Duration = Duration::from_secs(15);
+/// How often idle users and addresses are removed from the rate limits.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Serves until told to stop. `embedded` starts the development upstream of that generation and uses it.
+/// Serves until a stop signal. `embedded` starts the development upstream of that generation and uses it.
 ///
-/// Exit codes: 0 after a graceful end; 69 when an address cannot be bound or the store cannot be opened; 70 for what should
-/// never happen.
+/// Exit codes: 0 after a graceful end; 69 when an address cannot be bound or the store cannot be opened; 70 for internal errors.
 pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
     let Loaded {
         mut settings,
@@ -53,45 +52,45 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
         ..
     } = loaded;
     telemetry::init(&settings.log);
-    // Before anything that may hang: the start can be ended, too.
+    // Before anything that may hang, so that a start can be ended by a signal as well.
     let mut signals = Signals::listen();
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    files::allow(settings.server.max_connections);
+    fd_limit::raise_limit(settings.server.max_connections);
     memory_limit::warn_if_low(settings.server.max_buffered);
     let starting = async {
         let upstream = start_embedded(embedded, &mut settings).await?;
-        Ok::<_, Problem>((upstream, Running::start(settings).await?))
+        Ok::<_, StartError>((upstream, Gateway::start(settings).await?))
     };
     let started = tokio::select! {
         started = starting => started,
-        () = signals.told_to_stop() => {
+        () = signals.stop_requested() => {
             tracing::info!("told to stop while starting");
             return ExitCode::SUCCESS;
         }
     };
     // The upstream is held for the life of the process.
-    let (_upstream, running) = match started {
+    let (_upstream, gateway) = match started {
         Ok(started) => started,
-        Err(problem) => return problem.exit(),
+        Err(error) => return error.exit(),
     };
     if embedded.is_some() {
-        banner::print(&running.settings, running.address);
+        banner::print(&gateway.settings, gateway.address);
     }
-    tracing::info!(listen = %running.address, ops_listen = %running.ops_address, "serving");
-    running.until_told(signals).await;
+    tracing::info!(listen = %gateway.address, ops_listen = %gateway.ops_address, "serving");
+    gateway.run_until_stopped(signals).await;
     tracing::info!("stopped");
     ExitCode::SUCCESS
 }
 
-/// Why the gateway does not start.
-struct Problem {
+/// Why the gateway cannot start.
+struct StartError {
     text: String,
     code: u8,
 }
 
-impl Problem {
+impl StartError {
     fn unavailable(text: String) -> Self {
         Self {
             text,
@@ -108,7 +107,7 @@ impl Problem {
 async fn start_embedded(
     generation: Option<Generation>,
     settings: &mut Settings,
-) -> Result<Option<Embedded>, Problem> {
+) -> Result<Option<Embedded>, StartError> {
     let Some(generation) = generation else {
         return Ok(None);
     };
@@ -120,10 +119,10 @@ async fn start_embedded(
     let manager = options.manager.clone();
     let started = Embedded::start(options).await;
     let upstream = started.map_err(|error| {
-        Problem::unavailable(format!("cannot start the built-in upstream: {error}"))
+        StartError::unavailable(format!("cannot start the built-in upstream: {error}"))
     })?;
-    let address = |url: String| -> Result<HttpUrl, Problem> {
-        url.parse().map_err(|_| Problem {
+    let address = |url: String| -> Result<HttpUrl, StartError> {
+        url.parse().map_err(|_| StartError {
             text: "the built-in upstream has no usable address".to_owned(),
             code: EXIT_INTERNAL,
         })
@@ -141,27 +140,27 @@ async fn start_embedded(
     Ok(Some(upstream))
 }
 
-/// A gateway whose listeners are bound and whose cores serve.
-struct Running {
+/// A running gateway: its listeners are bound and its workers serve.
+struct Gateway {
     settings: Settings,
     address: SocketAddr,
     ops_address: SocketAddr,
     ops_listener: TcpListener,
     app: App,
-    api: Cores,
-    /// Tells the cores to take no more connections.
+    api: Workers,
+    /// Tells the workers to accept no more connections.
     stop: watch::Sender<bool>,
 }
 
-impl Running {
-    async fn start(settings: Settings) -> Result<Self, Problem> {
+impl Gateway {
+    async fn start(settings: Settings) -> Result<Self, StartError> {
         let url = match &settings.store.url {
             StoreUrl::SqliteMemory => "sqlite::memory:".to_owned(),
             StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
             StoreUrl::Postgres(url) => url.clone(),
         };
         let store = Store::open(&url, settings.store.max_connections, settings.store.timeout).await;
-        let store = store.map_err(|error| Problem::unavailable(error.to_string()))?;
+        let store = store.map_err(|error| StartError::unavailable(error.to_string()))?;
         let store = Arc::new(store);
         let started = Self::start_on(settings, store.clone()).await;
         if started.is_err() {
@@ -170,18 +169,18 @@ impl Running {
         started
     }
 
-    async fn start_on(settings: Settings, store: Arc<Store>) -> Result<Self, Problem> {
+    async fn start_on(settings: Settings, store: Arc<Store>) -> Result<Self, StartError> {
         let (listener, address) = bind("server.listen", settings.server.listen).await?;
         let (ops_listener, ops_address) =
             bind("server.ops_listen", settings.server.ops_listen).await?;
-        let app = App::new(settings.clone(), store).map_err(|error| Problem {
+        let app = App::new(settings.clone(), store).map_err(|error| StartError {
             text: error.to_string(),
             code: EXIT_INTERNAL,
         })?;
-        app.metrics().levels.watch(Handle::current());
+        app.metrics().gauges.track_runtime(Handle::current());
         let (stop, stopped) = watch::channel(false);
-        let count = crate::cores::count(settings.server.worker_threads);
-        let api = Cores::start(listener, &app, count, &stopped).map_err(|error| Problem {
+        let count = crate::per_worker::count(settings.server.worker_threads);
+        let api = Workers::start(listener, &app, count, &stopped).map_err(|error| StartError {
             text: format!("cannot start threads: {error}"),
             code: EXIT_INTERNAL,
         })?;
@@ -196,13 +195,13 @@ impl Running {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGHUP, then drains: not ready at once, `shutdown_delay`, no new connections, what runs is
-    /// finished within `drain_timeout`. A second signal ends it at once.
-    async fn until_told(mut self, mut signals: Signals) {
+    /// Serves until SIGTERM, SIGINT or SIGHUP, then drains: not ready at once, after `shutdown_delay` no new connections, running requests
+    /// finish within `drain_timeout`. A second signal ends it at once.
+    async fn run_until_stopped(mut self, mut signals: Signals) {
         let server = &self.settings.server;
         let draining = Arc::new(AtomicBool::new(false));
         let ready = Readiness::new(self.app.clone(), draining.clone());
-        keep_looking(self.app.clone(), ready.clone());
+        monitor_dependencies(self.app.clone(), ready.clone());
         let (ops_stop, ops_stopped) = watch::channel(false);
         let ops = tokio::spawn(accept::run(
             self.ops_listener,
@@ -211,67 +210,67 @@ impl Running {
         ));
         sweep_limits(self.app.clone());
 
-        signals.told_to_stop().await;
+        signals.stop_requested().await;
         draining.store(true, Ordering::Relaxed);
-        tracing::info!("told to stop, draining");
+        tracing::info!("stop signal received, draining");
         let drain = async {
             tokio::time::sleep(server.shutdown_delay).await;
             let _ = self.stop.send(true);
             let finished = async {
                 self.api.drained().await;
-                // Deletes go on when nobody waits for them any longer.
-                self.app.channels().idle().await;
+                // Deletes continue after their requests have ended.
+                self.app.channels().wait_idle().await;
             };
             let drained = tokio::time::timeout(server.drain_timeout, finished);
             if drained.await.is_err() {
-                tracing::warn!("drain_timeout passed, requests were cut off");
+                tracing::warn!("drain_timeout passed, requests were aborted");
             }
             let _ = ops_stop.send(true);
             let _ = tokio::time::timeout(Duration::from_millis(500), ops).await;
         };
         tokio::select! {
             () = drain => {}
-            () = signals.told_to_stop() => tracing::warn!("told again, ending at once"),
+            () = signals.stop_requested() => tracing::warn!("second stop signal received, ending at once"),
         }
         self.api.end().await;
-        // After the last thread that asks it.
+        // After the last worker that uses it has ended.
         self.app.store().close().await;
         self.app.spans().end().await;
     }
 }
 
-/// Finds WuKongIM before the first request asks for it, and says so when it cannot. Then looks at it and at the store for as long as
-/// the process runs, so that the metrics tell the truth of a gateway that nobody calls.
-fn keep_looking(app: App, readiness: Readiness) {
+/// Detects WuKongIM's generation before the first request, and logs a failure. Then probes WuKongIM and the store periodically, so that the
+/// metrics are current on an idle gateway too.
+fn monitor_dependencies(app: App, readiness: Readiness) {
     tokio::spawn(async move {
         if let Err(error) = app.client().generation().await {
-            tracing::warn!(%error, "wukongim not found yet; looking again with each request");
-        } else if app.settings().limits.payload > SMALL_PAYLOAD {
-            // It says so in the log where it finds that payloads are limited.
+            tracing::warn!(%error, "wukongim not detected yet; probing again with each request");
+        } else if app.settings().limits.payload > SAFE_PAYLOAD_BYTES {
+            // Logs a warning if payloads are limited.
             let _ = app.client().payload_limit().await;
         }
-        let mut interval = tokio::time::interval(LOOK_INTERVAL);
+        let mut interval = tokio::time::interval(PROBE_INTERVAL);
         loop {
             interval.tick().await;
-            tokio::join!(app.client().look_at_all(), readiness.store_is_well());
+            tokio::join!(app.client().probe_all(), readiness.is_store_healthy());
         }
     });
 }
 
-/// Forgets idle users and addresses for as long as the process runs.
+/// Removes idle users and addresses periodically.
 fn sweep_limits(app: App) {
     tokio::spawn(async move {
-        let mut turns = tokio::time::interval(SWEEP_EVERY);
+        let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         loop {
-            turns.tick().await;
+            interval.tick().await;
             app.limits().sweep();
         }
     });
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Problem> {
-    let problem = |error| Problem::unavailable(format!("cannot bind {key} {address}: {error}"));
-    let listener = TcpListener::bind(address).await.map_err(problem)?;
-    let address = listener.local_addr().map_err(problem)?;
+async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let error = |error| StartError::unavailable(format!("cannot bind {key} {address}: {error}"));
+    let listener = TcpListener::bind(address).await.map_err(error)?;
+    let address = listener.local_addr().map_err(error)?;
     Ok((listener, address))
 }

@@ -1,4 +1,4 @@
-//! The operations port: `/livez`, `/readyz`, `/metrics`, `/version`. Plain HTTP, no token, and nothing here shows a secret.
+//! The operations port: `/livez`, `/readyz`, `/metrics`, `/version`. Plain HTTP without authentication; shows no secrets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,23 +17,23 @@ use crate::app::App;
 use crate::response::json;
 use crate::wukongim::Error;
 
-/// A store that takes longer counts as down: whoever asks for readiness waits no longer than a prober does.
-const STORE_PATIENCE: Duration = Duration::from_millis(500);
+/// A slower store counts as down, so that `/readyz` answers within a prober's timeout.
+const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// For how long the store's answer is used again: each question writes to it.
+/// How long a ping's result is reused, since each ping writes to the store.
 const STORE_ANSWER_TTL: Duration = Duration::from_secs(1);
 
-/// What readiness is judged by.
+/// The inputs of the readiness check.
 #[derive(Clone)]
 pub struct Readiness {
     app: App,
     draining: Arc<AtomicBool>,
-    /// When the store was last asked, and whether it was well.
+    /// When the store was last pinged, and the result.
     store: Arc<Mutex<Option<(Instant, bool)>>>,
 }
 
 impl Readiness {
-    /// Readiness of `app`, over as soon as `draining` is set.
+    /// Readiness of `app`; not ready as soon as `draining` is set.
     pub fn new(app: App, draining: Arc<AtomicBool>) -> Self {
         Self {
             app,
@@ -42,22 +42,22 @@ impl Readiness {
         }
     }
 
-    /// Whether the store can be read and written. It is asked at most once a second, however many want to know.
-    pub(super) async fn store_is_well(&self) -> bool {
+    /// Whether the store can be read and written. Pings it at most once a second.
+    pub(super) async fn is_store_healthy(&self) -> bool {
         let mut last = self.store.lock().await;
         let now = Instant::now();
-        if let Some((asked, well)) = *last
+        if let Some((asked, healthy)) = *last
             && now - asked < STORE_ANSWER_TTL
         {
-            return well;
+            return healthy;
         }
-        let ping = tokio::time::timeout(STORE_PATIENCE, self.app.store().ping()).await;
-        let well = matches!(ping, Ok(Ok(())));
-        *last = Some((now, well));
-        well
+        let ping = tokio::time::timeout(STORE_TIMEOUT, self.app.store().ping()).await;
+        let healthy = matches!(ping, Ok(Ok(())));
+        *last = Some((now, healthy));
+        healthy
     }
 
-    /// Why WuKongIM is of no use, where it is of none.
+    /// Why WuKongIM cannot be used, if it cannot.
     async fn upstream_problem(&self) -> Option<&'static str> {
         let token = &self.app.settings().wukongim.manager_token;
         match self.app.client().health().await {
@@ -92,10 +92,11 @@ pub fn router(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// 503 with the reasons while no WuKongIM node answers, or none takes the gateway's manager token, the issuer's keys were never loaded or the gateway drains. A store that is down only degrades: messages flow.
+/// 503 with the reasons while no WuKongIM node answers, or none takes the gateway's manager token, the issuer's keys were never loaded or
+/// the gateway drains. A store that is down only degrades readiness, since messages still flow.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
-    let (upstream, store_is_well) =
-        tokio::join!(readiness.upstream_problem(), readiness.store_is_well());
+    let (upstream, store_healthy) =
+        tokio::join!(readiness.upstream_problem(), readiness.is_store_healthy());
     let mut reasons = Vec::new();
     if readiness.draining.load(Ordering::Relaxed) {
         reasons.push("draining");
@@ -104,7 +105,7 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     if readiness.app.verifier().lacks_keys() {
         reasons.push("no signing key was ever loaded");
     }
-    let degraded = if store_is_well {
+    let degraded = if store_healthy {
         Vec::new()
     } else {
         vec!["store"]
@@ -122,8 +123,8 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
     json(status, serde_json::to_vec(&report).unwrap_or_default())
 }
 
-async fn metrics(State(readiness): State<Readiness>, asked: HeaderMap) -> Response {
-    let (kind, text) = if prefers_prometheus(&asked) {
+async fn metrics(State(readiness): State<Readiness>, headers: HeaderMap) -> Response {
+    let (kind, text) = if prefers_prometheus(&headers) {
         (
             "text/plain; version=0.0.4; charset=utf-8",
             readiness.app.prometheus_text(),
@@ -137,10 +138,10 @@ async fn metrics(State(readiness): State<Readiness>, asked: HeaderMap) -> Respon
     ([(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response()
 }
 
-/// Whether `Accept` names Prometheus's older format, with a higher weight than OpenMetrics where it names that, too.
-fn prefers_prometheus(asked: &HeaderMap) -> bool {
+/// Whether `Accept` gives Prometheus's text format a higher weight than OpenMetrics.
+fn prefers_prometheus(headers: &HeaderMap) -> bool {
     let weight_of = |name: &str| {
-        let ranges = asked.get_all(ACCEPT).iter();
+        let ranges = headers.get_all(ACCEPT).iter();
         let ranges = ranges.flat_map(|value| value.to_str().unwrap_or_default().split(','));
         let weights = ranges.filter_map(|range| {
             let mut parts = range.split(';').map(str::trim);
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_older_format_is_for_who_asks_for_it() {
+    fn the_older_format_is_served_on_request() {
         for (accepted, expected) in [
             ("", false),
             ("*/*", false),
@@ -193,9 +194,9 @@ mod tests {
             ("text/plain;q=0", false),
             ("text/html", false),
         ] {
-            let mut asked = HeaderMap::new();
-            asked.insert(ACCEPT, HeaderValue::from_static(accepted));
-            assert_eq!(prefers_prometheus(&asked), expected, "{accepted}");
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+            assert_eq!(prefers_prometheus(&headers), expected, "{accepted}");
         }
     }
 }

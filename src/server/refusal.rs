@@ -1,4 +1,5 @@
-//! Connections beyond `max_connections` or `max_connections_per_address`: 503 `overloaded` without waiting for a request, and the end.
+//! Refuses connections beyond `max_connections` or `max_connections_per_address`: answers 503 `overloaded` without waiting for a request,
+//! and closes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,26 +16,26 @@ use crate::response::render;
 use crate::routes::Endpoint;
 use crate::telemetry::ConnectionMeters;
 
-/// How many are refused with an answer at a time; in a flood the others are just closed.
-const AT_ONCE: usize = 512;
+/// Maximum concurrent refusals with an answer; further connections are closed without one.
+const MAX_CONCURRENT: usize = 512;
 
-/// How long one refusal may take.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit of one refusal.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long a refusal waits for the request's head, where who asks decides who may read it, and how much of that is looked at.
-const HEAD_PATIENCE: Duration = Duration::from_millis(100);
-const HEAD_BYTES: usize = 16 * 1024;
+/// How long a refusal waits for the request's head where the CORS headers depend on its `Origin`, and how many bytes of it are read.
+const HEAD_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Refuses connections.
 pub(super) struct Refusals {
-    /// Whose metrics count them, and whose pages may read it.
+    /// The app with the metrics and the CORS settings.
     app: Option<App>,
     running: Arc<AtomicUsize>,
 }
 
 impl Refusals {
-    /// For listeners without metrics and pages.
-    pub(super) fn uncounted() -> Self {
+    /// For listeners without metrics and CORS.
+    pub(super) fn without_app() -> Self {
         Self {
             app: None,
             running: Arc::default(),
@@ -42,56 +43,56 @@ impl Refusals {
     }
 
     /// Counts in `gateway_limited_total`.
-    pub(super) fn counted_by(app: App) -> Self {
+    pub(super) fn for_app(app: App) -> Self {
         Self {
             app: Some(app),
-            ..Self::uncounted()
+            ..Self::without_app()
         }
     }
 
-    /// Where the connections are counted that are not refused.
-    pub(super) fn taken(&self) -> ConnectionMeters {
+    /// The metrics of accepted connections.
+    pub(super) fn connection_meters(&self) -> ConnectionMeters {
         let metrics = self.app.as_ref().map(App::metrics);
         metrics.map_or_else(Default::default, |metrics| metrics.connections.clone())
     }
 
-    /// Answers and closes, in a task of its own. `limit` is the label it counts by.
+    /// Answers and closes the connection, in its own task. `limit` is the label of the metric.
     pub(super) fn refuse(&self, stream: TcpStream, limit: &'static str) {
         if let Some(app) = &self.app {
             app.metrics().limited(limit);
         }
-        if self.running.fetch_add(1, Ordering::Relaxed) >= AT_ONCE {
+        if self.running.fetch_add(1, Ordering::Relaxed) >= MAX_CONCURRENT {
             self.running.fetch_sub(1, Ordering::Relaxed);
             return;
         }
         let (running, app) = (self.running.clone(), self.app.clone());
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(PATIENCE, answer(stream, app)).await;
+            let _ = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, app)).await;
             running.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-/// A client that has sent its request already would lose the answer to a reset, were the connection just closed.
+/// Reads the request to its end: otherwise closing would reset the connection, and the client would lose the answer.
 async fn answer(mut stream: TcpStream, app: Option<App>) -> std::io::Result<()> {
-    let mut asked = HeaderMap::new();
+    let mut request_headers = HeaderMap::new();
     if app.as_ref().is_some_and(App::refusal_needs_origin) {
-        let mut head = Vec::with_capacity(HEAD_BYTES);
-        let read = tokio::time::timeout(HEAD_PATIENCE, stream.read_buf(&mut head)).await;
+        let mut head = Vec::with_capacity(MAX_HEAD_BYTES);
+        let read = tokio::time::timeout(HEAD_TIMEOUT, stream.read_buf(&mut head)).await;
         if read.is_ok()
             && let Some(origin) = origin(&head)
         {
-            asked.insert(ORIGIN, origin);
+            request_headers.insert(ORIGIN, origin);
         }
     }
-    stream.write_all(&text(app, &asked).await).await?;
+    stream.write_all(&text(app, &request_headers).await).await?;
     stream.shutdown().await?;
-    let mut thrown_away = [0; 1024];
-    while stream.read(&mut thrown_away).await? > 0 {}
+    let mut discarded = [0; 1024];
+    while stream.read(&mut discarded).await? > 0 {}
     Ok(())
 }
 
-/// The `Origin` in what came of a request. Nothing else is read of it, and all it does is to be compared.
+/// The `Origin` in the received part of a request. Nothing else is parsed, and the value is only compared.
 fn origin(head: &[u8]) -> Option<HeaderValue> {
     head.split(|byte| *byte == b'\n').find_map(|line| {
         let colon = line.iter().position(|byte| *byte == b':')?;
@@ -101,12 +102,12 @@ fn origin(head: &[u8]) -> Option<HeaderValue> {
     })
 }
 
-async fn text(app: Option<App>, asked: &HeaderMap) -> Vec<u8> {
+async fn text(app: Option<App>, request_headers: &HeaderMap) -> Vec<u8> {
     let id = uuid::Uuid::new_v4().simple().to_string();
     let unknown = Endpoint::UNKNOWN.failure;
     let mut response = render(&ApiError::Overloaded.into(), Lang::Zh, unknown, &id);
     if let Some(app) = app {
-        app.mark_refusal(asked, response.headers_mut());
+        app.add_refusal_headers(request_headers, response.headers_mut());
     }
     let (parts, body) = response.into_parts();
     let body = body

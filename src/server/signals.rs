@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// SIGTERM, SIGINT and SIGHUP, heard from the moment this is made: a signal between two waits is not lost.
+/// SIGTERM, SIGINT and SIGHUP, received from the creation of this value on: a signal between two waits is not lost.
 pub(super) struct Signals(Option<Handlers>);
 
 struct Handlers {
@@ -13,8 +13,7 @@ struct Handlers {
 }
 
 impl Signals {
-    /// Begins to listen. To be made before anything that may take long: process 1 of a container ends by no signal that it does not
-    /// listen to.
+    /// Installs the handlers. Call it before anything slow: process 1 of a container ignores signals without a handler.
     pub(super) fn listen() -> Self {
         let handlers = || {
             Ok::<_, std::io::Error>(Handlers {
@@ -22,7 +21,7 @@ impl Signals {
                 interrupt: signal(SignalKind::interrupt())?,
                 hangup: match hangup_is_ignored() {
                     Some(false) => Some(signal(SignalKind::hangup())?),
-                    // Where the system does not tell, the signal keeps its own meaning.
+                    // Where it cannot be determined, the signal keeps its default action.
                     Some(true) | None => None,
                 },
             })
@@ -38,7 +37,7 @@ impl Signals {
     }
 
     /// Waits for the next one.
-    pub(super) async fn told_to_stop(&mut self) {
+    pub(super) async fn stop_requested(&mut self) {
         let Some(handlers) = &mut self.0 else {
             return std::future::pending().await;
         };
@@ -56,7 +55,7 @@ impl Signals {
     }
 }
 
-/// Whether this process was started with SIGHUP ignored; `None` where the system does not tell (Linux does).
+/// Whether the process was started with SIGHUP ignored; `None` where the system does not provide this (Linux does).
 fn hangup_is_ignored() -> Option<bool> {
     is_ignored(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

@@ -1,5 +1,5 @@
-//! What of a database's error is kept for the log: nothing of `store.url`, which is a secret as a whole. PostgreSQL, the name
-//! resolver and TLS put users, databases and hosts in their texts. And which errors say that a server is only not there yet.
+//! Reduces database errors for the log: no part of `store.url` may appear, since all of it is secret. Errors of PostgreSQL, the resolver
+//! and TLS contain users, databases and hosts. And which errors say that a server is only not there yet.
 
 use std::io::ErrorKind;
 
@@ -12,16 +12,16 @@ use super::BoxError;
 /// such as PgBouncer say that they do not reach the server behind them).
 const TRANSIENT: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
 
-/// The error, or a text in its place where its own might hold a part of the URL.
+/// The error, or a replacement text where its own may contain a part of the URL.
 pub(super) fn without_url(error: BoxError) -> BoxError {
     let error = match error.downcast::<MigrateError>().map(|error| *error) {
         Ok(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => error.into(),
         Ok(error) => error.into(),
         Err(error) => error,
     };
-    let told = match error.downcast_ref::<sqlx::Error>() {
+    let redacted = match error.downcast_ref::<sqlx::Error>() {
         Some(sqlx::Error::Database(error)) => {
-            // SQLite's texts name no file.
+            // SQLite's messages contain no path.
             let error = error.try_downcast_ref::<PgDatabaseError>();
             error.map(|error| answered(error.code()))
         }
@@ -38,7 +38,7 @@ pub(super) fn without_url(error: BoxError) -> BoxError {
         Some(sqlx::Error::Configuration(_)) => Some("store.url is not understood".to_owned()),
         _ => None,
     };
-    told.map_or(error, Into::into)
+    redacted.map_or(error, Into::into)
 }
 
 /// A code of PostgreSQL's, with the words for those that operators meet.
@@ -55,8 +55,8 @@ fn answered(code: &str) -> String {
     format!("PostgreSQL answers SQLSTATE {code}{words}")
 }
 
-/// Whether the server was not reached, or says itself that it will be there later. Anything else that it answers (a refused login,
-/// no such database, TLS) stays as it is until somebody changes something.
+/// Whether the server could not be reached, or reports that it is not ready yet. Other errors (a refused login, an unknown database, TLS)
+/// stay until an operator acts.
 pub(super) fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(error) => !matches!(
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_text_that_may_hold_a_part_of_the_url_is_replaced() {
-        let told = |error: BoxError| without_url(error).to_string();
+        let redacted = |error: BoxError| without_url(error).to_string();
         let marked = || BoxError::from("marked");
         let lookup = || Error::Io(std::io::Error::other("no such host: marked"));
         for (error, expected) in [
@@ -126,7 +126,7 @@ mod tests {
             ),
             ("no answer in time".into(), "no answer in time"),
         ] {
-            assert_eq!(told(error), expected);
+            assert_eq!(redacted(error), expected);
         }
     }
 }

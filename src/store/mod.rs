@@ -1,15 +1,15 @@
-//! What WuKongIM does not keep: who owns and manages a group, its name and avatar, which ids are spent, and how often a user's connect
-//! tokens were revoked. Knows no upstream and no HTTP.
+//! The gateway's own database, for data that WuKongIM does not have: owners and managers of groups, names and avatars, deleted ids, and
+//! revocation counts of connect tokens. Does not know the upstream or HTTP.
 //!
-//! One code path for every database: sqlx's `Any` pool, `$1` placeholders, `TEXT` and `BIGINT` only, `RETURNING` and
-//! `ON CONFLICT DO NOTHING`, which SQLite and PostgreSQL read alike. What differs between databases is how one is opened: `open.rs`.
+//! One code path for every database: sqlx's `Any` pool, `$1` placeholders, `TEXT` and `BIGINT` only, `RETURNING` and `ON CONFLICT DO
+//! NOTHING`, which SQLite and PostgreSQL share. Only opening differs between databases: `open.rs`.
 //!
-//! Every decision is one statement that both checks and changes (`… WHERE stage IN (…) RETURNING …`), so two replicas on one
-//! database need no transaction and no lock to agree. A write that timed out may still have been made: callers repeat or read again.
+//! Every decision is one statement that both checks and changes (`… WHERE stage IN (…) RETURNING …`), so replicas on one database need no
+//! transactions or locks. A write that timed out may still have been executed: callers retry or read again.
 
 mod cause;
+mod connect;
 mod open;
-mod opening;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -23,8 +23,8 @@ use sqlx::query::Query;
 use sqlx::{AnyPool, Row as _};
 use tokio::sync::watch;
 
-use open::Opened;
-use opening::State;
+use connect::State;
+use open::OpenedDatabase;
 
 use record::columns;
 pub use record::{ChannelRecord, ChannelStage, Roles};
@@ -32,27 +32,27 @@ pub use record::{ChannelRecord, ChannelStage, Roles};
 use crate::domain::{ChannelId, Uid};
 use crate::telemetry::StoreMeters;
 
-type Question<'a> = Query<'a, Any, AnyArguments>;
+type SqlQuery<'a> = Query<'a, Any, AnyArguments>;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// How long the end waits for operations that still run, and for SQLite to write its journal into the file.
+/// How long the shutdown waits for running operations, and for SQLite to write its journal into the file.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long it waits for a server, which keeps what it was told however a connection ends.
+/// How long it waits with a database server, which keeps committed data however a connection ends.
 const CLOSE_REMOTE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Why the store did not do what it was asked. The texts go to the log; none holds the store's URL or a part of it.
+/// Why an operation of the store failed. The texts go to the log; none contains any part of the store's URL.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has this SQLite file, which serves one replica; its path, and who asks.
+    /// Another process uses this SQLite file, which supports one replica only; with its path and this process's user.
     #[error("cannot open the store: {0}: locked by another process")]
     Locked(String),
     /// A newer binary has migrated this store.
     #[error("the store's schema (migration {0}) is newer than this binary")]
     Newer(i64),
-    /// It cannot be opened: bad URL, no right to the file, a broken or changed migration.
+    /// It cannot be opened: invalid URL, no permission, a failed or changed migration.
     #[error("cannot open the store: {0}")]
     Open(#[source] BoxError),
-    /// It did not answer in time or answered an error; a write may still have been made.
+    /// It did not answer in time, or with an error; a write may still have been executed.
     #[error("the store is unavailable: {0}")]
     Unavailable(#[source] BoxError),
 }
@@ -68,22 +68,21 @@ pub struct Store {
     pool: AnyPool,
     /// Whether the database was reached and has its schema.
     state: watch::Receiver<State>,
-    /// The most time one operation takes, waiting for a connection included.
+    /// Time limit of one operation, including the wait for a connection.
     timeout: Duration,
-    /// Whether a connection can fall silent for ever.
+    /// Whether the database is behind a network, where a connection may hang forever.
     remote: bool,
     meters: StoreMeters,
-    /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
+    /// Held for the process's life; `None` where the database supports several replicas or is private to the process.
     _lock: Option<File>,
 }
 
 impl Store {
-    /// Opens the store, brings its schema up to date and holds it until the last use. A PostgreSQL that is not reached within
-    /// `timeout` is opened as soon as it is; until then every operation is [`StoreError::Unavailable`] at once.
+    /// Opens the store and migrates its schema. A PostgreSQL that is not reached within `timeout` is opened as soon as it is; until then
+    /// every operation is [`StoreError::Unavailable`] at once.
     ///
-    /// `url`: `sqlite://<path>` (the file and its folder are made where they are missing), `sqlite::memory:`, which has one
-    /// connection whatever `max_connections` says, or `postgres://…` (the database must be there). `timeout` bounds every later
-    /// operation.
+    /// `url`: `sqlite://<path>` (creates a missing file and folder), `sqlite::memory:` (always one connection), or `postgres://…` (the
+    /// database must exist). `timeout` limits every later operation.
     ///
     /// # Errors
     /// [`StoreError::Locked`], [`StoreError::Newer`] or [`StoreError::Open`]: of PostgreSQL only what it answers itself.
@@ -92,7 +91,7 @@ impl Store {
         max_connections: u32,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let Opened {
+        let OpenedDatabase {
             pool,
             state,
             lock,
@@ -108,8 +107,7 @@ impl Store {
         })
     }
 
-    /// Closes its connections, at the end of the process: SQLite then has everything in its one file, without a journal beside it.
-    /// Every operation fails from now on.
+    /// Closes all connections at shutdown, after which SQLite has all data in its one file without a journal. Later operations fail.
     pub async fn close(&self) {
         let timeout = if self.remote {
             CLOSE_REMOTE_TIMEOUT
@@ -122,27 +120,27 @@ impl Store {
         }
     }
 
-    /// What it counts.
+    /// The store's metrics.
     pub fn meters(&self) -> &StoreMeters {
         &self.meters
     }
 
-    /// Its connections: those in use and those that wait.
+    /// The number of busy and idle connections.
     pub fn connections(&self) -> [(&'static str, usize); 2] {
         let (all, idle) = (self.pool.size() as usize, self.pool.num_idle());
         [("busy", all.saturating_sub(idle)), ("idle", idle)]
     }
 
-    /// What is kept under `id`, tombstones included.
+    /// The record of `id`, tombstones included.
     pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = $1");
-        self.one("channel", sqlx::query(SQL).bind(id.as_str()))
+        self.fetch_record("channel", sqlx::query(SQL).bind(id.as_str()))
             .await
     }
 
-    /// Claims a free id for `owner`, at stage [`ChannelStage::Creating`]. `false`: the id has a record already, whoever made it.
+    /// Claims a free id for `owner`, at stage [`ChannelStage::Creating`]; `false` where the id has a record already.
     ///
-    /// The one place where an owner comes into being; of any number of concurrent claims exactly one is answered `true`.
+    /// The only statement that creates an owner; of concurrent claims exactly one returns `true`.
     pub async fn claim(
         &self,
         id: &ChannelId,
@@ -161,11 +159,11 @@ impl Store {
             .bind(name)
             .bind(avatar)
             .bind(now_ms());
-        Ok(self.one("claim", query).await?.is_some())
+        Ok(self.fetch_record("claim", query).await?.is_some())
     }
 
-    /// Makes `owner`'s claim live, or finds it live, and writes the fields that are given; absent ones stay. The record as it is
-    /// stored then; `None` where `owner` holds no such id any more: somebody else's, or deleted.
+    /// Makes `owner`'s claim live, if it is not yet, and writes the given fields; absent ones are kept. Returns the stored record; `None`
+    /// where the id no longer belongs to `owner` or is deleted.
     pub async fn make_live(
         &self,
         id: &ChannelId,
@@ -183,11 +181,11 @@ impl Store {
             .bind(owner.as_str())
             .bind(name)
             .bind(avatar);
-        self.one("make_live", query).await
+        self.fetch_record("make_live", query).await
     }
 
-    /// Gives the live group of `before` these roles, and the fields that are given. `None`, and nothing is changed, where it is no
-    /// longer live, or its owner or managers are no longer those of `before`.
+    /// Sets these roles and the given fields on the live group of `before`. `None`, without a change, where it is no longer live or its
+    /// roles differ from `before`.
     pub async fn set_roles(
         &self,
         before: &ChannelRecord,
@@ -208,11 +206,11 @@ impl Store {
             .bind(json(roles.managers)?)
             .bind(name)
             .bind(avatar);
-        self.one("set_roles", query).await
+        self.fetch_record("set_roles", query).await
     }
 
-    /// Makes a group live that was made past the gateway. `claim` is the record of somebody who claimed the id for a group of his
-    /// own, where there is one: it ends. `None`, and nothing is changed, where there is any other record of the id by now.
+    /// Creates the live record of a group that was created past the gateway. Replaces `claim`, the record of a failed creation with the
+    /// same id, if there is one. `None`, without a change, where the id has any other record.
     pub async fn adopt(
         &self,
         id: &ChannelId,
@@ -237,11 +235,11 @@ impl Store {
             .bind(avatar)
             .bind(now_ms())
             .bind(claimer.map(Uid::as_str));
-        self.one("adopt", query).await
+        self.fetch_record("adopt", query).await
     }
 
-    /// Marks `id` as deleted for every reader, at stage [`ChannelStage::Deleting`], with a record of nobody's where there is none.
-    /// Leaves a mark that is there already as it is, a finished one too. With an `owner`, only while the group is his.
+    /// Marks `id` as deleted for all readers, at stage [`ChannelStage::Deleting`]; creates a record without an owner where there is none.
+    /// Keeps an existing mark, also a finished one. With an `owner`, only while that user owns the group.
     ///
     /// `false`, and nothing is changed, where it is marked already, or not that owner's.
     pub async fn mark_deleted(
@@ -260,60 +258,61 @@ impl Store {
             .bind(id.as_str())
             .bind(now_ms())
             .bind(owner.map(Uid::as_str));
-        Ok(self.one("mark_deleted", query).await?.is_some())
+        Ok(self.fetch_record("mark_deleted", query).await?.is_some())
     }
 
-    /// Notes that nothing of a marked channel is left upstream: [`ChannelStage::Deleted`].
+    /// Records that nothing of a marked channel is left upstream: [`ChannelStage::Deleted`].
     pub async fn finish_delete(&self, id: &ChannelId) -> Result<(), StoreError> {
         const SQL: &str = concat!(
             "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' RETURNING ",
             columns!()
         );
-        self.one("finish_delete", sqlx::query(SQL).bind(id.as_str()))
+        self.fetch_record("finish_delete", sqlx::query(SQL).bind(id.as_str()))
             .await?;
         Ok(())
     }
 
-    /// Whether the store can be read and written: a full disk, or a PostgreSQL that became a standby, can be read only.
+    /// Checks that the store can be read and written: a full disk or a PostgreSQL standby is read-only.
     pub async fn ping(&self) -> Result<(), StoreError> {
         const READ: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = ''");
         const WRITE: &str = "INSERT INTO pings (id, at_ms) VALUES (1, $1) \
             ON CONFLICT (id) DO UPDATE SET at_ms = excluded.at_ms RETURNING at_ms";
-        self.rows("ping", sqlx::query(READ)).await?;
-        self.rows("ping", sqlx::query(WRITE).bind(now_ms())).await?;
+        self.fetch_rows("ping", sqlx::query(READ)).await?;
+        self.fetch_rows("ping", sqlx::query(WRITE).bind(now_ms()))
+            .await?;
         Ok(())
     }
 
-    /// How often the connect tokens of (`uid`, `device`) were revoked.
+    /// The revocation count of the connect tokens of (`uid`, `device`).
     pub async fn revocations(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT revocations FROM im_tokens WHERE uid = $1 AND device = $2";
         let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
-        self.number("revocations", query).await
+        self.count("revocations", query).await
     }
 
-    /// Revokes them once more; how often that makes.
+    /// Increments the revocation count, and returns it.
     pub async fn revoke(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
         const SQL: &str = "INSERT INTO im_tokens (uid, device, revocations) VALUES ($1, $2, 1) \
             ON CONFLICT (uid, device) DO UPDATE SET revocations = im_tokens.revocations + 1 RETURNING revocations";
         let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
-        self.number("revoke", query).await
+        self.count("revoke", query).await
     }
 
-    /// Runs a statement that gives a number of revocations; none is none.
-    async fn number(&self, call: &'static str, query: Question<'_>) -> Result<u64, StoreError> {
-        let rows = self.rows(call, query).await?;
-        let number = rows.first().map_or(Ok(0), |row| row.try_get("revocations"));
-        let number: i64 = number.map_err(StoreError::unavailable)?;
-        u64::try_from(number).map_err(StoreError::unavailable)
+    /// Runs a statement that returns a revocation count; 0 without a row.
+    async fn count(&self, call: &'static str, query: SqlQuery<'_>) -> Result<u64, StoreError> {
+        let rows = self.fetch_rows(call, query).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.try_get("revocations"));
+        let count: i64 = count.map_err(StoreError::unavailable)?;
+        u64::try_from(count).map_err(StoreError::unavailable)
     }
 
-    /// Runs a statement that gives one record or none.
-    async fn one(
+    /// Runs a statement that returns one record or none.
+    async fn fetch_record(
         &self,
         call: &'static str,
-        query: Question<'_>,
+        query: SqlQuery<'_>,
     ) -> Result<Option<ChannelRecord>, StoreError> {
-        let rows = self.rows(call, query).await?;
+        let rows = self.fetch_rows(call, query).await?;
         rows.first()
             .map(ChannelRecord::from_row)
             .transpose()
@@ -321,30 +320,30 @@ impl Store {
     }
 
     /// Runs a statement within the deadline.
-    async fn rows(
+    async fn fetch_rows(
         &self,
         call: &'static str,
-        query: Question<'_>,
+        query: SqlQuery<'_>,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let mut counted = Counted {
+        let mut timer = QueryTimer {
             meters: &self.meters,
             call,
             began: Instant::now(),
             outcome: "cancelled",
         };
         if let State::Failed(cause) = &*self.state.borrow() {
-            counted.outcome = "error";
+            timer.outcome = "error";
             return Err(StoreError::Unavailable(cause.clone().into()));
         }
         let work = async {
-            let mut asking = Asking {
+            let mut guard = ConnectionGuard {
                 connection: self.pool.acquire().await?,
-                unanswered: self.remote,
+                in_use: self.remote,
             };
-            // All rows, not the first one: with `fetch_optional` SQLite's statement is reset half-way, and an error of the commit
-            // that follows (disk full) would go unseen.
-            let rows = query.fetch_all(&mut *asking.connection).await;
-            asking.unanswered = false;
+            // All rows instead of the first one: `fetch_optional` resets SQLite's statement early, and an error of the following commit
+            // (disk full) would be lost.
+            let rows = query.fetch_all(&mut *guard.connection).await;
+            guard.in_use = false;
             rows
         };
         let (outcome, rows) = match tokio::time::timeout(self.timeout, work).await {
@@ -352,44 +351,44 @@ impl Store {
             Ok(Err(error)) => ("error", Err(StoreError::unavailable(error))),
             Err(_) => ("timeout", Err(StoreError::unavailable("no answer in time"))),
         };
-        counted.outcome = outcome;
+        timer.outcome = outcome;
         rows
     }
 }
 
-/// A question in the metrics, one that nobody waits for any longer included.
-struct Counted<'a> {
+/// Records a query in the metrics, also a cancelled one.
+struct QueryTimer<'a> {
     meters: &'a StoreMeters,
     call: &'static str,
     began: Instant,
     outcome: &'static str,
 }
 
-impl Drop for Counted<'_> {
+impl Drop for QueryTimer<'_> {
     fn drop(&mut self) {
         let took = self.began.elapsed();
-        self.meters.asked(self.call, self.outcome, took);
+        self.meters.observe(self.call, self.outcome, took);
     }
 }
 
-/// A question under way.
-struct Asking {
+/// The connection of a running query.
+struct ConnectionGuard {
     connection: PoolConnection<Any>,
-    /// Whether the connection may be dead, if this is dropped now.
-    unanswered: bool,
+    /// Whether a query is unanswered, so that the connection may be dead if this is dropped.
+    in_use: bool,
 }
 
-impl Drop for Asking {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        if self.unanswered {
-            // The pool would test it without a deadline before it gave its place to another: a database that vanished without a
-            // word would take all places for good.
+        if self.in_use {
+            // The pool would test the connection without a deadline before reusing it: a database that vanished silently would block all
+            // connections forever.
             self.connection.close_on_drop();
         }
     }
 }
 
-/// The list as it is stored; the same uids in the same order are always the same text.
+/// The stored form of a list; deterministic, since `set_roles` compares it.
 fn json(uids: &[Uid]) -> Result<String, StoreError> {
     serde_json::to_string(uids).map_err(StoreError::unavailable)
 }

@@ -14,12 +14,12 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _};
 use tokio::sync::watch;
 use url::Url;
 
-use super::opening::{self, State};
+use super::connect::{self, State};
 use super::{StoreError, cause};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
 
-/// What a path keeps in a URL: the rest is encoded, or `?` and `#` would end it.
+/// Characters of a path that are not encoded in a URL; `?` and `#` would end the path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -27,14 +27,14 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// An open database, or one that is to be opened as soon as it is reached.
-pub(super) struct Opened {
+/// A database that is open, or is opened as soon as it can be reached.
+pub(super) struct OpenedDatabase {
     pub(super) pool: AnyPool,
     /// Whether the schema is there.
     pub(super) state: watch::Receiver<State>,
     /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
     pub(super) lock: Option<File>,
-    /// Whether it lies behind a network, where a connection can fall silent for ever.
+    /// Whether the database is behind a network, where a connection may hang forever.
     pub(super) remote: bool,
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn open(
     url: &str,
     max_connections: u32,
     timeout: Duration,
-) -> Result<Opened, StoreError> {
+) -> Result<OpenedDatabase, StoreError> {
     sqlx::any::install_default_drivers();
     let pool = AnyPoolOptions::new()
         .max_connections(max_connections.max(1))
@@ -52,22 +52,24 @@ pub(super) async fn open(
     }
     let (pool, lock) = match sqlite_database(url)? {
         Database::Memory => {
-            // The data lives and dies with this connection.
+            // The data exists only in this connection.
             let pool = pool
                 .min_connections(1)
                 .max_connections(1)
                 .idle_timeout(None)
                 .max_lifetime(None);
             let options = options("sqlite::memory:")?;
-            let pool = pool.connect_with(options).await.map_err(broken)?;
+            let pool = pool.connect_with(options).await.map_err(open_error)?;
             MIGRATIONS.run(&pool).await.map_err(migration_error)?;
             (pool, None)
         }
         Database::File { path, parameters } => {
             // Not on the thread that listens to signals: a file on a network may hang.
             let prepared = tokio::task::spawn_blocking(move || prepare_file(&path)).await;
-            let (path, lock) = prepared.map_err(broken)??;
-            let text = path.to_str().ok_or_else(|| broken("path is no utf-8"))?;
+            let (path, lock) = prepared.map_err(open_error)??;
+            let text = path
+                .to_str()
+                .ok_or_else(|| open_error("path is no utf-8"))?;
             let text = utf8_percent_encode(text, PATH);
             let options = options(&format!("sqlite://{text}?mode=rwc{parameters}"))?;
             sqlite_file(&options, timeout)
@@ -80,7 +82,7 @@ pub(super) async fn open(
         }
     };
     let (_, state) = watch::channel(State::Open);
-    Ok(Opened {
+    Ok(OpenedDatabase {
         pool,
         state,
         lock,
@@ -94,28 +96,28 @@ fn is_postgres(url: &str) -> bool {
         .any(|scheme| url.starts_with(scheme))
 }
 
-/// Waits `timeout` for the server. What it answers is believed; one that is not reached is tried again in the background, by
-/// connections that end a statement after `timeout`, whether or not anybody waits for it still.
+/// Waits `timeout` for the server. An error it answers is final; a server that cannot be reached is retried in the background. On pooled
+/// connections the server cancels a statement after `timeout`.
 async fn postgres(
     url: &str,
     pool: AnyPoolOptions,
     timeout: Duration,
-) -> Result<Opened, StoreError> {
+) -> Result<OpenedDatabase, StoreError> {
     let options = options(url)?;
-    let state = opening::begin(options.clone(), timeout).await?;
+    let state = connect::begin(options.clone(), timeout).await?;
     let statement_ms = timeout.as_millis();
     let pool = pool.after_connect(move |connection, _| {
         Box::pin(async move {
-            // Not among the URL's options: connection poolers refuse those.
+            // Not in the URL's options, which connection poolers refuse.
             let sql = format!("SET statement_timeout = {statement_ms}");
-            // A number only: nothing of the configuration's text is in it.
+            // Safe: contains only a number, no text of the configuration.
             sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
                 .execute(connection)
                 .await?;
             Ok(())
         })
     });
-    Ok(Opened {
+    Ok(OpenedDatabase {
         pool: pool.connect_lazy_with(options),
         state,
         lock: None,
@@ -125,7 +127,7 @@ async fn postgres(
 
 fn options(url: &str) -> Result<AnyConnectOptions, StoreError> {
     let url = with_bare_host(url);
-    let options = AnyConnectOptions::from_str(&url).map_err(broken)?;
+    let options = AnyConnectOptions::from_str(&url).map_err(open_error)?;
     Ok(options.disable_statement_logging())
 }
 
@@ -152,11 +154,11 @@ pub(super) async fn migrate(connection: &mut AnyConnection) -> Result<(), Migrat
 pub(super) fn migration_error(error: MigrateError) -> StoreError {
     match error {
         MigrateError::VersionMissing(version) => StoreError::Newer(version),
-        error => broken(error),
+        error => open_error(error),
     }
 }
 
-pub(super) fn broken(error: impl Into<super::BoxError>) -> StoreError {
+pub(super) fn open_error(error: impl Into<super::BoxError>) -> StoreError {
     StoreError::Open(cause::without_url(error.into()))
 }
 
@@ -183,26 +185,26 @@ enum Database {
     },
 }
 
-/// Takes `sqlite://data/gateway.db` (relative), `sqlite:///var/gateway.db`, `sqlite:gateway.db` and `sqlite::memory:` apart.
+/// Parses `sqlite://data/gateway.db` (relative), `sqlite:///var/gateway.db`, `sqlite:gateway.db` and `sqlite::memory:`.
 fn sqlite_database(url: &str) -> Result<Database, StoreError> {
     let Some(rest) = url.strip_prefix("sqlite:") else {
-        return Err(broken("store.url must begin with sqlite: or postgres:"));
+        return Err(open_error("store.url must begin with sqlite: or postgres:"));
     };
     let rest = rest.strip_prefix("//").unwrap_or(rest);
     let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
     if path == ":memory:" {
         return Ok(Database::Memory);
     }
-    let path = percent_decode_str(path).decode_utf8().map_err(broken)?;
+    let path = percent_decode_str(path).decode_utf8().map_err(open_error)?;
     if path.is_empty() || path.ends_with('/') {
-        return Err(broken("store.url names no file"));
+        return Err(open_error("store.url names no file"));
     }
     let mut parameters = String::new();
     for parameter in query.split('&') {
         match parameter {
             "" | "mode=rwc" | "mode=rw" => {}
             other if other.starts_with("mode=") => {
-                return Err(broken("store.url: only mode=rwc is supported"));
+                return Err(open_error("store.url: only mode=rwc is supported"));
             }
             other => {
                 parameters.push('&');
@@ -216,66 +218,67 @@ fn sqlite_database(url: &str) -> Result<Database, StoreError> {
     })
 }
 
-/// Makes the folder and the file where they are missing, and locks `<db>.lock` beside it, which says for the process's life that the
-/// database is taken. Not the database itself: SQLite's own locks live there. Gives the path without links, so that one file has one
-/// lock however it is named.
+/// Creates the missing folder and file, and locks `<db>.lock` next to it for the process's life. Not the database file itself, which SQLite
+/// locks. Resolves links in the path, so that one file has one lock under all its names.
 fn prepare_file(path: &Path) -> Result<(PathBuf, File), StoreError> {
     let name = path
         .file_name()
-        .ok_or_else(|| broken("store.url names no file"))?;
+        .ok_or_else(|| open_error("store.url names no file"))?;
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    let in_folder = |error| at(folder, broken(error));
+    let in_folder = |error| at(folder, open_error(error));
     std::fs::create_dir_all(folder).map_err(in_folder)?;
     let named = folder.canonicalize().map_err(in_folder)?.join(name);
     let path = if named.exists() {
         named
             .canonicalize()
-            .map_err(|error| at(&named, broken(error)))?
+            .map_err(|error| at(&named, open_error(error)))?
     } else {
         named
     };
     let mut lock_path = path.clone().into_os_string();
     lock_path.push(".lock");
     let lock_path = PathBuf::from(lock_path);
-    let lock = open_private(&lock_path).map_err(|error| at(&lock_path, broken(error)))?;
+    let lock = open_private(&lock_path).map_err(|error| at(&lock_path, open_error(error)))?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(StoreError::Locked(tried(&path))),
-        Err(TryLockError::Error(error)) => return Err(at(&lock_path, broken(error))),
+        Err(TryLockError::Error(error)) => return Err(at(&lock_path, open_error(error))),
     }
     // SQLite gives its journals the mode of the database.
-    drop(open_private(&path).map_err(|error| at(&path, broken(error)))?);
+    drop(open_private(&path).map_err(|error| at(&path, open_error(error)))?);
     Ok((path, lock))
 }
 
-/// Opens a file to write, and makes it for this user alone where it is missing.
+/// Opens a file for writing; creates a missing one with access for this user only.
 fn open_private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true).mode(0o600);
     options.open(path)
 }
 
-/// Tries the file out on a connection of its own, and migrates it: the pool would try again and again what SQLite refuses.
+/// Opens and migrates the file on a separate connection, since the pool would retry an error of SQLite again and again.
 async fn sqlite_file(options: &AnyConnectOptions, timeout: Duration) -> Result<(), StoreError> {
-    let mut connection = AnyConnection::connect_with(options).await.map_err(broken)?;
+    let mut connection = AnyConnection::connect_with(options)
+        .await
+        .map_err(open_error)?;
     set_pragmas(&mut connection, timeout)
         .await
-        .map_err(broken)?;
+        .map_err(open_error)?;
     migrate(&mut connection).await.map_err(migration_error)?;
-    connection.close().await.map_err(broken)
+    connection.close().await.map_err(open_error)
 }
 
-/// WAL, so that readers never wait for a writer; synchronous FULL, because a claim that a power cut takes back would leave its group
-/// upstream without an owner.
+/// WAL, so that readers never wait for a writer; synchronous FULL, because losing a claim in a power failure would leave its group upstream
+/// without an owner.
 async fn set_pragmas(connection: &mut AnyConnection, timeout: Duration) -> Result<(), sqlx::Error> {
     let busy_ms = timeout.as_millis();
     let pragmas = format!(
         "PRAGMA busy_timeout = {busy_ms}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;"
     );
-    // Numbers only: nothing of the configuration's text is in it.
+    // Safe: contains only numbers, no text of the configuration.
     sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas))
         .execute(connection)
         .await?;
@@ -287,7 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_of_ipv6_is_no_name() {
+    fn an_ipv6_address_is_not_resolved_as_a_name() {
         for (url, expected) in [
             ("postgres://u@[::1]:5/d", "postgres://u@[::1]:5/d?host=::1"),
             (

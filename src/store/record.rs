@@ -1,4 +1,4 @@
-//! A channel as the store keeps it.
+//! The record of a channel.
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -6,16 +6,16 @@ use sqlx::any::AnyRow;
 use super::BoxError;
 use crate::domain::{ChannelId, Uid, caps};
 
-/// How far a channel's life has come. Only ever moves downwards in this list.
+/// The stage of a channel's life. It only moves forward in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelStage {
-    /// Claimed: its owner's create has not finished. Nobody owns anything yet, and nobody else can claim the id.
+    /// Claimed: the creation has not finished. There is no owner yet, and no other user can claim the id.
     Creating,
-    /// Made upstream.
+    /// Created upstream.
     Live,
-    /// Marked as deleted; something of it may be left upstream.
+    /// Marked as deleted; parts of it may still exist upstream.
     Deleting,
-    /// Gone. The id is spent for ever.
+    /// Deleted. The id cannot be used again.
     Deleted,
 }
 
@@ -24,26 +24,26 @@ pub enum ChannelStage {
 pub struct ChannelRecord {
     /// Its id.
     pub id: ChannelId,
-    /// Who owns it; `None` where nobody owned it when an admin deleted it, or named managers.
+    /// The owner; `None` for a group without one that an admin deleted or added managers to.
     pub owner: Option<Uid>,
-    /// Who may add and remove subscribers beside the owner, in the order in which they were named.
+    /// The managers, in the order in which they were added.
     pub managers: Vec<Uid>,
-    /// As its owner gave it.
+    /// The name given by its owner.
     pub name: Option<String>,
     /// An http(s) URL.
     pub avatar: Option<String>,
     /// When it was claimed, or adopted, in Unix milliseconds.
     pub created_at_ms: u64,
-    /// How far its life has come.
+    /// Its stage.
     pub state: ChannelStage,
 }
 
-/// Who is what in a group.
+/// The roles in a group.
 #[derive(Debug, Clone, Copy)]
 pub struct Roles<'a> {
-    /// `None` for a group that was adopted and not handed to anybody yet.
+    /// `None` for an adopted group without an owner.
     pub owner: Option<&'a Uid>,
-    /// In the order in which they were named.
+    /// In the order in which they were added.
     pub managers: &'a [Uid],
 }
 
@@ -56,17 +56,17 @@ macro_rules! columns {
 pub(super) use columns;
 
 impl ChannelRecord {
-    /// Whether the mark is set: from then on nobody reads from, sends to or is added to it.
+    /// Whether it is marked as deleted: then no user may read, send or be added.
     pub fn is_deleted(&self) -> bool {
         matches!(self.state, ChannelStage::Deleting | ChannelStage::Deleted)
     }
 
-    /// Whether its create has finished and no delete has begun.
+    /// Whether its creation has finished and no deletion has begun.
     pub fn is_live(&self) -> bool {
         self.state == ChannelStage::Live
     }
 
-    /// Whether `uid` owns it, or holds the claim to it.
+    /// Whether `uid` is its owner, or has claimed it.
     pub fn is_owned_by(&self, uid: &Uid) -> bool {
         self.owner.as_ref() == Some(uid)
     }
@@ -76,7 +76,7 @@ impl ChannelRecord {
         self.managers.contains(uid)
     }
 
-    /// Reads [`columns`]. An id or a stage that this binary cannot read is an error, never a guess.
+    /// Reads [`columns`]. An unknown id or stage is an error.
     pub(super) fn from_row(row: &AnyRow) -> Result<Self, BoxError> {
         let id: String = row.try_get("id")?;
         let owner: Option<String> = row.try_get("owner")?;

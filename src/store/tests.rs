@@ -239,7 +239,7 @@ async fn the_files_are_for_this_user_alone_and_a_closed_store_leaves_no_journal(
 }
 
 #[tokio::test]
-async fn what_holds_up_the_close_does_so_for_a_while_only() {
+async fn closing_the_store_is_bounded_in_time() {
     let store = Arc::new(memory().await);
     let held = store.pool.acquire().await.unwrap();
     let closing = tokio::time::timeout(2 * CLOSE_TIMEOUT, store.close());
@@ -345,7 +345,7 @@ in_every_database! {
         }
         sqlx::raw_sql("COMMIT").execute(&mut writer).await.unwrap();
         tokio::time::sleep(2 * timeout).await;
-        // A claim that was told to have failed may have been made after all: it is nobody else's.
+        // A claim that was reported as failed may have succeeded: no other user can have it.
         let left = store.channel(&id("g")).await.unwrap();
         assert!(left.is_none_or(|record| record.is_owned_by(&uid("a"))));
         assert!(store.claim(&id("h"), &uid("a"), None, None).await.unwrap());
@@ -403,7 +403,7 @@ in_every_database! {
         assert_eq!(store.set_roles(&again, roles(&uid("b"), &[]), None, None).await.unwrap(), None);
     }
 
-    async fn only_what_nobody_has_is_adopted(database) {
+    async fn only_groups_without_a_record_are_adopted(database) {
         let store = open(&database).await;
         let adopted = store.adopt(&id("g"), None, roles(&uid("a"), &[]), Some("n"), None).await.unwrap().unwrap();
         assert!(adopted.is_live() && adopted.is_owned_by(&uid("a")));
@@ -427,20 +427,20 @@ in_every_database! {
     async fn a_group_may_be_adopted_without_an_owner_and_get_one_later(database) {
         let store = open(&database).await;
         let managers = [uid("m")];
-        let nobody = Roles { owner: None, managers: &managers };
-        let adopted = store.adopt(&id("g"), None, nobody, None, None).await.unwrap().unwrap();
+        let without_owner = Roles { owner: None, managers: &managers };
+        let adopted = store.adopt(&id("g"), None, without_owner, None, None).await.unwrap().unwrap();
         assert_eq!((&adopted.owner, &adopted.managers[..]), (&None, &managers[..]));
         assert_eq!(store.make_live(&id("g"), &uid("a"), None, None).await.unwrap(), None);
         let more = [uid("m"), uid("n")];
         let more = Roles { owner: None, managers: &more };
         let named = store.set_roles(&adopted, more, None, None).await.unwrap().unwrap();
-        let late = store.set_roles(&adopted, nobody, None, None).await.unwrap();
+        let late = store.set_roles(&adopted, without_owner, None, None).await.unwrap();
         assert_eq!(late, None, "others were named meanwhile");
         let owned = store.set_roles(&named, roles(&uid("a"), &managers), Some("n"), None).await;
         let owned = owned.unwrap().unwrap();
         assert!(owned.is_owned_by(&uid("a")) && owned.name.as_deref() == Some("n"));
-        let late = store.set_roles(&named, nobody, None, None).await.unwrap();
-        assert_eq!(late, None, "somebody owns it by now");
+        let late = store.set_roles(&named, without_owner, None, None).await.unwrap();
+        assert_eq!(late, None, "it has an owner by now");
     }
 
     async fn concurrent_changes_of_roles_are_all_made_or_told_to_be_too_late(database) {

@@ -1,5 +1,5 @@
-//! A log event as one flat line of JSON: time, level, fields as they are named, the message. Written by hand into the line's buffer,
-//! since with the access log on there is a line for each request.
+//! Formats a log event as one flat line of JSON: time, level, fields by their names, message. Written directly into the line's buffer,
+//! since the access log has a line per request.
 
 use std::fmt::{self, Write as _};
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use tracing_subscriber::fmt::FmtContext;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The format, see the module.
+/// The JSON line format.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonLine;
 
@@ -28,7 +28,7 @@ where
         let now = humantime::format_rfc3339_micros(SystemTime::now());
         let level = event.metadata().level();
         write!(line, r#"{{"timestamp":"{now}","level":"{level}""#)?;
-        let mut fields = Fields {
+        let mut fields = FieldWriter {
             line: line.by_ref(),
             result: Ok(()),
         };
@@ -38,18 +38,18 @@ where
     }
 }
 
-/// Writes one field after the other.
-struct Fields<'a> {
+/// Writes the fields of an event.
+struct FieldWriter<'a> {
     line: Writer<'a>,
     result: fmt::Result,
 }
 
-impl Fields<'_> {
+impl FieldWriter<'_> {
     fn field(&mut self, field: &Field, value: impl FnOnce(&mut Writer<'_>) -> fmt::Result) {
         let line = &mut self.line;
         let written = || {
             line.write_str(",\"")?;
-            // Names are the code's own and need no escape.
+            // Field names are constants of the code and need no escaping.
             line.write_str(field.name())?;
             line.write_str("\":")?;
             value(line)
@@ -58,7 +58,7 @@ impl Fields<'_> {
     }
 }
 
-impl Visit for Fields<'_> {
+impl Visit for FieldWriter<'_> {
     fn record_f64(&mut self, field: &Field, value: f64) {
         self.field(field, |line| {
             if value.is_finite() {
@@ -98,25 +98,25 @@ impl Visit for Fields<'_> {
     }
 }
 
-/// Writes text as the inside of a JSON string.
+/// Writes a string with JSON escapes, without the quotes.
 struct Escaped<'a, 'w>(&'a mut Writer<'w>);
 
 impl fmt::Write for Escaped<'_, '_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let mut plain = 0;
-        for (place, byte) in text.bytes().enumerate() {
+        let mut unescaped_from = 0;
+        for (offset, byte) in text.bytes().enumerate() {
             if byte >= b' ' && byte != b'"' && byte != b'\\' {
                 continue;
             }
-            self.0.write_str(&text[plain..place])?;
+            self.0.write_str(&text[unescaped_from..offset])?;
             match byte {
                 b'"' => self.0.write_str("\\\"")?,
                 b'\\' => self.0.write_str("\\\\")?,
                 control => write!(self.0, "\\u{control:04x}")?,
             }
-            plain = place + 1;
+            unescaped_from = offset + 1;
         }
-        self.0.write_str(&text[plain..])
+        self.0.write_str(&text[unescaped_from..])
     }
 }
 

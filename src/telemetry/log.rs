@@ -1,4 +1,4 @@
-//! The log: one line an event, text on a terminal and JSON elsewhere, on standard error.
+//! The log: one line per event on standard error, as text on a terminal and as JSON elsewhere.
 
 use std::io::{IsTerminal as _, stderr};
 use std::panic::PanicHookInfo;
@@ -8,13 +8,13 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use super::buffered_stderr::BufferedStderr;
 use super::json_line::JsonLine;
-use super::later::Later;
 use crate::config::{Log, LogFormat};
 
-/// Starts logging, panics included. A second call changes nothing.
+/// Starts logging, including panics. A second call has no effect.
 pub fn init(settings: &Log) {
-    // Only this crate's own events, and the audit at every level: what libraries log may hold addresses and headers.
+    // Only this crate's events, and the audit log at every level: events of libraries may contain addresses and headers.
     let own = Targets::new()
         .with_target("wukongim_gateway", settings.level)
         .with_target("audit", LevelFilter::INFO)
@@ -27,7 +27,7 @@ pub fn init(settings: &Log) {
     let registry = tracing_subscriber::registry().with(own);
     let result = if as_text {
         let layer = tracing_subscriber::fmt::layer()
-            .with_writer(Later::stderr())
+            .with_writer(BufferedStderr::stderr())
             .with_target(false);
         registry
             .with(layer.with_ansi(stderr().is_terminal()))
@@ -35,17 +35,16 @@ pub fn init(settings: &Log) {
     } else {
         let layer = tracing_subscriber::fmt::layer()
             .event_format(JsonLine)
-            .with_writer(Later::stderr());
+            .with_writer(BufferedStderr::stderr());
         registry.with(layer).try_init()
     };
-    // Tests start many gateways in one process: the first one's log serves all.
+    // Tests start many gateways in one process, which share the log of the first one.
     if result.is_ok() {
         std::panic::set_hook(Box::new(panicked));
     }
 }
 
-/// The place of a panic and not its words, which may quote what was being worked on: slicing a text in the middle of a character
-/// prints the text.
+/// Logs the location of a panic but not its message, which may contain user data: slicing a string inside a character quotes the string.
 fn panicked(info: &PanicHookInfo<'_>) {
     let place = info.location().map(tracing::field::display);
     tracing::error!(panic.place = place, "panicked");

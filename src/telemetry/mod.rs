@@ -1,7 +1,7 @@
-//! What operators see: the log, the metrics registry, and the traces that requests belong to.
+//! Observability: the log, the metrics registry, and the traces of requests.
 
+mod buffered_stderr;
 mod json_line;
-mod later;
 mod log;
 mod metrics;
 #[cfg_attr(not(feature = "otel"), path = "no_spans.rs")]
@@ -10,6 +10,6 @@ mod trace;
 
 pub use json_line::JsonLine;
 pub use log::init;
-pub use metrics::{ConnectionMeters, HttpLabels, Measured, Metrics, NodeMeters, StoreMeters};
+pub use metrics::{ConnectionMeters, GaugeSnapshot, HttpLabels, Metrics, NodeMeters, StoreMeters};
 pub use spans::{CallSpan, RequestSpan, Spans};
 pub use trace::Trace;

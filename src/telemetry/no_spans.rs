@@ -1,4 +1,4 @@
-//! What `spans` is without the feature `otel`: nothing. A request's trace is passed on all the same, as it came.
+//! Replaces `spans` without the feature `otel`: there are no spans, and a request's trace context is propagated unchanged.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use http::header::{HeaderMap, HeaderValue};
 use super::trace::Trace;
 use crate::config;
 
-/// Begins no spans.
+/// Starts no spans.
 pub struct Spans;
 
 impl Spans {
-    /// Whatever is configured.
+    /// Ignores the settings.
     pub fn new(_: &config::Telemetry) -> Result<Self, reqwest::Error> {
         Ok(Self)
     }
 
-    /// The trace that a request came with.
+    /// The trace context of the request's headers.
     pub fn begin(
         &self,
         headers: &HeaderMap,
@@ -28,7 +28,7 @@ impl Spans {
         (Trace::of(headers), RequestSpan)
     }
 
-    /// There is nothing to wait for.
+    /// Does nothing.
     #[expect(clippy::unused_async, reason = "with the feature it waits")]
     pub async fn end(&self) {}
 }
@@ -46,7 +46,7 @@ impl RequestSpan {
 pub struct CallSpan;
 
 impl CallSpan {
-    /// The call belongs to what its headers say already.
+    /// Does nothing: the headers have the request's context already.
     pub fn put_into(&self, _: &mut HeaderMap) {}
 
     /// It is over.

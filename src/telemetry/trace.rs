@@ -1,5 +1,4 @@
-//! The trace that a request belongs to, as its client told it in the headers of W3C Trace Context, and as it is passed on.
-//! Knows not who is called.
+//! The trace context of a request (W3C Trace Context): parsed from the client's headers and propagated to calls.
 
 use std::sync::Arc;
 
@@ -8,30 +7,29 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// The length of a `traceparent` of version 00, in bytes.
-const WHOLE: usize = 55;
-/// The longest `traceparent` of a later version that is passed on, in bytes.
-const LATER: usize = 128;
-/// The longest `tracestate` that is passed on, in bytes: as much as everybody has to take.
-const STATE: usize = 512;
+/// Length of a `traceparent` of version 00, in bytes.
+const TRACEPARENT_BYTES: usize = 55;
+/// The longest propagated `traceparent` of a later version, in bytes.
+const MAX_TRACEPARENT_BYTES: usize = 128;
+/// The longest propagated `tracestate`, in bytes: the minimum that the standard requires.
+const MAX_TRACESTATE_BYTES: usize = 512;
 
-/// What calls made for a request carry on. In an `Arc` from the start: a request that belongs to no trace pays for a look at its
-/// headers, and nothing else.
+/// The trace context that a request's calls propagate. Behind an `Arc`, so that requests without a trace pay only for a header lookup.
 #[derive(Debug)]
 pub struct Trace {
     pub(super) parent: HeaderValue,
     pub(super) state: Option<HeaderValue>,
-    /// The request's own span in it, where that is sent.
+    /// The request's own span, if it is exported.
     #[cfg(feature = "otel")]
-    pub(super) own: Option<super::spans::Own>,
+    pub(super) own: Option<super::spans::OwnSpan>,
 }
 
 impl Trace {
-    /// The trace in a request's headers; `None` without one valid `traceparent`.
+    /// The trace context in a request's headers; `None` without exactly one valid `traceparent`.
     pub fn of(headers: &HeaderMap) -> Option<Arc<Self>> {
         let mut all = headers.get_all(TRACEPARENT).iter();
         let parent = all.next()?;
-        if all.next().is_some() || !is_parent(parent.as_bytes()) {
+        if all.next().is_some() || !is_valid_parent(parent.as_bytes()) {
             return None;
         }
         Some(Arc::new(Self {
@@ -42,7 +40,7 @@ impl Trace {
         }))
     }
 
-    /// Puts it into the headers of a call.
+    /// Adds it to the headers of a call.
     pub fn put_into(&self, headers: &mut HeaderMap) {
         headers.insert(TRACEPARENT, self.parent.clone());
         if let Some(state) = &self.state {
@@ -51,20 +49,21 @@ impl Trace {
     }
 }
 
-/// Whether it is `version-trace-parent-flags` in lower-case hex, neither id of zeros alone. Versions to come may have more behind it.
-fn is_parent(text: &[u8]) -> bool {
+/// Whether it is `version-trace-parent-flags` in lower-case hex, with neither id all zeros. Later versions may have more fields.
+fn is_valid_parent(text: &[u8]) -> bool {
     let hex = |part: &[u8]| {
         let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         part.iter().all(is_hex)
     };
     let id = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
-    let Some((known, more)) = text.split_at_checked(WHOLE) else {
+    let Some((known, more)) = text.split_at_checked(TRACEPARENT_BYTES) else {
         return false;
     };
     let version = &known[..2];
     hex(version)
         && version != b"ff"
-        && (more.is_empty() || version != b"00" && more[0] == b'-' && text.len() <= LATER)
+        && (more.is_empty()
+            || version != b"00" && more[0] == b'-' && text.len() <= MAX_TRACEPARENT_BYTES)
         && known[2] == b'-'
         && id(&known[3..35])
         && known[35] == b'-'
@@ -73,29 +72,31 @@ fn is_parent(text: &[u8]) -> bool {
         && hex(&known[53..])
 }
 
-/// All `tracestate` headers as one; whole members are left off at its end where it would be too long.
+/// All `tracestate` headers joined; members at the end are dropped where it would be too long.
 fn state(headers: &HeaderMap) -> Option<HeaderValue> {
     let mut all = headers.get_all(TRACESTATE).iter();
     let first = all.next()?;
     let rest: Vec<&HeaderValue> = all.collect();
-    if rest.is_empty() && first.len() <= STATE {
-        return is_state(first.as_bytes()).then(|| first.clone());
+    if rest.is_empty() && first.len() <= MAX_TRACESTATE_BYTES {
+        return is_valid_state(first.as_bytes()).then(|| first.clone());
     }
     let mut joined = first.as_bytes().to_vec();
     for more in rest {
         joined.push(b',');
         joined.extend_from_slice(more.as_bytes());
     }
-    if joined.len() > STATE {
-        let end = joined[..=STATE].iter().rposition(|byte| *byte == b',')?;
+    if joined.len() > MAX_TRACESTATE_BYTES {
+        let end = joined[..=MAX_TRACESTATE_BYTES]
+            .iter()
+            .rposition(|byte| *byte == b',')?;
         joined.truncate(end);
     }
-    let value = is_state(&joined).then(|| HeaderValue::from_bytes(&joined));
+    let value = is_valid_state(&joined).then(|| HeaderValue::from_bytes(&joined));
     value?.ok()
 }
 
-/// What its members may be made of; what they say is for others to read.
-fn is_state(text: &[u8]) -> bool {
+/// Checks the allowed characters; the members are not interpreted.
+fn is_valid_state(text: &[u8]) -> bool {
     let allowed = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
     !text.trim_ascii().is_empty() && text.iter().all(allowed)
 }
@@ -145,7 +146,7 @@ mod tests {
 
     #[test]
     fn anything_else_is_not() {
-        let endless = format!("01{}-{}", &GOOD[2..], "a".repeat(LATER));
+        let endless = format!("01{}-{}", &GOOD[2..], "a".repeat(MAX_TRACEPARENT_BYTES));
         for bad in [
             "",
             "00",
@@ -182,13 +183,16 @@ mod tests {
         let member = |key: char, bytes: usize| format!("{key}={}", "v".repeat(bytes - 2));
         let (half, rest) = (member('a', 256), member('b', 255));
         let whole = format!("{half},{rest}");
-        assert_eq!(whole.len(), STATE);
+        assert_eq!(whole.len(), MAX_TRACESTATE_BYTES);
         assert_eq!(told(&[whole.as_bytes()]), Some(whole.clone()));
         let too_long = format!("{whole},c=1");
         assert_eq!(told(&[too_long.as_bytes()]), Some(whole.clone()));
         let by_one = format!("{whole}v");
         assert_eq!(told(&[by_one.as_bytes()]), Some(half.clone()));
         assert_eq!(told(&[half.as_bytes(), by_one.as_bytes()]), Some(half));
-        assert_eq!(told(&[member('a', STATE + 1).as_bytes()]), None);
+        assert_eq!(
+            told(&[member('a', MAX_TRACESTATE_BYTES + 1).as_bytes()]),
+            None
+        );
     }
 }

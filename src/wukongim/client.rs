@@ -1,4 +1,4 @@
-//! The client the rest of the gateway uses: picks the node, knows its generation, speaks its dialect.
+//! The client used by the rest of the gateway: it picks a node, knows its generation and uses that generation's protocol.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,39 +7,39 @@ use std::sync::atomic::AtomicBool;
 use http::header::HeaderValue;
 use serde::Serialize;
 
-use super::copies;
-use super::log_owner::{Seen, SeenLogs};
+use super::call_attempts::{CallAttempts, on_node};
+use super::call_policy::{CallPolicy, Retry};
+use super::log_owner::{LogObservation, LogObservations};
 use super::manager::Manager;
 use super::nodes::Nodes;
-use super::page::{Foreign, MESSAGESYNC, Page, PageRequest, Window};
-use super::plan::{Plan, Repeat};
-use super::shared::Shared;
+use super::page::{ForeignMessages, MESSAGESYNC, Page, PageRequest, Window};
+use super::replication;
+use super::single_flight::SingleFlight;
 use super::transport::{Answer, Call, Transport};
-use super::trip::{Trip, on_node};
 use super::{Accepted, Error, Generation, Outgoing, Rejection, SystemInfo, v2, v3};
 use crate::config;
 use crate::domain::{Channel, Uid};
-use crate::memory::Memory;
+use crate::limits::byte_budget::ByteBudget;
 use crate::telemetry::Metrics;
 
-/// The one client for WuKongIM, shared by everything.
+/// The client for WuKongIM, shared by all requests.
 pub struct Client {
     pub(super) transport: Arc<Transport>,
     pub(super) nodes: Arc<Nodes>,
     pub(super) manager: Option<Manager>,
-    pub(super) health: Shared<()>,
-    pub(super) system: Shared<SystemInfo>,
-    pub(super) cluster: copies::Known,
-    /// Whether it was said that the cluster does not tell its nodes.
+    pub(super) health: SingleFlight<()>,
+    pub(super) system: SingleFlight<SystemInfo>,
+    pub(super) topology: replication::TopologyCache,
+    /// Whether the warning about an unknown cluster was logged.
     pub(super) cluster_warned: AtomicBool,
-    foreign: Foreign,
-    pub(super) logs: SeenLogs,
-    /// The largest payload for a v2, whatever it is; where there is none, it is asked what it bears.
+    foreign: ForeignMessages,
+    pub(super) logs: LogObservations,
+    /// The configured maximum payload for v2; without it, the maximum is detected.
     pub(super) v2_payload_limit: Option<usize>,
 }
 
 impl Client {
-    /// A client for the configured nodes. Nothing is called yet.
+    /// A client for the configured nodes. Makes no call.
     ///
     /// # Errors
     /// When the TLS back end cannot be set up.
@@ -47,18 +47,18 @@ impl Client {
         settings: &config::Wukongim,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        Self::on_cores(settings, 0, metrics, Memory::unbounded())
+        Self::with_workers(settings, 0, metrics, ByteBudget::unbounded())
     }
 
-    /// [`Client::new`] for this many cores, with its answers counted in `memory`.
+    /// [`Client::new`] for this many workers, with its answers counted in `byte_budget`.
     ///
     /// # Errors
     /// As there.
-    pub fn on_cores(
+    pub fn with_workers(
         settings: &config::Wukongim,
         cores: usize,
         metrics: Arc<Metrics>,
-        memory: Arc<Memory>,
+        byte_budget: Arc<ByteBudget>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         use secrecy::ExposeSecret as _;
         let token = match &settings.manager_token {
@@ -93,68 +93,69 @@ impl Client {
             .chain(settings.manager_url.as_ref().map(config::HttpUrl::as_url))
             .cloned()
             .collect();
-        let client = move || crate::outbound::client_for(&called).connect_timeout(connect_timeout);
-        let transport = Transport::new(client, timeout, token, cores, metrics, memory)?;
+        let client =
+            move || crate::http_client::client_for(&called).connect_timeout(connect_timeout);
+        let transport = Transport::new(client, timeout, token, cores, metrics, byte_budget)?;
         if settings.version == Some(Generation::V3) {
-            transport.v3_found();
+            transport.warn_unchecked_tokens();
         }
         Ok(Self {
             transport: Arc::new(transport),
             nodes: Arc::new(nodes),
             manager,
-            health: Shared::new(),
-            system: Shared::new(),
-            cluster: copies::Known::default(),
+            health: SingleFlight::new(),
+            system: SingleFlight::new(),
+            topology: replication::TopologyCache::default(),
             cluster_warned: AtomicBool::new(false),
-            foreign: Foreign::default(),
-            logs: SeenLogs::default(),
+            foreign: ForeignMessages::default(),
+            logs: LogObservations::default(),
             v2_payload_limit: settings.v2_payload_limit,
         })
     }
 
-    /// Shows in the metrics what each node was when last it was asked.
-    pub fn show_generations(&self) {
+    /// Writes each node's last known generation to the metrics.
+    pub fn export_generations(&self) {
         for node in self.nodes.all() {
-            node.show_generation();
+            node.export_generation();
         }
     }
 
-    /// The generation that is spoken to at present; asks a node where that is not known.
+    /// The active generation; probes a node where it is not known.
     pub async fn generation(&self) -> Result<Generation, Error> {
-        let mut trip = Trip::begin(self, Plan::read("generation"));
-        trip.next().await.map(|(_, generation)| generation)
+        let mut attempts = CallAttempts::begin(self, CallPolicy::read("generation"));
+        attempts.next().await.map(|(_, generation)| generation)
     }
 
-    /// Sends a message. On v2 the answer is no proof of anything: see [`Accepted::seq`]. `may_go` is asked directly before each
+    /// Sends a message. v2's answer does not prove that it is stored, see [`Accepted::seq`]. `is_permitted` is called directly before each
     /// attempt.
     ///
     /// # Errors
-    /// [`Error::OtherGeneration`] where it would reach another generation than the one that permitted it; [`Error::Withdrawn`] where
-    /// `may_go` says no.
+    /// [`Error::OtherGeneration`] where no node of the generation that permitted it answers; [`Error::Withdrawn`] where `is_permitted` returns
+    /// false.
     pub async fn send<F: Future<Output = bool>>(
         &self,
         message: &Outgoing<'_>,
-        may_go: impl Fn() -> F,
+        is_permitted: impl Fn() -> F,
     ) -> Result<Accepted, Error> {
-        let plan = Plan {
-            repeat: match message.permitted_by {
-                Generation::V2 => Repeat::Never,
-                Generation::V3 => Repeat::Numbered,
+        let policy = CallPolicy {
+            retry: match message.permitted_by {
+                Generation::V2 => Retry::Never,
+                Generation::V3 => Retry::IdempotencyKey,
             },
-            wanted: Some(message.permitted_by),
-            route: Some(message.route),
-            ..Plan::write("message_send")
+            required_generation: Some(message.permitted_by),
+            affinity: Some(message.affinity),
+            ..CallPolicy::write("message_send")
         };
-        on_node!(self, plan, |node, generation| async {
-            if !may_go().await {
+        on_node!(self, policy, |node, generation| async {
+            if !is_permitted().await {
                 return Err(Error::Withdrawn);
             }
             match generation {
                 Generation::V2 => {
-                    self.is_borne(node, message).await?;
+                    self.check_payload_size(node, message).await?;
                     let accepted = v2::send(&self.transport, node, message).await?;
-                    let entry = self.logs.look(message.from, message.channel);
-                    entry.note(Seen::Exists);
+                    let entry = self.logs.entry(message.from, message.channel);
+                    entry.record(LogObservation::Exists);
                     Ok(accepted)
                 }
                 Generation::V3 => v3::send(&self.transport, node, message).await,
@@ -178,11 +179,11 @@ impl Client {
             .await
     }
 
-    /// The same for what `permitted_by`'s rules let this reader see: v2 lets everybody read everything, so it must not be asked
-    /// for what was left to v3 to check.
+    /// [`Client::page`] on nodes of `permitted_by` only: v2 lets every user read everything, so a read whose check was left to v3 must not
+    /// reach it.
     ///
     /// # Errors
-    /// [`Error::OtherGeneration`] where another generation would be asked.
+    /// [`Error::OtherGeneration`] where no node of that generation answers.
     pub async fn permitted_page(
         &self,
         permitted_by: Generation,
@@ -212,13 +213,13 @@ impl Client {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Page, Error> {
-        let plan = Plan {
-            wanted: permitted_by,
-            ..Plan::read(MESSAGESYNC)
+        let policy = CallPolicy {
+            required_generation: permitted_by,
+            ..CallPolicy::read(MESSAGESYNC)
         };
-        let page = on_node!(self, plan, |node, generation| async {
+        let page = on_node!(self, policy, |node, generation| async {
             let log = match generation {
-                Generation::V2 => Some(self.logs.look(reader, channel)),
+                Generation::V2 => Some(self.logs.entry(reader, channel)),
                 Generation::V3 => None,
             };
             if log.is_some_and(|log| log.seen.is_none())
@@ -233,42 +234,47 @@ impl Client {
                 return Err(refusal(generation, &answer));
             }
             let page = Page::read(&answer.body, reader, channel)?;
-            if let (Some(log), Some(_)) = (log, page.span) {
+            if let (Some(log), Some(_)) = (log, page.seq_range) {
                 let is_own = !page.messages.is_empty();
-                log.note(if is_own { Seen::Own } else { Seen::Exists });
+                log.record(if is_own {
+                    LogObservation::Own
+                } else {
+                    LogObservation::Exists
+                });
             }
             Ok(page)
         })?;
-        self.foreign.note(&page, channel, &self.transport.metrics);
+        self.foreign.report(&page, channel, &self.transport.metrics);
         Ok(page)
     }
 
-    /// A POST that only does something.
-    pub(super) async fn act(
+    /// A POST whose answer carries no data.
+    pub(super) async fn post_command(
         &self,
         name: &'static str,
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<(), Error> {
-        self.act_by(Plan::write(name), path, body).await
+        self.post_command_by(CallPolicy::write(name), path, body)
+            .await
     }
 
-    /// The same, repeated as `plan` says.
-    pub(super) async fn act_by(
+    /// The same, repeated as `policy` says.
+    pub(super) async fn post_command_by(
         &self,
-        plan: Plan<'_>,
+        policy: CallPolicy<'_>,
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<(), Error> {
-        let name = plan.call;
-        on_node!(self, plan, |node, generation| async {
+        let name = policy.call;
+        on_node!(self, policy, |node, generation| async {
             let answer = self
                 .transport
                 .call(node, Call::post(name, path, body))
                 .await?;
             match generation {
-                Generation::V2 => v2::done(&answer),
-                Generation::V3 => v3::done(&answer),
+                Generation::V2 => v2::command_result(&answer),
+                Generation::V3 => v3::command_result(&answer),
             }
         })
     }

@@ -1,4 +1,4 @@
-//! Which generation a node is, found by probing and found again whenever the node gives reason to doubt it.
+//! Detects a node's generation by probing, again whenever an answer contradicts it.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,12 @@ use http::StatusCode;
 use serde::Deserialize;
 
 use super::nodes::Node;
-use super::transport::{Call, Transport, once_more};
+use super::transport::{Call, Transport, retry_once};
 use super::{Error, Generation};
 
-/// For how long a failed detection is believed: while WuKongIM is down, a flood of requests costs four probes a second.
-const FAILURE_HOLDS: Duration = Duration::from_millis(250);
-/// A node that takes longer is not well: health tells the truth within two seconds.
+/// How long a failed detection is reused: while WuKongIM is down, there are at most four probes a second.
+const FAILURE_TTL: Duration = Duration::from_millis(250);
+/// A slower node counts as unhealthy, so that health reflects the state of two seconds ago at most.
 const HEALTH_TIMEOUT: Duration = Duration::from_millis(900);
 
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ struct Health {
     status: String,
 }
 
-/// The node's generation; probes it where that is not known, one probe at a time.
+/// The node's generation; probes the node where it is not known, one probe at a time.
 pub(super) async fn generation_of(transport: &Transport, node: &Node) -> Result<Generation, Error> {
     if let Some(generation) = node.generation() {
         return Ok(generation);
@@ -29,21 +29,20 @@ pub(super) async fn generation_of(transport: &Transport, node: &Node) -> Result<
     if let Some(generation) = node.generation() {
         return Ok(generation);
     }
-    // What failed meanwhile is the answer of all who waited for it, however many they are: else those who are called last would wait
-    // for another one.
+    // All callers that waited for a probe get its failure. Otherwise each would probe in turn, and the last would wait for all of them.
     if let Some((at, error)) = &*last_failure
-        && (*at >= asked || at.elapsed() < FAILURE_HOLDS)
+        && (*at >= asked || at.elapsed() < FAILURE_TTL)
     {
         return Err(error.clone());
     }
-    match once_more(|| probe(transport, node)).await {
+    match retry_once(|| probe(transport, node)).await {
         Ok(generation) => {
             *last_failure = None;
             if node.set_generation(generation) {
                 tracing::info!(node = %node.name, ?generation, "wukongim found");
             }
             if generation == Generation::V3 {
-                transport.v3_found();
+                transport.warn_unchecked_tokens();
             }
             Ok(generation)
         }
@@ -73,7 +72,7 @@ async fn probe(transport: &Transport, node: &Node) -> Result<Generation, Error> 
     }
 }
 
-/// Whether the node says it is well, by its own generation's probe, within [`HEALTH_TIMEOUT`].
+/// Whether the node reports itself healthy within [`HEALTH_TIMEOUT`], by its generation's own endpoint.
 pub(super) async fn health(transport: &Transport, node: &Node) -> Result<(), Error> {
     let asking = tokio::time::timeout(HEALTH_TIMEOUT, ask_health(transport, node));
     let health = asking.await.unwrap_or(Err(Error::Timeout));
@@ -92,7 +91,7 @@ async fn ask_health(transport: &Transport, node: &Node) -> Result<(), Error> {
             {
                 return Ok(());
             }
-            doubt(node, answer.status)
+            unhealthy(node, answer.status)
         }
         Generation::V3 => {
             #[derive(Deserialize)]
@@ -105,12 +104,12 @@ async fn ask_health(transport: &Transport, node: &Node) -> Result<(), Error> {
             {
                 return Ok(());
             }
-            doubt(node, answer.status)
+            unhealthy(node, answer.status)
         }
     }
 }
 
-fn doubt(node: &Node, status: StatusCode) -> Result<(), Error> {
+fn unhealthy(node: &Node, status: StatusCode) -> Result<(), Error> {
     if status == StatusCode::NOT_FOUND {
         node.forget_generation();
     }
@@ -122,16 +121,23 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::memory::Memory;
+    use crate::limits::byte_budget::ByteBudget;
     use crate::telemetry::Metrics;
     use crate::wukongim::nodes::tests::nodes;
 
     #[tokio::test]
-    async fn a_probe_that_failed_while_they_waited_answers_all_who_did_however_long_it_takes() {
+    async fn a_failed_probe_answers_every_caller_that_waited_for_it() {
         let second = Duration::from_secs(1);
-        let (metrics, memory) = (Arc::new(Metrics::new()), Memory::unbounded());
-        let transport =
-            Transport::new(crate::outbound::client, second, None, 0, metrics, memory).unwrap();
+        let (metrics, byte_budget) = (Arc::new(Metrics::new()), ByteBudget::unbounded());
+        let transport = Transport::new(
+            crate::http_client::client,
+            second,
+            None,
+            0,
+            metrics,
+            byte_budget,
+        )
+        .unwrap();
         let nodes = nodes(1);
         let node = &nodes.all()[0];
         let mut probing = node.detecting.lock().await;
@@ -139,10 +145,14 @@ mod tests {
         let failing = async {
             tokio::task::yield_now().await;
             *probing = Some((Instant::now(), Error::Maintenance));
-            tokio::time::sleep(2 * FAILURE_HOLDS).await;
+            tokio::time::sleep(2 * FAILURE_TTL).await;
             drop(probing);
         };
-        let (told, ()) = tokio::join!(waiting, failing);
-        assert_eq!(told, Err(Error::Maintenance), "it probed for itself");
+        let (answer, ()) = tokio::join!(waiting, failing);
+        assert_eq!(
+            answer,
+            Err(Error::Maintenance),
+            "the waiting caller probed again"
+        );
     }
 }

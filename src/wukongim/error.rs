@@ -1,6 +1,6 @@
-//! What can go wrong between the gateway and WuKongIM. Knows nothing of the gateway's own answers.
+//! Failures of calls to WuKongIM. Knows nothing of the gateway's own answers.
 
-use crate::memory::Full;
+use crate::limits::byte_budget::Full;
 
 /// Why a call to WuKongIM did not succeed.
 ///
@@ -19,40 +19,40 @@ pub enum Error {
     /// An HTTP status that the call's contract does not know.
     #[error("unexpected http status {0} from wukongim")]
     Status(u16),
-    /// WuKongIM said no, with one of its reason codes (in v2's `status` or v3's `reason`).
+    /// WuKongIM refused with one of its reason codes (v2's `status`, v3's `reason`).
     #[error("refused by wukongim with reason {}", .0.0)]
     Refused(Reason),
-    /// WuKongIM said no in words; only the words the gateway knows are told apart.
+    /// WuKongIM refused with a text; only the texts the gateway knows are distinguished.
     #[error("refused by wukongim: {0:?}")]
     Rejected(Rejection),
-    /// The answer is not what this call answers: cut, no JSON, or of another generation.
+    /// The answer does not have this call's format: truncated, not JSON, or of another generation.
     #[error("undecodable answer from wukongim to {0}")]
     Decode(&'static str),
-    /// The answer is larger than the gateway is willing to hold.
+    /// The answer is larger than this call's limit.
     #[error("answer from wukongim larger than {max_bytes} bytes")]
     TooLarge {
-        /// The most bytes this call takes.
+        /// The call's limit in bytes.
         max_bytes: usize,
     },
-    /// The gateway holds too much already to take the answer.
+    /// The gateway's byte budget has no room for the answer.
     #[error("no room for the answer from wukongim: {0}")]
     NoRoom(Full),
-    /// Every node that could take the call has its fill: nothing was sent.
-    #[error("too many calls to wukongim under way")]
+    /// Every suitable node is at its limit of concurrent calls: nothing was sent.
+    #[error("too many calls to wukongim in flight")]
     Busy,
     /// v3 is restoring a backup.
     #[error("wukongim is in maintenance")]
     Maintenance,
-    /// Another generation answers than the one by whose rules the call was permitted: nothing was done.
-    #[error("another generation of wukongim answers than the one that was asked for permission")]
+    /// The node is not of the generation that permitted the call: nothing was done.
+    #[error("wukongim node is not of the generation that permitted the call")]
     OtherGeneration,
-    /// The node is not known to bear so large a payload: nothing was sent.
+    /// The node is not known to accept so large a payload; nothing was sent.
     #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
     PayloadTooLarge {
-        /// The largest it gets, in bytes.
+        /// The maximum in bytes.
         max_bytes: usize,
     },
-    /// The sender may not send any more: nothing was sent.
+    /// The sender has lost the permission; nothing was sent.
     #[error("permission ended before the message was sent")]
     Withdrawn,
     /// The gateway's own credentials (manager token or manager login) are refused.
@@ -85,7 +85,7 @@ impl Reason {
     pub const SEND_BANNED: Self = Self(25);
 }
 
-/// The refusals in words that mean something to the gateway (v3; seen on a running server).
+/// The refusal texts that the gateway distinguishes (v3; seen on a running server).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
     /// `valid channel membership required`: not a member, or no such channel.
@@ -105,7 +105,7 @@ pub enum Rejection {
 }
 
 impl Error {
-    /// Whether the call may have been carried out although it failed.
+    /// Whether the call may have been carried out despite the error.
     pub fn may_have_arrived(&self) -> bool {
         matches!(
             self,
@@ -118,12 +118,12 @@ impl Error {
         )
     }
 
-    /// Whether nothing was done by the node that was asked, so that another one may be.
-    pub fn never_left(&self) -> bool {
+    /// Whether the node certainly did nothing, so that another one can take the call.
+    pub fn was_not_sent(&self) -> bool {
         matches!(self, Self::Connect | Self::Busy | Self::OtherGeneration)
     }
 
-    /// Whether WuKongIM answered, though not as this call is answered: it has no such call, or cannot say.
+    /// Whether WuKongIM answered, but not with this call's result: it lacks the call or cannot tell.
     pub(super) fn is_unexpected(&self) -> bool {
         matches!(
             self,

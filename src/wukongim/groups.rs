@@ -1,25 +1,25 @@
-//! The calls about groups: their members, their state, whether there are any. The dialects know how each is asked.
+//! Calls about groups: members, state and existence. `v2` and `v3` know the wire formats.
 
 use std::time::Instant;
 
 use serde::Serialize;
 
+use super::call_attempts::on_node;
+use super::call_policy::CallPolicy;
 use super::client::Client;
 use super::manager::Manager;
-use super::plan::Plan;
-use super::trip::on_node;
 use super::{ChannelState, Error, Generation, MemberList, v2, v3};
 use crate::domain::{ChannelId, ChannelType, Uid};
 
 /// v3 takes 2.9 ms for each uid added (seen on a running server): 0.3 s a call.
-const V3_CHUNK: usize = 100;
+const V3_UIDS_PER_CALL: usize = 100;
 
 /// Adding or removing subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberChange {
     /// Make them subscribers.
     Add,
-    /// Make them none.
+    /// Remove them from the subscribers.
     Remove,
 }
 
@@ -40,7 +40,7 @@ impl<'a> GroupBody<'a> {
 }
 
 impl Client {
-    /// Creates the group with one subscriber. On an existing group this would clear its flags: look first.
+    /// Creates the group with one subscriber. On an existing group this would clear its flags: check first.
     pub async fn create_group(&self, group: &ChannelId, subscriber: &Uid) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -53,18 +53,18 @@ impl Client {
             channel_type: 2,
             subscribers: [subscriber.as_str()],
         };
-        self.act("channel_create", "/channel", &body).await
+        self.post_command("channel_create", "/channel", &body).await
     }
 
-    /// Disbands the group. [`super::Rejection::NotFound`] on v3 where there is none; v2 never minds.
+    /// Disbands the group. [`super::Rejection::NotFound`] on v3 where there is none; v2 reports success.
     pub async fn disband_group(&self, group: &ChannelId) -> Result<(), Error> {
-        self.act("channel_delete", "/channel/delete", &GroupBody::new(group))
+        self.post_command("channel_delete", "/channel/delete", &GroupBody::new(group))
             .await
     }
 
     /// Removes every subscriber of the group, which neither generation does when it disbands.
     pub async fn remove_all_subscribers(&self, group: &ChannelId) -> Result<(), Error> {
-        self.act(
+        self.post_command(
             "subscriber_remove_all",
             "/channel/subscriber_remove_all",
             &GroupBody::new(group),
@@ -72,12 +72,12 @@ impl Client {
         .await
     }
 
-    /// Adds or removes subscribers; how many changed, where WuKongIM tells (v3's manager port alone does).
+    /// Adds or removes subscribers; returns how many changed, where WuKongIM reports it (only v3's manager port does).
     ///
-    /// Adding creates the group where there is none: look first. On v3 the uids go in pieces of 100.
+    /// Adding creates the group where there is none: check first. On v3 the uids are sent in chunks of 100.
     ///
     /// # Errors
-    /// [`Error::Timeout`] where `until` came before the last piece was begun: those before it are done.
+    /// [`Error::Timeout`] where `until` passed before the last chunk was started; the earlier chunks are done.
     pub async fn change_subscribers(
         &self,
         change: MemberChange,
@@ -97,7 +97,7 @@ impl Client {
         };
         let generation = self.generation().await?;
         let chunk = if generation == Generation::V3 {
-            V3_CHUNK
+            V3_UIDS_PER_CALL
         } else {
             uids.len().max(1)
         };
@@ -117,13 +117,13 @@ impl Client {
                     channel_type: 2,
                     subscribers: uids,
                 };
-                self.act(name, path, &body).await?;
+                self.post_command(name, path, &body).await?;
             }
         }
         Ok(changed)
     }
 
-    /// A list of a channel, whole; `None` where this WuKongIM does not tell (v3 without its manager port).
+    /// A channel's complete list; `None` where this WuKongIM cannot report it (v3 without its manager port).
     pub async fn list(
         &self,
         list: MemberList,
@@ -134,7 +134,7 @@ impl Client {
             let uids = manager.list(&self.transport, list, channel_type, id);
             return uids.await.map(Some);
         }
-        on_node!(self, Plan::read("list"), |node, generation| async {
+        on_node!(self, CallPolicy::read("list"), |node, generation| async {
             match generation {
                 Generation::V2 => v2::list(&self.transport, node, list, channel_type, id)
                     .await
@@ -151,7 +151,7 @@ impl Client {
         }
         on_node!(
             self,
-            Plan::read("channel_state"),
+            CallPolicy::read("channel_state"),
             |node, generation| async {
                 match generation {
                     Generation::V2 => v2::group_state(&self.transport, node, group).await,
@@ -161,8 +161,8 @@ impl Client {
         )
     }
 
-    /// The manager port, where there is one and a v3 to go with it. Its calls go past `on_node`: what becomes of them says
-    /// nothing of a node's generation, nor whether it can be reached.
+    /// The manager port, where it is configured and v3 is active. Its calls bypass `on_node`: their outcome says nothing about a node's
+    /// generation or health.
     pub(super) async fn manager_of_v3(&self) -> Result<Option<&Manager>, Error> {
         match &self.manager {
             Some(manager) if self.generation().await? == Generation::V3 => Ok(Some(manager)),
@@ -170,15 +170,15 @@ impl Client {
         }
     }
 
-    /// Whether anything at all lies under this id: a record, members or messages, or another channel's log, be it without messages,
-    /// by an equal hash (v2). To be asked before anything is written under an id.
+    /// Whether anything is stored under this id: a record, members or messages, or another channel's log with the same hash, even an empty
+    /// one (v2). Check it before writing anything under a new id.
     pub async fn group_is_occupied(&self, group: &ChannelId) -> Result<bool, Error> {
         if self.group_state(group).await?.occupied {
             return Ok(true);
         }
         let occupied = on_node!(
             self,
-            Plan::read("max_message_seq"),
+            CallPolicy::read("max_message_seq"),
             |node, generation| async {
                 match generation {
                     Generation::V2 => {

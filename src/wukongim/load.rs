@@ -1,15 +1,14 @@
-//! How busy a node is and how fast it answers: what a choice between two goes by. A handful of atomics, no lock; updates that cross
-//! each other may be lost and do no harm.
+//! A node's load and latency, by which calls are balanced. A few atomics and no lock; concurrent updates may be lost, which does no harm.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Calls that one node is given at the same time at the most.
-const MOST: u32 = 2048;
-/// Faster than this is all the same.
-const FLOOR_US: u64 = 100;
-/// A latency that nothing was heard of for so long counts half, and so on: a node that was slow is tried again.
+/// Maximum concurrent calls to one node.
+const MAX_IN_FLIGHT: u32 = 2048;
+/// Latencies below this are treated as equal.
+const MIN_LATENCY_US: u64 = 100;
+/// A latency without a new sample halves in this time, so that a node that was slow is tried again.
 const HALF_LIFE_US: u64 = 5_000_000;
 
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -19,53 +18,53 @@ pub(super) fn now_us() -> u64 {
     u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
-/// See the module. All times are those of [`now_us`].
+/// A node's load. All times are those of [`now_us`].
 #[derive(Default)]
 pub(super) struct Load {
     in_flight: AtomicU32,
-    /// Moving average of the last dozen answers.
+    /// Moving average over about a dozen answers.
     latency_us: AtomicU64,
     sampled_us: AtomicU64,
-    /// When it gave the last answer of any kind, or got something to answer after a rest.
-    alive_us: AtomicU64,
+    /// When the node last answered, or when its first call in flight was sent.
+    last_response_us: AtomicU64,
 }
 
 impl Load {
-    /// A call leaves.
+    /// Records the start of a call.
     pub(super) fn begin(&self, now: u64) {
         if self.in_flight.fetch_add(1, Relaxed) == 0 {
-            self.alive_us.store(now, Relaxed);
+            self.last_response_us.store(now, Relaxed);
         }
     }
 
-    /// A call ended, with an answer or without one.
+    /// Records the end of a call.
     pub(super) fn end(&self, began: u64, now: u64, answered: bool) {
         self.in_flight.fetch_sub(1, Relaxed);
         let sample = now.saturating_sub(began);
-        let known = self.latency_us.load(Relaxed);
-        // What never came took at least that long.
-        if answered || sample > known {
+        let previous = self.latency_us.load(Relaxed);
+        // A missing answer would have taken at least this long.
+        if answered || sample > previous {
             let average = if self.sampled_us.load(Relaxed) == 0 {
                 sample
             } else {
-                (known * 7 + sample) / 8
+                (previous * 7 + sample) / 8
             };
             self.latency_us.store(average, Relaxed);
             self.sampled_us.store(now.max(1), Relaxed);
         }
         if answered {
-            self.alive_us.store(now, Relaxed);
+            self.last_response_us.store(now, Relaxed);
         }
     }
 
-    /// Calls under way.
+    /// Calls in flight.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
 
-    /// Whether it has as many calls as it may have.
+    /// Whether the node is at its limit of concurrent calls.
     pub(super) fn is_full(&self) -> bool {
-        self.in_flight() >= MOST
+        self.in_flight() >= MAX_IN_FLIGHT
     }
 
     /// The moving average of its answers' times; zero before the first.
@@ -73,13 +72,13 @@ impl Load {
         Duration::from_micros(self.latency_us.load(Relaxed))
     }
 
-    /// Whether nothing was heard of it since `began`, though a call was under way.
+    /// Whether the node has answered nothing since `began`.
     pub(super) fn is_silent_since(&self, began: u64) -> bool {
-        self.alive_us.load(Relaxed) <= began
+        self.last_response_us.load(Relaxed) <= began
     }
 
-    /// What one more call would cost here: the calls under way weighed by the time they take. While a node with calls under way is
-    /// silent, each further moment counts as if its answers took that long: one that hangs keeps the few calls it has.
+    /// The expected cost of one more call: calls in flight times latency. While a node with calls in flight is silent, its silence counts
+    /// as latency, so that a hanging node receives few further calls.
     pub(super) fn cost(&self, now: u64) -> u64 {
         let in_flight = u64::from(self.in_flight());
         let age = now.saturating_sub(self.sampled_us.load(Relaxed)) / HALF_LIFE_US;
@@ -87,9 +86,9 @@ impl Load {
         let silence = if in_flight == 0 {
             0
         } else {
-            now.saturating_sub(self.alive_us.load(Relaxed))
+            now.saturating_sub(self.last_response_us.load(Relaxed))
         };
-        (in_flight + 1).saturating_mul(latency.max(silence).max(FLOOR_US))
+        (in_flight + 1).saturating_mul(latency.max(silence).max(MIN_LATENCY_US))
     }
 }
 
@@ -103,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn calls_under_way_are_weighed_by_the_time_they_take() {
+    fn in_flight_calls_are_weighted_by_latency() {
         let (fast, slow) = (Load::default(), Load::default());
-        for turn in 0..40 {
-            answer(&fast, turn * 10_000, 1000);
-            answer(&slow, turn * 10_000, 4000);
+        for round in 0..40 {
+            answer(&fast, round * 10_000, 1000);
+            answer(&slow, round * 10_000, 4000);
         }
         let now = 400_000;
         assert!(fast.cost(now) < slow.cost(now));
@@ -118,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_silent_grows_dearer_and_one_that_answers_does_not() {
+    fn a_silent_nodes_cost_grows_and_a_responsive_ones_does_not() {
         let (hangs, works) = (Load::default(), Load::default());
         for load in [&hangs, &works] {
             answer(load, 0, 1000);
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_spell_is_forgotten_and_a_call_that_was_given_up_counts() {
+    fn latency_decays_and_a_cancelled_call_counts() {
         let load = Load::default();
         load.begin(1);
         load.end(1, 1_000_001, false);
@@ -145,9 +144,9 @@ mod tests {
     }
 
     #[test]
-    fn there_is_an_end_to_what_one_node_is_given() {
+    fn in_flight_calls_of_a_node_are_bounded() {
         let load = Load::default();
-        for _ in 0..MOST {
+        for _ in 0..MAX_IN_FLIGHT {
             assert!(!load.is_full());
             load.begin(1);
         }

@@ -1,55 +1,55 @@
-//! Whose log lies under a v2 key, and whether one does. v2 gives a key's log to the channel that touches it first, be it by a read
-//! (2.2.0 to 2.2.5, seen), and never stores what another channel with an equal key sends; keys are hashes of ids that users choose. So
-//! the gateway asks before it touches a key, once a channel and process in the usual case.
+//! Finds the channel that owns the log under a v2 storage key. v2 assigns a key's log to the first channel that accesses it, even by a read
+//! (2.2.0 to 2.2.5, seen), and drops the messages of other channels with the same key. Keys are hashes of ids that users choose, so the
+//! gateway checks a key before it accesses it, usually once per channel and process.
 
 use std::hash::{BuildHasher, RandomState};
 
 use quick_cache::sync::Cache;
 
+use super::call_attempts::on_node;
+use super::call_policy::CallPolicy;
 use super::nodes::Node;
-use super::plan::Plan;
-use super::trip::on_node;
 use super::{Client, Error, Generation, v2};
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 
-/// Channels of which it is remembered what was seen of their logs, some 50 bytes each.
-const CHANNELS: usize = 100_000;
+/// Maximum cached channels, about 50 bytes each.
+const CACHE_CAPACITY: usize = 100_000;
 
-/// What was seen of a channel's log.
+/// What is known about a channel's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Seen {
-    /// There is one under its key: a read creates nothing.
+pub(super) enum LogObservation {
+    /// A log exists under its key, so a read creates none.
     Exists,
-    /// It is the channel's own.
+    /// The log belongs to the channel itself.
     Own,
 }
 
-/// What is remembered. Nothing of a key that was free or another channel's: that may change.
-pub(super) struct SeenLogs {
-    seen: Cache<u128, Seen>,
+/// The cache of observations. A key that was unused, or another channel's, is not cached because that may change.
+pub(super) struct LogObservations {
+    seen: Cache<u128, LogObservation>,
     hashers: [RandomState; 2],
 }
 
-impl Default for SeenLogs {
+impl Default for LogObservations {
     fn default() -> Self {
         Self {
-            seen: Cache::new(CHANNELS),
+            seen: Cache::new(CACHE_CAPACITY),
             hashers: [RandomState::new(), RandomState::new()],
         }
     }
 }
 
-/// One channel's place among the remembered ones.
+/// One channel's cache entry.
 #[derive(Clone, Copy)]
 pub(super) struct Entry<'a> {
-    logs: &'a SeenLogs,
+    logs: &'a LogObservations,
     key: u128,
-    pub(super) seen: Option<Seen>,
+    pub(super) seen: Option<LogObservation>,
 }
 
-impl SeenLogs {
-    /// What was seen of `channel`, as `user` names it.
-    pub(super) fn look(&self, user: &Uid, channel: &Channel) -> Entry<'_> {
+impl LogObservations {
+    /// The entry of `channel`, as addressed by `user`.
+    pub(super) fn entry(&self, user: &Uid, channel: &Channel) -> Entry<'_> {
         let (user, id) = (user.as_str(), channel.id());
         let ends = match channel {
             Channel::Group(_) => (None, id),
@@ -68,8 +68,8 @@ impl SeenLogs {
 }
 
 impl Entry<'_> {
-    /// Remembers what was seen, where it says more than what was known.
-    pub(super) fn note(&self, seen: Seen) {
+    /// Stores the observation if it is stronger than the known one.
+    pub(super) fn record(&self, seen: LogObservation) {
         if self.seen < Some(seen) {
             self.logs.seen.insert(self.key, seen);
         }
@@ -77,26 +77,26 @@ impl Entry<'_> {
 }
 
 impl Client {
-    /// v2: whether the log under this channel's key was seen to be its own.
-    pub fn owns_its_log(&self, sender: &Uid, channel: &Channel) -> bool {
-        self.logs.look(sender, channel).seen == Some(Seen::Own)
+    /// v2: whether the channel is known to own the log under its key.
+    pub fn owns_log(&self, sender: &Uid, channel: &Channel) -> bool {
+        self.logs.entry(sender, channel).seen == Some(LogObservation::Own)
     }
 
-    /// v2: whether the log under this channel's key is another channel's, so that nothing sent to it would ever be stored. What
-    /// cannot be said is no: a server that answers this call with anything else is sent to as ever.
+    /// v2: whether another channel owns the log under this key, so that messages would never be stored. `false` where the server cannot
+    /// answer this call; messages are then sent as usual.
     ///
     /// # Errors
-    /// Where no v2 answers at all.
+    /// Where no v2 node answers.
     pub async fn log_is_foreign(&self, sender: &Uid, channel: &Channel) -> Result<bool, Error> {
         let id = v2::stored_id(sender, channel);
         let owner = self.log_owner(&id, channel.channel_type()).await?;
         if owner == Owner::Itself {
-            self.logs.look(sender, channel).note(Seen::Own);
+            self.logs.entry(sender, channel).record(LogObservation::Own);
         }
         Ok(owner == Owner::Another)
     }
 
-    /// v2: whether nothing lies under this channel's key, so that a read would create a log there. What cannot be said is no.
+    /// v2: whether there is no log under this channel's key, so that a read would create one. `false` where that is unknown.
     pub(super) async fn has_no_log(
         &self,
         node: &Node,
@@ -106,9 +106,14 @@ impl Client {
         let (id, channel_type) = (v2::stored_id(reader, channel), channel.channel_type());
         match v2::max_message_seq(&self.transport, node, channel_type, &id).await {
             Ok(None) => Ok(true),
-            // On a single node there is an empty log, or it is a v2.0.10, where a read creates none. In a cluster it may mean as well
-            // that there is none.
-            Ok(Some(0)) if self.cluster().await.is_ok_and(|known| known.has_several()) => {
+            // On a single node this is an empty log, or a v2.0.10, where reads create no logs. In a cluster it may also mean that there is
+            // no log.
+            Ok(Some(0))
+                if self
+                    .topology()
+                    .await
+                    .is_ok_and(|topology| topology.is_multi_node()) =>
+            {
                 Ok(self.log_owner(&id, channel_type).await? == Owner::Nobody)
             }
             Err(error) if !error.is_unexpected() => Err(error),
@@ -116,24 +121,24 @@ impl Client {
         }
     }
 
-    /// v2: whether the log under a group's id is another channel's; nothing may have been written there yet.
+    /// v2: whether another channel owns the log under a group's key. Call it before the group is written.
     pub(super) async fn group_log_is_foreign(&self, group: &ChannelId) -> Result<bool, Error> {
         let owner = self.log_owner(group.as_str(), ChannelType::Group).await?;
         Ok(owner == Owner::Another)
     }
 
-    /// Whose log lies under this channel's key. Of a cluster's nodes the leader of the id's slot alone says it; another one passes the
-    /// question on to the node that it is told (seen).
+    /// The owner of the log under this channel's key. In a cluster only the leader of the id's slot knows; other nodes forward the query to
+    /// the node it names (seen).
     async fn log_owner(&self, stored_id: &str, channel_type: ChannelType) -> Result<Owner, Error> {
-        let leader = match self.cluster().await {
-            Ok(cluster) => cluster.slot_leader(stored_id),
+        let leader = match self.topology().await {
+            Ok(topology) => topology.slot_leader(stored_id),
             Err(_) => None,
         };
-        let plan = Plan {
-            wanted: Some(Generation::V2),
-            ..Plan::read("log_owner")
+        let policy = CallPolicy {
+            required_generation: Some(Generation::V2),
+            ..CallPolicy::read("log_owner")
         };
-        let owner = on_node!(self, plan, |node, _v2| v2::log_owner(
+        let owner = on_node!(self, policy, |node, _v2| v2::log_owner(
             &self.transport,
             node,
             channel_type,
@@ -150,13 +155,13 @@ impl Client {
     }
 }
 
-/// Whose log lies under a channel's key.
+/// The owner of the log under a channel's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
     Itself,
     Another,
     Nobody,
-    /// v2 did not say.
+    /// v2 did not tell.
     Unknown,
 }
 
@@ -165,31 +170,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_ends_of_a_pair_share_what_is_known_and_no_other_channel_does() {
-        let logs = SeenLogs::default();
+    fn both_users_of_a_pair_share_an_entry() {
+        let logs = LogObservations::default();
         let [a, b] = ["a", "b"].map(|uid| Uid::parse(uid, 9).unwrap());
         let to = |peer: &Uid| Channel::Person(peer.clone());
-        logs.look(&a, &to(&b)).note(Seen::Own);
-        assert_eq!(logs.look(&b, &to(&a)).seen, Some(Seen::Own));
-        assert_eq!(logs.look(&a, &to(&a)).seen, None);
+        logs.entry(&a, &to(&b)).record(LogObservation::Own);
+        assert_eq!(logs.entry(&b, &to(&a)).seen, Some(LogObservation::Own));
+        assert_eq!(logs.entry(&a, &to(&a)).seen, None);
         let group = Channel::Group(ChannelId::parse("b", 9).unwrap());
-        assert_eq!(logs.look(&a, &group).seen, None);
-        logs.look(&a, &group).note(Seen::Exists);
+        assert_eq!(logs.entry(&a, &group).seen, None);
+        logs.entry(&a, &group).record(LogObservation::Exists);
         assert_eq!(
-            logs.look(&b, &group).seen,
-            Some(Seen::Exists),
+            logs.entry(&b, &group).seen,
+            Some(LogObservation::Exists),
             "whoever asks"
         );
     }
 
     #[test]
-    fn what_is_known_is_never_less_than_before() {
-        let logs = SeenLogs::default();
+    fn an_observation_never_gets_weaker() {
+        let logs = LogObservations::default();
         let a = Uid::parse("a", 9).unwrap();
-        let entry = || logs.look(&a, &Channel::Person(a.clone()));
-        entry().note(Seen::Exists);
-        entry().note(Seen::Own);
-        entry().note(Seen::Exists);
-        assert_eq!(entry().seen, Some(Seen::Own));
+        let entry = || logs.entry(&a, &Channel::Person(a.clone()));
+        entry().record(LogObservation::Exists);
+        entry().record(LogObservation::Own);
+        entry().record(LogObservation::Exists);
+        assert_eq!(entry().seen, Some(LogObservation::Own));
     }
 }

@@ -1,4 +1,4 @@
-//! v3's manager port: the only place where v3 tells members, counts and flags. Used where it is configured.
+//! v3's manager port, the only interface where v3 reports members, counts and flags. Used where it is configured.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,26 +9,26 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::shared::Shared;
-use super::transport::once_more;
+use super::single_flight::SingleFlight;
+use super::transport::retry_once;
 use super::transport::{Answer, Call, Transport};
 use super::v2::encode;
 use super::{ChannelState, Error, MemberList};
 use crate::domain::{ChannelId, ChannelType, Uid};
 
-/// Uids asked for at a time; v3's default is smaller and its maximum larger.
-const PAGE: usize = 200;
+/// Uids per page; v3's default is smaller and its maximum larger.
+const PAGE_SIZE: usize = 200;
 
-/// The most bytes of uids taken as one list, as in v2's answer: a server that never comes to an end is not followed.
-const LIST_BYTES: usize = 32 * 1024 * 1024;
+/// Limit of one list in bytes, as for v2's answer: it bounds a server that pages without end.
+const MAX_LIST_BYTES: usize = 32 * 1024 * 1024;
 
-/// For how long a failed login is believed, and a fresh one not doubted: a flood of requests is no flood of passwords.
-const FAILURE_HOLDS: Duration = Duration::from_secs(1);
+/// How long a failed login is reused and a fresh one is not repeated, so that many requests do not cause many logins.
+const FAILURE_TTL: Duration = Duration::from_secs(1);
 
-/// The manager port and the session there.
+/// The manager port and the gateway's session there.
 pub(super) struct Manager {
     account: Arc<Account>,
-    session: Shared<Session>,
+    session: SingleFlight<Session>,
 }
 
 /// The manager port's address and the gateway's account there.
@@ -53,7 +53,7 @@ struct Item {
     uid: String,
 }
 
-/// What a login gave.
+/// The result of a login.
 #[derive(Clone)]
 struct Session {
     bearer: HeaderValue,
@@ -89,7 +89,7 @@ impl Account {
             .await?;
         match answer.status {
             StatusCode::OK => {}
-            // Out of order, which is no word on the account.
+            // A server error says nothing about the account.
             status if status.is_server_error() => return Err(Error::Status(status.as_u16())),
             _ => return Err(Error::Credentials),
         }
@@ -121,24 +121,24 @@ impl Manager {
         };
         Self {
             account: Arc::new(account),
-            session: Shared::new(),
+            session: SingleFlight::new(),
         }
     }
 
-    /// The session, from the last login where that still holds. One logs in for all; a failure is believed for a moment.
+    /// The session of the last login while it is valid. Concurrent callers share one login, and its failure for [`FAILURE_TTL`].
     async fn session(&self, transport: &Arc<Transport>) -> Result<Session, Error> {
         let login = || {
             let (transport, account) = (Arc::clone(transport), Arc::clone(&self.account));
             async move { account.log_in(&transport).await }
         };
-        let holds = |outcome: &Result<Session, Error>, age| match outcome {
+        let is_fresh = |outcome: &Result<Session, Error>, age| match outcome {
             Ok(session) => Instant::now() < session.until,
-            Err(_) => age < FAILURE_HOLDS,
+            Err(_) => age < FAILURE_TTL,
         };
-        self.session.get(holds, login).await
+        self.session.get(is_fresh, login).await
     }
 
-    /// One call, logged in; once more with a new login where the old one is refused.
+    /// One authenticated call, repeated once with a new login where the session is refused.
     async fn call(
         &self,
         transport: &Arc<Transport>,
@@ -152,14 +152,14 @@ impl Manager {
                 transport.call_manager(url, call, Some(&bearer)).await
             };
             let answer = if call().method == Method::GET {
-                once_more(ask).await
+                retry_once(ask).await
             } else {
                 ask().await
             };
             match answer {
-                // A login of this very moment that is refused is no old one: another would not help.
+                // A session refused right after its login has not expired: another login would not help.
                 Err(Error::Credentials) => self.session.forget_if(|outcome, age| {
-                    age >= FAILURE_HOLDS
+                    age >= FAILURE_TTL
                         && outcome
                             .as_ref()
                             .is_ok_and(|session| session.bearer == bearer)
@@ -214,7 +214,7 @@ impl Manager {
             MemberList::Allowlist => "allowlist",
         };
         let base = format!(
-            "manager/channels/{}/{}/{tail}?limit={PAGE}",
+            "manager/channels/{}/{}/{tail}?limit={PAGE_SIZE}",
             channel_type.number(),
             encode(id)
         );
@@ -235,15 +235,15 @@ impl Manager {
                 status => return Err(Error::Status(status.as_u16())),
             }
             let page: Members = answer.json()?;
-            // Pages and uids cost something even where they are empty.
-            bytes += PAGE;
+            // Empty pages and uids count as well.
+            bytes += PAGE_SIZE;
             for Item { uid } in page.items.unwrap_or_default() {
                 bytes += uid.len() + std::mem::size_of::<String>();
                 uids.push(uid);
             }
-            if bytes > LIST_BYTES {
+            if bytes > MAX_LIST_BYTES {
                 return Err(Error::TooLarge {
-                    max_bytes: LIST_BYTES,
+                    max_bytes: MAX_LIST_BYTES,
                 });
             }
             match page
@@ -257,7 +257,7 @@ impl Manager {
         }
     }
 
-    /// `GET /manager/channels/2/{id}/subscribers?uid=…`: whether he is on the list; nobody is on an unknown channel's.
+    /// `GET /manager/channels/2/{id}/subscribers?uid=…`: whether the user is on the list; an unknown channel's list is empty.
     pub(super) async fn is_subscriber(
         &self,
         transport: &Arc<Transport>,

@@ -1,39 +1,39 @@
-//! The upstream: one client for both generations of WuKongIM. Everything the gateway asks of WuKongIM goes through here, built
-//! from parsed types; nothing above this room knows an upstream path, field or status. Knows no axum.
+//! The upstream: one client for both generations of WuKongIM. Every call to WuKongIM goes through here and is built from parsed types; no
+//! other module knows an upstream path, field or status code. Does not know axum.
 
-mod about;
-mod background;
-mod bears;
-mod budget;
+mod call_attempts;
+mod call_policy;
 mod client;
-mod copies;
 mod detect;
+mod ejection;
 mod error;
 mod groups;
+mod in_flight_call;
 mod load;
 mod log_owner;
+mod maintenance;
 mod manager;
 mod members;
 mod nodes;
 mod page;
-mod plan;
-mod rest;
-mod shared;
+mod payload_limit;
+mod replication;
+mod retry_budget;
+mod server_info;
+mod single_flight;
 mod transport;
-mod trip;
-mod under_way;
 mod users;
 mod v2;
 mod v3;
 
-pub use bears::SMALL_PAYLOAD;
+pub use call_policy::NodeAffinity;
 pub use client::Client;
 pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};
-pub use plan::Route;
+pub use payload_limit::SAFE_PAYLOAD_BYTES;
 pub use transport::{
-    begun_by_this_request, current_deadline, current_request_id, in_this_request, with_request,
+    current_deadline, current_request_id, inherit_context, inherit_identity, with_request,
     with_request_id,
 };
 
@@ -50,12 +50,12 @@ pub struct Outgoing<'a> {
     pub channel: &'a Channel,
     /// The content.
     pub payload: &'a Payload,
-    /// The sender's number.
+    /// The idempotency key of the send.
     pub client_msg_no: &'a ClientMsgNo,
-    /// By whose rules it was permitted: v2 checks nothing itself, so it must not get what was left to v3 to check.
+    /// The generation whose rules permitted it. v2 checks nothing itself, so it must not receive a message whose check was left to v3.
     pub permitted_by: Generation,
-    /// The way of those that are to be stored in the order in which they are sent.
-    pub route: &'a Route,
+    /// The node that keeps the order of a batch's messages to one channel.
+    pub affinity: &'a NodeAffinity,
 }
 
 /// WuKongIM's answer to a send.
@@ -63,7 +63,7 @@ pub struct Outgoing<'a> {
 pub struct Accepted {
     /// The message's id.
     pub id: MessageId,
-    /// Its number in the channel on v3, where it is stored by now; `None` on v2, where it may yet be dropped.
+    /// Its seq in the channel on v3, where it is stored already; `None` on v2, which may still drop it.
     pub seq: Option<u64>,
 }
 
@@ -78,10 +78,10 @@ pub struct RouteInfo {
     pub wss_addr: String,
 }
 
-/// What WuKongIM tells about itself.
+/// Version, uptime and connections of WuKongIM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SystemInfo {
-    /// `None` where it tells none (v3, and v2 built without version flags).
+    /// `None` where WuKongIM reports none (v3, and v2 built without version flags).
     pub version: Option<String>,
     /// Whole seconds the (oldest) node has been running.
     pub uptime_s: u64,
@@ -98,28 +98,29 @@ pub struct SystemInfo {
 pub struct ChannelState {
     /// Whether the channel has a record of its own under exactly this id.
     pub exists: bool,
-    /// Whether *any* record lies under this id, be it of another channel with an equal hash (v2).
+    /// Whether *any* record is stored under this id, including another channel's with the same hash (v2).
     pub occupied: bool,
-    /// Nothing sent to it is stored.
+    /// The channel is banned: messages sent to it are not stored.
     pub banned: bool,
     /// Deleted.
     pub disbanded: bool,
 }
 
-/// The record that v2 has under a channel's, or under type 1 a user's, key: perhaps another one's, since the key is all that is compared.
+/// The record that v2 has under the key of a channel or (type 1) a user. It may be another channel's, since v2 compares only the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Whose it is.
     pub id: String,
     /// 1 for a user or a pair, 2 for a group.
     pub channel_type: u8,
-    /// Nothing sent to it is stored; a user gets no token.
+    /// Messages to it are not stored; a user gets no token.
     pub banned: bool,
     /// Deleted; a user gets no token from v2.2.1 on (source).
     pub disbanded: bool,
 }
 
-/// FNV-1a-64 of `<id>-<type>`: all that v2 keeps a channel's record, members and messages by. Equal keys of two ids are found in minutes.
+/// FNV-1a-64 of `<id>-<type>`, the key under which v2 stores a channel's record, members and messages. Two ids with equal keys can be found
+/// in minutes.
 pub fn storage_key(id: &str, channel_type: ChannelType) -> u64 {
     let number = channel_type.number().to_string();
     fnv1a64(&[id.as_bytes(), b"-", number.as_bytes()])

@@ -1,7 +1,7 @@
 //! Pages of stored messages, as both generations answer them at `/channel/messagesync`.
 //!
-//! v2 keys its storage by FNV-1a-64 of `id-type` and never compares the id, so a page may hold another conversation's messages
-//! (found in minutes by anybody; `upstream-api.md`). No message leaves this file unchecked: what does not belong is dropped.
+//! v2 keys its storage by FNV-1a-64 of `id-type` and never compares the id, so a page may hold another conversation's messages (a collision
+//! is found within minutes; `upstream-api.md`). Every message is checked here, and those of other channels are dropped.
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -12,12 +12,12 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Error;
-use crate::domain::{Channel, Message, MessageId, Texts, Uid};
+use crate::domain::{Channel, Message, MessageId, MessageText, Uid};
 use crate::telemetry::Metrics;
 
-mod quick;
+mod fast_path;
 
-/// What the call is called in metrics and errors.
+/// The call's name in metrics and errors.
 pub(super) const MESSAGESYNC: &str = "messagesync";
 
 /// Which part of a channel's history to read. Seqs count from 1.
@@ -34,15 +34,15 @@ pub enum Window {
     },
 }
 
-/// One page, oldest first, holding only messages of the channel that was asked.
+/// One page, oldest first, with only messages of the requested channel.
 #[derive(Debug, Default)]
 pub struct Page {
     /// The messages, in ascending order of `seq`.
     pub messages: Vec<Message>,
-    /// How many messages WuKongIM put into the page, those dropped included.
+    /// How many messages WuKongIM returned, including the dropped ones.
     pub received: usize,
-    /// The lowest and the highest seq WuKongIM put into the page, dropped messages included; `None` where it was empty.
-    pub span: Option<(u64, u64)>,
+    /// The lowest and the highest seq that WuKongIM returned, including dropped messages; `None` for an empty page.
+    pub seq_range: Option<(u64, u64)>,
 }
 
 /// The body of `/channel/messagesync`. Pull mode 0 with both seqs 0 is "newest" on both generations; mode 1 is upward on both.
@@ -77,13 +77,13 @@ impl<'a> PageRequest<'a> {
     }
 }
 
-/// The most messages that are ever asked for: `limits.sync_max` goes up to 1,000, and one more shows whether more remain.
-const MOST_MESSAGES: usize = 1001;
-/// One warning of foreign messages in this time: whoever reads such a channel could fill the log.
-const WARN_EVERY: Duration = Duration::from_mins(1);
+/// The largest page ever requested: `limits.sync_max` goes up to 1,000, and one more shows whether more remain.
+const MAX_PAGE_MESSAGES: usize = 1001;
+/// At most one warning of foreign messages in this time, since every read of such a channel would log one.
+const WARN_INTERVAL: Duration = Duration::from_mins(1);
 
-/// About as few bytes as a message takes in a page: so many are made room for.
-const LEAST_MESSAGE: usize = 256;
+/// About the fewest bytes of a message in a page, to estimate the capacity needed.
+const MIN_MESSAGE_BYTES: usize = 256;
 
 #[derive(Deserialize)]
 struct WirePage<'a> {
@@ -91,7 +91,7 @@ struct WirePage<'a> {
     messages: Option<WireMessages<'a>>,
 }
 
-/// A list that nobody asked to be so long is no answer, and is not held in memory first.
+/// The messages of a page. A list longer than any request asks for is refused while it is read, not after.
 struct WireMessages<'a>(Vec<WireMessage<'a>>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for WireMessages<'a> {
@@ -101,14 +101,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for WireMessages<'a> {
             type Value = Vec<WireMessage<'de>>;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "at most {MOST_MESSAGES} messages")
+                write!(f, "at most {MAX_PAGE_MESSAGES} messages")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut wire: A) -> Result<Self::Value, A::Error> {
                 let mut messages = Vec::new();
                 while let Some(message) = wire.next_element()? {
-                    if messages.len() == MOST_MESSAGES {
-                        return Err(serde::de::Error::invalid_length(MOST_MESSAGES + 1, &self));
+                    if messages.len() == MAX_PAGE_MESSAGES {
+                        return Err(serde::de::Error::invalid_length(
+                            MAX_PAGE_MESSAGES + 1,
+                            &self,
+                        ));
                     }
                     messages.push(message);
                 }
@@ -134,22 +137,22 @@ struct WireMessage<'a> {
     #[serde(default)]
     timestamp: u64,
     #[serde(borrow, default)]
-    payload: Option<Text<'a>>,
+    payload: Option<BorrowedStr<'a>>,
 }
 
-/// A text, borrowed where it holds no escapes (in an `Option` a plain `Cow` is always copied).
+/// A string, borrowed where it contains no escapes (serde always copies into a bare `Cow` in an `Option`).
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+struct BorrowedStr<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Tells of the messages that did not belong to the channel that was asked: each is counted, some are logged.
+/// Counts the messages that did not belong to the requested channel, and logs some of them.
 #[derive(Default)]
-pub(super) struct Foreign {
+pub(super) struct ForeignMessages {
     warned: Mutex<Option<Instant>>,
 }
 
-impl Foreign {
-    pub(super) fn note(&self, page: &Page, channel: &Channel, metrics: &Metrics) {
+impl ForeignMessages {
+    pub(super) fn report(&self, page: &Page, channel: &Channel, metrics: &Metrics) {
         let foreign = page.received - page.messages.len();
         if foreign == 0 {
             return;
@@ -159,14 +162,14 @@ impl Foreign {
             tracing::warn!(
                 channel.id = channel.id(),
                 foreign,
-                "messages of another channel dropped from a page; told once a minute at most"
+                "messages of another channel dropped from a page; logged once a minute at most"
             );
         }
     }
 
     fn is_due(&self, now: Instant) -> bool {
         let mut warned = self.warned.lock();
-        let due = warned.is_none_or(|at| now.duration_since(at) >= WARN_EVERY);
+        let due = warned.is_none_or(|at| now.duration_since(at) >= WARN_INTERVAL);
         if due {
             *warned = Some(now);
         }
@@ -175,36 +178,36 @@ impl Foreign {
 }
 
 impl Page {
-    /// Reads the body of an answer to `/channel/messagesync` and keeps what belongs to `channel` as `reader` sees it.
+    /// Parses the body of an answer to `/channel/messagesync` and keeps the messages of `channel` as `reader` sees it.
     ///
     /// # Errors
-    /// [`Error::Decode`] for what is no page.
+    /// [`Error::Decode`] when the body is not a page.
     pub fn read(body: &Bytes, reader: &Uid, channel: &Channel) -> Result<Self, Error> {
         let mut page = Self::default();
-        if quick::read(body, |wire| page.take(body, &wire, reader, channel)).is_some() {
+        if fast_path::read(body, |wire| page.push(body, &wire, reader, channel)).is_some() {
             return Ok(page);
         }
         let no_page = Error::Decode(MESSAGESYNC);
         let wire: WirePage<'_> = serde_json::from_slice(body).map_err(|_| no_page.clone())?;
         page = Self::default();
-        // Without the list of messages it is none, whatever else it says.
+        // A body without a list of messages is not a page.
         for message in wire.messages.ok_or(no_page)?.0 {
-            page.take(body, &message, reader, channel);
+            page.push(body, &message, reader, channel);
         }
         Ok(page)
     }
 
-    /// Counts the next message, and keeps it where it belongs.
-    fn take(&mut self, body: &Bytes, wire: &WireMessage<'_>, reader: &Uid, channel: &Channel) {
+    /// Counts the next message, and keeps it if it belongs to the channel.
+    fn push(&mut self, body: &Bytes, wire: &WireMessage<'_>, reader: &Uid, channel: &Channel) {
         self.received += 1;
-        let low = self.span.map_or(wire.message_seq, |(low, _)| low);
-        self.span = Some((low, wire.message_seq));
-        if belongs(wire, reader, channel) {
+        let low = self.seq_range.map_or(wire.message_seq, |(low, _)| low);
+        self.seq_range = Some((low, wire.message_seq));
+        if belongs_to(wire, reader, channel) {
             if self.messages.is_empty() {
-                let room = (body.len() / LEAST_MESSAGE).min(MOST_MESSAGES);
+                let room = (body.len() / MIN_MESSAGE_BYTES).min(MAX_PAGE_MESSAGES);
                 self.messages.reserve(room);
             }
-            self.messages.push(keep(body, wire));
+            self.messages.push(to_message(body, wire));
         }
     }
 }
@@ -213,7 +216,7 @@ impl Page {
 ///
 /// v2 gives "the id that is not the sender" as a person message's channel, which for a received message is the reader's own
 /// uid; v3 gives the peer. So only the pair as a whole can be compared.
-fn belongs(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
+fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
     if message.channel_type != channel.channel_type().number() || message.message_seq == 0 {
         return false;
     }
@@ -235,7 +238,7 @@ fn belongs(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
     }
 }
 
-fn keep(body: &Bytes, wire: &WireMessage<'_>) -> Message {
+fn to_message(body: &Bytes, wire: &WireMessage<'_>) -> Message {
     let id = MessageId(wire.message_id);
     // v3 stores no time for messages sent over HTTP.
     let timestamp_ms = match wire.timestamp {
@@ -243,12 +246,12 @@ fn keep(body: &Bytes, wire: &WireMessage<'_>) -> Message {
         seconds => seconds.saturating_mul(1000),
     };
     let payload = wire.payload.as_ref().map(|text| &text.0);
-    let texts = Texts {
+    let texts = MessageText {
         from_uid: &*wire.from_uid,
         client_msg_no: &*wire.client_msg_no,
         payload: payload.map_or("", |text| &**text),
     };
-    // What serde had to unescape is no piece of the body. Base64 needs no escapes, but `\/` is a legal way to write `/`.
+    // A string that serde had to unescape is not a slice of the body. Base64 needs no escapes, but `\/` is a valid spelling of `/`.
     Message::within(body, id, wire.message_seq, timestamp_ms, texts)
 }
 
@@ -272,46 +275,54 @@ mod tests {
         )
     }
 
-    fn kept(from: &str, id: &str, channel_type: u8, asked: &Channel) -> usize {
+    fn count_kept(from: &str, id: &str, channel_type: u8, asked: &Channel) -> usize {
         let body = format!(
             r#"{{"more":0,"messages":[{}]}}"#,
             message(from, id, channel_type)
         );
         let page = read(&body, &uid("me"), asked).unwrap();
-        assert_eq!((page.received, page.span), (1, Some((3, 3))));
+        assert_eq!((page.received, page.seq_range), (1, Some((3, 3))));
         page.messages.len()
     }
 
     #[test]
     fn a_pair_keeps_only_its_own_messages() {
         let asked = Channel::Person(uid("peer"));
-        assert_eq!(kept("me", "peer", 1, &asked), 1);
-        assert_eq!(kept("peer", "me", 1, &asked), 1, "v2 names the reader");
-        assert_eq!(kept("peer", "peer", 1, &asked), 1, "v3 names the peer");
-        assert_eq!(kept("me", "other", 1, &asked), 0);
-        assert_eq!(kept("other", "peer", 1, &asked), 0);
-        assert_eq!(kept("other", "me", 1, &asked), 0);
-        assert_eq!(kept("me", "peer", 2, &asked), 0);
+        assert_eq!(count_kept("me", "peer", 1, &asked), 1);
         assert_eq!(
-            kept("me", "me", 1, &asked),
+            count_kept("peer", "me", 1, &asked),
+            1,
+            "v2 names the reader"
+        );
+        assert_eq!(
+            count_kept("peer", "peer", 1, &asked),
+            1,
+            "v3 names the peer"
+        );
+        assert_eq!(count_kept("me", "other", 1, &asked), 0);
+        assert_eq!(count_kept("other", "peer", 1, &asked), 0);
+        assert_eq!(count_kept("other", "me", 1, &asked), 0);
+        assert_eq!(count_kept("me", "peer", 2, &asked), 0);
+        assert_eq!(
+            count_kept("me", "me", 1, &asked),
             0,
             "a note to oneself is another conversation"
         );
         assert_eq!(
-            kept("me", "me@me", 1, &Channel::Person(uid("me"))),
+            count_kept("me", "me@me", 1, &Channel::Person(uid("me"))),
             1,
             "v2's note to oneself"
         );
-        assert_eq!(kept("me", "peer", 1, &Channel::Person(uid("me"))), 0);
+        assert_eq!(count_kept("me", "peer", 1, &Channel::Person(uid("me"))), 0);
     }
 
     #[test]
     fn a_group_keeps_only_its_own_messages() {
         let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
-        assert_eq!(kept("anybody", "g", 2, &asked), 1);
-        assert_eq!(kept("hc-alice", "hc-bob", 1, &asked), 0);
-        assert_eq!(kept("anybody", "g", 1, &asked), 0);
-        assert_eq!(kept("anybody", "h", 2, &asked), 0);
+        assert_eq!(count_kept("anybody", "g", 2, &asked), 1);
+        assert_eq!(count_kept("hc-alice", "hc-bob", 1, &asked), 0);
+        assert_eq!(count_kept("anybody", "g", 1, &asked), 0);
+        assert_eq!(count_kept("anybody", "h", 2, &asked), 0);
     }
 
     #[test]
@@ -329,18 +340,18 @@ mod tests {
 
     #[test]
     fn a_warning_is_due_once_a_minute() {
-        let foreign = Foreign::default();
+        let foreign = ForeignMessages::default();
         let now = Instant::now();
         assert!(foreign.is_due(now));
-        assert!(!foreign.is_due(now + WARN_EVERY / 2));
-        assert!(foreign.is_due(now + WARN_EVERY));
-        assert!(!foreign.is_due(now + WARN_EVERY));
+        assert!(!foreign.is_due(now + WARN_INTERVAL / 2));
+        assert!(foreign.is_due(now + WARN_INTERVAL));
+        assert!(!foreign.is_due(now + WARN_INTERVAL));
     }
 
     #[test]
-    fn a_page_longer_than_any_that_is_asked_for_is_none() {
+    fn a_page_longer_than_any_request_is_refused() {
         let asked = Channel::Group(ChannelId::parse("g", 9).unwrap());
-        for (count, fits) in [(MOST_MESSAGES, true), (MOST_MESSAGES + 1, false)] {
+        for (count, fits) in [(MAX_PAGE_MESSAGES, true), (MAX_PAGE_MESSAGES + 1, false)] {
             let all = vec![message("a", "g", 2); count].join(",");
             let body = format!(r#"{{"messages":[{all}]}}"#);
             let page = read(&body, &uid("me"), &asked);

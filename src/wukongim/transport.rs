@@ -1,4 +1,4 @@
-//! The one private way a request reaches WuKongIM: headers, deadline, size limits, metrics. Knows nothing of what calls mean.
+//! Sends every request to WuKongIM: headers, deadline, size limits, metrics. Knows nothing of what the calls mean.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -10,26 +10,25 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 
 use super::Error;
+use super::in_flight_call::InFlightCall;
 use super::nodes::Node;
-use super::under_way::UnderWay;
-use crate::cores::PerCore;
-use crate::memory::{Memory, Share};
+use crate::limits::byte_budget::{ByteBudget, Reservation};
+use crate::per_worker::PerWorker;
 use crate::telemetry::{CallSpan, Metrics, Trace};
 
 tokio::task_local! {
-    static REQUEST: Request;
-    /// Whether calls go out on a connection of their own.
+    static REQUEST: CallContext;
+    /// Whether calls use a new connection.
     static NEW_CONNECTION: bool;
 }
 
-/// Runs `work`, whose calls go out on new connections where `new` says so.
+/// Runs `work`; its calls use new connections if `new` is set.
 pub(super) fn on_new_connection<F: Future>(new: bool, work: F) -> impl Future<Output = F::Output> {
     NEW_CONNECTION.scope(new, work)
 }
 
-/// Asks, and where the connection broke once more on a new one: a kept connection may have been dead for long, and all that are kept
-/// with it. For what changes nothing.
-pub(super) async fn once_more<T, F: Future<Output = Result<T, Error>>>(
+/// Runs the call, and after a broken connection once more on a new one: all pooled connections may have died together. Only for reads.
+pub(super) async fn retry_once<T, F: Future<Output = Result<T, Error>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, Error> {
     match ask().await {
@@ -38,14 +37,14 @@ pub(super) async fn once_more<T, F: Future<Output = Result<T, Error>>>(
     }
 }
 
-/// The client's request that calls are made for.
+/// The client request on whose behalf calls are made.
 #[derive(Clone)]
-struct Request {
+struct CallContext {
     id: HeaderValue,
     trace: Option<Arc<Trace>>,
-    /// Holds the answers for as long as the request lives; `None` in a task that works for others, too.
-    held: Option<Arc<Share>>,
-    /// When it must have been answered.
+    /// Counts the answers while the request lives; `None` in a task shared by several requests.
+    reservation: Option<Arc<Reservation>>,
+    /// When the request must be answered.
     deadline: Option<Instant>,
 }
 
@@ -54,36 +53,36 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// Runs `work` so that every call it makes carries `request_id` as `x-request-id`.
 pub async fn with_request_id<F: Future>(request_id: HeaderValue, work: F) -> F::Output {
-    let request = Request {
+    let request = CallContext {
         id: request_id,
         trace: None,
-        held: None,
+        reservation: None,
         deadline: None,
     };
     REQUEST.scope(request, work).await
 }
 
-/// [`with_request_id`] for the request's own task: its calls belong to `trace`, the answers are counted as its own, a page for which
-/// there is no room is refused, and no call is made a second time after `deadline`.
+/// [`with_request_id`] for the request's own task: its calls belong to `trace`, its answers are counted in `reservation`, a page that exceeds the
+/// byte budget is refused, and no call is retried after `deadline`.
 pub async fn with_request<F: Future>(
     request_id: HeaderValue,
     trace: Option<Arc<Trace>>,
-    held: Arc<Share>,
+    reservation: Arc<Reservation>,
     deadline: Instant,
     work: F,
 ) -> F::Output {
-    let request = Request {
+    let request = CallContext {
         id: request_id,
         trace,
-        held: Some(held),
+        reservation: Some(reservation),
         deadline: Some(deadline),
     };
     REQUEST.scope(request, work).await
 }
 
-/// Runs `work` as part of the request that the running code works on, for what is handed to another task and may outlive it: same
-/// id, and what the request holds stays counted until `work` is done.
-pub fn in_this_request<F: Future>(work: F) -> impl Future<Output = F::Output> {
+/// Runs `work` with the current request's whole context, for a task that may outlive the request: same id, trace and deadline, and the
+/// request's bytes stay reserved until `work` is done.
+pub fn inherit_context<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let request = REQUEST.try_with(Clone::clone).ok();
     async move {
         match request {
@@ -93,11 +92,11 @@ pub fn in_this_request<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// Runs `work` in the name of the request that the running code works on, for a task that works for others, too: same id and trace,
-/// but what it gets is not that request's, nor is the deadline.
-pub fn begun_by_this_request<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let request = REQUEST.try_with(|request| Request {
-        held: None,
+/// Runs `work` with only the id and trace of the current request, for a task whose result several requests share: the bytes are not
+/// reserved for that request, and its deadline does not apply.
+pub fn inherit_identity<F: Future>(work: F) -> impl Future<Output = F::Output> {
+    let request = REQUEST.try_with(|request| CallContext {
+        reservation: None,
         deadline: None,
         ..request.clone()
     });
@@ -109,8 +108,8 @@ pub fn begun_by_this_request<F: Future>(work: F) -> impl Future<Output = F::Outp
     }
 }
 
-/// A span for a call that begins now, in the trace of the request that the running code works on.
-pub(super) fn begin_span(call: &'static str, node: &str) -> CallSpan {
+/// Starts a span for a call, in the current request's trace.
+pub(super) fn start_span(call: &'static str, node: &str) -> CallSpan {
     let span = REQUEST.try_with(|request| {
         let trace = request.trace.as_ref()?;
         Some(trace.begin_call(call, node))
@@ -118,16 +117,18 @@ pub(super) fn begin_span(call: &'static str, node: &str) -> CallSpan {
     span.ok().flatten().unwrap_or_default()
 }
 
-fn current_share() -> Option<Arc<Share>> {
-    REQUEST.try_with(|request| request.held.clone()).ok()?
+fn current_reservation() -> Option<Arc<Reservation>> {
+    REQUEST
+        .try_with(|request| request.reservation.clone())
+        .ok()?
 }
 
-/// When the request that the running code works on must have been answered, where it works on one.
+/// The deadline of the current request, if there is one.
 pub fn current_deadline() -> Option<Instant> {
     REQUEST.try_with(|request| request.deadline).ok()?
 }
 
-/// The id that [`with_request_id`] set around the running code.
+/// The current request's id, as set by [`with_request_id`].
 pub fn current_request_id() -> Option<HeaderValue> {
     REQUEST.try_with(|request| request.id.clone()).ok()
 }
@@ -140,12 +141,12 @@ pub(super) struct Call {
     /// Path and query, encoded.
     pub(super) path: Cow<'static, str>,
     pub(super) body: Option<Vec<u8>>,
-    /// The largest answer taken, in bytes.
+    /// The largest answer accepted, in bytes.
     pub(super) max_bytes: usize,
 }
 
-/// The largest answer of calls that answer a few fields.
-const SMALL: usize = 256 * 1024;
+/// Limit of answers that hold only a few fields.
+const DEFAULT_MAX_BYTES: usize = 256 * 1024;
 
 impl Call {
     pub(super) fn get(name: &'static str, path: impl Into<Cow<'static, str>>) -> Self {
@@ -154,11 +155,11 @@ impl Call {
             method: Method::GET,
             path: path.into(),
             body: None,
-            max_bytes: SMALL,
+            max_bytes: DEFAULT_MAX_BYTES,
         }
     }
 
-    /// A POST of `body`, which is one of this room's own wire types: serializing those cannot fail.
+    /// A POST of `body`, which is one of this module's wire types: serializing those cannot fail.
     pub(super) fn post(
         name: &'static str,
         path: impl Into<Cow<'static, str>>,
@@ -170,7 +171,7 @@ impl Call {
             method: Method::POST,
             path: path.into(),
             body: Some(body),
-            max_bytes: SMALL,
+            max_bytes: DEFAULT_MAX_BYTES,
         }
     }
 
@@ -187,8 +188,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// Whether the body claims to be JSON; unknown paths answer `404 page not found` as text on both generations.
     pub(super) is_json: bool,
-    /// Counts the body where no request does.
-    pub(super) _held: Option<Share>,
+    /// Reserves the body's bytes where no request does.
+    pub(super) _reservation: Option<Reservation>,
 }
 
 impl Answer {
@@ -200,35 +201,34 @@ impl Answer {
 
 /// The HTTP client and what every call shares.
 pub(super) struct Transport {
-    /// A connection is driven by the runtime that opened it: each core has its own.
-    http: PerCore<reqwest::Client>,
-    /// Keeps no connection.
-    fresh: PerCore<reqwest::Client>,
-    /// One call's time, connecting included.
+    /// A connection is driven by the runtime that opened it, so each worker has its own client.
+    http: PerWorker<reqwest::Client>,
+    /// A client without connection pool.
+    fresh: PerWorker<reqwest::Client>,
+    /// Time limit of one call, connecting included.
     pub(super) timeout: Duration,
     /// v2's manager token, sent as `token`.
     token: Option<HeaderValue>,
     pub(super) metrics: Arc<Metrics>,
     /// Where answers are counted.
-    pub(super) memory: Arc<Memory>,
-    /// What the manager port is called in metrics.
+    pub(super) byte_budget: Arc<ByteBudget>,
+    /// The manager port's name in metrics.
     manager: Arc<str>,
-    /// Says once what a v3 does not guard.
+    /// The warning about v3's unchecked tokens is logged once.
     v3_warning: Once,
 }
 
 impl Transport {
-    /// `client` begins a client of each core.
+    /// `client` returns the builder of each worker's client.
     pub(super) fn new(
         client: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
         timeout: Duration,
         token: Option<HeaderValue>,
         cores: usize,
         metrics: Arc<Metrics>,
-        memory: Arc<Memory>,
+        byte_budget: Arc<ByteBudget>,
     ) -> Result<Self, reqwest::Error> {
-        // No reqwest timeouts but the connector's: one deadline around the whole call is cheaper (measured in an experiment: 3.6 µs
-        // a request).
+        // Only the connect timeout is reqwest's: one deadline around the whole call is cheaper (measured: 3.6 µs a request).
         let client = Arc::new(client);
         let build = move |idle| {
             client()
@@ -239,22 +239,22 @@ impl Transport {
         };
         let (kept, fresh) = (build.clone(), build);
         Ok(Self {
-            http: PerCore::new(kept(256)?, cores, move || kept(256).ok()),
-            fresh: PerCore::new(fresh(0)?, cores, move || fresh(0).ok()),
+            http: PerWorker::new(kept(256)?, cores, move || kept(256).ok()),
+            fresh: PerWorker::new(fresh(0)?, cores, move || fresh(0).ok()),
             timeout,
             token,
             metrics,
-            memory,
+            byte_budget,
             manager: "manager".into(),
             v3_warning: Once::new(),
         })
     }
 
-    /// A node is v3, found or configured: warns of it, the first time.
-    pub(super) fn v3_found(&self) {
+    /// Called when a node is v3: warns once that v3 does not check connect tokens.
+    pub(super) fn warn_unchecked_tokens(&self) {
         self.v3_warning.call_once(|| {
             tracing::warn!(
-                "wukongim v3 checks no connect token: anybody who reaches its ports 5100 and 5200 connects as anybody"
+                "wukongim v3 checks no connect token: any client that reaches its ports 5100 and 5200 can connect as any user"
             );
         });
     }
@@ -265,21 +265,23 @@ impl Transport {
         if let Some(token) = &self.token {
             request.headers_mut().insert("token", token.clone());
         }
-        let under_way = UnderWay::begin(self, node, call.name);
-        under_way.span.put_into(request.headers_mut());
-        let result = self.finish(call.name, request, call.max_bytes).await;
+        let in_flight = InFlightCall::begin(self, node, call.name);
+        in_flight.span.put_into(request.headers_mut());
+        let result = self
+            .exchange_in_time(call.name, request, call.max_bytes)
+            .await;
         match &result {
-            // Only a success: a proxy in front of it goes on answering errors while WuKongIM itself is exchanged.
-            Ok(answer) if answer.status.is_success() => node.heard(),
-            // Whatever answers at this address next may be another WuKongIM.
+            // Only a success confirms the node: a proxy may answer with errors while WuKongIM is being replaced.
+            Ok(answer) if answer.status.is_success() => node.refresh_generation(),
+            // Another generation may answer at this address next.
             Err(Error::Connect | Error::Lost) => node.forget_generation(),
             _ => {}
         }
-        under_way.end(&result);
+        in_flight.end(&result);
         result
     }
 
-    /// Carries out a call to v3's manager port, with a bearer token. It is no node: what becomes of the call says nothing of one.
+    /// Carries out a call to v3's manager port, with a bearer token. Its outcome says nothing about a node's health.
     pub(super) async fn call_manager(
         &self,
         url: url::Url,
@@ -291,10 +293,12 @@ impl Transport {
             let headers = request.headers_mut();
             headers.insert(http::header::AUTHORIZATION, bearer.clone());
         }
-        let mut span = begin_span(call.name, &self.manager);
+        let mut span = start_span(call.name, &self.manager);
         span.put_into(request.headers_mut());
         let started = Instant::now();
-        let result = self.finish(call.name, request, call.max_bytes).await;
+        let result = self
+            .exchange_in_time(call.name, request, call.max_bytes)
+            .await;
         span.end(outcome(&result));
         self.count(
             &self.manager,
@@ -319,7 +323,7 @@ impl Transport {
         }
     }
 
-    async fn finish(
+    async fn exchange_in_time(
         &self,
         name: &'static str,
         request: reqwest::Request,
@@ -354,26 +358,26 @@ impl Transport {
         {
             return Err(Error::TooLarge { max_bytes });
         }
-        let counter = Counter::new(&self.memory, max_bytes);
-        let body = body_of(&mut response, max_bytes, &counter).await?;
+        let accounting = BodyAccounting::new(&self.byte_budget, max_bytes);
+        let body = read_body(&mut response, max_bytes, &accounting).await?;
         Ok(Answer {
             call: name,
             status,
             body,
             is_json,
-            _held: counter.own,
+            _reservation: accounting.own,
         })
     }
 }
 
-/// A request with the headers that all have.
+/// A request with the common headers.
 fn request(method: &Method, url: url::Url, body: Option<Vec<u8>>) -> reqwest::Request {
     let mut request = reqwest::Request::new(method.clone(), url);
     let headers = request.headers_mut();
     if body.is_some() {
         headers.insert(CONTENT_TYPE, JSON);
     }
-    // Outside of any request there is nothing to tell.
+    // Outside of a request there is no id to send.
     let _ = REQUEST.try_with(|request| {
         headers.insert(X_REQUEST_ID, request.id.clone());
         if let Some(trace) = &request.trace {
@@ -392,11 +396,11 @@ pub(super) fn outcome(result: &Result<Answer, Error>) -> &'static str {
     }
 }
 
-/// The whole body. Most come in one piece, which is passed on without a copy.
-async fn body_of(
+/// The whole body. Most arrive as one chunk, which is returned without a copy.
+async fn read_body(
     response: &mut reqwest::Response,
     max_bytes: usize,
-    counter: &Counter,
+    accounting: &BodyAccounting,
 ) -> Result<Bytes, Error> {
     let mut first = Bytes::new();
     let mut body = BytesMut::new();
@@ -406,7 +410,7 @@ async fn body_of(
         if length > max_bytes {
             return Err(Error::TooLarge { max_bytes });
         }
-        counter.count(chunk.len())?;
+        accounting.count(chunk.len())?;
         if first.is_empty() && body.is_empty() {
             first = chunk;
             continue;
@@ -425,33 +429,33 @@ async fn body_of(
     })
 }
 
-/// Counts the bytes of one answer as they come.
-struct Counter {
-    request: Option<Arc<Share>>,
-    own: Option<Share>,
-    /// Few bytes are taken always: after a call that changes something its answer must be known.
-    always: bool,
+/// Reserves the bytes of one answer as they arrive.
+struct BodyAccounting {
+    request: Option<Arc<Reservation>>,
+    own: Option<Reservation>,
+    /// Small answers are read even when the budget is used up: the outcome of a call that changes something must be known.
+    is_forced: bool,
 }
 
-impl Counter {
-    fn new(memory: &Arc<Memory>, max_bytes: usize) -> Self {
-        let request = current_share();
+impl BodyAccounting {
+    fn new(byte_budget: &Arc<ByteBudget>, max_bytes: usize) -> Self {
+        let request = current_reservation();
         Self {
-            own: request.is_none().then(|| memory.share()),
-            always: max_bytes <= SMALL || request.is_none(),
+            own: request.is_none().then(|| byte_budget.new_reservation()),
+            is_forced: max_bytes <= DEFAULT_MAX_BYTES || request.is_none(),
             request,
         }
     }
 
     fn count(&self, bytes: usize) -> Result<(), Error> {
-        let Some(share) = self.request.as_deref().or(self.own.as_ref()) else {
+        let Some(reservation) = self.request.as_deref().or(self.own.as_ref()) else {
             return Ok(());
         };
-        if self.always {
-            share.grow_anyway(bytes);
+        if self.is_forced {
+            reservation.force_reserve(bytes);
             return Ok(());
         }
-        share.grow(bytes).map_err(Error::NoRoom)
+        reservation.try_reserve(bytes).map_err(Error::NoRoom)
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use super::call_policy::{CallPolicy, Retry};
 use super::detect::generation_of;
-use super::plan::{Plan, Repeat};
 use super::transport::Call;
 use super::{Client, Error, Generation, v3};
 use crate::domain::{ChannelType, Uid};
@@ -30,14 +30,14 @@ impl Client {
             device_flag,
             device_level: u8::from(master),
         };
-        let plan = Plan {
-            repeat: Repeat::IfLost,
-            ..Plan::write("user_token")
+        let policy = CallPolicy {
+            retry: Retry::IfLost,
+            ..CallPolicy::write("user_token")
         };
-        self.act_by(plan, "/user/token", &body).await
+        self.post_command_by(policy, "/user/token", &body).await
     }
 
-    /// Writes the user's own record, without a ban, over the one that lies under its key (v2; seen: he gets tokens again).
+    /// Overwrites the record under the user's key with the user's own, without a ban (v2; seen: the user gets tokens again).
     pub async fn write_user_record(&self, uid: &Uid) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -48,14 +48,15 @@ impl Client {
             channel_id: uid.as_str(),
             channel_type: ChannelType::Person.number(),
         };
-        self.act("channel_info", "/channel/info", &body).await
+        self.post_command("channel_info", "/channel/info", &body)
+            .await
     }
 
-    /// Ends all connections of (`uid`, `device_flag`) and empties its token: nobody is let in until another one is registered. On
-    /// v2 only where a token was registered, and the connections live two seconds longer (both seen on a running server).
+    /// Ends all connections of (`uid`, `device_flag`) and clears its token, so that no client can connect until another one is registered.
+    /// v2 does so only where a token was registered, and its connections last two seconds longer (both seen on a running server).
     ///
-    /// v2 does so in its whole cluster, a v3 node to its own connections alone (source): there all nodes are told, and one that
-    /// cannot be reached counts for nothing beside one that can.
+    /// v2 does so in its whole cluster, a v3 node only for its own connections (source). So all v3 nodes are called, and unreachable ones
+    /// are ignored if at least one succeeds.
     pub async fn quit_device(&self, uid: &Uid, device_flag: u8) -> Result<(), Error> {
         #[derive(Serialize)]
         struct Body<'a> {
@@ -69,15 +70,15 @@ impl Client {
             device_flag,
         };
         if self.generation().await? == Generation::V2 {
-            return self.act(NAME, PATH, &body).await;
+            return self.post_command(NAME, PATH, &body).await;
         }
         let quits = self.nodes.all().iter().map(async |node| {
-            // v2's has no part in it.
+            // A v2 node is not part of the v3 cluster.
             if generation_of(&self.transport, node).await? != Generation::V3 {
                 return Err(Error::Connect);
             }
             let call = Call::post(NAME, PATH, &body);
-            v3::done(&self.transport.call(node, call).await?)
+            v3::command_result(&self.transport.call(node, call).await?)
         });
         let mut outcome = Err(Error::Connect);
         for quit in futures_util::future::join_all(quits).await {

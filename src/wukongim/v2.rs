@@ -1,4 +1,4 @@
-//! The v2 dialect (v2.2.5): paths, bodies and what its answers mean. HTTP 200 is never taken for success by itself.
+//! The protocol of v2 (v2.2.5): paths, bodies and the meaning of answers. HTTP 200 alone never means success.
 
 use std::borrow::Cow;
 
@@ -21,10 +21,10 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'_')
     .remove(b'~');
 
-/// A member list of 100,000 long ids still fits; the gateway's own groups stay far below.
-const LIST_BYTES: usize = 32 * 1024 * 1024;
+/// Fits a member list of 100,000 long ids; the gateway's own groups are far smaller.
+const MAX_LIST_BYTES: usize = 32 * 1024 * 1024;
 
-/// A text as one path segment or query value.
+/// Encodes a string as one path segment or query value.
 pub(super) fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, COMPONENT)
 }
@@ -34,13 +34,13 @@ struct Header {
     red_dot: u8,
 }
 
-/// The body of `/message/send`, alike on both generations. Built from checked types only: v3 trusts a `device_id` in it.
+/// The body of `/message/send`, the same for both generations. Built from parsed types only, since v3 trusts a `device_id` in it.
 #[derive(Serialize)]
 pub(super) struct SendBody<'a> {
-    /// A text to v2, nothing to v3. As a number it makes v2 refuse the whole body (seen on running servers).
+    /// A string in v2 and unknown to v3. Sent as a number, it makes v2 refuse the whole body (seen on running servers).
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_key: Option<u8>,
-    /// Nothing to v2, a text to v3, which refuses the whole body where it is a number (seen on running servers).
+    /// Unknown to v2 and a string in v3. Sent as a number, it makes v3 refuse the whole body (seen on running servers).
     #[serde(skip_serializing_if = "Option::is_none")]
     device_id: Option<u8>,
     /// v3's API has no such field.
@@ -56,9 +56,9 @@ pub(super) struct SendBody<'a> {
 impl<'a> From<&Outgoing<'a>> for SendBody<'a> {
     fn from(message: &Outgoing<'a>) -> Self {
         Self {
-            // What v3 is to check must not be stored unchecked by a v2 that has taken its place a moment ago.
+            // A message whose check is left to v3 must not be stored unchecked by a v2 that has just replaced it.
             tag_key: (message.permitted_by == Generation::V3).then_some(0),
-            // Nor must one of a v2's channels be stored by a v3, which has none of the channel's other messages.
+            // Nor may a message permitted by v2's rules be stored by a v3, which has none of the channel's other messages.
             device_id: (message.permitted_by == Generation::V2).then_some(0),
             header: (message.permitted_by == Generation::V2).then_some(Header { red_dot: 1 }),
             from_uid: message.from.as_str(),
@@ -71,14 +71,14 @@ impl<'a> From<&Outgoing<'a>> for SendBody<'a> {
 }
 
 #[derive(Deserialize)]
-struct InBand {
+struct StatusBody {
     status: i64,
 }
 
-/// `{"status":200}`, the answer of every v2 (and most v3) calls that only do something.
-pub(super) fn done(answer: &Answer) -> Result<(), Error> {
+/// Parses `{"status":200}`, the answer of all v2 (and most v3) calls that return no data.
+pub(super) fn command_result(answer: &Answer) -> Result<(), Error> {
     match answer.status {
-        StatusCode::OK => match answer.json::<InBand>()?.status {
+        StatusCode::OK => match answer.json::<StatusBody>()?.status {
             200 => Ok(()),
             reason => Err(Error::Refused(Reason(reason))),
         },
@@ -87,7 +87,7 @@ pub(super) fn done(answer: &Answer) -> Result<(), Error> {
     }
 }
 
-/// An answer whose body is data: v2 puts errors into 400, or into 200 with a `status` of its own.
+/// Parses an answer that returns data. v2 reports errors as 400, or as 200 with a `status` field.
 pub(super) fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
     match answer.status {
         StatusCode::OK => answer.json(),
@@ -111,9 +111,9 @@ pub(super) async fn send(
         status: i64,
         data: Option<Data>,
     }
-    /// What v3 says to a body of v2's.
+    /// v3's answer to a body marked for v2.
     #[derive(Deserialize)]
-    struct OfV3<'a> {
+    struct V3Error<'a> {
         error: Cow<'a, str>,
     }
     let answer = transport
@@ -122,12 +122,12 @@ pub(super) async fn send(
             Call::post("message_send", "/message/send", &SendBody::from(message)),
         )
         .await?;
-    let is_of_v3 = || {
+    let is_v3_error = || {
         answer
             .json()
-            .is_ok_and(|OfV3 { error }| error == "invalid request")
+            .is_ok_and(|V3Error { error }| error == "invalid request")
     };
-    if answer.status == StatusCode::BAD_REQUEST && is_of_v3() {
+    if answer.status == StatusCode::BAD_REQUEST && is_v3_error() {
         return Err(Error::OtherGeneration);
     }
     match data::<Sent>(&answer)? {
@@ -162,13 +162,13 @@ pub(super) async fn list(
         channel_type.number()
     );
     let answer = transport
-        .call(node, Call::get(name, path).max_bytes(LIST_BYTES))
+        .call(node, Call::get(name, path).max_bytes(MAX_LIST_BYTES))
         .await?;
     Ok(data::<Option<Vec<String>>>(&answer)?.unwrap_or_default())
 }
 
-/// `GET /cluster/channels?channel_id&channel_type`: one row always, empty where nothing lies under the id's key (`None`). The record may
-/// be another channel's whose key is equal.
+/// `GET /cluster/channels?channel_id&channel_type`: always one row, empty where nothing is stored under the id's key (`None`). The record
+/// may be another channel's with the same key.
 pub(super) async fn record(
     transport: &Transport,
     node: &Node,
@@ -217,14 +217,14 @@ pub(super) async fn group_state(
         record.map_or_else(ChannelState::default, |record| ChannelState {
             exists: record.id == group.as_str(),
             occupied: true,
-            // Another channel's flags say nothing about this one, but v2's pipeline obeys them: it looks up by the same key.
+            // The row may be another channel's with the same key. v2 looks the flags up by that key as well, so they apply.
             banned: record.banned,
             disbanded: record.disbanded,
         }),
     )
 }
 
-/// Under which id v2 stores `channel` as `user` names it: of a pair the uid with the larger CRC-32 stands first.
+/// The id under which v2 stores `channel` as addressed by `user`: for a pair, the uid with the larger CRC-32 comes first.
 pub(super) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
     match channel {
         Channel::Group(group) => group.as_str().into(),
@@ -240,25 +240,25 @@ pub(super) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
 }
 
 #[derive(Deserialize)]
-struct Words<'a> {
+struct ErrorBody<'a> {
     #[serde(borrow)]
     msg: Cow<'a, str>,
 }
 
-/// Whether v2 says `not found`: no log lies under the key (seen on running servers).
+/// Whether v2 answered `not found`: there is no log under the key (seen on running servers).
 fn is_not_found(answer: &Answer) -> bool {
     answer.status == StatusCode::BAD_REQUEST
         && answer
-            .json::<Words<'_>>()
+            .json::<ErrorBody<'_>>()
             .is_ok_and(|words| words.msg == "not found")
 }
 
-/// `GET /channel/max_message_seq`: 0 where nothing was ever stored under the stored id's hash, `None` where v2 says that there is no
-/// log. Creates nothing.
+/// `GET /channel/max_message_seq`: 0 where nothing was ever stored under the stored id's hash, `None` where v2 reports that there is no
+/// log. Creates no log.
 ///
-/// Of a channel that never was, v2.0.10 says 0, and others 0 at some nodes of a cluster and 400 `not found` at the others and on a
-/// single node. A pair must be asked for by its stored id: with the peer's uid and `login_uid` v2 before v2.2.5 says the same of every
-/// pair (all seen on running servers).
+/// For a channel that never existed, v2.0.10 answers 0; later versions answer 0 on some nodes of a cluster, and 400 `not found` on the
+/// others and on a single node. A pair must be queried by its stored id: with the peer's uid and `login_uid`, v2 before v2.2.5 gives the
+/// same answer for every pair (all seen on running servers).
 pub(super) async fn max_message_seq(
     transport: &Transport,
     node: &Node,
@@ -283,8 +283,8 @@ pub(super) async fn max_message_seq(
     Ok(Some(data::<Max>(&answer)?.message_seq))
 }
 
-/// `GET /cluster/channels/{id}/{type}/config`: the stored id of the channel whose log lies under this one's hash, `None` where there is
-/// none. Creates nothing. Only the node that leads the id's slot knows; `leader` is its number, where there is more than one node.
+/// `GET /cluster/channels/{id}/{type}/config`: the stored id of the channel that owns the log under this one's hash, `None` where there is
+/// none. Creates no log. Only the leader of the id's slot knows; `leader` is its node id in a cluster.
 pub(super) async fn log_owner(
     transport: &Transport,
     node: &Node,
@@ -358,7 +358,7 @@ fn parse_uptime(text: &str) -> Option<u64> {
     }
 }
 
-/// `GET /route?uid`, alike on both generations.
+/// `GET /route?uid`, the same on both generations.
 pub(super) async fn route(
     transport: &Transport,
     node: &Node,
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_stored_under_one_id_whoever_asks() {
+    fn a_pair_has_one_stored_id_for_both_users() {
         let [anna, bob] = ["alice", "bob"].map(|uid| Uid::parse(uid, 99).unwrap());
         let to = |peer: &Uid| Channel::Person(peer.clone());
         assert_eq!(stored_id(&anna, &to(&bob)), "bob@alice");

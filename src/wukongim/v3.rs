@@ -1,4 +1,4 @@
-//! The v3 dialect (beta of 2026-08): what its answers mean. It checks permissions itself and tells the outcome in `reason`.
+//! The protocol of v3 (beta of 2026-08): the meaning of its answers. v3 checks permissions itself and reports the outcome in `reason`.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -9,10 +9,10 @@ use super::v2::SendBody;
 use super::{Accepted, ChannelState, Error, Outgoing, Reason, Rejection, SystemInfo};
 use crate::domain::{ChannelId, MessageId};
 
-/// Turns an answer that is not 200 into the error it means; the texts were seen on a running server.
+/// Maps an answer other than 200 to an error; the texts were seen on a running server.
 pub(super) fn refusal(answer: &Answer) -> Error {
     #[derive(Deserialize, Default)]
-    struct Words {
+    struct ErrorBody {
         #[serde(default)]
         error: String,
         #[serde(default)]
@@ -21,7 +21,7 @@ pub(super) fn refusal(answer: &Answer) -> Error {
     if !answer.is_json {
         return Error::Status(answer.status.as_u16());
     }
-    let words: Words = answer.json().unwrap_or_default();
+    let words: ErrorBody = answer.json().unwrap_or_default();
     let text = if words.error.is_empty() {
         words.msg
     } else {
@@ -53,9 +53,9 @@ pub(super) fn refusal(answer: &Answer) -> Error {
 }
 
 /// `{"status":200}`, or the refusal.
-pub(super) fn done(answer: &Answer) -> Result<(), Error> {
+pub(super) fn command_result(answer: &Answer) -> Result<(), Error> {
     if answer.status == StatusCode::OK {
-        super::v2::done(answer)
+        super::v2::command_result(answer)
     } else {
         Err(refusal(answer))
     }
@@ -77,9 +77,9 @@ pub(super) async fn send(
 }
 
 fn sent(answer: &Answer) -> Result<Accepted, Error> {
-    /// What v2 says to a body of v3's: `json: cannot unmarshal number into Go struct field messageSendReq.tag_key …`.
+    /// v2's answer to a body marked for v3: `json: cannot unmarshal number into Go struct field messageSendReq.tag_key …`.
     #[derive(Deserialize)]
-    struct OfV2 {
+    struct V2Error {
         msg: String,
     }
     #[derive(Deserialize)]
@@ -88,12 +88,12 @@ fn sent(answer: &Answer) -> Result<Accepted, Error> {
         message_seq: u64,
         reason: i64,
     }
-    let is_of_v2 = || {
+    let is_v2_error = || {
         answer
             .json()
-            .is_ok_and(|OfV2 { msg }| msg.contains("tag_key"))
+            .is_ok_and(|V2Error { msg }| msg.contains("tag_key"))
     };
-    if answer.status == StatusCode::BAD_REQUEST && is_of_v2() {
+    if answer.status == StatusCode::BAD_REQUEST && is_v2_error() {
         return Err(Error::OtherGeneration);
     }
     if answer.status != StatusCode::OK {
@@ -114,21 +114,21 @@ fn sent(answer: &Answer) -> Result<Accepted, Error> {
     }
 }
 
-/// Whether a group exists, told without the manager port: a send by a uid that can be no member is always refused, with
-/// reason 5 where there is no group (v3 asks for the channel first; its groups know no strangers). Nothing is ever stored.
+/// Whether a group exists, without the manager port: a send from a uid that cannot be a member is always refused, with reason 5 where there
+/// is no group (v3 checks the channel first, then membership). Nothing is ever stored.
 pub(super) async fn probe_group(
     transport: &Transport,
     node: &Node,
     group: &ChannelId,
 ) -> Result<ChannelState, Error> {
-    // No user can have this uid: the gateway refuses ids that begin with `____`, and it is none of WuKongIM's own.
+    // No user can have this uid: the gateway refuses ids that begin with `____`, and WuKongIM does not use it itself.
     let body = serde_json::json!({
         "header": {"no_persist": 1},
         "from_uid": "____gateway",
         "channel_id": group.as_str(),
         "channel_type": 2,
         "payload": "e30=",
-        // As in `SendBody`: nothing to v3, and v2 refuses it.
+        // As in `SendBody`: unknown to v3, and refused by v2.
         "tag_key": 0,
     });
     let answer = transport
@@ -226,12 +226,12 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::from_static(body.as_bytes()),
             is_json: true,
-            _held: None,
+            _reservation: None,
         })
     }
 
     #[test]
-    fn words_are_told_apart() {
+    fn lookalike_words_are_distinguished() {
         use Rejection as R;
         let membership =
             r#"{"msg":"internal/message: valid channel membership required","status":400}"#;

@@ -14,7 +14,7 @@ use wukongim_gateway::embedded::{Dialect, GROUP};
 use crate::support::TestApp;
 use crate::support::answer::Answer;
 
-/// What somebody does in the group `g`: the send's answer and the sync's.
+/// The answers to a user's send and sync in the group `g`.
 async fn tries(app: &TestApp, uid: &str) -> (Answer, Answer) {
     let user = app.user(uid);
     let sent = user.send_to_group("g", "x").await;

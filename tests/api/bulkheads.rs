@@ -1,16 +1,16 @@
-//! One channel about which too much is asked, or WuKongIM says nothing: it takes its own places, and nobody else's.
+//! A channel with too many requests, or whose node hangs, uses up only its own limit.
 
 use std::time::Duration;
 
-use wukongim_gateway::crowd::Place;
 use wukongim_gateway::domain::{ChannelId, ConversationKey};
 use wukongim_gateway::embedded::{Dialect, Fault, Rule};
+use wukongim_gateway::limits::channel_limiter::Permit;
 
 use crate::support::answer::Answer;
 use crate::support::messages::message;
 use crate::support::{TestApp, V2, V3};
 
-/// The groups `hot` and `calm` of alice and bob. Nothing is remembered, so whoever asks about one has it looked up.
+/// The groups `hot` and `calm` of alice and bob. Nothing is cached, so every request causes a lookup.
 async fn start(dialect: Dialect) -> TestApp {
     let app = TestApp::builder()
         .upstream(dialect)
@@ -22,15 +22,16 @@ async fn start(dialect: Dialect) -> TestApp {
     app
 }
 
-/// All places of `hot` but so many, until they are dropped.
-fn all_but(app: &TestApp, left: usize) -> Vec<Place> {
+/// All permits of `hot` but `left`, until they are dropped.
+fn all_but(app: &TestApp, left: usize) -> Vec<Permit> {
     let hot = ConversationKey::Group(ChannelId::parse("hot", 9).unwrap());
-    let mut places: Vec<Place> = std::iter::from_fn(|| app.app.crowd().enter(&hot)).collect();
-    places.truncate(places.len() - left);
-    places
+    let mut permits: Vec<Permit> =
+        std::iter::from_fn(|| app.app.channel_limiter().try_acquire(&hot)).collect();
+    permits.truncate(permits.len() - left);
+    permits
 }
 
-/// Whatever may be asked about a group, by bob.
+/// The kinds of requests for a group, by bob.
 const ASKED: [&str; 4] = ["send", "batch", "sync", "info"];
 
 async fn ask(app: &TestApp, what: &str, group: &str) -> Answer {
@@ -50,7 +51,7 @@ async fn ask(app: &TestApp, what: &str, group: &str) -> Answer {
 async fn a_channel_that_is_full_is_refused_at_once_and_others_are_served() {
     for dialect in [V2, V3] {
         let app = start(dialect).await;
-        let places = all_but(&app, 0);
+        let permits = all_but(&app, 0);
         for what in ASKED {
             let calls = app.upstream.calls().len();
             let refused = ask(&app, what, "hot").await.fails(503, "overloaded");
@@ -58,7 +59,7 @@ async fn a_channel_that_is_full_is_refused_at_once_and_others_are_served() {
             assert_eq!(app.upstream.calls().len(), calls, "{what} was asked");
             ask(&app, what, "calm").await.ok();
         }
-        drop(places);
+        drop(permits);
         for what in ASKED {
             ask(&app, what, "hot").await.ok();
         }
@@ -66,7 +67,7 @@ async fn a_channel_that_is_full_is_refused_at_once_and_others_are_served() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_channels_members_has_one_of_its_places() {
+async fn a_request_waiting_for_a_channels_members_holds_a_permit() {
     for (dialect, what) in [V2, V3]
         .into_iter()
         .flat_map(|dialect| ASKED.map(|what| (dialect, what)))

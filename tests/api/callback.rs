@@ -41,7 +41,7 @@ async fn start_with(
     app
 }
 
-/// Everything that is asked about, each by somebody for whom nothing but the backend decides: name, answer.
+/// Every action the callback decides, each by a user for whom only the callback decides: name, answer.
 async fn do_everything(app: &TestApp) -> Vec<(&'static str, Answer)> {
     let alice = app.user("alice");
     vec![
@@ -55,13 +55,16 @@ async fn do_everything(app: &TestApp) -> Vec<(&'static str, Answer)> {
         ("see", alice.info("owned").await),
         ("name", alice.manager("add", "owned", &["dave"]).await),
         ("dismiss", alice.manager("remove", "owned", &["dave"]).await),
-        ("hand over", alice.hand_over("owned", "carol").await),
+        (
+            "hand over",
+            alice.transfer_ownership("owned", "carol").await,
+        ),
         ("send as", send_as(&app.admin(), "bob", "g").await),
         ("delete", alice.delete_group("owned").await),
     ]
 }
 
-/// A message to a group as somebody else.
+/// A message to a group as another user.
 async fn send_as(actor: &Actor<'_>, from: &str, group: &str) -> Answer {
     actor.post("/message/send", &as_somebody(from, group)).await
 }

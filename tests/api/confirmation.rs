@@ -59,7 +59,7 @@ fn looked_before_sending(app: &TestApp) -> bool {
 }
 
 #[tokio::test]
-async fn a_dropped_message_is_unconfirmed_and_its_number_told() {
+async fn a_dropped_message_is_unconfirmed_and_its_client_msg_no_is_returned() {
     let app = impatient().await;
     app.upstream
         .faults()
@@ -73,7 +73,7 @@ async fn a_dropped_message_is_unconfirmed_and_its_number_told() {
 }
 
 #[tokio::test]
-async fn a_retry_looks_for_the_first_before_it_sends() {
+async fn a_retry_searches_for_the_first_attempt_before_it_sends() {
     for known_before in [false, true] {
         let app = impatient().await;
         let alice = app.user("alice");
@@ -160,7 +160,7 @@ fn of_last_year(text: &str) -> wukongim_gateway::embedded::StoredMessage {
 }
 
 #[tokio::test]
-async fn a_retry_takes_nobody_elses_message_for_the_first() {
+async fn a_retry_does_not_match_another_senders_message() {
     for known_before in [false, true] {
         let app = impatient().await;
         let alice = app.user("alice");
@@ -208,7 +208,7 @@ async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_retry_that_cannot_look_sends_nothing() {
+async fn a_retry_whose_search_fails_sends_nothing() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     app.upstream
@@ -247,7 +247,7 @@ async fn a_group_that_was_lost_and_made_again_counts_from_one() {
 }
 
 #[tokio::test]
-async fn a_look_whether_a_group_was_lost_that_fails_is_made_again() {
+async fn a_failed_check_for_a_lost_channel_is_repeated() {
     let app = made_again(SHORT * 4).await;
     // Only that look asks for a single message.
     let fault = Rule::new("/channel/messagesync", Fault::Reset).containing("\"limit\":1,");
@@ -258,7 +258,7 @@ async fn a_look_whether_a_group_was_lost_that_fails_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_retry_in_a_group_that_was_made_again_looks_from_its_beginning() {
+async fn a_retry_in_a_recreated_group_searches_from_its_beginning() {
     let app = made_again(SHORT).await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     app.upstream
@@ -303,7 +303,7 @@ async fn a_disbanded_group_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn a_ban_that_came_after_the_facts_were_looked_up_is_told() {
+async fn a_ban_set_after_the_lookup_is_reported() {
     let app = impatient().await;
     let alice = app.user("alice");
     alice
@@ -326,7 +326,7 @@ async fn a_ban_that_came_after_the_facts_were_looked_up_is_told() {
 }
 
 #[tokio::test]
-async fn a_disbanding_that_came_after_the_facts_were_looked_up_is_told() {
+async fn a_disbanding_after_the_lookup_is_reported() {
     let app = impatient().await;
     let alice = app.user("alice");
     alice

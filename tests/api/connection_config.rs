@@ -1,4 +1,4 @@
-//! `GET /config`: where to connect and what is allowed.
+//! `GET /config`: connect addresses and limits.
 
 use serde_json::{Value, json};
 
@@ -31,7 +31,7 @@ async fn nothing_configured_falls_back_to_wukongims_own_answer() {
 }
 
 #[tokio::test]
-async fn what_is_configured_is_told_to_the_letter_and_nobody_is_asked() {
+async fn configured_addresses_are_returned_unchanged_without_a_call() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)

@@ -1,4 +1,4 @@
-//! What browsers are told about pages of other origins.
+//! CORS headers for pages of other origins.
 
 use wukongim_gateway::embedded::Fault;
 
@@ -126,8 +126,8 @@ async fn every_answer_has_the_headers_errors_included() {
         .faults()
         .always("/user/token", Fault::Status(500, "{}".into()));
     answers.push((502, from_page(&alice, PAGE, "POST", "/token").await));
-    let share = app.app.memory().share();
-    share.grow_anyway(usize::MAX / 2);
+    let share = app.app.byte_budget().new_reservation();
+    share.force_reserve(usize::MAX / 2);
     answers.push((503, from_page(&alice, PAGE, "GET", "/config").await));
     for (status, answer) in answers {
         assert_eq!(answer.status, status, "{answer:#?}");

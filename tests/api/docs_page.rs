@@ -27,7 +27,7 @@ async fn start() -> TestApp {
 }
 
 #[tokio::test]
-async fn anybody_gets_the_page_and_may_do_nothing_else_with_it() {
+async fn the_page_is_served_without_a_token_and_read_only() {
     let app = start().await;
     for (path, kind, is_packed) in FILES {
         let got = app

@@ -1,4 +1,4 @@
-//! One number, one message: repeats, conflicts, concurrent duplicates, restarts.
+//! One client_msg_no, one message: repeats, conflicts, concurrent duplicates, restarts.
 
 mod hang_ups;
 
@@ -13,7 +13,7 @@ use crate::support::messages::{message, numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
-async fn the_same_number_gets_the_same_answer_and_is_stored_once() {
+async fn the_same_client_msg_no_gets_the_same_answer_and_is_stored_once() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["bob"]).await;
@@ -32,7 +32,7 @@ async fn the_same_number_gets_the_same_answer_and_is_stored_once() {
 }
 
 #[tokio::test]
-async fn a_number_used_for_another_payload_is_a_conflict() {
+async fn a_client_msg_no_used_for_another_payload_is_a_conflict() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let alice = app.user("alice");
@@ -83,7 +83,7 @@ async fn numbers_are_the_senders_own_and_the_channels_own() {
 }
 
 #[tokio::test]
-async fn an_admins_number_is_the_one_of_the_user_he_sends_as() {
+async fn an_admins_client_msg_no_belongs_to_the_user_it_sends_as() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["root"]).await;
@@ -120,7 +120,7 @@ async fn concurrent_duplicates_store_one_message_and_all_get_its_answer() {
 }
 
 #[tokio::test]
-async fn of_two_payloads_with_one_number_at_once_one_is_sent() {
+async fn of_two_payloads_with_one_client_msg_no_one_is_sent() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let alice = app.user("alice");
@@ -158,7 +158,7 @@ async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
 }
 
 #[tokio::test]
-async fn a_removed_member_repeating_himself_is_refused() {
+async fn a_removed_member_repeating_a_send_is_refused() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["bob"]).await;
@@ -178,7 +178,7 @@ async fn a_removed_member_repeating_himself_is_refused() {
 }
 
 #[tokio::test]
-async fn after_the_window_a_number_is_new() {
+async fn after_the_window_a_client_msg_no_is_new() {
     let window = Duration::from_millis(20);
     let app = TestApp::builder()
         .config(move |settings| settings.wukongim.idempotency_window = window)
@@ -194,7 +194,7 @@ async fn after_the_window_a_number_is_new() {
 }
 
 #[tokio::test]
-async fn a_generated_number_told_with_a_504_can_be_sent_again() {
+async fn a_generated_client_msg_no_of_a_504_can_be_sent_again() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
         .start()
@@ -233,7 +233,7 @@ async fn restarted(app: TestApp, check: DuplicateCheck) -> TestApp {
 }
 
 #[tokio::test]
-async fn looking_upstream_recognises_a_number_across_a_restart() {
+async fn searching_upstream_recognises_a_client_msg_no_across_a_restart() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &["bob"]).await;
     let body = numbered(2, "g", "hi", "n");
@@ -262,7 +262,7 @@ async fn looking_upstream_recognises_a_number_across_a_restart() {
 }
 
 #[tokio::test]
-async fn a_foreign_message_with_the_number_is_no_duplicate_when_looking_upstream() {
+async fn another_channels_message_with_the_client_msg_no_is_no_duplicate() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &["bob"]).await;
     for text in ["hi", "other"] {
@@ -316,7 +316,7 @@ async fn memory_alone_ends_with_the_process() {
 }
 
 #[tokio::test]
-async fn v3_recognises_a_number_across_a_restart_by_itself() {
+async fn v3_recognises_a_client_msg_no_across_a_restart() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let body = numbered(2, "g", "hi", "n");
@@ -332,7 +332,7 @@ async fn v3_recognises_a_number_across_a_restart_by_itself() {
 }
 
 #[tokio::test]
-async fn accepted_is_answered_without_a_look_and_still_once() {
+async fn accepted_is_answered_without_a_poll_and_still_once() {
     for (dialect, seq) in [(V2, 0), (V3, 1)] {
         let app = TestApp::builder()
             .upstream(dialect)
@@ -357,7 +357,7 @@ async fn accepted_is_answered_without_a_look_and_still_once() {
 }
 
 #[tokio::test]
-async fn accepted_without_a_number_takes_nobodys_place_in_the_memory() {
+async fn accepted_without_a_client_msg_no_takes_no_entry_in_the_store() {
     let app = TestApp::builder()
         .config(|settings| {
             settings.wukongim.confirm = Confirm::Accepted;

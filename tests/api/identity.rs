@@ -1,4 +1,4 @@
-//! Who is calling: the JWT's table, and that nobody who is refused is heard of upstream.
+//! Authentication: a table of JWTs, and that refused requests cause no upstream call.
 
 mod configured;
 mod forged;
@@ -19,7 +19,7 @@ use crate::support::{TestApp, V2, V3};
 const FAR: u64 = 4_000_000_000;
 const OTHER: &str = "another-secret-that-is-long-enough-too";
 
-/// Asks for the configuration, which tells the uid that the token speaks for.
+/// Requests the configuration, which returns the token's uid.
 async fn ask(app: &TestApp, authorization: &[&str]) -> Answer {
     let mut request = app.anon().request("GET", "/config");
     for value in authorization {
@@ -239,7 +239,7 @@ async fn the_header_is_read_with_any_case_of_its_scheme_and_only_once() {
 #[tokio::test]
 async fn roles_and_permissions_make_an_admin_and_nothing_else_does() {
     let app = TestApp::start(V2).await;
-    for (place, (extra, is_admin)) in [
+    for (index, (extra, is_admin)) in [
         (json!({"roles": ["admin"]}), true),
         (json!({"roles": ["user", "admin"]}), true),
         (json!({"permissions": ["im:admin"]}), true),
@@ -261,7 +261,7 @@ async fn roles_and_permissions_make_an_admin_and_nothing_else_does() {
     .enumerate()
     {
         println!("{extra}");
-        let group = format!("g{place}");
+        let group = format!("g{index}");
         app.group(&group, "alice", &[]).await;
         let mut claims = json!({"sub": "mallory", "exp": FAR});
         claims

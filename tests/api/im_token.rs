@@ -1,4 +1,4 @@
-//! `POST /token`: the same token everywhere and always, registered each time, and nobody's connection ended by it.
+//! `POST /token`: always the same token, registered each time, without ending a connection.
 
 mod equal_keys;
 mod late;

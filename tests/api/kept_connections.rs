@@ -45,7 +45,7 @@ async fn carry_one(mut client: TcpStream, upstream: SocketAddr) -> std::io::Resu
 }
 
 #[tokio::test]
-async fn reads_and_tokens_get_through_where_every_kept_connection_is_dead() {
+async fn reads_and_tokens_succeed_if_all_pooled_connections_are_dead() {
     for dialect in [V2, V3] {
         let upstream = Embedded::start(Options::new(dialect)).await.unwrap();
         let address = upstream
@@ -81,7 +81,7 @@ async fn reads_and_tokens_get_through_where_every_kept_connection_is_dead() {
 }
 
 #[tokio::test]
-async fn what_breaks_twice_is_told_and_a_send_is_never_made_again() {
+async fn a_second_broken_connection_is_an_error_and_sends_are_not_repeated() {
     let app = TestApp::builder()
         .config(|settings| {
             settings.wukongim.confirm_timeout = std::time::Duration::from_millis(200);

@@ -43,7 +43,7 @@ async fn the_pairs_have_one_hash() {
 }
 
 #[tokio::test]
-async fn reading_a_pair_that_never_spoke_touches_nothing_and_takes_nothing_away() {
+async fn reading_a_pair_without_messages_takes_no_key() {
     for version in V2Release::ALL {
         let app = release(version).await;
         for position in ["", "&lastMessageSeq=5", "&beforeMessageSeq=5"] {
@@ -62,7 +62,7 @@ async fn reading_a_pair_that_never_spoke_touches_nothing_and_takes_nothing_away(
 }
 
 #[tokio::test]
-async fn what_is_sent_to_a_pair_whose_place_is_taken_is_refused_and_not_sent() {
+async fn a_send_to_a_pair_whose_key_is_taken_is_refused() {
     for version in V2Release::ALL {
         let app = release(version).await;
         app.user("ho-eve")
@@ -85,8 +85,8 @@ async fn what_is_sent_to_a_pair_whose_place_is_taken_is_refused_and_not_sent() {
             message(1, FRIEND, "c"),
         ];
         let told = anna.send_batch(&batch).await.fails(207, "partial_failure");
-        for place in [0, 2] {
-            assert_eq!(told.body["data"][place]["error"]["code"], "channel_exists");
+        for index in [0, 2] {
+            assert_eq!(told.body["data"][index]["error"]["code"], "channel_exists");
         }
         let alone = anna.send_batch(&batch[..1]).await;
         alone.fails(409, "channel_exists");
@@ -101,7 +101,7 @@ async fn what_is_sent_to_a_pair_whose_place_is_taken_is_refused_and_not_sent() {
 }
 
 #[tokio::test]
-async fn on_v3_both_pairs_have_a_place() {
+async fn on_v3_both_pairs_have_their_own_log() {
     let app = TestApp::start(V3).await;
     app.user("ho-eve")
         .send_to_person(INVENTED, "1st")
@@ -112,7 +112,7 @@ async fn on_v3_both_pairs_have_a_place() {
 }
 
 #[tokio::test]
-async fn a_group_is_not_made_and_not_sent_to_where_a_pairs_log_lies() {
+async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
     let app = TestApp::start(V2).await;
     // Somebody has looked at the pair, past the gateway; it has no messages.
     app.upstream.state().touch_log(1, "hc-bob@hc-alice");
@@ -142,7 +142,7 @@ async fn a_group_is_not_made_and_not_sent_to_where_a_pairs_log_lies() {
 }
 
 #[tokio::test]
-async fn the_look_happens_once_a_channel_and_reading_what_has_messages_costs_one_call() {
+async fn the_owner_check_happens_once_per_channel() {
     let app = TestApp::start(V2).await;
     let (alice, bob) = (app.user("alice"), app.user("bob"));
     for n in 0..3 {
@@ -182,7 +182,7 @@ async fn the_look_happens_once_a_channel_and_reading_what_has_messages_costs_one
 }
 
 #[tokio::test]
-async fn in_a_cluster_a_pair_that_never_spoke_is_told_from_one_without_messages() {
+async fn in_a_cluster_a_missing_log_is_distinguished_from_an_empty_one() {
     let app = TestApp::builder().nodes(3).start().await;
     for _ in 0..6 {
         let read = app.user("ho-eve").sync(1, INVENTED, "").await.ok();
@@ -195,7 +195,7 @@ async fn in_a_cluster_a_pair_that_never_spoke_is_told_from_one_without_messages(
 }
 
 #[tokio::test]
-async fn a_free_place_is_not_believed_to_stay_free() {
+async fn an_unused_key_is_not_cached() {
     let app = TestApp::start(V2).await;
     app.upstream.faults().once(
         "/message/send",
@@ -214,7 +214,7 @@ async fn a_free_place_is_not_believed_to_stay_free() {
 }
 
 #[tokio::test]
-async fn a_v2_that_does_not_say_whose_log_it_is_is_sent_to_as_ever() {
+async fn messages_are_sent_if_v2_cannot_tell_the_log_owner() {
     for answer in [
         Fault::Status(404, "404 page not found".into()),
         Fault::Status(403, "<html>".into()),
@@ -239,7 +239,7 @@ async fn a_v2_that_does_not_say_whose_log_it_is_is_sent_to_as_ever() {
 }
 
 #[tokio::test]
-async fn a_look_that_is_not_answered_sends_nothing() {
+async fn nothing_is_sent_if_the_log_owner_is_not_answered() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.timeout = Duration::from_millis(200))
         .start()
@@ -254,7 +254,7 @@ async fn a_look_that_is_not_answered_sends_nothing() {
 }
 
 #[tokio::test]
-async fn a_lost_send_is_looked_for_without_touching_a_key_that_is_free() {
+async fn the_lookup_of_a_lost_send_creates_no_log() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(300))
         .start()
@@ -280,7 +280,7 @@ async fn a_lost_send_is_looked_for_without_touching_a_key_that_is_free() {
 }
 
 #[tokio::test]
-async fn a_cluster_is_asked_at_the_node_that_knows() {
+async fn the_slot_leader_is_asked_in_a_cluster() {
     let app = TestApp::builder().nodes(3).start().await;
     app.user("ho-eve")
         .send_to_person(INVENTED, "1st")

@@ -35,11 +35,11 @@ async fn a_failing_manager_port_casts_no_doubt_on_the_nodes() {
 }
 
 #[tokio::test]
-async fn many_who_need_the_manager_port_log_in_once() {
+async fn concurrent_requests_share_one_login_at_the_manager_port() {
     let app = TestApp::builder().upstream(V3).manager_port().start().await;
     let alice = app.user("alice");
-    let made = (0..20).map(|place| {
-        let id = format!("g{place}");
+    let made = (0..20).map(|index| {
+        let id = format!("g{index}");
         let alice = &alice;
         async move { alice.create_group(&id).await }
     });
@@ -60,8 +60,8 @@ async fn a_refused_login_is_not_repeated_for_each_request() {
         .start()
         .await;
     let started = Instant::now();
-    for place in 0..20 {
-        let answer = app.user("alice").create_group(&format!("g{place}")).await;
+    for index in 0..20 {
+        let answer = app.user("alice").create_group(&format!("g{index}")).await;
         answer.fails(502, "upstream_error");
     }
     let most = 1 + usize::try_from(started.elapsed().as_secs()).unwrap();

@@ -159,9 +159,9 @@ async fn an_admin_sends_as_many_in_one_batch() {
             (&entries[0]["messageSeq"], &entries[2]["messageSeq"]),
             (&json!(1), &json!(2))
         );
-        for place in [1, 3] {
+        for index in [1, 3] {
             assert_eq!(
-                entries[place]["error"]["code"], "not_a_member",
+                entries[index]["error"]["code"], "not_a_member",
                 "{dialect:?}"
             );
         }
@@ -265,7 +265,7 @@ async fn what_is_no_batch_is_refused() {
 }
 
 #[tokio::test]
-async fn a_number_twice_in_one_batch_is_one_message() {
+async fn a_client_msg_no_twice_in_one_batch_is_one_message() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
@@ -284,7 +284,7 @@ async fn a_number_twice_in_one_batch_is_one_message() {
 }
 
 #[tokio::test]
-async fn a_number_twice_with_two_payloads_is_a_conflict_of_the_second() {
+async fn a_client_msg_no_with_two_payloads_is_a_conflict_of_the_second() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
@@ -304,7 +304,7 @@ async fn a_number_twice_with_two_payloads_is_a_conflict_of_the_second() {
 }
 
 #[tokio::test]
-async fn two_batches_with_crossing_numbers_do_not_wait_for_each_other_for_ever() {
+async fn two_batches_with_crossing_client_msg_nos_do_not_deadlock() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;

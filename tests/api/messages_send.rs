@@ -1,4 +1,4 @@
-//! `POST /message/send`: what is answered, who may be the sender, what goes upstream.
+//! `POST /message/send`: answers, senders, and upstream calls.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -67,7 +67,7 @@ async fn the_answer_is_what_the_upstream_stored() {
 }
 
 #[tokio::test]
-async fn without_a_number_each_message_gets_a_new_one() {
+async fn without_a_client_msg_no_each_message_gets_a_new_one() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;

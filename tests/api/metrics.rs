@@ -52,7 +52,7 @@ async fn the_operations_port_shows_nothing_that_is_not_documented() {
 }
 
 #[tokio::test]
-async fn what_becomes_of_messages_and_their_numbers_is_counted_one_by_one() {
+async fn outcomes_of_messages_and_idempotency_lookups_are_counted() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(200))
         .start()

@@ -1,4 +1,4 @@
-//! Several nodes of WuKongIM: which one a call goes to, what becomes of it when that fails, and what is never done twice.
+//! Several nodes of WuKongIM: load balancing, retries after failures, and calls that are never repeated.
 
 mod batches;
 mod copies;
@@ -143,15 +143,15 @@ async fn when_all_were_down_the_first_that_comes_back_is_used() {
             tokio::time::sleep(Duration::from_millis(25)).await;
             statuses.push(alice.send_to_group("g", "hi").await.status);
         }
-        for place in [0, 2] {
-            app.nodes()[place].restart().await.unwrap();
+        for index in [0, 2] {
+            app.nodes()[index].restart().await.unwrap();
         }
         all_are_known(&app).await;
     }
 }
 
 #[tokio::test]
-async fn what_becomes_of_each_node_is_told_in_the_metrics() {
+async fn the_state_of_each_node_is_in_the_metrics() {
     let app = cluster(V2, 2).await;
     all_are_known(&app).await;
     let told = |name: &str, node: &str| -> String {

@@ -36,7 +36,7 @@ impl Ops {
     }
 
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let client = wukongim_gateway::outbound::client().build().unwrap();
+        let client = wukongim_gateway::http_client::client().build().unwrap();
         let answer = client
             .get(format!("{}{path}", self.base))
             .send()
@@ -66,7 +66,7 @@ impl Ops {
 
     /// `/metrics` in the format that such a scraper gets: content type and text.
     pub async fn metrics_for(&self, accept: &str) -> (String, String) {
-        let client = wukongim_gateway::outbound::client().build().unwrap();
+        let client = wukongim_gateway::http_client::client().build().unwrap();
         let request = client.get(format!("{}/metrics", self.base));
         let answer = request.header("accept", accept).send().await.unwrap();
         let kind = answer.headers()["content-type"]
@@ -151,7 +151,7 @@ async fn a_store_that_is_down_only_degrades() {
 }
 
 #[tokio::test]
-async fn the_store_is_asked_once_a_second_at_most_however_many_want_to_know() {
+async fn the_store_is_pinged_at_most_once_a_second() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;
     let started = Instant::now();
@@ -175,7 +175,7 @@ async fn the_store_is_asked_once_a_second_at_most_however_many_want_to_know() {
 }
 
 #[tokio::test]
-async fn a_manager_token_that_is_missing_or_wrong_is_the_reason_told() {
+async fn readiness_reports_a_missing_or_wrong_manager_token() {
     for (token, reason) in [
         (
             None,
@@ -212,7 +212,7 @@ async fn a_manager_token_that_is_missing_or_wrong_is_the_reason_told() {
 }
 
 #[tokio::test]
-async fn how_each_node_is_shows_without_any_traffic() {
+async fn node_health_is_exported_without_traffic() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)
@@ -222,7 +222,7 @@ async fn how_each_node_is_shows_without_any_traffic() {
             .await;
         let ops = Ops::of(&app).await;
         let up = async || {
-            app.app.client().look_at_all().await;
+            app.app.client().probe_all().await;
             let of = async |node| {
                 let name = format!("gateway_upstream_up{{node=\"{node}\"}}");
                 ops.metric(&name).await.unwrap()
@@ -375,17 +375,17 @@ async fn labels_are_bounded_and_nothing_shows_a_secret() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;
     let alice = app.user("alice-marked");
-    for place in 0..20 {
+    for index in 0..20 {
         alice
-            .get(&format!("/marked-path-{place}"))
+            .get(&format!("/marked-path-{index}"))
             .await
             .fails(404, "not_found");
-        let request = alice.request(&format!("MARKED{place}"), "/config");
+        let request = alice.request(&format!("MARKED{index}"), "/config");
         assert_eq!(request.send().await.unwrap().status(), 405);
-        let peer = format!("marked-peer-{place}");
+        let peer = format!("marked-peer-{index}");
         alice.send_to_person(&peer, "marked-text").await.ok();
         alice
-            .create_group(&format!("marked-group-{place}"))
+            .create_group(&format!("marked-group-{index}"))
             .await
             .ok();
     }
@@ -412,7 +412,7 @@ async fn the_two_ports_do_not_share_paths() {
     for path in ["/api/v1/im/health", "/", "/debug", "/config"] {
         assert_eq!(ops.get(path).await.0, 404, "{path}");
     }
-    let client = wukongim_gateway::outbound::client().build().unwrap();
+    let client = wukongim_gateway::http_client::client().build().unwrap();
     for path in ["/livez", "/readyz", "/metrics", "/version"] {
         let answer = client
             .get(format!("{}{path}", app.base))
@@ -424,7 +424,7 @@ async fn the_two_ports_do_not_share_paths() {
 }
 
 #[tokio::test]
-async fn metrics_are_told_in_the_older_format_to_who_asks_for_it() {
+async fn metrics_are_served_in_the_older_format_on_request() {
     let app = TestApp::start(V2).await;
     app.user("alice").send_to_person("bob", "hi").await.ok();
     let ops = Ops::of(&app).await;

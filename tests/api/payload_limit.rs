@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Fault, Rule, V2Release};
-use wukongim_gateway::wukongim::SMALL_PAYLOAD;
+use wukongim_gateway::wukongim::SAFE_PAYLOAD_BYTES;
 
 use crate::support::{TestApp, V3};
 
@@ -29,7 +29,7 @@ async fn told(app: &TestApp) -> usize {
 }
 
 #[tokio::test]
-async fn no_payload_ends_a_v2_whatever_it_is() {
+async fn no_payload_crashes_a_v2() {
     for version in V2Release::ALL {
         let app = release(version).await;
         let alice = app.user("alice");
@@ -37,7 +37,7 @@ async fn no_payload_ends_a_v2_whatever_it_is() {
         let is_old = version == V2Release::V2_0_10;
         assert_eq!(
             limit,
-            if is_old { SMALL_PAYLOAD } else { KIB_64 },
+            if is_old { SAFE_PAYLOAD_BYTES } else { KIB_64 },
             "{version:?}"
         );
         alice.send(&of(limit)).await.ok();
@@ -54,7 +54,7 @@ async fn no_payload_ends_a_v2_whatever_it_is() {
 }
 
 #[tokio::test]
-async fn the_longest_ids_beside_the_largest_payload_end_none_either() {
+async fn the_longest_ids_with_the_largest_payload_crash_no_v2() {
     let app = TestApp::builder()
         .options(|options| options.release = V2Release::V2_0_10)
         .config(|settings| {
@@ -64,7 +64,7 @@ async fn the_longest_ids_beside_the_largest_payload_end_none_either() {
         .start()
         .await;
     let (alice, bob) = ("a".repeat(255), "b".repeat(255));
-    let mut body = of(SMALL_PAYLOAD);
+    let mut body = of(SAFE_PAYLOAD_BYTES);
     body["channelId"] = json!(bob);
     body["clientMsgNo"] = json!("n".repeat(255));
     let refused = app.user(&alice).send(&body).await;
@@ -79,7 +79,7 @@ async fn the_longest_ids_beside_the_largest_payload_end_none_either() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_told_decides_and_one_that_is_not_is_found_by_a_path() {
+async fn a_reported_version_decides_and_an_unknown_one_is_probed() {
     let varz = |version: &str| {
         Fault::Status(
             200,
@@ -90,8 +90,8 @@ async fn a_version_that_is_told_decides_and_one_that_is_not_is_found_by_a_path()
         ("v2.2.5-20260422", KIB_64),
         ("v2.2.0", KIB_64),
         ("2.10.1", KIB_64),
-        ("v2.1.5-20250424", SMALL_PAYLOAD),
-        ("v2.0.10-20241221", SMALL_PAYLOAD),
+        ("v2.1.5-20250424", SAFE_PAYLOAD_BYTES),
+        ("v2.0.10-20241221", SAFE_PAYLOAD_BYTES),
     ] {
         let app = TestApp::builder().start().await;
         app.upstream.faults().always("/varz", varz(version));
@@ -107,7 +107,7 @@ async fn a_version_that_is_told_decides_and_one_that_is_not_is_found_by_a_path()
 }
 
 #[tokio::test]
-async fn what_is_not_known_to_bear_more_gets_no_more() {
+async fn a_node_of_unknown_version_gets_only_small_payloads() {
     for (path, fault) in [
         ("/cluster/slots", Fault::Status(403, String::new())),
         ("/cluster/slots", Fault::Status(500, String::new())),
@@ -119,11 +119,11 @@ async fn what_is_not_known_to_bear_more_gets_no_more() {
             .start()
             .await;
         app.upstream.faults().always(path, fault.clone());
-        assert_eq!(told(&app).await, SMALL_PAYLOAD, "{fault:?}");
-        let refused = app.user("alice").send(&of(SMALL_PAYLOAD + 1)).await;
+        assert_eq!(told(&app).await, SAFE_PAYLOAD_BYTES, "{fault:?}");
+        let refused = app.user("alice").send(&of(SAFE_PAYLOAD_BYTES + 1)).await;
         assert_ne!(refused.status, 200, "{fault:?}");
         assert!(app.calls_to("/message/send").is_empty(), "{fault:?}");
-        app.user("alice").send(&of(SMALL_PAYLOAD)).await.ok();
+        app.user("alice").send(&of(SAFE_PAYLOAD_BYTES)).await.ok();
     }
 }
 
@@ -141,10 +141,10 @@ async fn an_upgrade_is_noticed_when_the_server_comes_back_and_so_is_a_downgrade(
         app.upstream.set_release(version);
         app.upstream.restart().await.unwrap();
         // That it was down is believed for a moment.
-        let mut sent = alice.send(&of(SMALL_PAYLOAD + 1)).await;
+        let mut sent = alice.send(&of(SAFE_PAYLOAD_BYTES + 1)).await;
         while sent.status == 503 {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            sent = alice.send(&of(SMALL_PAYLOAD + 1)).await;
+            sent = alice.send(&of(SAFE_PAYLOAD_BYTES + 1)).await;
         }
         assert_eq!(sent.status, status, "{version:?}");
     }
@@ -152,7 +152,7 @@ async fn an_upgrade_is_noticed_when_the_server_comes_back_and_so_is_a_downgrade(
 }
 
 #[tokio::test]
-async fn the_setting_overrides_what_is_found_out() {
+async fn the_setting_overrides_the_detected_limit() {
     for (version, limit) in [(V2Release::V2_0_10, 40_000), (V2Release::V2_2_5, 1000)] {
         let app = TestApp::builder()
             .options(move |options| options.release = version)
@@ -170,14 +170,14 @@ async fn the_setting_overrides_what_is_found_out() {
 }
 
 #[tokio::test]
-async fn v3_and_small_payloads_cost_no_question() {
+async fn v3_and_small_payloads_need_no_probe() {
     let app = TestApp::start(V3).await;
     assert_eq!(told(&app).await, KIB_64);
     app.user("alice").send(&of(KIB_64)).await.ok();
     assert!(app.calls_to("/varz").is_empty());
     let app = release(V2Release::V2_2_5).await;
     for _ in 0..3 {
-        app.user("alice").send(&of(SMALL_PAYLOAD)).await.ok();
+        app.user("alice").send(&of(SAFE_PAYLOAD_BYTES)).await.ok();
     }
     assert!(app.calls_to("/varz").is_empty());
     for _ in 0..3 {
@@ -187,7 +187,7 @@ async fn v3_and_small_payloads_cost_no_question() {
 }
 
 #[tokio::test]
-async fn a_node_that_came_back_older_is_asked_before_it_gets_a_large_message() {
+async fn a_restarted_node_is_checked_before_it_gets_a_large_message() {
     let app = TestApp::builder().nodes(2).start().await;
     let alice = app.user("alice");
     alice.send(&of(KIB_64)).await.ok();

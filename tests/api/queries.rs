@@ -47,8 +47,8 @@ async fn expositions() -> Vec<String> {
     let faults = more.upstream.faults();
     faults.always("/message/send", Fault::ResetAfter);
     // Each may be made once more, until a tenth of all has been.
-    let sends = (0..20).map(|place| {
-        let sender = more.user(&format!("u{place}"));
+    let sends = (0..20).map(|index| {
+        let sender = more.user(&format!("u{index}"));
         async move { sender.send_to_person("bob", "hi").await }
     });
     join_all(sends).await;
@@ -81,9 +81,9 @@ fn panel_queries(board: &Value) -> Vec<(String, &str, &str)> {
     let mut queries = Vec::new();
     for panel in panels(board) {
         for target in panel["targets"].as_array().into_iter().flatten() {
-            let place = format!("{} {}", panel["title"], target["refId"]);
+            let index = format!("{} {}", panel["title"], target["refId"]);
             let text = |key: &str| target[key].as_str().unwrap();
-            queries.push((place, text("expr"), text("legendFormat")));
+            queries.push((index, text("expr"), text("legendFormat")));
         }
     }
     queries
@@ -125,13 +125,13 @@ async fn every_query_names_metrics_and_labels_that_are_there() {
     );
 
     let mut problems = Vec::new();
-    let mut check = |place: &str, query: &str, shown: &[&str]| {
+    let mut check = |index: &str, query: &str, shown: &[&str]| {
         let found = known.problems(query, shown).into_iter();
-        problems.extend(found.map(|problem| format!("{place}: {problem}")));
+        problems.extend(found.map(|problem| format!("{index}: {problem}")));
     };
     let board = dashboard();
-    for (place, query, legend) in panel_queries(&board) {
-        check(&place, query, &shown(legend, "{{"));
+    for (index, query, legend) in panel_queries(&board) {
+        check(&index, query, &shown(legend, "{{"));
     }
     for list in ["templating", "annotations"] {
         for entry in board[list]["list"].as_array().unwrap() {
@@ -220,9 +220,9 @@ fn the_dashboard_can_be_loaded_and_read() {
     for panel in panels(&board) {
         let title = panel["title"].as_str().unwrap();
         assert!(ids.insert(panel["id"].as_u64().unwrap()), "id of {title}");
-        let place = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
-        let [x, y, w, h] = place;
-        assert!(w > 0 && h > 0 && x + w <= 24, "{title}: {place:?}");
+        let index = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
+        let [x, y, w, h] = index;
+        assert!(w > 0 && h > 0 && x + w <= 24, "{title}: {index:?}");
         for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
             assert!(taken.insert(cell), "{title} lies upon another panel");
         }
@@ -246,13 +246,13 @@ fn the_dashboard_can_be_loaded_and_read() {
         let needs_none = matches!(panel["type"].as_str(), Some("state-timeline" | "heatmap"));
         assert!(has_unit || needs_none, "{title} has no unit");
     }
-    for (place, query, _) in panel_queries(&board) {
+    for (index, query, _) in panel_queries(&board) {
         let (asked, chosen) = ("gateway_", "{instance=~\"$instance\"");
         let metrics = query.matches(asked).count();
         assert_eq!(
             query.matches(chosen).count(),
             metrics,
-            "{place} heeds no choice"
+            "{index} heeds no choice"
         );
     }
 }

@@ -100,7 +100,7 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
     for sent in sent {
         sent.ok();
     }
-    until(|| app.app.memory().held() == 0).await;
+    until(|| app.app.byte_budget().held() == 0).await;
     send("bob", 60).await.ok();
     assert_eq!(app.sends().len(), 5);
     let metrics = app.app.metrics().render();
@@ -111,7 +111,7 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
 }
 
 #[tokio::test]
-async fn one_users_bodies_take_a_quarter_of_the_memory_and_leave_the_rest_to_others() {
+async fn one_users_bodies_are_bounded_to_a_quarter() {
     let app = narrow().await;
     let (alice, bob) = (app.user("alice"), app.user("bob"));
     let running = async {
@@ -134,12 +134,12 @@ async fn one_users_bodies_take_a_quarter_of_the_memory_and_leave_the_rest_to_oth
     let ((one, other), ()) = tokio::join!(running, others);
     one.ok();
     other.ok();
-    until(|| app.app.memory().held() == 0).await;
+    until(|| app.app.byte_budget().held() == 0).await;
     alice.post("/message/send", &large(12)).await.ok();
     // One that alone is too much never gets anywhere, and leaves nothing behind.
     let refused = alice.post("/message/send", &large(90)).await;
     refused.fails(429, "rate_limited");
-    until(|| app.app.memory().held() == 0).await;
+    until(|| app.app.byte_budget().held() == 0).await;
     let metrics = app.app.metrics().render();
     assert!(
         metrics.contains("gateway_limited_total{limit=\"user_buffered\"} 3\n"),
@@ -148,7 +148,7 @@ async fn one_users_bodies_take_a_quarter_of_the_memory_and_leave_the_rest_to_oth
 }
 
 #[tokio::test]
-async fn one_users_requests_take_a_quarter_of_the_places_and_leave_the_rest_to_others() {
+async fn one_users_requests_are_bounded_to_a_quarter() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)
@@ -188,8 +188,8 @@ async fn with_the_memory_full_nothing_but_health_is_answered() {
         .config(|settings| settings.server.max_buffered = 10)
         .start()
         .await;
-    let share = app.app.memory().share();
-    share.grow(10).unwrap();
+    let share = app.app.byte_budget().new_reservation();
+    share.try_reserve(10).unwrap();
     app.user("alice")
         .get("/system/info")
         .await
@@ -200,7 +200,7 @@ async fn with_the_memory_full_nothing_but_health_is_answered() {
 }
 
 #[tokio::test]
-async fn answers_that_one_user_does_not_fetch_take_a_quarter_of_the_memory() {
+async fn unread_answers_of_one_user_are_bounded() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)
@@ -231,7 +231,7 @@ async fn answers_that_one_user_does_not_fetch_take_a_quarter_of_the_memory() {
         assert!(!unfetched.is_empty());
         app.user("bob").sync(2, "g", "&limit=100").await.ok();
         drop(unfetched);
-        until(|| app.app.memory().held() == 0).await;
+        until(|| app.app.byte_budget().held() == 0).await;
         app.user("alice").sync(2, "g", "&limit=100").await.ok();
     }
 }
@@ -250,14 +250,14 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
         }
         let alice = app.user("alice");
         alice.sync(2, "g", "").await.ok();
-        until(|| app.app.memory().held() == 0).await;
-        let elsewhere = app.app.memory().share();
-        elsewhere.grow(1050 * KIB).unwrap();
+        until(|| app.app.byte_budget().held() == 0).await;
+        let elsewhere = app.app.byte_budget().new_reservation();
+        elsewhere.try_reserve(1050 * KIB).unwrap();
         let refused = alice.sync(2, "g", "").await.fails(503, "overloaded");
         assert_eq!(refused.body["message"], "同步消息失败");
         drop(elsewhere);
         alice.sync(2, "g", "").await.ok();
-        until(|| app.app.memory().held() == 0).await;
+        until(|| app.app.byte_budget().held() == 0).await;
     }
 }
 
@@ -274,8 +274,8 @@ async fn a_send_that_goes_on_without_its_client_is_counted_until_it_ends() {
         app.user("alice").send_and_hang_up(&body, held).await;
         // The request itself has ended when the gauge says so.
         until(|| app.app.requests_in_flight() == 0).await;
-        assert!(app.app.memory().held() > 4 * KIB);
+        assert!(app.app.byte_budget().held() > 4 * KIB);
         app.upstream.faults().release("held");
-        until(|| app.app.memory().held() == 0).await;
+        until(|| app.app.byte_budget().held() == 0).await;
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /message/sync`: which messages come, in which order, and what is said of each.
+//! `GET /message/sync`: the returned messages, their order and their fields.
 
 mod content;
 mod page_bytes;

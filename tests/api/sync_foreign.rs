@@ -1,5 +1,5 @@
-//! v2 keys its storage by a hash that anybody can collide: whatever an upstream page holds, nothing of another channel leaves the
-//! gateway, and nothing is ever written where another channel lies.
+//! v2 keys its storage by a hash with known collisions: whatever an upstream page contains, nothing of another channel leaves the gateway,
+//! and nothing is ever written where another channel lies.
 
 mod reading;
 mod writing;

@@ -10,7 +10,7 @@ use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
-async fn what_wukongim_tells_about_itself_is_told_on_both_generations() {
+async fn system_info_is_returned_on_both_generations() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         for uid in ["a", "b", "c"] {
@@ -111,7 +111,7 @@ async fn several_nodes_are_summed_and_one_that_is_down_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_hundred_who_ask_what_wukongim_is_cost_one_round() {
+async fn a_hundred_concurrent_requests_cause_one_query_of_system_info() {
     for (dialect, path) in [(V2, "/varz"), (V3, "/metrics")] {
         let app = TestApp::start(dialect).await;
         app.user("alice").post_nothing("/token").await.ok();
@@ -213,7 +213,7 @@ async fn truth_of_health(dialect: Dialect) {
 }
 
 #[tokio::test]
-async fn a_hundred_who_ask_at_once_cost_one_probe_a_second() {
+async fn a_hundred_concurrent_requests_cause_one_probe_a_second() {
     for dialect in [V2, V3] {
         let probe = if dialect == V2 { "/health" } else { "/readyz" };
         let app = TestApp::start(dialect).await;
@@ -229,7 +229,7 @@ async fn a_hundred_who_ask_at_once_cost_one_probe_a_second() {
             for _ in 0..3 {
                 let (base, anonymous) = (
                     &app.base,
-                    wukongim_gateway::outbound::client().build().unwrap(),
+                    wukongim_gateway::http_client::client().build().unwrap(),
                 );
                 let asked = (0..100).map(|_| {
                     let request = anonymous.get(format!("{base}/api/v1/im/health"));
@@ -252,7 +252,7 @@ async fn a_hundred_who_ask_at_once_cost_one_probe_a_second() {
 }
 
 #[tokio::test]
-async fn a_probe_goes_on_when_the_one_who_began_it_hangs_up() {
+async fn a_probe_continues_when_its_caller_disconnects() {
     let app = TestApp::start(V2).await;
     app.user("alice").post_nothing("/token").await.ok();
     app.upstream.clear_calls();

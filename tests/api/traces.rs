@@ -1,4 +1,4 @@
-//! The trace a request belongs to goes on to WuKongIM, with every call that is made for the request.
+//! A request's trace context is propagated to WuKongIM with every call of the request.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use wukongim_gateway::embedded::Call;

@@ -1,4 +1,4 @@
-//! What a sender is told when WuKongIM is gone, slow, broken or somebody else; and that nothing of it comes through as text.
+//! Answers to senders when WuKongIM is down, slow, broken or of another generation; none of its texts reaches the client.
 
 use std::time::Duration;
 
@@ -189,7 +189,7 @@ async fn another_generation_in_the_midst_of_traffic_is_recognised() {
 }
 
 #[tokio::test]
-async fn v3_is_asked_once_more_where_it_says_retry() {
+async fn v3_is_called_again_after_retry_required() {
     let app = start(V3).await;
     let retry = Fault::Status(503, r#"{"error":"retry required"}"#.into());
     let alice = app.user("alice");
@@ -218,7 +218,7 @@ async fn v3_in_maintenance_is_503() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_of_v3_is_asked_for_once_more() {
+async fn a_lost_answer_of_v3_is_retried_once() {
     for fault in [Fault::Reset, Fault::ResetAfter, Fault::HalfAnswer] {
         let app = start(V3).await;
         app.upstream.faults().once("/message/send", fault.clone());
@@ -232,7 +232,7 @@ async fn a_lost_answer_of_v3_is_asked_for_once_more() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_hangs_is_504_and_the_number_is_told() {
+async fn a_hanging_upstream_is_504_with_the_client_msg_no() {
     for dialect in [V2, V3] {
         let app = start_for(&Fault::Hang, dialect).await;
         app.upstream.faults().once("/message/send", Fault::Hang);
@@ -269,7 +269,7 @@ async fn a_request_ends_with_its_deadline_though_the_upstream_hangs() {
 }
 
 #[tokio::test]
-async fn permission_that_cannot_be_looked_up_is_503_and_nothing_is_sent() {
+async fn an_unavailable_permission_is_503_and_nothing_is_sent() {
     for fault in [
         Fault::Reset,
         Fault::Hang,
@@ -356,7 +356,7 @@ async fn every_5xx_says_the_endpoints_text_in_the_clients_language() {
 }
 
 #[tokio::test]
-async fn refusals_of_v3_are_told_by_their_reason() {
+async fn refusals_of_v3_are_mapped_by_their_reason() {
     for (reason, status, code) in [
         (3, 403, "not_a_member"),
         (4, 403, "blocked"),
@@ -385,7 +385,7 @@ async fn refusals_of_v3_are_told_by_their_reason() {
 }
 
 #[tokio::test]
-async fn refusals_of_v3_in_words_are_told_alike() {
+async fn refusals_of_v3_as_texts_are_mapped_alike() {
     for (status, words, code) in [
         (404, "channel not found", "channel_not_found"),
         (400, "channel disbanded", "channel_not_found"),

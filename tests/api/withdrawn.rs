@@ -99,7 +99,7 @@ async fn bans_and_lists_hold_for_the_rest_of_a_batch() {
 }
 
 #[tokio::test]
-async fn the_callbacks_no_holds_for_the_rest_of_a_batch() {
+async fn a_denial_of_the_callback_holds_for_the_rest_of_a_batch() {
     let backend = Backend::start().await;
     let app = TestApp::builder()
         .config(backend.decides())

@@ -1,4 +1,4 @@
-//! Who may read and send, on the embedded upstream in both dialects: the rules, what was not asked upstream, and the races.
+//! Permissions to read and send, on the embedded upstream in both dialects: rules, avoided upstream calls, and races.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

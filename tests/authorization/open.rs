@@ -3,52 +3,52 @@
 use wukongim_gateway::authorization::{Denial, Mode};
 use wukongim_gateway::embedded::{Dialect, Fault};
 
-use crate::support::{GROUP, House, PERSON, group, group_id, person};
+use crate::support::{Fixture, GROUP, PERSON, group, group_id, person};
 
 #[tokio::test]
-async fn anybody_reads_and_sends_and_only_the_groups_state_is_asked_for() {
-    let house = House::new(Dialect::V2, Mode::Open).await;
-    let g = house.group("g", &["alice"]).await;
-    let state = house.upstream.state();
+async fn in_open_mode_all_users_read_and_send_and_only_the_groups_state_is_fetched() {
+    let fixture = Fixture::new(Dialect::V2, Mode::Open).await;
+    let g = fixture.group("g", &["alice"]).await;
+    let state = fixture.upstream.state();
     state.deny(GROUP, "g", "eve");
     state.allow("g", "alice");
     state.ban_user("eve", true);
-    assert_eq!(house.may_send("eve", &g).await, Ok(()));
-    assert_eq!(house.may_read("eve", &g).await, Ok(()));
+    assert_eq!(fixture.may_send("eve", &g).await, Ok(()));
+    assert_eq!(fixture.may_read("eve", &g).await, Ok(()));
     assert_eq!(
-        house.asked(),
+        fixture.asked(),
         ["/cluster/channels?channel_id=g&channel_type=2"]
     );
 }
 
 #[tokio::test]
 async fn a_person_is_written_to_without_any_question() {
-    let house = House::new(Dialect::V2, Mode::Open).await;
-    house.upstream.state().deny(PERSON, "bob", "alice");
-    assert_eq!(house.may_send("alice", &person("bob")).await, Ok(()));
-    assert_eq!(house.may_read("alice", &person("bob")).await, Ok(()));
-    assert!(house.asked().is_empty());
+    let fixture = Fixture::new(Dialect::V2, Mode::Open).await;
+    fixture.upstream.state().deny(PERSON, "bob", "alice");
+    assert_eq!(fixture.may_send("alice", &person("bob")).await, Ok(()));
+    assert_eq!(fixture.may_read("alice", &person("bob")).await, Ok(()));
+    assert!(fixture.asked().is_empty());
 }
 
 #[tokio::test]
 async fn what_v2_would_drop_or_store_nowhere_is_refused() {
-    let house = House::new(Dialect::V2, Mode::Open).await;
-    let banned = house.group("banned", &["alice"]).await;
-    let disbanded = house.group("disbanded", &["alice"]).await;
-    house.upstream.state().ban_group("banned", true);
-    house.upstream.state().disband("disbanded");
+    let fixture = Fixture::new(Dialect::V2, Mode::Open).await;
+    let banned = fixture.group("banned", &["alice"]).await;
+    let disbanded = fixture.group("disbanded", &["alice"]).await;
+    fixture.upstream.state().ban_group("banned", true);
+    fixture.upstream.state().disband("disbanded");
     assert_eq!(
-        house.may_send("eve", &banned).await,
+        fixture.may_send("eve", &banned).await,
         Err(Denial::ChannelBanned)
     );
-    assert_eq!(house.may_read("eve", &banned).await, Ok(()));
+    assert_eq!(fixture.may_read("eve", &banned).await, Ok(()));
     for channel in [&disbanded, &group("nowhere")] {
         assert_eq!(
-            house.may_send("eve", channel).await,
+            fixture.may_send("eve", channel).await,
             Err(Denial::ChannelNotFound)
         );
         assert_eq!(
-            house.may_read("eve", channel).await,
+            fixture.may_read("eve", channel).await,
             Err(Denial::ChannelNotFound)
         );
     }
@@ -56,28 +56,28 @@ async fn what_v2_would_drop_or_store_nowhere_is_refused() {
 
 #[tokio::test]
 async fn a_new_group_is_known_as_soon_as_the_gateway_made_it() {
-    let house = House::new(Dialect::V2, Mode::Open).await;
+    let fixture = Fixture::new(Dialect::V2, Mode::Open).await;
     assert_eq!(
-        house.may_send("alice", &group("g")).await,
+        fixture.may_send("alice", &group("g")).await,
         Err(Denial::ChannelNotFound)
     );
-    let g = house.group("g", &["alice"]).await;
-    house.authorization.group_changed(&group_id("g"));
-    assert_eq!(house.may_send("alice", &g).await, Ok(()));
+    let g = fixture.group("g", &["alice"]).await;
+    fixture.authorization.group_changed(&group_id("g"));
+    assert_eq!(fixture.may_send("alice", &g).await, Ok(()));
 }
 
 #[tokio::test]
-async fn a_failed_look_up_is_no_permission() {
-    let house = House::new(Dialect::V2, Mode::Open).await;
-    let g = house.group("g", &["alice"]).await;
-    house
+async fn a_failed_lookup_permits_nothing() {
+    let fixture = Fixture::new(Dialect::V2, Mode::Open).await;
+    let g = fixture.group("g", &["alice"]).await;
+    fixture
         .upstream
         .faults()
         .always("/cluster/channels?", Fault::Garbage);
     assert!(matches!(
-        house.may_send("alice", &g).await,
+        fixture.may_send("alice", &g).await,
         Err(Denial::Unavailable(_))
     ));
-    house.upstream.faults().clear();
-    assert_eq!(house.may_send("alice", &g).await, Ok(()));
+    fixture.upstream.faults().clear();
+    assert_eq!(fixture.may_send("alice", &g).await, Ok(()));
 }

@@ -15,7 +15,7 @@ use wukongim_gateway::wukongim::{Client, MemberChange};
 pub(crate) const PERSON: u8 = 1;
 pub(crate) const GROUP: u8 = 2;
 
-pub(crate) struct House {
+pub(crate) struct Fixture {
     pub(crate) upstream: Embedded,
     pub(crate) client: Arc<Client>,
     pub(crate) store: Arc<Store>,
@@ -43,7 +43,7 @@ impl Plan {
         }
     }
 
-    pub(crate) async fn start(self) -> House {
+    pub(crate) async fn start(self) -> Fixture {
         let upstream = Embedded::start(self.options).await.unwrap();
         let metrics = Arc::new(Metrics::new());
         let client = Client::new(&settings(&upstream), Arc::clone(&metrics)).unwrap();
@@ -56,7 +56,7 @@ impl Plan {
             self.rules,
             Arc::clone(&metrics),
         );
-        House {
+        Fixture {
             upstream,
             client,
             store,
@@ -86,7 +86,7 @@ fn settings(upstream: &Embedded) -> config::Wukongim {
     }
 }
 
-impl House {
+impl Fixture {
     pub(crate) async fn members_v2() -> Self {
         Plan::new(Dialect::V2, Mode::Members).start().await
     }

@@ -3,24 +3,26 @@
 use wukongim_gateway::authorization::{Denial, Mode};
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload};
 use wukongim_gateway::embedded::{Dialect, Fault, Rule};
-use wukongim_gateway::wukongim::{Error, Generation, Outgoing, Reason, Rejection, Route, Window};
+use wukongim_gateway::wukongim::{
+    Error, Generation, NodeAffinity, Outgoing, Reason, Rejection, Window,
+};
 
-use crate::support::{GROUP, House, PERSON, Plan, group, group_id, person, uid};
+use crate::support::{Fixture, GROUP, PERSON, Plan, group, group_id, person, uid};
 
 const BOTH: [Mode; 2] = [Mode::Members, Mode::Open];
 
 /// Sends, and what becomes of it.
-async fn send(house: &House, who: &str, channel: &Channel) -> Result<(), Denial> {
+async fn send(fixture: &Fixture, who: &str, channel: &Channel) -> Result<(), Denial> {
     let outgoing = Outgoing {
         from: &uid(who),
         channel,
         payload: &Payload::parse("aGk=", 100).unwrap(),
         client_msg_no: &ClientMsgNo::generate(),
         permitted_by: Generation::V3,
-        route: &Route::default(),
+        affinity: &NodeAffinity::default(),
     };
-    house.may_send(who, channel).await?;
-    match house
+    fixture.may_send(who, channel).await?;
+    match fixture
         .client
         .send(&outgoing, || std::future::ready(true))
         .await
@@ -31,55 +33,55 @@ async fn send(house: &House, who: &str, channel: &Channel) -> Result<(), Denial>
 }
 
 /// Reads: how many messages, or why not.
-async fn read(house: &House, who: &str, channel: &Channel) -> Result<usize, Denial> {
-    house.may_read(who, channel).await?;
-    let page = house
+async fn read(fixture: &Fixture, who: &str, channel: &Channel) -> Result<usize, Denial> {
+    fixture.may_read(who, channel).await?;
+    let page = fixture
         .client
         .page(&uid(who), channel, Window::Newest, 10, 100_000)
         .await;
     match page {
         Ok(page) => Ok(page.messages.len()),
         Err(error) => {
-            let explained = house.authorization.explain_read_refusal(channel, &error);
+            let explained = fixture.authorization.explain_read_refusal(channel, &error);
             explained.await.map_or(Ok(0), Err)
         }
     }
 }
 
 #[tokio::test]
-async fn nothing_is_asked_before_a_send_or_a_read() {
+async fn there_is_no_call_before_a_send_or_a_read() {
     for mode in BOTH {
-        let house = House::new(Dialect::V3, mode.clone()).await;
-        let g = house.group("g", &["alice"]).await;
+        let fixture = Fixture::new(Dialect::V3, mode.clone()).await;
+        let g = fixture.group("g", &["alice"]).await;
         for channel in [&g, &person("bob"), &group("nowhere")] {
-            assert_eq!(house.may_send("eve", channel).await, Ok(()));
-            assert_eq!(house.may_read("eve", channel).await, Ok(()));
+            assert_eq!(fixture.may_send("eve", channel).await, Ok(()));
+            assert_eq!(fixture.may_read("eve", channel).await, Ok(()));
         }
-        assert!(house.asked().is_empty(), "{mode:?}");
-        assert_eq!(house.looked_up("members"), (0, 0));
-        assert_eq!(house.looked_up("bans"), (0, 0));
+        assert!(fixture.asked().is_empty(), "{mode:?}");
+        assert_eq!(fixture.looked_up("members"), (0, 0));
+        assert_eq!(fixture.looked_up("bans"), (0, 0));
     }
 }
 
 #[tokio::test]
 async fn refused_sends_say_why_in_both_modes() {
     for mode in BOTH {
-        let house = House::new(Dialect::V3, mode.clone()).await;
-        let g = house.group("g", &["alice", "bob"]).await;
-        let listed = house.group("listed", &["alice", "bob"]).await;
-        let banned = house.group("banned", &["alice"]).await;
-        let disbanded = house.group("disbanded", &["alice"]).await;
-        let state = house.upstream.state();
+        let fixture = Fixture::new(Dialect::V3, mode.clone()).await;
+        let g = fixture.group("g", &["alice", "bob"]).await;
+        let listed = fixture.group("listed", &["alice", "bob"]).await;
+        let banned = fixture.group("banned", &["alice"]).await;
+        let disbanded = fixture.group("disbanded", &["alice"]).await;
+        let state = fixture.upstream.state();
         state.deny(GROUP, "g", "bob");
         state.allow("listed", "alice");
         state.ban_group("banned", true);
         state.deny(PERSON, "bob", "alice");
-        house
+        fixture
             .client
             .disband_group(&group_id("disbanded"))
             .await
             .unwrap();
-        assert_eq!(send(&house, "alice", &g).await, Ok(()));
+        assert_eq!(send(&fixture, "alice", &g).await, Ok(()));
         let refused = [
             ("eve", &g, Denial::NotAMember),
             ("bob", &g, Denial::Blocked),
@@ -91,7 +93,7 @@ async fn refused_sends_say_why_in_both_modes() {
         ];
         for (who, channel, why) in refused {
             assert_eq!(
-                send(&house, who, channel).await,
+                send(&fixture, who, channel).await,
                 Err(why),
                 "{who} {channel:?}"
             );
@@ -100,70 +102,79 @@ async fn refused_sends_say_why_in_both_modes() {
 }
 
 #[tokio::test]
-async fn refused_reads_tell_strangers_from_unknown_groups() {
+async fn refused_reads_distinguish_non_members_from_unknown_groups() {
     for manager in [None, Some(("manager".to_owned(), "secret".to_owned()))] {
         let mut plan = Plan::new(Dialect::V3, Mode::Members);
         plan.options.manager = manager;
-        let house = plan.start().await;
-        let g = house.group("g", &["alice"]).await;
-        let silent = house.group("silent", &["alice"]).await;
-        let disbanded = house.group("disbanded", &["alice"]).await;
-        house
+        let fixture = plan.start().await;
+        let g = fixture.group("g", &["alice"]).await;
+        let silent = fixture.group("silent", &["alice"]).await;
+        let disbanded = fixture.group("disbanded", &["alice"]).await;
+        fixture
             .client
             .disband_group(&group_id("disbanded"))
             .await
             .unwrap();
-        send(&house, "alice", &g).await.unwrap();
-        assert_eq!(read(&house, "alice", &g).await, Ok(1));
-        assert_eq!(read(&house, "alice", &silent).await, Ok(0));
-        assert_eq!(read(&house, "alice", &person("nobody-yet")).await, Ok(0));
-        assert_eq!(read(&house, "eve", &g).await, Err(Denial::NotAMember));
-        assert_eq!(read(&house, "eve", &silent).await, Err(Denial::NotAMember));
+        send(&fixture, "alice", &g).await.unwrap();
+        assert_eq!(read(&fixture, "alice", &g).await, Ok(1));
+        assert_eq!(read(&fixture, "alice", &silent).await, Ok(0));
+        assert_eq!(read(&fixture, "alice", &person("nobody-yet")).await, Ok(0));
+        assert_eq!(read(&fixture, "eve", &g).await, Err(Denial::NotAMember));
         assert_eq!(
-            read(&house, "alice", &group("nowhere")).await,
+            read(&fixture, "eve", &silent).await,
+            Err(Denial::NotAMember)
+        );
+        assert_eq!(
+            read(&fixture, "alice", &group("nowhere")).await,
             Err(Denial::ChannelNotFound)
         );
         assert_eq!(
-            read(&house, "alice", &disbanded).await,
+            read(&fixture, "alice", &disbanded).await,
             Err(Denial::ChannelNotFound)
         );
-        assert!(house.upstream.state().messages(GROUP, "silent").is_empty());
+        assert!(
+            fixture
+                .upstream
+                .state()
+                .messages(GROUP, "silent")
+                .is_empty()
+        );
     }
 }
 
 #[tokio::test]
-async fn strangers_who_try_again_cost_no_further_probe() {
-    let house = House::new(Dialect::V3, Mode::Members).await;
-    let g = house.group("g", &["alice"]).await;
+async fn retries_of_non_members_cause_no_further_probe() {
+    let fixture = Fixture::new(Dialect::V3, Mode::Members).await;
+    let g = fixture.group("g", &["alice"]).await;
     for who in ["eve", "mallory", "eve"] {
-        assert_eq!(read(&house, who, &g).await, Err(Denial::NotAMember));
+        assert_eq!(read(&fixture, who, &g).await, Err(Denial::NotAMember));
     }
-    assert_eq!(house.upstream.calls_to("/message/send").len(), 1);
+    assert_eq!(fixture.upstream.calls_to("/message/send").len(), 1);
 }
 
 #[tokio::test]
 async fn a_probe_that_fails_is_no_answer() {
-    let house = House::new(Dialect::V3, Mode::Members).await;
-    let g = house.group("g", &["alice"]).await;
+    let fixture = Fixture::new(Dialect::V3, Mode::Members).await;
+    let g = fixture.group("g", &["alice"]).await;
     let broken = Rule::new("/message/send", Fault::Reset).times(2);
-    house.upstream.faults().add(broken);
+    fixture.upstream.faults().add(broken);
     assert!(matches!(
-        read(&house, "eve", &g).await,
+        read(&fixture, "eve", &g).await,
         Err(Denial::Unavailable(_))
     ));
-    assert_eq!(read(&house, "eve", &g).await, Err(Denial::NotAMember));
+    assert_eq!(read(&fixture, "eve", &g).await, Err(Denial::NotAMember));
 }
 
 #[tokio::test]
 async fn what_is_no_refusal_stays_what_it_is() {
-    let house = House::new(Dialect::V3, Mode::Members).await;
+    let fixture = Fixture::new(Dialect::V3, Mode::Members).await;
     for error in [
         Error::Timeout,
         Error::Rejected(Rejection::RetryRequired),
         Error::Refused(Reason::RATE_LIMITED),
     ] {
         let channel = group("g");
-        let read = house.authorization.explain_read_refusal(&channel, &error);
+        let read = fixture.authorization.explain_read_refusal(&channel, &error);
         assert_eq!(read.await, Some(Denial::Upstream(error.clone())));
         assert_eq!(
             Denial::of_send_refusal(&channel, &error),
@@ -173,14 +184,14 @@ async fn what_is_no_refusal_stays_what_it_is() {
 }
 
 #[tokio::test]
-async fn when_v2_takes_v3s_place_the_gateway_decides_again() {
-    let house = House::new(Dialect::V3, Mode::Members).await;
-    house.group("g", &["alice"]).await;
-    assert_eq!(house.may_send("eve", &group("g")).await, Ok(()));
-    house.upstream.restart_as(Dialect::V2).await.unwrap();
+async fn when_v2_replaces_v3_the_gateway_decides_again() {
+    let fixture = Fixture::new(Dialect::V3, Mode::Members).await;
+    fixture.group("g", &["alice"]).await;
+    assert_eq!(fixture.may_send("eve", &group("g")).await, Ok(()));
+    fixture.upstream.restart_as(Dialect::V2).await.unwrap();
     // The first call finds out, perhaps by failing.
-    let _ = house.client.group_state(&group_id("g")).await;
-    let g = house.group("g", &["alice"]).await;
-    assert_eq!(house.may_send("eve", &g).await, Err(Denial::NotAMember));
-    assert_eq!(house.may_send("alice", &g).await, Ok(()));
+    let _ = fixture.client.group_state(&group_id("g")).await;
+    let g = fixture.group("g", &["alice"]).await;
+    assert_eq!(fixture.may_send("eve", &g).await, Err(Denial::NotAMember));
+    assert_eq!(fixture.may_send("alice", &g).await, Ok(()));
 }

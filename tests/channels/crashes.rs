@@ -1,4 +1,4 @@
-//! Every step fails once, before or after it was carried out; repeating the call finishes the job and nobody else gets in.
+//! Every step fails once, before or after it was carried out; a retry completes the operation and no other user gains access.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn a_create_whose_write_failed_is_finished_by_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_create_whose_look_failed_has_done_nothing() {
+async fn a_create_whose_check_failed_has_done_nothing() {
     for (kind, database) in worlds() {
         for failure in failures() {
             println!("{kind:?} {database:?} {failure:?}");
@@ -102,7 +102,7 @@ in_every_world! {
         assert_eq!(w.writes(), ["/channel"], "what was made is recognised");
     }
 
-    async fn a_claim_gives_no_right_to_what_somebody_else_made_meanwhile(w) {
+    async fn a_claim_gives_no_right_to_another_users_group(w) {
         w.fault(Rule::exact("/channel", Fault::Status(500, "{}".into())).times(1));
         assert_is!(w.create("alice").await, Err(Error::Upstream(_)));
         w.made_by_somebody_else("mallory").await;
@@ -166,15 +166,15 @@ in_every_world! {
         // Waits for its turn, so that the first one has ended by then.
         assert_is!(w.create("bob").await, Err(Error::Exists));
         assert_eq!(w.stage().await, Some(ChannelStage::Live));
-        assert_eq!(w.watch.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
+        assert_eq!(w.listener.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
     }
 
-    async fn a_failed_change_of_members_is_told_too(w) {
+    async fn a_failed_change_of_members_is_reported_too(w) {
         w.create("alice").await.unwrap();
-        w.watch.take();
+        w.listener.take();
         w.fault(Rule::new(w.kind.add_path(), Fault::HalfAnswer).times(1));
         assert_is!(w.add("alice", &["bob"]).await, Err(Error::Upstream(_)));
-        assert_eq!(w.watch.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
+        assert_eq!(w.listener.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
         let again = until_served(async || w.add("alice", &["bob"]).await).await.unwrap();
         assert_eq!(again, u64::from(!w.kind.tells_members()), "it had been carried out");
     }
@@ -213,7 +213,7 @@ async fn a_delete_that_failed_upstream_is_finished_by_repeating_it() {
 }
 
 #[tokio::test]
-async fn a_delete_whose_look_failed_is_finished_by_repeating_it() {
+async fn a_delete_whose_check_failed_is_completed_by_a_retry() {
     for (kind, database) in worlds() {
         let w = World::start_on(kind, database).await;
         w.create("alice").await.unwrap();

@@ -19,7 +19,7 @@ in_every_world! {
         assert_eq!(w.members(), ["alice"]);
         assert_eq!(w.writes(), ["/channel"]);
         let (before, after) = (Told::Changed(G.into()), Told::Changed(G.into()));
-        assert_eq!(w.watch.told(), [before, after]);
+        assert_eq!(w.listener.told(), [before, after]);
     }
 
     async fn the_owner_repeats_it_and_only_the_store_is_written(w) {
@@ -34,7 +34,7 @@ in_every_world! {
         assert!(w.upstream.state().flags(2, G).unwrap().ban, "flags upstream stay");
     }
 
-    async fn somebody_else_is_told_that_it_exists(w) {
+    async fn another_user_gets_channel_exists(w) {
         w.create_named("alice", Some("hers"), None).await.unwrap();
         w.upstream.clear_calls();
         assert_is!(w.create_named("bob", Some("his"), None).await, Err(Error::Exists));
@@ -55,7 +55,7 @@ in_every_world! {
         assert_eq!(w.stage().await, None, "a foreign id gets no record");
         assert!(w.writes().is_empty());
         assert_eq!(w.members(), ["mallory"]);
-        assert!(w.watch.told().is_empty());
+        assert!(w.listener.told().is_empty());
     }
 
     async fn a_disbanded_group_of_nobodys_cannot_be_revived(w) {
@@ -136,7 +136,7 @@ async fn members_without_a_record_occupy_an_id_on_v2() {
 }
 
 #[tokio::test]
-async fn a_lost_group_whose_place_another_one_took_is_not_made_again() {
+async fn a_lost_group_with_the_same_hash_as_another_is_not_created_again() {
     let w = World::start(Kind::V2).await;
     create(&w.channels, "alice", TWIN).await.unwrap();
     w.upstream.state().forget_channel(TWIN);

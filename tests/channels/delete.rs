@@ -10,23 +10,23 @@ in_every_world! {
     async fn the_mark_comes_first_then_members_then_the_group(w) {
         w.create("alice").await.unwrap();
         w.add("alice", &["bob", "carol"]).await.unwrap();
-        w.watch.take();
+        w.listener.take();
         w.upstream.clear_calls();
         w.fault(Rule::exact("/channel/subscriber_remove_all", Fault::Hold("empty".into())));
         let channels = w.channels.clone();
         let deleting = tokio::spawn(async move { delete(&channels, "alice", G).await });
         w.upstream.faults().wait_held("empty", 1).await;
         assert_eq!(w.stage().await, Some(ChannelStage::Deleting));
-        assert_eq!(w.watch.told(), [Told::Deleted(G.into()), Told::Changed(G.into())]);
+        assert_eq!(w.listener.told(), [Told::Deleted(G.into()), Told::Changed(G.into())]);
         w.upstream.faults().release("empty");
         deleting.await.unwrap().unwrap();
-        assert_eq!(w.watch.take().last(), Some(&Told::Changed(G.into())));
+        assert_eq!(w.listener.take().last(), Some(&Told::Changed(G.into())));
         assert_eq!(w.writes(), ["/channel/subscriber_remove_all", "/channel/delete"]);
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
         assert!(w.is_disbanded() && w.members().is_empty());
     }
 
-    async fn what_is_deleted_is_not_found_by_anybody(w) {
+    async fn a_deleted_group_is_not_found_by_any_user(w) {
         w.create("alice").await.unwrap();
         w.delete("alice").await.unwrap();
         w.upstream.clear_calls();
@@ -44,17 +44,17 @@ in_every_world! {
         w.create("alice").await.unwrap();
         w.add("alice", &["bob"]).await.unwrap();
         w.upstream.clear_calls();
-        w.watch.take();
+        w.listener.take();
         for who in ["bob", "stranger"] {
             assert_is!(w.delete(who).await, Err(Error::NotOwner));
         }
-        assert!(w.upstream.calls().is_empty() && w.watch.told().is_empty());
+        assert!(w.upstream.calls().is_empty() && w.listener.told().is_empty());
         assert_eq!(w.stage().await, Some(ChannelStage::Live));
         w.delete(ADMIN).await.unwrap();
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
     }
 
-    async fn in_open_mode_anybody_may(w) {
+    async fn in_open_mode_every_user_is_permitted(w) {
         w.create("alice").await.unwrap();
         delete(&w.open_mode(), "bob", G).await.unwrap();
         assert!(w.is_disbanded());
@@ -65,12 +65,12 @@ in_every_world! {
             assert_is!(w.delete(who).await, Err(Error::NotFound));
         }
         assert_is!(delete(&w.open_mode(), "bob", G).await, Err(Error::NotFound));
-        assert!(w.writes().is_empty() && w.watch.told().is_empty());
+        assert!(w.writes().is_empty() && w.listener.told().is_empty());
         assert_eq!(w.stage().await, None);
         w.create("alice").await.unwrap();
     }
 
-    async fn what_nobody_owns_is_an_admins_to_delete(w) {
+    async fn only_an_admin_deletes_a_group_without_an_owner(w) {
         w.made_by_somebody_else("mallory").await;
         assert_is!(w.delete("mallory").await, Err(Error::NotOwner));
         assert!(w.writes().is_empty());

@@ -44,7 +44,7 @@ fn the_keys_are_equal_and_are_v2s() {
 }
 
 #[tokio::test]
-async fn in_one_process_the_second_waits_for_the_first_and_finds_it() {
+async fn operations_of_one_process_on_equal_keys_are_serialised() {
     let w = World::start(Kind::V2).await;
     w.fault(Rule::exact("/channel", Fault::Hold("made".into())).times(1));
     let first = creating(&w.channels, "alice", ALICES);
@@ -61,7 +61,7 @@ async fn in_one_process_the_second_waits_for_the_first_and_finds_it() {
 }
 
 #[tokio::test]
-async fn on_two_replicas_nobody_gets_into_the_others_group() {
+async fn groups_of_equal_keys_on_two_replicas_are_not_shared() {
     // Both are written before either looks again; then one after the other, in both orders.
     for (held, first) in [("both", ""), ("one", ALICES), ("one", MALLORYS)] {
         println!("{held} {first}");
@@ -102,7 +102,7 @@ async fn on_two_replicas_nobody_gets_into_the_others_group() {
 }
 
 #[tokio::test]
-async fn of_many_who_try_at_once_nobody_gets_into_anothers_group() {
+async fn concurrent_creates_of_equal_keys_never_share_a_group() {
     for _ in 0..20 {
         let w = World::start(Kind::V2).await;
         let other = w.replica().await;
@@ -114,7 +114,7 @@ async fn of_many_who_try_at_once_nobody_gets_into_anothers_group() {
 }
 
 #[tokio::test]
-async fn who_was_refused_for_the_other_gets_the_group_once_that_one_is_gone() {
+async fn a_refused_create_succeeds_after_the_other_group_is_deleted() {
     let w = World::start(Kind::V2).await;
     let other = w.replica().await;
     w.fault(Rule::exact("/channel", Fault::Hold("made".into())).times(2));
@@ -138,7 +138,7 @@ async fn who_was_refused_for_the_other_gets_the_group_once_that_one_is_gone() {
 }
 
 in_every_world! {
-    async fn the_owners_own_late_create_takes_nobody_out(w) {
+    async fn a_late_create_of_the_owner_removes_no_members(w) {
         w.fault(Rule::exact("/channel", Fault::Hold("made".into())).times(1));
         let other = w.replica().await;
         let late = creating(&other, "alice", G);
@@ -155,7 +155,7 @@ in_every_world! {
 }
 
 #[tokio::test]
-async fn a_look_that_fails_leaves_a_claim_that_its_owner_finishes() {
+async fn a_failed_check_leaves_a_claim_that_its_owner_can_complete() {
     let w = World::start(Kind::V2).await;
     let status = Fault::Status(400, "{}".into());
     w.fault(Rule::new(Kind::V2.look_path(), status).skip(1).times(1));

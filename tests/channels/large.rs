@@ -20,7 +20,7 @@ fn count(writes: &[String], ending: &str) -> usize {
 }
 
 in_every_world! {
-    async fn a_delete_goes_on_where_wukongim_takes_long(w) {
+    async fn a_delete_continues_while_wukongim_is_slow(w) {
         large(&w, 3).await;
         let path = "/channel/subscriber_remove_all";
         w.fault(Rule::exact(path, Fault::Hang).times(2));
@@ -32,7 +32,7 @@ in_every_world! {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         caller.abort();
-        w.channels.idle().await;
+        w.channels.wait_idle().await;
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
         assert!(w.members().is_empty() && w.is_disbanded());
         assert_eq!(w.upstream.calls_to(path).len(), 3);
@@ -40,7 +40,7 @@ in_every_world! {
 }
 
 #[tokio::test]
-async fn an_older_v2_is_emptied_by_its_list() {
+async fn a_group_of_an_older_v2_is_emptied_by_its_member_list() {
     for release in V2Release::ALL {
         println!("{release:?}");
         let options = Options {

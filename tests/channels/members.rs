@@ -1,16 +1,16 @@
-//! Adding and removing subscribers: who may, what is counted, what is sent.
+//! Adding and removing subscribers: permissions, counts, and upstream calls.
 
 use wukongim_gateway::channels::Error;
 
 use crate::support::*;
 
 in_every_world! {
-    async fn those_who_were_not_in_are_counted_and_sent(w) {
+    async fn only_new_members_are_counted_and_added(w) {
         w.create("alice").await.unwrap();
-        w.watch.take();
+        w.listener.take();
         w.upstream.clear_calls();
         assert_eq!(w.add("alice", &["bob", "carol"]).await.unwrap(), 2);
-        assert_eq!(w.watch.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
+        assert_eq!(w.listener.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
         assert_eq!(w.members(), ["alice", "bob", "carol"]);
         w.upstream.clear_calls();
         let told = if w.kind.tells_members() { 1 } else { 3 };
@@ -26,13 +26,13 @@ in_every_world! {
         }
     }
 
-    async fn those_who_were_in_are_counted_and_sent(w) {
+    async fn only_members_are_counted_and_removed(w) {
         w.create("alice").await.unwrap();
         w.add("alice", &["bob", "carol"]).await.unwrap();
-        w.watch.take();
+        w.listener.take();
         let told = if w.kind.tells_members() { 1 } else { 2 };
         assert_eq!(w.remove("alice", &["bob", "nobody"]).await.unwrap(), told);
-        assert_eq!(w.watch.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
+        assert_eq!(w.listener.take(), [Told::Changed(G.into()), Told::Changed(G.into())]);
         assert_eq!(w.members(), ["alice", "carol"]);
         if w.kind.tells_members() {
             w.upstream.clear_calls();
@@ -41,7 +41,7 @@ in_every_world! {
         }
     }
 
-    async fn owner_and_admin_manage_and_nobody_else(w) {
+    async fn only_owner_and_admin_manage(w) {
         w.create("alice").await.unwrap();
         w.add(ADMIN, &["bob"]).await.unwrap();
         w.upstream.clear_calls();
@@ -69,7 +69,7 @@ in_every_world! {
         assert_eq!(w.members(), ["alice"]);
     }
 
-    async fn the_owner_cannot_be_removed_nor_anybody_with_him(w) {
+    async fn the_owner_cannot_be_removed_and_no_other_uid_of_the_call_is(w) {
         w.create("alice").await.unwrap();
         w.add("alice", &["bob"]).await.unwrap();
         w.upstream.clear_calls();
@@ -104,7 +104,7 @@ in_every_world! {
         assert!(w.writes().is_empty());
     }
 
-    async fn what_nobody_owns_is_an_admins_to_manage(w) {
+    async fn only_an_admin_manages_a_group_without_an_owner(w) {
         w.made_by_somebody_else("mallory").await;
         assert_is!(w.add("mallory", &["bob"]).await, Err(Error::NotOwner));
         assert_is!(w.remove("bob", &["mallory"]).await, Err(Error::NotOwner));
@@ -115,7 +115,7 @@ in_every_world! {
         assert_eq!(w.stage().await, None);
     }
 
-    async fn a_full_group_takes_nobody_of_the_call(w) {
+    async fn a_full_group_accepts_no_uid_of_the_call(w) {
         w.create("alice").await.unwrap();
         let too_many = ["a", "b", "c", "d", "e", "f"];
         assert_is!(w.add("alice", &too_many).await, Err(Error::Full));

@@ -7,7 +7,7 @@ use wukongim_gateway::store::ChannelStage;
 use crate::support::*;
 
 in_every_world! {
-    async fn of_many_who_create_one_id_one_owns_it(w) {
+    async fn concurrent_creates_of_one_id_have_one_owner(w) {
         let replicas = [w.channels.clone(), w.replica().await, w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..24 {
@@ -33,7 +33,7 @@ in_every_world! {
         assert_eq!(w.owner().await, Some(uid(&owners[0])));
     }
 
-    async fn an_owner_who_creates_twice_at_once_owns_it(w) {
+    async fn an_owner_that_creates_twice_at_once_owns_the_group(w) {
         let replicas = [w.channels.clone(), w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..8 {

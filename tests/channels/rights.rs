@@ -14,7 +14,7 @@ async fn managed(w: &World) {
 }
 
 in_every_world! {
-    async fn a_dismissed_managers_add_is_taken_back(w) {
+    async fn an_add_of_a_former_manager_is_undone(w) {
         managed(&w).await;
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())).times(1));
         let other = w.replica().await;
@@ -28,12 +28,12 @@ in_every_world! {
             assert_eq!(w.members(), ["alice", "bob", "carol"], "who was in before stays");
         } else {
             // Who was in before is told by nobody.
-            assert_is!(added, Err(Error::NotTakenBack(_)));
+            assert_is!(added, Err(Error::NotUndone(_)));
             assert_eq!(w.members(), ["alice", "bob", "carol", "dave"]);
         }
     }
 
-    async fn an_add_that_failed_half_way_is_taken_back_as_well(w) {
+    async fn a_partly_failed_add_is_undone_as_well(w) {
         managed(&w).await;
         w.fault(Rule::new(w.kind.add_path(), Fault::HoldAnswer("add".into())).times(1));
         w.fault(Rule::new(w.kind.add_path(), Fault::ResetAfter).times(1));
@@ -42,24 +42,24 @@ in_every_world! {
         w.upstream.faults().wait_held("add", 1).await;
         w.dismiss("alice", &["bob"]).await.unwrap();
         w.upstream.faults().release("add");
-        assert_is!(adding.await.unwrap(), Err(Error::NotOwner | Error::NotTakenBack(_)));
+        assert_is!(adding.await.unwrap(), Err(Error::NotOwner | Error::NotUndone(_)));
         assert_eq!(w.members().contains(&"dave".to_owned()), !w.kind.tells_members());
     }
 
-    async fn an_owner_who_handed_over_meanwhile_still_adds(w) {
+    async fn a_former_owner_that_is_manager_now_may_still_add(w) {
         managed(&w).await;
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())).containing("dave"));
         let other = w.replica().await;
         let adding = tokio::spawn(async move { add(&other, "alice", &["dave"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         // She is a manager then.
-        w.hand_over("alice", "bob").await.unwrap();
+        w.transfer_ownership("alice", "bob").await.unwrap();
         w.upstream.faults().release("add");
         assert_eq!(adding.await.unwrap().unwrap(), 1);
         assert_eq!(w.members(), ["alice", "bob", "carol", "dave"]);
     }
 
-    async fn who_became_a_manager_while_a_manager_removed_him_is_in_again(w) {
+    async fn a_removal_by_a_manager_is_undone_if_the_member_became_a_manager(w) {
         managed(&w).await;
         let path = w.kind.add_path().replace("add", "remove");
         w.fault(Rule::new(&path, Fault::Hold("out".into())).times(1));
@@ -73,12 +73,12 @@ in_every_world! {
             assert_is!(removed, Err(Error::NotOwner));
             assert_eq!(w.members(), ["alice", "bob", "carol"], "and nobody who was not in");
         } else {
-            assert_is!(removed, Err(Error::NotTakenBack(_)));
+            assert_is!(removed, Err(Error::NotUndone(_)));
         }
         assert_eq!(w.managers().await, uids(&["bob", "carol"]));
     }
 
-    async fn who_became_a_manager_while_the_owner_removed_him_is_out_and_none(w) {
+    async fn a_removal_by_the_owner_also_revokes_a_new_manager_role(w) {
         managed(&w).await;
         let path = w.kind.add_path().replace("add", "remove");
         w.fault(Rule::new(&path, Fault::Hold("out".into())).times(1));
@@ -92,11 +92,11 @@ in_every_world! {
         assert_eq!(w.managers().await, uids(&["bob"]));
     }
 
-    async fn a_former_owners_delete_deletes_nothing(w) {
+    async fn a_former_owner_cannot_delete(w) {
         managed(&w).await;
         // Between his right and the mark there is only the store, so the mark itself must tell.
         let (alice, bob) = (uid("alice"), uid("bob"));
-        w.hand_over("alice", "bob").await.unwrap();
+        w.transfer_ownership("alice", "bob").await.unwrap();
         assert!(!w.store.mark_deleted(&id(G), Some(&alice)).await.unwrap());
         assert_eq!(w.stage().await, Some(ChannelStage::Live));
         assert!(w.store.mark_deleted(&id(G), Some(&bob)).await.unwrap());
@@ -107,7 +107,7 @@ in_every_world! {
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
     }
 
-    async fn whoever_hands_over_and_deletes_at_once_has_one_of_both(w) {
+    async fn a_concurrent_transfer_and_delete_have_one_winner(w) {
         for n in 0..8 {
             let group = format!("g-{n}");
             create(&w.channels, "alice", &group).await.unwrap();
@@ -115,7 +115,7 @@ in_every_world! {
             let (channels, other, of) = (w.channels.clone(), w.replica().await, group.clone());
             let deleting = tokio::spawn(async move { delete(&other, "alice", &of).await });
             let (alice, bob) = (uid("alice"), uid("bob"));
-            let handed = channels.hand_over(user(&alice), &id(&group), &bob, None, None).await;
+            let handed = channels.transfer_ownership(user(&alice), &id(&group), &bob, None, None).await;
             let deleted = deleting.await.unwrap();
             let record = w.store.channel(&id(&group)).await.unwrap().unwrap();
             match deleted {
@@ -126,17 +126,17 @@ in_every_world! {
         }
     }
 
-    async fn a_hand_over_asks_for_the_list_of_members_once(w) {
+    async fn a_transfer_fetches_the_member_list_once(w) {
         managed(&w).await;
         w.upstream.clear_calls();
-        w.hand_over("alice", "bob").await.unwrap();
+        w.transfer_ownership("alice", "bob").await.unwrap();
         let lists = w.upstream.calls().into_iter().filter(|call| {
             call.method == "GET" && call.path.contains("/subscribers") && !call.path.contains("uid=")
         });
         assert!(lists.count() <= usize::from(w.kind == Kind::V2));
     }
 
-    async fn an_invitation_asks_for_the_list_of_members_once(w) {
+    async fn an_invitation_fetches_the_member_list_once(w) {
         managed(&w).await;
         w.upstream.clear_calls();
         assert_eq!(add(&w.inviting(), "carol", &["dave"]).await.unwrap(), 1);
@@ -145,10 +145,10 @@ in_every_world! {
         assert!(lists.count() <= 1);
     }
 
-    async fn who_is_known_to_be_no_subscriber_costs_the_group_nothing(w) {
+    async fn a_known_non_member_is_refused_without_a_lock(w) {
         managed(&w).await;
-        w.watch.knows_as_outsider("mallory");
-        w.watch.knows_as_outsider("alice");
+        w.listener.knows_as_outsider("mallory");
+        w.listener.knows_as_outsider("alice");
         // The group's turn is taken all the while.
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())).times(1));
         let channels = w.channels.clone();

@@ -54,14 +54,14 @@ in_every_world! {
         assert_is!(w.remove("m1", &["bob", "m2"]).await, Err(Error::NotOwner));
         assert_is!(w.remove("m1", &["bob", "alice"]).await, Err(Error::OwnerCannotLeave));
         assert_is!(w.delete("m1").await, Err(Error::NotOwner));
-        assert_is!(w.hand_over("m1", "bob").await, Err(Error::NotOwner));
-        assert_is!(w.hand_over("m1", "m1").await, Err(Error::NotOwner));
+        assert_is!(w.transfer_ownership("m1", "bob").await, Err(Error::NotOwner));
+        assert_is!(w.transfer_ownership("m1", "m1").await, Err(Error::NotOwner));
         assert_is!(w.create("m1").await, Err(Error::Exists));
         assert!(w.writes().is_empty());
         assert_eq!(w.members(), ["alice", "bob", "m1", "m2"]);
     }
 
-    async fn who_is_removed_is_no_manager_any_more(w) {
+    async fn a_removed_member_loses_the_manager_role(w) {
         managed(&w, &["m1", "m2"]).await;
         assert_eq!(w.remove("alice", &["m1"]).await.unwrap(), 1);
         assert_is!(w.add("m1", &["m1"]).await, Err(Error::NotOwner));
@@ -87,24 +87,24 @@ in_every_world! {
     async fn a_group_is_handed_over_to_a_subscriber(w) {
         managed(&w, &["m1"]).await;
         for who in ["bob", "stranger"] {
-            assert_is!(w.hand_over(who, "bob").await, Err(Error::NotOwner));
+            assert_is!(w.transfer_ownership(who, "bob").await, Err(Error::NotOwner));
         }
-        assert_is!(w.hand_over("alice", "stranger").await, Err(Error::NotAMember));
+        assert_is!(w.transfer_ownership("alice", "stranger").await, Err(Error::NotAMember));
         assert_eq!(w.owner().await, Some(uid("alice")));
-        let record = w.hand_over("alice", "bob").await.unwrap();
+        let record = w.transfer_ownership("alice", "bob").await.unwrap();
         assert!(record.is_owned_by(&uid("bob")));
         assert_eq!(record.managers, uids(&["m1", "alice"]));
         // The former owner's repeat finds it done; he may no more than a manager may.
-        assert_eq!(w.hand_over("alice", "bob").await.unwrap(), record);
-        assert_is!(w.hand_over("alice", "m1").await, Err(Error::NotOwner));
+        assert_eq!(w.transfer_ownership("alice", "bob").await.unwrap(), record);
+        assert_is!(w.transfer_ownership("alice", "m1").await, Err(Error::NotOwner));
         assert_is!(w.delete("alice").await, Err(Error::NotOwner));
         assert_is!(w.create("alice").await, Err(Error::Exists));
         assert_eq!(w.add("alice", &["carol"]).await.unwrap(), 1);
         assert_is!(w.remove("alice", &["bob"]).await, Err(Error::OwnerCannotLeave));
         // A manager who becomes the owner is a manager no more; an owner who gets his own stays what he is.
-        let record = w.hand_over(ADMIN, "m1").await.unwrap();
+        let record = w.transfer_ownership(ADMIN, "m1").await.unwrap();
         assert_eq!(record.managers, uids(&["alice", "bob"]));
-        assert_eq!(w.hand_over("m1", "m1").await.unwrap(), record);
+        assert_eq!(w.transfer_ownership("m1", "m1").await.unwrap(), record);
         assert!(w.create("m1").await.unwrap().is_owned_by(&uid("m1")), "his to repeat now");
         assert_eq!(w.remove("alice", &["alice"]).await.unwrap(), 1, "who hands over may leave");
     }
@@ -113,13 +113,13 @@ in_every_world! {
         w.made_by_somebody_else("mallory").await;
         w.upstream.state().join(G, "bob");
         for who in ["mallory", "bob", "stranger"] {
-            assert_is!(w.hand_over(who, "mallory").await, Err(Error::NotOwner));
+            assert_is!(w.transfer_ownership(who, "mallory").await, Err(Error::NotOwner));
         }
-        assert_is!(w.hand_over(ADMIN, "stranger").await, Err(Error::NotAMember));
+        assert_is!(w.transfer_ownership(ADMIN, "stranger").await, Err(Error::NotAMember));
         assert_eq!(w.stage().await, None);
         let root = uid(ADMIN);
         let (name, avatar) = (Some("old".into()), Some("http://a".into()));
-        let adopted = w.channels.hand_over(user(&root), &id(G), &uid("bob"), name, avatar).await.unwrap();
+        let adopted = w.channels.transfer_ownership(user(&root), &id(G), &uid("bob"), name, avatar).await.unwrap();
         assert!(adopted.is_live() && adopted.is_owned_by(&uid("bob")));
         assert_eq!((adopted.name.as_deref(), adopted.avatar.as_deref()), (Some("old"), Some("http://a")));
         assert_eq!(adopted.managers, []);
@@ -132,7 +132,7 @@ in_every_world! {
         assert_is!(w.add("mallory", &["eve"]).await, Err(Error::NotOwner));
     }
 
-    async fn an_admin_who_names_managers_adopts_too_and_leaves_the_owner_open(w) {
+    async fn an_admin_that_adds_managers_adopts_the_group_without_an_owner(w) {
         w.made_by_somebody_else("mallory").await;
         for who in ["mallory", "stranger"] {
             assert_is!(w.name(who, &["m1"]).await, Err(Error::NotOwner));
@@ -147,23 +147,23 @@ in_every_world! {
         // The role goes with the membership, owner or none.
         assert_eq!(w.remove("mallory", &["mallory"]).await.unwrap(), 1);
         assert_eq!(w.managers().await, uids(&["m1"]));
-        let record = w.hand_over(ADMIN, "bob").await.unwrap();
+        let record = w.transfer_ownership(ADMIN, "bob").await.unwrap();
         assert!(record.is_owned_by(&uid("bob")));
         assert_eq!(record.managers, uids(&["m1"]));
         w.delete("bob").await.unwrap();
     }
 
     async fn what_is_not_there_is_not_adopted(w) {
-        assert_is!(w.hand_over(ADMIN, "bob").await, Err(Error::NotFound));
+        assert_is!(w.transfer_ownership(ADMIN, "bob").await, Err(Error::NotFound));
         w.made_by_somebody_else("bob").await;
         w.upstream.state().disband(G);
-        assert_is!(w.hand_over(ADMIN, "bob").await, Err(Error::NotFound));
+        assert_is!(w.transfer_ownership(ADMIN, "bob").await, Err(Error::NotFound));
         assert_eq!(w.stage().await, None);
         w.delete(ADMIN).await.unwrap_err();
         w.upstream.state().forget_channel(G);
         w.create("alice").await.unwrap();
         w.delete("alice").await.unwrap();
-        assert_is!(w.hand_over(ADMIN, "alice").await, Err(Error::NotFound));
+        assert_is!(w.transfer_ownership(ADMIN, "alice").await, Err(Error::NotFound));
         assert_is!(w.name(ADMIN, &["alice"]).await, Err(Error::NotFound));
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
     }
@@ -171,9 +171,9 @@ in_every_world! {
     async fn a_claim_that_came_to_nothing_does_not_hinder_adoption(w) {
         w.fault(Rule::exact("/channel", Fault::Status(500, "{}".into())).times(1));
         assert_is!(w.create("alice").await, Err(Error::Upstream(_)));
-        assert_is!(w.hand_over(ADMIN, "alice").await, Err(Error::NotFound));
+        assert_is!(w.transfer_ownership(ADMIN, "alice").await, Err(Error::NotFound));
         w.made_by_somebody_else("mallory").await;
-        assert!(w.hand_over(ADMIN, "mallory").await.unwrap().is_live());
+        assert!(w.transfer_ownership(ADMIN, "mallory").await.unwrap().is_live());
         assert_is!(w.create("alice").await, Err(Error::Exists));
         assert_is!(w.add("alice", &["eve"]).await, Err(Error::NotOwner));
     }
@@ -190,33 +190,33 @@ in_every_world! {
         assert_eq!(w.members(), ["alice", "carol"]);
     }
 
-    async fn in_open_mode_everybody_names_and_hands_over(w) {
+    async fn in_open_mode_all_users_add_managers_and_transfer_ownership(w) {
         managed(&w, &[]).await;
         let (open, who, bob) = (w.open_mode(), uid("stranger"), uids(&["bob"]));
         assert_eq!(open.add_managers(user(&who), &id(G), &bob).await.unwrap(), 1);
         assert_eq!(open.remove_managers(user(&who), &id(G), &bob).await.unwrap(), 1);
-        assert!(hand_over(&open, "stranger", "bob").await.unwrap().is_owned_by(&bob[0]));
+        assert!(transfer_ownership(&open, "stranger", "bob").await.unwrap().is_owned_by(&bob[0]));
     }
 
-    async fn the_record_is_told_of_what_is_there(w) {
+    async fn the_record_of_an_existing_group_is_returned(w) {
         assert_is!(w.channels.info(&id(G)).await, Err(Error::NotFound));
         w.made_by_somebody_else("mallory").await;
         assert_eq!(w.channels.info(&id(G)).await.unwrap(), None);
-        w.hand_over(ADMIN, "mallory").await.unwrap();
+        w.transfer_ownership(ADMIN, "mallory").await.unwrap();
         let told = w.channels.info(&id(G)).await.unwrap();
         assert_eq!(told, w.store.channel(&id(G)).await.unwrap());
         w.delete(ADMIN).await.unwrap();
         assert_is!(w.channels.info(&id(G)).await, Err(Error::NotFound));
     }
 
-    async fn of_many_who_get_it_at_once_one_owns_it_and_all_others_manage(w) {
+    async fn concurrent_transfers_leave_one_owner_and_the_others_as_managers(w) {
         managed(&w, &["u1", "u2"]).await;
         let replicas = [w.channels.clone(), w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..12 {
             let channels = replicas[n % 2].clone();
             let to = ["alice", "bob", "u1", "u2"][n % 4];
-            calls.spawn(async move { hand_over(&channels, ADMIN, to).await.unwrap() });
+            calls.spawn(async move { transfer_ownership(&channels, ADMIN, to).await.unwrap() });
         }
         calls.join_all().await;
         let mut all = w.managers().await;
@@ -240,14 +240,14 @@ in_every_world! {
         assert_eq!(w.managers().await.len(), GROUP_MEMBERS);
     }
 
-    async fn an_owner_who_was_removed_while_he_became_it_is_back(w) {
+    async fn a_new_owner_removed_during_the_transfer_is_added_again(w) {
         managed(&w, &[]).await;
         let path = w.kind.add_path().replace("add", "remove");
         w.fault(Rule::new(&path, Fault::Hold("out".into())).times(1));
         let other = w.replica().await;
         let removing = tokio::spawn(async move { remove(&other, "alice", &["bob"]).await });
         w.upstream.faults().wait_held("out", 1).await;
-        w.hand_over("alice", "bob").await.unwrap();
+        w.transfer_ownership("alice", "bob").await.unwrap();
         w.upstream.faults().release("out");
         assert_is!(removing.await.unwrap(), Err(Error::OwnerCannotLeave));
         assert_eq!(w.members(), ["alice", "bob"]);

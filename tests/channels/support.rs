@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use wukongim_gateway::channels::{Actor, Channels, Error, Rules, Watch};
+use wukongim_gateway::channels::{Actor, Channels, Error, MembershipListener, Rules};
 use wukongim_gateway::config::GroupIds;
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
@@ -55,7 +55,7 @@ impl Kind {
     }
 }
 
-/// What the watch was told.
+/// The listener's recorded notifications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Told {
     Changed(String),
@@ -80,7 +80,7 @@ impl Recorder {
     }
 }
 
-impl Watch for Recorder {
+impl MembershipListener for Recorder {
     fn group_changed(&self, group: &ChannelId) {
         self.0.lock().push(Told::Changed(group.to_string()));
     }
@@ -89,7 +89,11 @@ impl Watch for Recorder {
         self.0.lock().push(Told::Deleted(group.to_string()));
     }
 
-    fn is_outsider<'a>(&'a self, uid: &'a Uid, _group: &'a ChannelId) -> BoxFuture<'a, bool> {
+    fn is_known_non_member<'a>(
+        &'a self,
+        uid: &'a Uid,
+        _group: &'a ChannelId,
+    ) -> BoxFuture<'a, bool> {
         Box::pin(std::future::ready(self.1.lock().contains(uid)))
     }
 }
@@ -99,7 +103,7 @@ pub(crate) struct World {
     pub(crate) upstream: Embedded,
     pub(crate) client: Arc<wukongim::Client>,
     pub(crate) store: Arc<Store>,
-    pub(crate) watch: Arc<Recorder>,
+    pub(crate) listener: Arc<Recorder>,
     pub(crate) channels: Arc<Channels>,
     pub(crate) database: Database,
 }
@@ -135,14 +139,14 @@ impl World {
         let database = Database::new(database).await;
         let store = open(&database).await;
         let client = Arc::new(client(&upstream));
-        let watch = Arc::new(Recorder::default());
-        let channels = channels(&client, &store, &watch, false);
+        let listener = Arc::new(Recorder::default());
+        let channels = channels(&client, &store, &listener, false);
         Self {
             kind,
             upstream,
             client,
             store,
-            watch,
+            listener,
             channels,
             database,
         }
@@ -154,12 +158,12 @@ impl World {
             database::Kind::Sqlite => self.store.clone(),
             database::Kind::Postgres => open(&self.database).await,
         };
-        channels(&self.client, &store, &self.watch, false)
+        channels(&self.client, &store, &self.listener, false)
     }
 
     /// A gateway in mode `open` on the same store and upstream.
     pub(crate) fn open_mode(&self) -> Arc<Channels> {
-        channels(&self.client, &self.store, &self.watch, true)
+        channels(&self.client, &self.store, &self.listener, true)
     }
 
     /// A gateway whose subscribers may invite.
@@ -169,7 +173,7 @@ impl World {
             ..RULES
         };
         let (client, store) = (self.client.clone(), self.store.clone());
-        Channels::new(client, store, self.watch.clone(), rules)
+        Channels::new(client, store, self.listener.clone(), rules)
     }
 
     pub(crate) async fn create(&self, who: &str) -> Result<ChannelRecord, Error> {
@@ -213,8 +217,12 @@ impl World {
             .await
     }
 
-    pub(crate) async fn hand_over(&self, who: &str, to: &str) -> Result<ChannelRecord, Error> {
-        hand_over(&self.channels, who, to).await
+    pub(crate) async fn transfer_ownership(
+        &self,
+        who: &str,
+        to: &str,
+    ) -> Result<ChannelRecord, Error> {
+        transfer_ownership(&self.channels, who, to).await
     }
 
     /// The managers in the store.
@@ -321,14 +329,14 @@ pub(crate) async fn remove(channels: &Channels, who: &str, whom: &[&str]) -> Res
     channels.remove(user(&uid(who)), &id(G), &uids(whom)).await
 }
 
-pub(crate) async fn hand_over(
+pub(crate) async fn transfer_ownership(
     channels: &Channels,
     who: &str,
     to: &str,
 ) -> Result<ChannelRecord, Error> {
     let (who, to) = (uid(who), uid(to));
     channels
-        .hand_over(user(&who), &id(G), &to, None, None)
+        .transfer_ownership(user(&who), &id(G), &to, None, None)
         .await
 }
 
@@ -343,11 +351,11 @@ const RULES: Rules = Rules {
 fn channels(
     client: &Arc<wukongim::Client>,
     store: &Arc<Store>,
-    watch: &Arc<Recorder>,
+    listener: &Arc<Recorder>,
     open: bool,
 ) -> Arc<Channels> {
     let rules = Rules { open, ..RULES };
-    let channels = Channels::new(client.clone(), store.clone(), watch.clone(), rules);
+    let channels = Channels::new(client.clone(), store.clone(), listener.clone(), rules);
     Arc::new(channels)
 }
 

@@ -148,7 +148,7 @@ fn the_document_in_the_repository_is_the_one_that_is_printed() {
 }
 
 #[test]
-fn a_reader_that_has_enough_is_no_failure() {
+fn a_closed_stdout_is_not_an_error() {
     for args in [["openapi"], ["check-config"]] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wukongim-gateway"));
         let command = command.args(args).env_clear().env("JWT_SECRET", SECRET);

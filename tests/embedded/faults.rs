@@ -10,7 +10,7 @@ use crate::support::{Upstream, message};
 const SEND: &str = "/message/send";
 
 #[tokio::test]
-async fn a_status_answers_without_processing_and_only_as_often_as_told() {
+async fn a_status_fault_answers_without_processing_and_only_as_often_as_scripted() {
     let upstream = Upstream::v2().await;
     let fault = Fault::Status(503, r#"{"error":"retry required"}"#.to_owned());
     upstream
@@ -66,7 +66,7 @@ async fn half_an_answer_has_its_status_and_not_its_end() {
         .faults()
         .once("/health", Fault::HalfAnswer);
     let url = format!("{}/health", upstream.embedded.url());
-    let client = wukongim_gateway::outbound::client()
+    let client = wukongim_gateway::http_client::client()
         .build()
         .expect("client");
     let response = client.get(url).send().await.expect("the head arrives");
@@ -113,7 +113,7 @@ async fn a_hanging_call_never_ends_until_the_server_does() {
 }
 
 #[tokio::test]
-async fn a_dropped_message_gets_an_id_and_no_place() {
+async fn a_dropped_message_gets_an_id_and_no_seq() {
     let upstream = Upstream::v2().await;
     upstream.embedded.faults().once(SEND, Fault::DropMessage);
     let sent = upstream.send("a", "g", 2, "dropped").await.ok();
@@ -123,7 +123,7 @@ async fn a_dropped_message_gets_an_id_and_no_place() {
 }
 
 #[tokio::test]
-async fn a_late_message_takes_its_place_when_it_comes() {
+async fn a_late_message_gets_its_seq_when_it_is_stored() {
     let upstream = Upstream::v2().await;
     let late = Fault::StoreLate(Duration::from_millis(60));
     upstream

@@ -47,7 +47,7 @@ async fn another_dialect_on_the_same_port_is_another_server() {
 }
 
 #[tokio::test]
-async fn calls_are_recorded_in_order_with_what_tells_who_called() {
+async fn calls_are_recorded_in_order_with_their_request_ids() {
     let upstream = Upstream::v2().await;
     let url = format!("{}/route?uid=a", upstream.embedded.url());
     let headers = [("x-request-id", "r-1"), ("token", "t")];

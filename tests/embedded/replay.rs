@@ -85,12 +85,12 @@ async fn v2_with_a_manager_token_answers_as_recorded() {
 }
 
 #[tokio::test]
-async fn v2_tells_who_has_a_message_as_recorded() {
+async fn v2_reports_which_node_has_a_message_as_recorded() {
     replay("v2.2.5-copies.jsonl", v2(None), &[]).await;
 }
 
 #[tokio::test]
-async fn each_v2_tells_whose_log_a_key_is_and_gives_it_away_as_recorded() {
+async fn each_v2_assigns_and_reports_log_owners_as_recorded() {
     // Messages of v2.2.0 have fields of streams, which are no part of the gateway's contract.
     let of_streams: &[&str] = &["read one own"];
     for (version, release, skipped) in [
@@ -245,14 +245,14 @@ impl Comparison {
         }
     }
 
-    fn differ(&mut self, place: &str, recorded: &Value, actual: &Value) {
+    fn differ(&mut self, index: &str, recorded: &Value, actual: &Value) {
         let step = &self.step;
         self.divergences.push(format!(
-            "{step}: {place}: recorded {recorded}, got {actual}"
+            "{step}: {index}: recorded {recorded}, got {actual}"
         ));
     }
 
-    fn value(&mut self, place: &str, key: &str, recorded: &Value, actual: &Value) {
+    fn value(&mut self, index: &str, key: &str, recorded: &Value, actual: &Value) {
         let same = match (recorded, actual) {
             (Value::Object(one), Value::Object(other)) => {
                 let keys = |map: &serde_json::Map<String, Value>| {
@@ -262,14 +262,14 @@ impl Comparison {
                 };
                 if keys(one) == keys(other) {
                     for (key, recorded) in one {
-                        self.value(&format!("{place}.{key}"), key, recorded, &other[key]);
+                        self.value(&format!("{index}.{key}"), key, recorded, &other[key]);
                     }
                     return;
                 }
                 false
             }
             // How busy which pool is: every row must look like one of the recorded ones.
-            (Value::Array(one), Value::Array(other)) if place == ".pressure.top" => {
+            (Value::Array(one), Value::Array(other)) if index == ".pressure.top" => {
                 !other.is_empty()
                     && other
                         .iter()
@@ -278,7 +278,7 @@ impl Comparison {
             (Value::Array(one), Value::Array(other)) => {
                 if one.len() == other.len() {
                     for (at, (recorded, actual)) in one.iter().zip(other).enumerate() {
-                        self.value(&format!("{place}[{at}]"), key, recorded, actual);
+                        self.value(&format!("{index}[{at}]"), key, recorded, actual);
                     }
                     return;
                 }
@@ -287,7 +287,7 @@ impl Comparison {
             _ => self.scalar(key, recorded, actual),
         };
         if !same {
-            self.differ(place, recorded, actual);
+            self.differ(index, recorded, actual);
         }
     }
 

@@ -46,7 +46,7 @@ impl Answer {
 impl Upstream {
     pub(crate) async fn start(options: Options) -> Self {
         let embedded = Embedded::start(options).await.expect("starts");
-        let client = wukongim_gateway::outbound::client()
+        let client = wukongim_gateway::http_client::client()
             .timeout(Duration::from_secs(30))
             .build()
             .expect("client");

@@ -76,7 +76,7 @@ async fn banned_and_disbanded_groups_swallow_messages() {
 }
 
 #[tokio::test]
-async fn nobody_is_asked_for_permission() {
+async fn no_permission_is_fetched() {
     let upstream = Upstream::v2().await;
     upstream.create("g", &["a"]).await;
     let state = upstream.embedded.state();
@@ -110,7 +110,7 @@ async fn an_unknown_channel_is_a_row_without_an_id() {
 }
 
 #[tokio::test]
-async fn the_reader_of_a_received_message_finds_himself_as_its_channel() {
+async fn a_received_message_has_the_reader_as_its_channel() {
     let upstream = Upstream::v2().await;
     upstream.send("alice", "bob", 1, "hello").await.ok();
     let mut system = message("", "alice", 1, "from the system");
@@ -261,7 +261,7 @@ async fn lists_are_added_to_set_and_emptied() {
 }
 
 #[tokio::test]
-async fn older_releases_lack_a_call_and_close_no_user_for_a_disbanded_record() {
+async fn older_releases_lack_a_call_and_ignore_disbanded_records_of_users() {
     for release in V2Release::ALL {
         let upstream = Upstream::start(Options {
             release,

@@ -72,7 +72,7 @@ async fn a_repeated_send_is_the_same_message_and_another_payload_a_conflict() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_can_be_asked_for_again() {
+async fn a_send_with_a_lost_answer_can_be_retried() {
     let upstream = Upstream::v3().await;
     upstream
         .embedded

@@ -8,7 +8,7 @@ use crate::support::{TestApp, each_server};
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_stranger_neither_sends_to_nor_reads_a_group() {
+async fn a_non_member_neither_sends_to_nor_reads_a_group() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, eve] = people(["alice", "eve"]);
@@ -65,7 +65,7 @@ async fn an_allowlist_silences_all_others() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_peer_who_blocks_the_caller_gets_nothing_from_him() {
+async fn a_peer_that_blocks_the_caller_receives_nothing() {
     for server in each_server() {
         let app = TestApp::start_forgetful(&server).await;
         let [alice, bob] = people(["alice", "bob"]);
@@ -100,7 +100,7 @@ async fn a_banned_group_is_read_and_not_written() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_ban_that_the_cache_does_not_know_yet_is_told_all_the_same() {
+async fn a_ban_that_is_not_cached_yet_is_reported() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice] = people(["alice"]);
@@ -135,7 +135,7 @@ async fn a_user_banned_by_v2_gets_no_token_and_neither_sends_nor_reads() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn an_admin_sends_as_somebody_else_and_nobody_else_does() {
+async fn only_an_admin_sends_as_another_user() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);

@@ -7,7 +7,7 @@ use crate::support::{Kind, TestApp, each_server};
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_group_is_created_once_repeated_by_its_owner_and_taken_by_nobody() {
+async fn a_group_is_created_once_and_only_its_owner_can_repeat_it() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);
@@ -36,7 +36,7 @@ async fn a_group_is_created_once_repeated_by_its_owner_and_taken_by_nobody() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_group_that_exists_upstream_alone_is_taken_over_by_nobody() {
+async fn a_group_that_exists_only_upstream_cannot_be_taken_over() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);
@@ -60,7 +60,7 @@ async fn a_group_that_exists_upstream_alone_is_taken_over_by_nobody() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_deleted_group_is_gone_for_everybody_and_its_id_is_spent() {
+async fn a_deleted_group_is_gone_for_all_users_and_its_id_cannot_be_reused() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);
@@ -102,7 +102,7 @@ async fn a_deleted_group_is_gone_for_everybody_and_its_id_is_spent() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn unknown_groups_are_told_and_none_is_made_by_accident() {
+async fn unknown_groups_are_reported_and_not_created() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);
@@ -172,7 +172,7 @@ async fn adding_and_removing_tell_how_many_changed() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_full_group_takes_nobody_and_five_hundred_are_added_in_one_call() {
+async fn a_full_group_accepts_no_member_and_five_hundred_are_added_in_one_call() {
     for server in each_server() {
         let app =
             TestApp::start_with(&server, |settings| settings.limits.group_members = 502).await;

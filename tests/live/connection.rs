@@ -77,7 +77,7 @@ async fn health_needs_no_token_and_tells_the_time() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn an_upstream_that_is_not_there_is_told_at_once() {
+async fn an_unreachable_upstream_is_reported_at_once() {
     for mut server in each_server() {
         server.urls = vec!["http://127.0.0.1:9".to_owned()];
         let app = TestApp::start(&server).await;
@@ -107,7 +107,7 @@ async fn system_info_tells_version_uptime_and_connections() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn v2s_manager_token_is_needed_and_its_lack_is_no_secret_told() {
+async fn v2s_manager_token_is_needed_and_its_absence_is_not_revealed() {
     for mut server in each_server() {
         if server.manager_token.take().is_none() {
             continue;

@@ -127,8 +127,8 @@ async fn under_trouble(
 
 /// A line for each phase.
 fn tell(phases: &[(Duration, String)], sent: &[Sent]) {
-    for (place, (from, name)) in phases.iter().enumerate() {
-        let until = phases.get(place + 1).map_or(Duration::MAX, |next| next.0);
+    for (index, (from, name)) in phases.iter().enumerate() {
+        let until = phases.get(index + 1).map_or(Duration::MAX, |next| next.0);
         let within = sent
             .iter()
             .filter(|sent| sent.at >= *from && sent.at < until);

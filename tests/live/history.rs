@@ -154,7 +154,7 @@ async fn a_page_ends_at_its_byte_limit_and_the_next_goes_on() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn reading_a_pair_that_never_spoke_leaves_no_trace_on_v2() {
+async fn reading_a_pair_without_messages_creates_no_log_on_v2() {
     for server in each_server() {
         if !server.is_v2() {
             continue;

@@ -11,7 +11,7 @@ use wukongim_gateway::domain::caps;
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn what_kills_a_node_is_refused_and_the_server_lives_on() {
+async fn input_that_crashes_a_node_is_refused() {
     for server in each_server() {
         for at_the_caps in [false, true] {
             let app = TestApp::start_with(&server, |settings| {

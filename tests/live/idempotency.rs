@@ -12,7 +12,7 @@ fn numbered(group: &str, number: &str, text: &str) -> Value {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_repeated_number_stores_nothing_twice_and_another_payload_is_a_conflict() {
+async fn a_repeated_client_msg_no_stores_nothing_twice_and_another_payload_is_a_conflict() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);
@@ -57,7 +57,7 @@ async fn concurrent_duplicates_store_one_message() {
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
-async fn a_number_that_somebody_else_used_past_the_gateway_is_not_seen() {
+async fn another_senders_client_msg_no_is_ignored() {
     for server in each_server() {
         let app = TestApp::start(&server).await;
         let [alice, bob] = people(["alice", "bob"]);

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
-mod house;
+mod fixture;
 
 use serde_json::json;
 use wukongim_gateway::embedded::{Dialect, Fault};
 
-use self::house::{House, TraceEnd, client_spans, hex, number, server_span, text};
+use self::fixture::{Fixture, TraceEnd, client_spans, hex, number, server_span, text};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -15,14 +15,14 @@ const PARENT: &str = "b7ad6b7169203331";
 #[tokio::test]
 async fn a_trace_is_continued_through_the_gateway_to_wukongim() {
     for dialect in [Dialect::V2, Dialect::V3] {
-        let house = House::behind_proxies(dialect, 0.0, &["127.0.0.1"]).await;
-        let mut answer = house.send("bob", "marked-text");
+        let fixture = Fixture::behind_proxies(dialect, 0.0, &["127.0.0.1"]).await;
+        let mut answer = fixture.send("bob", "marked-text");
         answer = answer
             .header("traceparent", format!("00-{TRACE}-{PARENT}-01"))
             .header("tracestate", "vendor=1")
             .header("x-request-id", "req-7");
         assert_eq!(answer.send().await.unwrap().status(), 200);
-        let spans = house.exported().await;
+        let spans = fixture.exported().await;
         assert!(spans.iter().all(|span| hex(&span.trace_id) == TRACE));
 
         let server = server_span(&spans);
@@ -35,7 +35,7 @@ async fn a_trace_is_continued_through_the_gateway_to_wukongim() {
         assert_eq!(text(server, "request.id"), Some("req-7"));
 
         // Each call that WuKongIM got is a span below that of the request, and WuKongIM was told its name.
-        let calls = house.upstream.calls();
+        let calls = fixture.upstream.calls();
         let clients = client_spans(&spans);
         assert!(!calls.is_empty());
         assert_eq!(calls.len(), clients.len(), "{calls:#?} {clients:#?}");
@@ -61,14 +61,14 @@ async fn a_trace_is_continued_through_the_gateway_to_wukongim() {
 #[tokio::test]
 async fn a_trace_begins_here_for_the_part_that_is_to_be_sampled() {
     for (ratio, is_sent) in [(1.0, true), (0.0, false)] {
-        let house = House::start(Dialect::V2, ratio).await;
-        let answer = house.send("bob", "hi").send().await.unwrap();
+        let fixture = Fixture::start(Dialect::V2, ratio).await;
+        let answer = fixture.send("bob", "hi").send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        let calls = house.upstream.calls();
+        let calls = fixture.upstream.calls();
         let ends: Vec<TraceEnd> = calls.iter().map(TraceEnd::of).collect();
         assert!(ends.iter().all(|end| end.sampled == is_sent), "{ends:?}");
         assert!(ends.iter().all(|end| end.trace == ends[0].trace));
-        let spans = house.exported().await;
+        let spans = fixture.exported().await;
         if is_sent {
             let server = server_span(&spans);
             assert_eq!(hex(&server.trace_id), ends[0].trace);
@@ -82,38 +82,38 @@ async fn a_trace_begins_here_for_the_part_that_is_to_be_sampled() {
 #[tokio::test]
 async fn a_trusted_proxy_decides_whether_the_trace_it_began_is_sent() {
     for (ratio, flags, is_sent) in [(1.0, "00", false), (0.0, "01", true)] {
-        let house = House::behind_proxies(Dialect::V2, ratio, &["127.0.0.1"]).await;
-        let request = house.send("bob", "hi");
+        let fixture = Fixture::behind_proxies(Dialect::V2, ratio, &["127.0.0.1"]).await;
+        let request = fixture.send("bob", "hi");
         let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-{flags}"));
         assert_eq!(request.send().await.unwrap().status(), 200);
-        is_continued(&house, is_sent).await;
+        is_continued(&fixture, is_sent).await;
     }
 }
 
 #[tokio::test]
-async fn whatever_anybody_else_says_of_his_trace_the_ratio_decides() {
+async fn untrusted_traces_are_sampled_by_the_ratio() {
     // The lowest id is one that a ratio of ids would always pick.
     for trace in [TRACE, "00000000000000000000000000000001"] {
         for (ratio, flags, is_sent) in [(1.0, "00", true), (0.0, "01", false)] {
-            let house = House::start(Dialect::V2, ratio).await;
-            let request = house.send("bob", "hi");
+            let fixture = Fixture::start(Dialect::V2, ratio).await;
+            let request = fixture.send("bob", "hi");
             let request = request.header("traceparent", format!("00-{trace}-{PARENT}-{flags}"));
             assert_eq!(request.send().await.unwrap().status(), 200);
-            let ends: Vec<_> = house.upstream.calls().iter().map(TraceEnd::of).collect();
+            let ends: Vec<_> = fixture.upstream.calls().iter().map(TraceEnd::of).collect();
             assert!(
                 ends.iter()
                     .all(|end| end.trace == trace && end.sampled == is_sent)
             );
-            assert_eq!(!house.exported().await.is_empty(), is_sent);
+            assert_eq!(!fixture.exported().await.is_empty(), is_sent);
         }
     }
-    let house = House::start(Dialect::V2, 0.2).await;
+    let fixture = Fixture::start(Dialect::V2, 0.2).await;
     for _ in 0..200 {
-        let request = house.get("/config");
+        let request = fixture.get("/config");
         let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-01"));
         assert_eq!(request.send().await.unwrap().status(), 200);
     }
-    let picked = house.exported().await;
+    let picked = fixture.exported().await;
     let picked = picked
         .iter()
         .filter(|span| hex(&span.parent_span_id) == PARENT)
@@ -123,61 +123,68 @@ async fn whatever_anybody_else_says_of_his_trace_the_ratio_decides() {
 }
 
 /// Asserts that the gateway is between the trace's parent and WuKongIM, and that both were told whether it is sent.
-async fn is_continued(house: &House, is_sent: bool) {
-    for call in house.upstream.calls() {
+async fn is_continued(fixture: &Fixture, is_sent: bool) {
+    for call in fixture.upstream.calls() {
         let end = TraceEnd::of(&call);
         assert_eq!((end.trace.as_str(), end.sampled), (TRACE, is_sent));
         assert_ne!(end.span, PARENT, "the gateway is between them");
     }
-    assert_eq!(!house.exported().await.is_empty(), is_sent);
+    assert_eq!(!fixture.exported().await.is_empty(), is_sent);
 }
 
 #[tokio::test]
-async fn failures_are_told_and_nothing_that_is_private() {
-    let house = House::start(Dialect::V2, 1.0).await;
-    let nobody = house.client.get(format!("{}/config", house.api));
+async fn failures_are_reported_without_private_data() {
+    let fixture = Fixture::start(Dialect::V2, 1.0).await;
+    let nobody = fixture.client.get(format!("{}/config", fixture.api));
     assert_eq!(nobody.send().await.unwrap().status(), 401);
     let fault = Fault::Status(500, json!({"msg": "marked-words"}).to_string());
-    house.upstream.faults().always("/message/send", fault);
-    let failed = house
+    fixture.upstream.faults().always("/message/send", fault);
+    let failed = fixture
         .send("marked-peer", "marked-text")
         .send()
         .await
         .unwrap();
     assert!(failed.status().is_server_error());
-    house.upstream.faults().clear();
-    let faults = house.upstream.faults();
+    fixture.upstream.faults().clear();
+    let faults = fixture.upstream.faults();
     faults.always("/channel/messagesync", Fault::Hang);
-    let sync = house.get("/message/sync?channelId=bob&channelType=1");
-    let gone = sync.timeout(house::SOON).send().await;
+    let sync = fixture.get("/message/sync?channelId=bob&channelType=1");
+    let gone = sync.timeout(fixture::SOON).send().await;
     assert!(gone.is_err(), "{gone:?}");
-    house.is_idle().await;
+    fixture.is_idle().await;
 
-    let spans = house.exported().await;
+    let spans = fixture.exported().await;
     let of = |status: i64| {
         let mut spans = spans.iter();
-        let is_it = |span: &&house::Span| number(span, "http.response.status_code") == Some(status);
+        let is_it =
+            |span: &&fixture::Span| number(span, "http.response.status_code") == Some(status);
         spans.find(is_it).unwrap_or_else(|| panic!("{status}"))
     };
     assert_eq!(text(of(401), "error.type"), Some("token_missing"));
-    assert!(!house::is_error(of(401)), "the client's own");
-    assert!(house::is_error(of(failed_status(&spans))));
+    assert!(!fixture::is_error(of(401)), "the client's own");
+    assert!(fixture::is_error(of(failed_status(&spans))));
     assert_eq!(text(of(499), "error.type"), Some("client_closed_request"));
     let calls = client_spans(&spans);
     let send = calls.iter().find(|span| span.name == "message_send");
     assert_eq!(text(send.unwrap(), "wukongim.outcome"), Some("refused"));
-    let is_given_up = |span: &&house::Span| text(span, "wukongim.outcome") == Some("cancelled");
+    let is_given_up = |span: &&fixture::Span| text(span, "wukongim.outcome") == Some("cancelled");
     let given_up: Vec<_> = calls.into_iter().filter(is_given_up).collect();
     assert_eq!(given_up.len(), 1);
     assert_eq!(given_up[0].name, "messagesync");
 
-    let seen = house.documents();
-    for secret in ["marked", "alice", house::SECRET, &house.token, "127.0.0.1"] {
+    let seen = fixture.documents();
+    for secret in [
+        "marked",
+        "alice",
+        fixture::SECRET,
+        &fixture.token,
+        "127.0.0.1",
+    ] {
         assert!(!seen.contains(secret), "{secret}");
     }
 }
 
-fn failed_status(spans: &[house::Span]) -> i64 {
+fn failed_status(spans: &[fixture::Span]) -> i64 {
     let statuses = spans
         .iter()
         .filter_map(|span| number(span, "http.response.status_code"));
@@ -185,11 +192,17 @@ fn failed_status(spans: &[house::Span]) -> i64 {
 }
 
 #[tokio::test]
-async fn a_collector_that_is_down_takes_nothing_from_anybody() {
-    let house = House::start(Dialect::V2, 1.0).await;
-    house.collector_fails();
-    assert_eq!(house.send("bob", "hi").send().await.unwrap().status(), 200);
-    house.app.spans().end().await;
+async fn a_collector_that_is_down_affects_no_request() {
+    let fixture = Fixture::start(Dialect::V2, 1.0).await;
+    fixture.collector_fails();
+    assert_eq!(
+        fixture.send("bob", "hi").send().await.unwrap().status(),
+        200
+    );
+    fixture.app.spans().end().await;
     // The end of the tracing is not the end of the serving.
-    assert_eq!(house.send("bob", "ho").send().await.unwrap().status(), 200);
+    assert_eq!(
+        fixture.send("bob", "ho").send().await.unwrap().status(),
+        200
+    );
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Fault};
 
-use crate::house::House;
+use crate::fixture::Fixture;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_admin_leaves_one_line_for_each_thing_he_does_by_being_one() {
-    let house = House::start(Dialect::V2, &[]).await;
+async fn each_action_that_needs_the_admin_right_writes_one_audit_line() {
+    let fixture = Fixture::start(Dialect::V2, &[]).await;
     let ask = async |token: &str, path: &str, body: Value| {
-        let request = house
+        let request = fixture
             .gateway
             .post(path)
             .bearer_auth(token)
@@ -21,7 +21,7 @@ async fn an_admin_leaves_one_line_for_each_thing_he_does_by_being_one() {
             .body(body.to_string());
         request.send().await.unwrap().status().as_u16()
     };
-    let (alice, root) = (&house.alice, &house.root);
+    let (alice, root) = (&fixture.alice, &fixture.root);
     let group = |id: &str| json!({"channelId": id, "channelType": 2, "subscribers": ["bob"]});
     let message = |from: &str, to: &str| json!({"channelId": to, "channelType": 1, "payload": "eA==", "fromUid": from});
     // By being nobody special, or for himself: no line.
@@ -70,7 +70,7 @@ async fn an_admin_leaves_one_line_for_each_thing_he_does_by_being_one() {
     assert_eq!(ask(alice, "/token/revoke", bobs.clone()).await, 403);
     assert_eq!(ask(root, "/token/revoke", json!({})).await, 200);
     assert_eq!(ask(root, "/token/revoke", bobs).await, 200);
-    let log = house.end().await;
+    let log = fixture.end().await;
     let lines: Vec<String> = log
         .iter()
         .filter(|line| line["message"] == "audit")
@@ -117,19 +117,22 @@ async fn hanging_up_is_no_way_round_the_audit() {
         ("GATEWAY__WUKONGIM__TIMEOUT", "9s"),
         ("GATEWAY__WUKONGIM__CONFIRM_TIMEOUT", "9s"),
     ];
-    let mut house = House::start(Dialect::V2, &patient).await;
+    let mut fixture = Fixture::start(Dialect::V2, &patient).await;
     let held = Fault::Hold("sending".to_owned());
-    house.upstream.faults().always("/message/send", held);
+    fixture.upstream.faults().always("/message/send", held);
     let body = json!({"channelId": "bob", "channelType": 1, "payload": "eA==", "fromUid": "alice"});
-    let request = house.gateway.post("/message/send").bearer_auth(&house.root);
+    let request = fixture
+        .gateway
+        .post("/message/send")
+        .bearer_auth(&fixture.root);
     let request = request.header("content-type", "application/json");
     let sending = tokio::spawn(request.body(body.to_string()).send());
-    while house.upstream.calls_to("/message/send").is_empty() {
+    while fixture.upstream.calls_to("/message/send").is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     sending.abort();
-    house.upstream.faults().release("sending");
-    let line = house.gateway.wait_for_line("audit");
+    fixture.upstream.faults().release("sending");
+    let line = fixture.gateway.wait_for_line("audit");
     assert_eq!(line["audit.outcome"], "done", "{line}");
-    house.end().await;
+    fixture.end().await;
 }

@@ -1,4 +1,4 @@
-//! Several cores serve as one gateway: what one knows of numbers, limits and members, all know.
+//! Several workers act as one gateway: they share idempotency store, limits and memberships.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, becomes, client, token, usual};
+use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, becomes, client, token, usual};
 
 const CORES: &str = "4";
 /// Shared out over the cores when they are opened, no core has more than three more than another.
 const CONNECTIONS: usize = 12;
 
-struct House {
+struct Fixture {
     upstream: Embedded,
     gateway: Gateway,
     /// One connection each.
     clients: Vec<reqwest::Client>,
 }
 
-impl House {
+impl Fixture {
     async fn start(env: &[(&str, &str)]) -> Self {
         let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
         let url = upstream.url();
@@ -32,37 +32,37 @@ impl House {
         all.extend(env);
         let gateway = Gateway::start(&[], &all);
         let client = || {
-            wukongim_gateway::outbound::client()
-                .timeout(PATIENCE)
+            wukongim_gateway::http_client::client()
+                .timeout(TIMEOUT_BOUND)
                 .build()
         };
         let clients: Vec<_> = (0..CONNECTIONS).map(|_| client().unwrap()).collect();
-        let house = Self {
+        let fixture = Self {
             upstream,
             gateway,
             clients,
         };
         // Connections are opened here, one by one, and stay.
-        for place in 0..CONNECTIONS {
-            let url = format!("{}/api/v1/im/health", house.gateway.api);
-            becomes(200, || house.clients[place].get(&url)).await;
+        for index in 0..CONNECTIONS {
+            let url = format!("{}/api/v1/im/health", fixture.gateway.api);
+            becomes(200, || fixture.clients[index].get(&url)).await;
         }
-        house
+        fixture
     }
 
-    async fn post(&self, place: usize, token: &str, path: &str, body: &Value) -> (u16, Value) {
+    async fn post(&self, index: usize, token: &str, path: &str, body: &Value) -> (u16, Value) {
         let url = format!("{}/api/v1/im{path}", self.gateway.api);
-        let request = self.clients[place % CONNECTIONS]
+        let request = self.clients[index % CONNECTIONS]
             .post(url)
             .bearer_auth(token);
         let request = request.header("content-type", "application/json");
         answer(request.body(body.to_string())).await
     }
 
-    async fn send(&self, place: usize, token: &str, number: &str) -> (u16, Value) {
+    async fn send(&self, index: usize, token: &str, number: &str) -> (u16, Value) {
         let body =
             json!({"channelId": "g", "channelType": 2, "payload": "eA==", "clientMsgNo": number});
-        self.post(place, token, "/message/send", &body).await
+        self.post(index, token, "/message/send", &body).await
     }
 
     async fn create(&self, token: &str) {
@@ -73,33 +73,33 @@ impl House {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_number_that_comes_over_all_cores_at_once_is_sent_once() {
-    let house = House::start(&[]).await;
+async fn a_client_msg_no_sent_over_all_workers_at_once_is_sent_once() {
+    let fixture = Fixture::start(&[]).await;
     let alice = token("alice");
-    house.create(&alice).await;
+    fixture.create(&alice).await;
     // While the first one is under way all others come.
     let held = Fault::Hold("held".into());
-    house.upstream.faults().always("/message/send", held);
-    let sends = (0..CONNECTIONS).map(|place| house.send(place, &alice, "n-1"));
+    fixture.upstream.faults().always("/message/send", held);
+    let sends = (0..CONNECTIONS).map(|index| fixture.send(index, &alice, "n-1"));
     let release = async {
-        house.upstream.faults().wait_held("held", 1).await;
+        fixture.upstream.faults().wait_held("held", 1).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        house.upstream.faults().release("held");
+        fixture.upstream.faults().release("held");
     };
     let (answers, ()) = tokio::join!(join_all(sends), release);
-    house.upstream.faults().clear();
-    let again = join_all((0..CONNECTIONS).map(|place| house.send(place, &alice, "n-1"))).await;
+    fixture.upstream.faults().clear();
+    let again = join_all((0..CONNECTIONS).map(|index| fixture.send(index, &alice, "n-1"))).await;
     let told = answers.iter().chain(&again).map(|(status, body)| {
         assert_eq!(*status, 200, "{body}");
         body["data"].to_string()
     });
     let all: BTreeSet<_> = told.collect();
     assert_eq!(all.len(), 1, "{all:?}");
-    assert_eq!(house.upstream.calls_to("/message/send").len(), 1);
+    assert_eq!(fixture.upstream.calls_to("/message/send").len(), 1);
     // And each core numbers on from there.
-    let others = (0..CONNECTIONS).map(|place| {
-        let (house, alice) = (&house, &alice);
-        async move { house.send(place, alice, &format!("m-{place}")).await }
+    let others = (0..CONNECTIONS).map(|index| {
+        let (fixture, alice) = (&fixture, &alice);
+        async move { fixture.send(index, alice, &format!("m-{index}")).await }
     });
     let answers = join_all(others).await;
     let told = answers.iter().map(|(status, body)| {
@@ -115,7 +115,7 @@ async fn a_number_that_comes_over_all_cores_at_once_is_sent_once() {
 async fn a_user_has_one_limit_over_all_cores() {
     const BURST: usize = 30;
     let burst = BURST.to_string();
-    let house = House::start(&[
+    let fixture = Fixture::start(&[
         ("GATEWAY__LIMITS__REQUESTS_PER_SECOND", "1"),
         ("GATEWAY__LIMITS__BURST", &burst),
     ])
@@ -123,7 +123,8 @@ async fn a_user_has_one_limit_over_all_cores() {
     let alice = token("alice");
     let began = Instant::now();
     let body = json!({"channelId": "bob", "channelType": 1, "payload": "eA=="});
-    let calls = (0..5 * CONNECTIONS).map(|place| house.post(place, &alice, "/message/send", &body));
+    let calls =
+        (0..5 * CONNECTIONS).map(|index| fixture.post(index, &alice, "/message/send", &body));
     let answers = join_all(calls).await;
     let regained = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
     let passed = answers.iter().filter(|(status, _)| *status == 200).count();
@@ -137,25 +138,25 @@ async fn a_user_has_one_limit_over_all_cores() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_removed_over_one_core_is_out_on_all() {
+async fn a_removal_over_one_worker_applies_to_all() {
     // More calls than a user makes by himself.
-    let house = House::start(&[("GATEWAY__LIMITS__BURST", "1000")]).await;
+    let fixture = Fixture::start(&[("GATEWAY__LIMITS__BURST", "1000")]).await;
     let (alice, bob) = (token("alice"), token("bob"));
-    house.create(&alice).await;
+    fixture.create(&alice).await;
     for round in 0..5 {
         let members = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
         let change = async |path: &str| {
-            let (status, body) = house.post(round, &alice, path, &members).await;
+            let (status, body) = fixture.post(round, &alice, path, &members).await;
             assert_eq!(status, 200, "{body}");
         };
         change("/channel/subscriber/add").await;
         // Known as a member on every core.
-        for place in 0..CONNECTIONS {
-            let (status, body) = house.send(place, &bob, &format!("{round}-{place}")).await;
+        for index in 0..CONNECTIONS {
+            let (status, body) = fixture.send(index, &bob, &format!("{round}-{index}")).await;
             assert_eq!(status, 200, "{body}");
         }
         change("/channel/subscriber/remove").await;
-        let denied = (0..CONNECTIONS).map(|place| house.send(place, &bob, "too late"));
+        let denied = (0..CONNECTIONS).map(|index| fixture.send(index, &bob, "too late"));
         for (status, body) in join_all(denied).await {
             assert_eq!(status, 403, "{body}");
         }
@@ -164,16 +165,16 @@ async fn who_is_removed_over_one_core_is_out_on_all() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tasks_of_all_cores_are_counted_until_they_end() {
-    let house = House::start(&[]).await;
+    let fixture = Fixture::start(&[]).await;
     let tasks = async || {
-        let metrics = client().get(format!("{}/metrics", house.gateway.ops));
+        let metrics = client().get(format!("{}/metrics", fixture.gateway.ops));
         let (_, text) = answer(metrics).await;
         let mut lines = text.as_str().unwrap().lines();
         let count = lines.find_map(|line| line.strip_prefix("gateway_tasks "));
         count.unwrap().parse::<usize>().unwrap()
     };
     let until = async |is_so: &dyn Fn(usize) -> bool| {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT_BOUND;
         loop {
             let now = tasks().await;
             if is_so(now) {
@@ -186,7 +187,7 @@ async fn the_tasks_of_all_cores_are_counted_until_they_end() {
     // Each open connection is one.
     until(&|now| now >= CONNECTIONS).await;
     let before = tasks().await;
-    let address = house.gateway.api.strip_prefix("http://").unwrap();
+    let address = fixture.gateway.api.strip_prefix("http://").unwrap();
     let more: Vec<_> = (0..10 * CONNECTIONS)
         .map(|_| std::net::TcpStream::connect(address).unwrap())
         .collect();

@@ -1,4 +1,4 @@
-//! Ten thousand connections at once, and what a proxy that nobody configured is told.
+//! Ten thousand concurrent connections, and the warning about an unconfigured proxy.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, say, token, usual};
+use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, say, token, usual};
 
 const CROWD: usize = 10_000;
 /// What they may take in memory, and all else that the gateway has there.
@@ -58,15 +58,15 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
     let before = gateway.resident_bytes();
     let started = Instant::now();
     let mut crowd = Vec::with_capacity(CROWD);
-    for place in 0..CROWD {
+    for index in 0..CROWD {
         let mut stream = TcpStream::connect(address).await.unwrap();
         // Half of them have asked something, the others never say a byte.
-        if place % 2 == 0 {
+        if index % 2 == 0 {
             let text = health_on(&mut stream).await;
-            assert!(text.starts_with("HTTP/1.1 200"), "{place}: {text}");
+            assert!(text.starts_with("HTTP/1.1 200"), "{index}: {text}");
         }
         crowd.push(stream);
-        assert!(started.elapsed() < PATIENCE * 3, "{place} connections");
+        assert!(started.elapsed() < TIMEOUT_BOUND * 3, "{index} connections");
     }
     let all = gateway.resident_bytes();
     let grown = all.saturating_sub(before);
@@ -87,9 +87,9 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         text.starts_with("HTTP/1.1 503") && text.contains("\"overloaded\""),
         "{text}"
     );
-    for place in [0, 1, CROWD / 2, CROWD - 1] {
-        let text = health_on(&mut crowd[place]).await;
-        assert!(text.starts_with("HTTP/1.1 200"), "{place}: {text}");
+    for index in [0, 1, CROWD / 2, CROWD - 1] {
+        let text = health_on(&mut crowd[index]).await;
+        assert!(text.starts_with("HTTP/1.1 200"), "{index}: {text}");
     }
     drop(crowd);
     // And when they are gone, others come.
@@ -100,13 +100,13 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         {
             break answer(request).await;
         }
-        assert!(started.elapsed() < PATIENCE * 4, "never taken again");
+        assert!(started.elapsed() < TIMEOUT_BOUND * 4, "never taken again");
     };
     assert_eq!(status, 200, "{sent}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proxy_that_is_not_configured_is_told_of_once() {
+async fn an_unconfigured_proxy_is_logged_once() {
     let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     let told = |gateway: &Gateway| {

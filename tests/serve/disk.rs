@@ -1,5 +1,5 @@
-//! A disk that is full, made of the process's own limit on the size of files: whatever it writes to one then fails, as where no room is
-//! left, and what it reads does not. It needs neither root nor a disk.
+//! A full disk, simulated by the process's limit on file sizes: every write beyond it fails, as if no space was left, and what it reads
+//! does not. It needs neither root nor a disk.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, client, token, usual};
+use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
 
 /// A gateway that lives on when it is told that a file may get no larger: the shell hands on that this signal is passed over.
 fn start(env: &[(&str, &str)]) -> Gateway {
@@ -41,7 +41,10 @@ async fn readiness_becomes(gateway: &Gateway, expected: &Value) {
         if told == (200, expected.clone()) {
             return;
         }
-        assert!(started.elapsed() < PATIENCE, "{told:?}, not {expected}");
+        assert!(
+            started.elapsed() < TIMEOUT_BOUND,
+            "{told:?}, not {expected}"
+        );
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }

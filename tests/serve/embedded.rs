@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::gateway::{Gateway, PATIENCE, answer, becomes, client, say};
+use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, becomes, client, say};
 
 /// The words of a shell line; only single quotes are known.
 fn words(line: &str) -> Vec<String> {
@@ -51,7 +51,7 @@ async fn paste(line: &str) -> (u16, Value) {
 /// The banner's two `curl` lines.
 fn printed(gateway: &Gateway) -> Vec<String> {
     // Standard output is read by another thread than the log, which already says "serving".
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT_BOUND;
     loop {
         let lines: Vec<_> = gateway
             .stdout()

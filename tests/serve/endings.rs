@@ -1,4 +1,4 @@
-//! Ending: what runs is finished, nothing new is taken, and whoever is in a hurry says it twice.
+//! Shutdown: running requests finish, no new connections are accepted, and a second signal ends it at once.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::Connection as _;
 use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
-use crate::gateway::{Gateway, PATIENCE, answer, client, token, usual};
+use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
 
 async fn upstream() -> Embedded {
     Embedded::start(Options::new(Dialect::V2)).await.unwrap()
@@ -14,7 +14,7 @@ async fn upstream() -> Embedded {
 
 /// Whether a connection to the API is refused, within a while.
 async fn refuses(gateway: &Gateway) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT_BOUND;
     let address = gateway.api.strip_prefix("http://").unwrap();
     while tokio::net::TcpStream::connect(address).await.is_ok() {
         assert!(Instant::now() < deadline, "it still takes connections");
@@ -69,7 +69,7 @@ async fn a_request_that_runs_is_finished_and_the_exit_code_is_0() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_started_with_hangups_ignored_outlives_its_terminal() {
+async fn an_ignored_sighup_stays_ignored() {
     let folder = tempfile::tempdir().unwrap();
     // As `nohup` does.
     let mut shell = Command::new("/bin/sh");
@@ -83,7 +83,7 @@ async fn what_was_started_with_hangups_ignored_outlives_its_terminal() {
     let mut gateway = Gateway::start_by(shell, folder);
     gateway.signal("HUP");
     gateway.signal("TERM");
-    gateway.wait_for_line("told to stop, draining");
+    gateway.wait_for_line("stop signal received, draining");
     assert_eq!(gateway.wait().code(), Some(0));
     let stderr = gateway.stderr();
     // A second signal would have ended it at once.
@@ -91,7 +91,7 @@ async fn what_was_started_with_hangups_ignored_outlives_its_terminal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clean_end_leaves_every_group_in_the_one_file() {
+async fn a_clean_shutdown_leaves_all_data_in_one_file() {
     let kept = tempfile::tempdir().unwrap();
     let file = kept.path().join("gateway.db");
     let url = format!("sqlite://{}", file.display());
@@ -151,7 +151,7 @@ async fn a_second_signal_ends_it_at_once() {
     let running = tokio::spawn(gateway.send(&token("alice"), "hi").send());
     upstream.faults().wait_held("held", 1).await;
     gateway.signal("TERM");
-    gateway.wait_for_line("told to stop, draining");
+    gateway.wait_for_line("stop signal received, draining");
     gateway.signal("TERM");
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
     assert!(running.await.unwrap().is_err(), "its connection was cut");
@@ -184,7 +184,7 @@ async fn a_delete_that_nobody_waits_for_is_finished() {
     assert_eq!(status, 504, "{deleted}");
     upstream.faults().wait_held("held", 1).await;
     gateway.signal("TERM");
-    gateway.wait_for_line("told to stop, draining");
+    gateway.wait_for_line("stop signal received, draining");
     refuses(&gateway).await;
     upstream.faults().release("held");
     assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
@@ -227,7 +227,7 @@ async fn it_serves_on_for_the_shutdown_delay_while_saying_not_ready() {
     env.push(("GATEWAY__SERVER__SHUTDOWN_DELAY", "10m"));
     let mut gateway = Gateway::start(&[], &env);
     gateway.signal("TERM");
-    gateway.wait_for_line("told to stop, draining");
+    gateway.wait_for_line("stop signal received, draining");
     let ready = client()
         .get(format!("{}/readyz", gateway.ops))
         .send()
@@ -248,7 +248,7 @@ async fn idle_connections_do_not_hold_up_the_end() {
     env.push(("WUKONGIM_API_URL", &url));
     env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "1h"));
     let mut gateway = Gateway::start(&[], &env);
-    let keeping = wukongim_gateway::outbound::client().build().unwrap();
+    let keeping = wukongim_gateway::http_client::client().build().unwrap();
     let health = format!("{}/api/v1/im/health", gateway.api);
     assert_eq!(keeping.get(health).send().await.unwrap().status(), 200);
     gateway.signal("TERM");

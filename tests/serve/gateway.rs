@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 pub const SECRET: &str = "q7Vw3nK0pXz8Lb5Rt2Yd9Hc6Mf1Js4Ga";
 
 /// Longer than anything here takes on a busy machine: it ends a test that would else hang.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub const TIMEOUT_BOUND: Duration = Duration::from_mins(1);
 
 /// A running gateway. Killed when it is dropped.
 pub struct Gateway {
@@ -58,8 +58,8 @@ fn hangups_are_ignored() -> bool {
 
 /// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system
 /// has only one (macOS), that one.
-pub fn own_loopback(place: u8) -> SocketAddr {
-    let own = SocketAddr::from(([127, 0, 3, place], 0));
+pub fn own_loopback(index: u8) -> SocketAddr {
+    let own = SocketAddr::from(([127, 0, 3, index], 0));
     match std::net::TcpListener::bind(own) {
         Ok(_) => own,
         Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),
@@ -146,7 +146,7 @@ impl Gateway {
 
     /// The first line of the log with this message, once it is there.
     pub fn wait_for_line(&mut self, message: &str) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT_BOUND;
         loop {
             if let Some(line) = self
                 .log()
@@ -174,7 +174,7 @@ impl Gateway {
 
     /// Waits for the end, and for all that was written before it.
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT_BOUND;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
@@ -233,7 +233,7 @@ fn collect(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) -> JoinHan
 
 /// A client that keeps no connection open.
 pub fn client() -> reqwest::Client {
-    let builder = wukongim_gateway::outbound::client().timeout(PATIENCE);
+    let builder = wukongim_gateway::http_client::client().timeout(TIMEOUT_BOUND);
     builder.pool_max_idle_per_host(0).build().unwrap()
 }
 
@@ -265,7 +265,7 @@ pub async fn answer(request: reqwest::RequestBuilder) -> (u16, Value) {
 
 /// Asks until the status is this one.
 pub async fn becomes(status: u16, request: impl Fn() -> reqwest::RequestBuilder) -> Value {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT_BOUND;
     loop {
         let (got, body) = answer(request()).await;
         if got == status {

@@ -137,8 +137,8 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
             &format!(":{port}"),
         ] {
             for (name, text) in [("stdout", gateway.stdout()), ("stderr", gateway.stderr())] {
-                let place = text.lines().find(|line| line.contains(secret));
-                assert_eq!(place, None, "{secret} on {name}");
+                let index = text.lines().find(|line| line.contains(secret));
+                assert_eq!(index, None, "{secret} on {name}");
             }
         }
     }
@@ -219,8 +219,8 @@ async fn of_good_requests_a_sample_has_a_line() {
     env.push(("GATEWAY__LOG__SAMPLE_RATIO", "0.5"));
     env.push(("GATEWAY__LOG__SLOW", "1h"));
     let gateway = Gateway::start(&["--embedded"], &env);
-    for place in 0..100 {
-        let request = gateway.get("/health").header("x-request-id", place);
+    for index in 0..100 {
+        let request = gateway.get("/health").header("x-request-id", index);
         assert_eq!(answer(request).await.0, 200);
     }
     let logged = logged(gateway);

@@ -11,8 +11,8 @@ mod database;
 mod disk;
 mod embedded;
 mod endings;
+mod fixture;
 mod gateway;
-mod house;
 #[path = "../keys/mod.rs"]
 mod keys;
 mod logs;

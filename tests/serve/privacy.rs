@@ -9,8 +9,8 @@ use tokio::net::TcpListener;
 use wukongim_gateway::embedded::{Dialect, Fault};
 
 use crate::database::{self, Database};
+use crate::fixture::{Fixture, MARK, TEXT};
 use crate::gateway::{run, usual};
-use crate::house::{House, MARK, TEXT};
 use crate::keys::{ED_ONE, key_set};
 
 fn count(log: &[Value], message: &str) -> usize {
@@ -19,16 +19,16 @@ fn count(log: &[Value], message: &str) -> usize {
 
 /// A gateway's whole life, in good and in bad times.
 async fn live(dialect: Dialect) {
-    let mut house = House::start(dialect, &[]).await;
-    let (alice, root) = (house.alice.clone(), house.root.clone());
-    house.use_everything("alice", &alice).await;
-    house.use_everything("root", &root).await;
-    house.misuse_everything().await;
-    house.talk_nonsense().await;
-    let told = house.gateway.post("/token").bearer_auth(&house.alice);
-    let told = house.ask("/token", told).await;
+    let mut fixture = Fixture::start(dialect, &[]).await;
+    let (alice, root) = (fixture.alice.clone(), fixture.root.clone());
+    fixture.use_everything("alice", &alice).await;
+    fixture.use_everything("root", &root).await;
+    fixture.misuse_everything().await;
+    fixture.talk_nonsense().await;
+    let told = fixture.gateway.post("/token").bearer_auth(&fixture.alice);
+    let told = fixture.ask("/token", told).await;
     let im_token = told["data"]["token"].as_str().unwrap().to_owned();
-    house.secrets.push(im_token);
+    fixture.secrets.push(im_token);
     let words = format!(r#"{{"msg":"marked {TEXT}","error":"marked","status":400}}"#);
     for (name, fault) in [
         ("refused", Fault::Status(400, words.clone())),
@@ -39,15 +39,15 @@ async fn live(dialect: Dialect) {
         ("half", Fault::HalfAnswer),
         ("reset", Fault::Reset),
     ] {
-        house.upstream.faults().always("/", fault);
-        house.use_everything(name, &root).await;
-        house.upstream.faults().clear();
+        fixture.upstream.faults().always("/", fault);
+        fixture.use_everything(name, &root).await;
+        fixture.upstream.faults().clear();
     }
-    house.break_the_store().await;
-    house.use_everything("no-store", &root).await;
-    house.upstream.stop().await;
-    house.use_everything("down", &root).await;
-    let log = house.end().await;
+    fixture.break_the_store().await;
+    fixture.use_everything("no-store", &root).await;
+    fixture.upstream.stop().await;
+    fixture.use_everything("down", &root).await;
+    let log = fixture.end().await;
     let codes: BTreeSet<_> = log
         .iter()
         .filter_map(|line| line["error.code"].as_str())
@@ -113,14 +113,14 @@ async fn the_callback_leaves_its_reason_and_nothing_else() {
             "marked-callback-secret-of-32-bytes",
         ),
     ];
-    let mut house = House::start(Dialect::V2, &more).await;
+    let mut fixture = Fixture::start(Dialect::V2, &more).await;
     let port = address.rsplit(':').next().unwrap();
-    house.secrets.push(format!(":{port}"));
-    for token in [house.alice.clone(), house.root.clone()] {
-        house.use_everything("callback", &token).await;
+    fixture.secrets.push(format!(":{port}"));
+    for token in [fixture.alice.clone(), fixture.root.clone()] {
+        fixture.use_everything("callback", &token).await;
     }
-    let answers = house.answers.clone();
-    let log = house.end().await;
+    let answers = fixture.answers.clone();
+    let log = fixture.end().await;
     let causes: Vec<_> = log
         .iter()
         .filter_map(|line| line["error.cause"].as_str())
@@ -159,8 +159,8 @@ async fn issuer(status: &str, body: String) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_issuers_address_is_told_to_nobody_whatever_it_answers() {
-    const BROKEN: &str = "signing keys cannot be fetched; those known stay good";
+async fn the_issuers_address_is_never_revealed() {
+    const BROKEN: &str = "signing keys cannot be fetched; known keys stay valid";
     let keys = key_set(&[ED_ONE.jwk(Some("marked-kid"))]);
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = closed.local_addr().unwrap().to_string();
@@ -193,14 +193,14 @@ async fn the_issuers_address_is_told_to_nobody_whatever_it_answers() {
     ] {
         let url = format!("http://marked-user:marked-pw@{address}/marked-path?key=marked-query");
         let more = [("GATEWAY__AUTH__JWKS_URL", url.as_str())];
-        let mut house = House::start(Dialect::V2, &more).await;
+        let mut fixture = Fixture::start(Dialect::V2, &more).await;
         let port = address.rsplit(':').next().unwrap();
-        house.secrets.push(format!(":{port}"));
+        fixture.secrets.push(format!(":{port}"));
         for token in [&known, &strange] {
-            house.secrets.push(token.clone());
-            house.get("issuer", "/config", token).await;
+            fixture.secrets.push(token.clone());
+            fixture.get("issuer", "/config", token).await;
         }
-        let log = house.end().await;
+        let log = fixture.end().await;
         assert_eq!(count(&log, said), 1, "{log:?}");
         let told = |line: &Value| line["error.code"] == code;
         assert!(log.iter().any(told), "{code}: {log:?}");
@@ -208,7 +208,7 @@ async fn the_issuers_address_is_told_to_nobody_whatever_it_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_cannot_be_reached_is_named_nowhere() {
+async fn an_unreachable_database_is_not_named_in_errors() {
     let folder = tempfile::tempdir().unwrap();
     let url = "postgres://marked-user:marked-pw@127.0.0.9:1/marked-db";
     let misspelt = format!("{url}?sslmode=marked");
@@ -219,11 +219,11 @@ async fn a_database_that_cannot_be_reached_is_named_nowhere() {
     assert!(!stderr.contains(MARK), "{stderr}");
 
     let more = [("GATEWAY__STORE__URL", url)];
-    let mut house = House::start(Dialect::V2, &more).await;
-    house.secrets.push("127.0.0.9".to_owned());
-    let root = house.root.clone();
-    house.use_everything("no-database", &root).await;
-    let log = house.end().await;
+    let mut fixture = Fixture::start(Dialect::V2, &more).await;
+    fixture.secrets.push("127.0.0.9".to_owned());
+    let root = fixture.root.clone();
+    fixture.use_everything("no-database", &root).await;
+    let log = fixture.end().await;
     let told = "store not reached yet: serving without it and trying again";
     assert_eq!(count(&log, told), 1, "{log:?}");
     let refused = |line: &Value| line["error.code"] == "store_unavailable";
@@ -241,14 +241,14 @@ async fn a_database_that_lets_the_gateway_in_no_more_is_named_nowhere() {
         ("GATEWAY__STORE__URL", url.as_str()),
         ("GATEWAY__STORE__MAX_CONNECTIONS", "2"),
     ];
-    let mut house = House::start(Dialect::V2, &more).await;
-    let (alice, root) = (house.alice.clone(), house.root.clone());
-    house.use_everything("alice", &alice).await;
+    let mut fixture = Fixture::start(Dialect::V2, &more).await;
+    let (alice, root) = (fixture.alice.clone(), fixture.root.clone());
+    fixture.use_everything("alice", &alice).await;
     database.shut_role_out().await;
     for when in ["shut", "out"] {
-        house.use_everything(when, &root).await;
+        fixture.use_everything(when, &root).await;
     }
-    let log = house.end().await;
+    let log = fixture.end().await;
     let causes = log.iter().filter_map(|line| line["error.cause"].as_str());
     let told = "the store is unavailable: PostgreSQL answers SQLSTATE 28000 (login refused)";
     assert!(

@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 use crate::gateway::{
-    Gateway, PATIENCE, answer, becomes, client, command, own_loopback, run, token, usual,
+    Gateway, TIMEOUT_BOUND, answer, becomes, client, command, own_loopback, run, token, usual,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
-    for (dialect, place) in [(Dialect::V2, 4), (Dialect::V3, 5)] {
+    for (dialect, index) in [(Dialect::V2, 4), (Dialect::V3, 5)] {
         let mut options = Options::new(dialect);
-        options.listen = own_loopback(place);
+        options.listen = own_loopback(index);
         let upstream = Embedded::start(options).await.unwrap();
         let url = upstream.url();
         upstream.stop().await;
@@ -142,14 +142,14 @@ fn a_start_that_hangs_is_ended_by_a_signal_at_once() {
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{signal}: {stderr}");
-        assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
+        assert!(began.elapsed() < TIMEOUT_BOUND / 2, "{:?}", began.elapsed());
         assert!(stderr.contains("told to stop while starting"), "{stderr}");
         drop(asked);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_postgresql_that_is_not_up_yet_only_degrades_and_messages_flow() {
+async fn messages_are_sent_while_postgresql_is_not_up_yet() {
     let mut env = usual();
     env.push(("GATEWAY__STORE__URL", "postgres://u:hunter2@127.0.0.1:1/d"));
     let mut gateway = Gateway::start(&["--embedded"], &env);
@@ -172,7 +172,7 @@ async fn a_postgresql_that_is_not_up_yet_only_degrades_and_messages_flow() {
 }
 
 #[test]
-fn without_ca_certificates_http_works_and_https_says_what_is_missing() {
+fn without_ca_certificates_http_works_and_https_is_an_error() {
     let mut env = usual();
     env.push(("SSL_CERT_FILE", "/nowhere"));
     drop(Gateway::start(&["--embedded"], &env));
@@ -207,7 +207,7 @@ fn bad_configuration_is_64_before_anything_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_healthcheck_asks_this_gateway() {
+async fn the_healthcheck_calls_this_gateway() {
     let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     let mut env = usual();

@@ -8,13 +8,13 @@ use crate::upstream::MARKER;
 
 /// What an answer that the contract allows says.
 pub struct Judged {
-    /// Why what was asked for was not done, where it was not. A refusal that was to be expected is none.
+    /// Why a request failed. An expected refusal is not a failure.
     pub failed: Option<&'static str>,
     /// Messages that are stored.
     pub sent: usize,
 }
 
-/// The failures that are somebody else's fault than the client's.
+/// The failures that are not the client's fault.
 const CODES: [(&str, u16); 6] = [
     ("upstream_error", 502),
     ("upstream_unavailable", 503),
@@ -53,9 +53,9 @@ fn read(
     let data = &body["data"];
     let sent = sent(asked, data);
     if body["success"] == true {
-        let is_plain = answer.status == 200 && body.get("message").is_none();
+        let needs_no_escape = answer.status == 200 && body.get("message").is_none();
         must(
-            is_plain && is_good(asked, answer, data, sent),
+            needs_no_escape && is_good(asked, answer, data, sent),
             "no such success",
         )?;
         return Ok(Judged { failed: None, sent });

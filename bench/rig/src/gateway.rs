@@ -68,8 +68,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub fn address(&self, place: u16) -> String {
-        format!("127.0.0.1:{}", self.port + place)
+    pub fn address(&self, index: u16) -> String {
+        format!("127.0.0.1:{}", self.port + index)
     }
 
     fn command(&self) -> Command {
@@ -103,15 +103,15 @@ impl Stage {
         Ok(token)
     }
 
-    /// Starts a gateway at ports `place` and the next one, and waits until it is ready. Its limits for each user and address are lifted as far as they can be,
-    /// since a few users on one machine do here what thousands do; all else is as it is by default, but for `settings`.
+    /// Starts a gateway at ports `index` and the next one, and waits until it is ready. Its limits for each user and address are lifted as
+    /// far as they can be, since a few users on one machine do here what thousands do; all else is as it is by default, but for `settings`.
     pub async fn start(
         &self,
-        place: u16,
+        index: u16,
         upstreams: &[String],
         settings: &[(&str, &str)],
     ) -> io::Result<Gateway> {
-        let (api, ops) = (self.address(place), self.address(place + 1));
+        let (api, ops) = (self.address(index), self.address(index + 1));
         let urls: Vec<String> = upstreams
             .iter()
             .map(|node| format!("http://{node}"))
@@ -195,16 +195,16 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// Starts one of as many nodes at ports from `place` on; the port after them is for faults.
+    /// Starts one of as many nodes at ports from `index` on; the port after them is for faults.
     pub async fn start(
         stage: &Stage,
         v3: bool,
-        place: u16,
+        index: u16,
         nodes: u16,
         latency: Duration,
     ) -> io::Result<Self> {
-        let admin = stage.address(place + nodes);
-        let nodes: Vec<String> = (0..nodes).map(|node| stage.address(place + node)).collect();
+        let admin = stage.address(index + nodes);
+        let nodes: Vec<String> = (0..nodes).map(|node| stage.address(index + node)).collect();
         let child = Command::new(std::env::current_exe()?)
             .args(["upstream", if v3 { "v3" } else { "v2" }, &nodes.join(",")])
             // A real v2's.

@@ -18,11 +18,11 @@ use crate::tally::Tally;
 
 /// A request without an answer for so long hangs, whatever the gateway's `request_timeout`.
 const HANGS: Duration = Duration::from_secs(20);
-/// How long a client waits before it sends a message again whose outcome it was not told.
+/// How long a client waits before it retries a message with an unknown outcome.
 const BACK_OFF: Duration = Duration::from_secs(1);
 /// Messages that wait to be sent again at the most.
 const WAITING: usize = 2000;
-/// What a load that came to a stop itself makes up for at the most: else it would be a flood that nobody asked for.
+/// How much a load that fell behind catches up at most, so that it does not become a flood.
 const ARREARS: f64 = 0.1;
 /// How often requests are sent.
 const TICK: Duration = Duration::from_millis(1);

@@ -101,8 +101,8 @@ impl Log {
             r#"{{"start_message_seq":{start},"end_message_seq":{end},"more":{more},"messages":["#
         );
         let skipped = usize::try_from(from - first).unwrap_or(0);
-        for (place, stored) in self.messages.iter().skip(skipped).take(count).enumerate() {
-            if place > 0 {
+        for (index, stored) in self.messages.iter().skip(skipped).take(count).enumerate() {
+            if index > 0 {
                 page.push(b',');
             }
             page.extend_from_slice(&stored.json);

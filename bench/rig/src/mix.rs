@@ -1,4 +1,4 @@
-//! The mixed traffic of the soak and the storm: what is asked, by whom, in what shares. Knows nothing of answers.
+//! The mixed traffic of the soak and the storm: requests, users and shares. Knows nothing of answers.
 
 use std::fmt::Write as _;
 use std::rc::Rc;
@@ -152,7 +152,7 @@ impl Mix {
     /// A message each to as many groups as the gateway sends to side by side for one batch: what takes the most connections to WuKongIM.
     pub fn wide_batch(&mut self) -> Asked {
         let first = self.random(GROUPS);
-        let groups = (0..WIDE).map(|place| format!("bench-group{:03}", (first + place) % GROUPS));
+        let groups = (0..WIDE).map(|index| format!("bench-group{:03}", (first + index) % GROUPS));
         let user = self.random(self.tokens.len());
         self.batch(user, &groups.collect::<Vec<_>>(), WIDE)
     }

@@ -120,15 +120,15 @@ impl Sender {
     }
 
     fn batch(&self, first: usize, numbered: bool) -> Vec<u8> {
-        let messages = (first..first + BATCH).map(|place| {
+        let messages = (first..first + BATCH).map(|index| {
             let mut message = json!({
-                "fromUid": format!("sender-{place}"),
-                "channelId": format!("bench-group{:03}", place % GROUPS),
+                "fromUid": format!("sender-{index}"),
+                "channelId": format!("bench-group{:03}", index % GROUPS),
                 "channelType": 2,
                 "payload": "eyJ0eXBlIjoxfQ==",
             });
             if numbered {
-                message["clientMsgNo"] = json!(format!("number-{place}"));
+                message["clientMsgNo"] = json!(format!("number-{index}"));
             }
             message
         });

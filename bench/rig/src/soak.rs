@@ -100,12 +100,12 @@ pub async fn run(stage: &Stage, quick: bool) -> Result<bool, Box<dyn std::error:
         out,
         "\n| after, s | open files | tasks | threads | memory, MB | the fake WuKongIM's memory, MB |\n|---|---|---|---|---|---|"
     )?;
-    for (place, (samples, theirs)) in windows.iter().zip(theirs).enumerate() {
+    for (index, (samples, theirs)) in windows.iter().zip(theirs).enumerate() {
         let middle = |of: Of| middle(samples, of);
         writeln!(
             out,
             "| {} | {} | {} | {} | {:.1} | {:.0} |",
-            window.as_secs() * (place as u64 + 1),
+            window.as_secs() * (index as u64 + 1),
             middle(|sample| sample.files),
             middle(|sample| sample.tasks),
             middle(|sample| sample.threads),

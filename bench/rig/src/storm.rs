@@ -2,7 +2,7 @@
 
 mod bulkheads;
 mod report;
-mod spell;
+mod fault_phase;
 
 use std::io;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use self::report::Report;
-use self::spell::{Spell, Watched};
+use self::fault_phase::{FaultPhase, MonitoredGateway};
 use crate::gateway::{Gateway, Sample, Stage, Upstream};
 use crate::load::Load;
 use crate::mix::Mix;
@@ -21,7 +21,7 @@ const CLIENTS: usize = 64;
 /// What of the maximum the load is: a gateway works on 2,048 requests at once, so that a machine which stands still for half a second
 /// would be seen as an overload at twice of that.
 const SHARE: f64 = 3.0;
-/// Connections of a load that waits for nobody: more than the requests that a gateway works on at once.
+/// Connections of an open-loop load: more than a gateway's `max_in_flight`.
 const CONNECTIONS: usize = 4000;
 /// How long one gateway takes to come to rest at the most.
 const REST: Duration = Duration::from_secs(30);
@@ -119,13 +119,13 @@ async fn one_node(
     let mix = Mix::new(tokens.clone(), &format!("storm-{dialect}"));
     let load = Load::new(&gateway.api, mix, CONNECTIONS);
     load.open(rate);
-    let watched = Watched::start(gateway, load);
+    let monitored = MonitoredGateway::start(gateway, load);
     sleep(times.calm).await;
-    for spell in Spell::of_one_node(v3, times.quick) {
-        let row = spell.cast(&watched, &upstream, times, dialect).await?;
+    for phase in FaultPhase::of_single_node(v3, times.quick) {
+        let row = phase.run(&monitored, &upstream, times, dialect).await?;
         report.add(row, true);
     }
-    let (gateway, load) = watched.end();
+    let (gateway, load) = monitored.end();
     report.promise(load.end().await, format!("{dialect}: requests hang"));
     load.tally.borrow().check()?;
     let taken = upstream.sends().await?;
@@ -161,7 +161,7 @@ async fn most(
     Ok(most)
 }
 
-/// What a gateway has that nobody asks anything, once that is steady. Its connections to WuKongIM are closed from there.
+/// The resources of an idle gateway, once they are steady. Its connections to WuKongIM are closed by then.
 async fn at_rest(gateway: &Gateway, upstream: &Upstream) -> io::Result<Sample> {
     upstream.drop_connections().await?;
     let began = Instant::now();

@@ -26,10 +26,10 @@ pub struct Tally {
     wrongs: u64,
 }
 
-/// A stretch of time in which the same failures may be told.
+/// A phase in which the same failures are allowed.
 pub struct Phase {
     allowed: &'static [&'static str],
-    /// Answers to what was asked in it.
+    /// Answers to requests of this phase.
     pub answers: u64,
     pub failures: BTreeMap<&'static str, u64>,
     pub slowest: Slowest,
@@ -65,7 +65,7 @@ impl Tally {
         tally
     }
 
-    /// A phase begins in which these codes may be told; its number.
+    /// Begins a phase in which these codes are allowed; returns its number.
     pub fn enter(&mut self, allowed: &'static [&'static str]) -> usize {
         self.phases.push(Phase {
             allowed,

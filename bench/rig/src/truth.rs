@@ -15,7 +15,7 @@ const EVERY: Duration = Duration::from_millis(100);
 
 struct Told {
     at: Instant,
-    well: bool,
+    healthy: bool,
 }
 
 /// The answers of one of the two.
@@ -58,10 +58,10 @@ impl Witness {
         witness
     }
 
-    fn note(&self, well: Option<bool>, sample: impl Fn() -> String) {
+    fn note(&self, healthy: Option<bool>, sample: impl Fn() -> String) {
         let at = Instant::now();
-        match well {
-            Some(well) => self.told.borrow_mut().push(Told { at, well }),
+        match healthy {
+            Some(healthy) => self.told.borrow_mut().push(Told { at, healthy }),
             None => *self.wrong.borrow_mut() = Some(sample()),
         }
     }
@@ -72,13 +72,13 @@ impl Witness {
     }
 
     /// How long after `from` the last answer came before `until` that was not the truth; `None` where hardly any came.
-    pub fn lied(&self, from: Instant, until: Instant, well: bool) -> Option<Duration> {
+    pub fn lied(&self, from: Instant, until: Instant, healthy: bool) -> Option<Duration> {
         let told = self.told.borrow();
         let between = || told.iter().filter(|told| (from..until).contains(&told.at));
         if between().count() < 3 {
             return None;
         }
-        let lie = between().rfind(|told| told.well != well);
+        let lie = between().rfind(|told| told.healthy != healthy);
         Some(lie.map_or(Duration::ZERO, |lie| lie.at.duration_since(from)))
     }
 

@@ -1,5 +1,5 @@
-//! A fake WuKongIM, as cheap as can be: one thread, answers made by hand (`answers`). It can be told to do wrong while it runs
-//! (`faults`, `admin`).
+//! A fake WuKongIM, as cheap as can be: one thread, answers made by hand (`answers`). Faults can be switched on while it runs (`faults`,
+//! `admin`).
 
 mod admin;
 mod answers;

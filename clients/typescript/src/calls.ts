@@ -89,7 +89,7 @@ export class Calls {
         const seconds = error.retryAfter ?? 2 ** repeated / 2;
         if (!later || !call.again(error) || repeated >= retries || seconds > maxRetryAfter) throw error;
         repeated += 1;
-        // Up to a quarter later, so that those who were told the same do not come all at once.
+        // Up to a quarter later, so that clients with the same Retry-After do not retry all at once.
         await pause(seconds * (1 + Math.random() / 4), call.signal);
       }
     }

@@ -17,7 +17,7 @@ export interface ClientOptions {
   token: string | TokenProvider;
   /** Language of errors' messages: Chinese unless given. */
   language?: Language;
-  /** How often a call that was told to come later is made again. 2 unless given. */
+  /** Maximum retries of a call that was answered with Retry-After. Default 2. */
   retries?: number;
   /** The longest `Retry-After` that is waited for, in seconds; a longer one fails the call at once. 10 unless given. */
   maxRetryAfter?: number;
@@ -47,8 +47,8 @@ export class GatewayClient {
   #limits: Limits = HARD_CAPS;
 
   constructor({ baseUrl, token, language = "zh", retries = 2, maxRetryAfter = 10, timeoutMs = 15_000, fetch }: ClientOptions) {
-    // The gateway never redirects: whoever does gets neither the token nor a POST made into a GET. And what one user was told is for
-    // no cache: frameworks such as Next.js keep a server's GETs unless they are told not to.
+    // The gateway never redirects: another server's redirect gets neither the token nor a POST turned into a GET. And what one user was
+    // told is for no cache: frameworks such as Next.js keep a server's GETs unless they are told not to.
     this.#api = createClient<paths>({ baseUrl, redirect: "manual", cache: "no-store" });
     this.#language = language;
     this.#calls = new Calls({

@@ -9,14 +9,14 @@ use super::{DeviceFlag, ImToken};
 use crate::config;
 use crate::domain::Uid;
 
-/// Makes connect tokens: HMAC-SHA256 of uid, device flag and revocation number, as 43 characters of URL-safe base64.
-pub(super) struct Maker {
+/// Derives connect tokens: HMAC-SHA256 of uid, device flag and revocation count, as 43 characters of URL-safe base64.
+pub(super) struct TokenDeriver {
     key: hmac::Key,
 }
 
-impl Maker {
-    /// The maker for the configured `im_token.secret`, else for one derived from `jwt_secret` under a label of its own (so that
-    /// a connect token tells nothing about JWTs); `None` where neither is set.
+impl TokenDeriver {
+    /// Uses `im_token.secret`, else a key derived from `jwt_secret` with a separate label (so that a connect token reveals nothing about
+    /// JWTs); `None` where neither is set.
     pub(super) fn new(settings: &config::Settings) -> Option<Self> {
         let secret = match (&settings.im_token.secret, &settings.auth.jwt_secret) {
             (Some(secret), _) => {
@@ -32,9 +32,9 @@ impl Maker {
         Some(Self { key: secret })
     }
 
-    /// The token of (`uid`, `device`); `revocation` is the number of times it was revoked.
+    /// The token of (`uid`, `device`) for the revocation count `revocation`.
     pub(super) fn token(&self, uid: &Uid, device: DeviceFlag, revocation: u64) -> ImToken {
-        // Fixed-width fields first: no two inputs run into the same bytes.
+        // Fixed-width fields first, so that the encoding is unambiguous.
         let mut context = hmac::Context::with_key(&self.key);
         context.update(&revocation.to_be_bytes());
         context.update(&[device.number()]);
@@ -47,24 +47,24 @@ impl Maker {
 mod tests {
     use super::*;
 
-    fn maker(jwt: &str, own: Option<&str>) -> Maker {
+    fn deriver(jwt: &str, own: Option<&str>) -> TokenDeriver {
         let mut settings = config::Settings::for_tests();
         settings.auth.jwt_secret = Some(jwt.to_owned().into());
         settings.im_token.secret = own.map(|secret| secret.to_owned().into());
-        Maker::new(&settings).unwrap()
+        TokenDeriver::new(&settings).unwrap()
     }
 
     #[test]
     fn a_token_is_the_same_everywhere_and_differs_in_everything_else() {
         let uid = |text| Uid::parse(text, 128).unwrap();
-        let make = |maker: &Maker| maker.token(&uid("a"), DeviceFlag::Web, 0);
-        let (one, two) = (maker("jwt-secret-1", None), maker("jwt-secret-1", None));
+        let make = |deriver: &TokenDeriver| deriver.token(&uid("a"), DeviceFlag::Web, 0);
+        let (one, two) = (deriver("jwt-secret-1", None), deriver("jwt-secret-1", None));
         assert_eq!(make(&one), make(&two));
         assert_eq!(make(&one).as_str().len(), 43);
         let mut all = std::collections::HashSet::new();
         assert!(all.insert(make(&one)));
-        assert!(all.insert(make(&maker("jwt-secret-2", None))));
-        assert!(all.insert(make(&maker("jwt-secret-1", Some("own")))));
+        assert!(all.insert(make(&deriver("jwt-secret-2", None))));
+        assert!(all.insert(make(&deriver("jwt-secret-1", Some("own")))));
         assert!(all.insert(one.token(&uid("b"), DeviceFlag::Web, 0)));
         assert!(all.insert(one.token(&uid("a"), DeviceFlag::App, 0)));
         assert!(all.insert(one.token(&uid("a"), DeviceFlag::Web, 1)));
@@ -73,9 +73,9 @@ mod tests {
     #[test]
     fn a_token_is_shown_to_its_user_alone() {
         let uid = Uid::parse("a", 128).unwrap();
-        let token = maker("jwt-secret-1", None).token(&uid, DeviceFlag::Web, 0);
+        let token = deriver("jwt-secret-1", None).token(&uid, DeviceFlag::Web, 0);
         assert_eq!(format!("{token:?}"), "[redacted]");
-        let told = serde_json::to_string(&token).unwrap();
-        assert_eq!(told, format!("\"{}\"", token.as_str()));
+        let result = serde_json::to_string(&token).unwrap();
+        assert_eq!(result, format!("\"{}\"", token.as_str()));
     }
 }

@@ -1,4 +1,4 @@
-//! The document over HTTP: no proxy, no redirect, bounded in size. The deadline is the caller's.
+//! Fetches the key document over HTTP, bounded in size. The deadline is the caller's.
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -6,9 +6,9 @@ use http::header::ACCEPT;
 use url::Url;
 
 use super::{FetchError, Source};
-use crate::outbound;
+use crate::http_client;
 
-/// The largest document that is taken.
+/// Maximum size of the document, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// An issuer's `jwks_uri`.
@@ -20,8 +20,8 @@ pub(in crate::auth) struct HttpSource {
 impl HttpSource {
     /// The document at `url`, whose user and password are sent as basic authentication.
     pub(in crate::auth) fn new(url: Url) -> Result<Self, reqwest::Error> {
-        // No connection is kept: minutes pass between two fetches.
-        let http = outbound::client_for([&url])
+        // No connection is kept, since fetches are minutes apart.
+        let http = http_client::client_for([&url])
             .pool_max_idle_per_host(0)
             .build()?;
         Ok(Self { url, http })

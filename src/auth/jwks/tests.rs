@@ -1,4 +1,4 @@
-//! Fetching under a clock that stands still: hours pass in no time, and to the microsecond.
+//! Fetching under a paused clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -7,13 +7,13 @@ use parking_lot::Mutex;
 use super::*;
 use crate::auth::test_keys::{ED_ONE, RSA_ONE, key_set};
 
-/// An issuer in memory that counts.
+/// An in-memory issuer that counts its fetches.
 #[derive(Clone)]
 pub(in crate::auth) struct Issuer(Arc<Inner>);
 
 struct Inner {
     answer: Mutex<Result<Bytes, FetchError>>,
-    takes: Mutex<Duration>,
+    supports: Mutex<Duration>,
     fetches: AtomicUsize,
     at_once: AtomicUsize,
 }
@@ -22,7 +22,7 @@ impl Issuer {
     pub(in crate::auth) fn new(keys: &[serde_json::Value]) -> Self {
         Self(Arc::new(Inner {
             answer: Mutex::new(Ok(key_set(keys).into())),
-            takes: Mutex::new(Duration::ZERO),
+            supports: Mutex::new(Duration::ZERO),
             fetches: AtomicUsize::new(0),
             at_once: AtomicUsize::new(0),
         }))
@@ -40,8 +40,8 @@ impl Issuer {
         self.answers(Err(FetchError::Connect));
     }
 
-    fn takes(&self, time: Duration) {
-        *self.0.takes.lock() = time;
+    fn supports(&self, time: Duration) {
+        *self.0.supports.lock() = time;
     }
 
     pub(in crate::auth) fn fetches(&self) -> usize {
@@ -54,8 +54,8 @@ impl Source for Issuer {
         self.0.fetches.fetch_add(1, Ordering::SeqCst);
         let others = self.0.at_once.fetch_add(1, Ordering::SeqCst);
         assert_eq!(others, 0, "two fetches at once");
-        let takes = *self.0.takes.lock();
-        tokio::time::sleep(takes).await;
+        let supports = *self.0.supports.lock();
+        tokio::time::sleep(supports).await;
         self.0.at_once.fetch_sub(1, Ordering::SeqCst);
         self.0.answer.lock().clone()
     }
@@ -67,13 +67,13 @@ fn start(issuer: &Issuer) -> Jwks {
     Jwks::start(issuer.clone(), REFRESH, Vec::new(), Arc::default())
 }
 
-/// With all the patience in the world.
+/// Waits without a practical deadline.
 async fn refreshed(jwks: &Jwks) -> Result<Arc<Published>, Unavailable> {
     jwks.refreshed(Instant::now() + Duration::from_hours(1))
         .await
 }
 
-/// Lets time pass and everything happen that is due.
+/// Advances the clock and runs everything that is due.
 pub(in crate::auth) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }
@@ -102,7 +102,7 @@ async fn keys_are_fetched_at_the_start_and_then_in_time() {
 async fn a_removed_key_is_gone_within_the_refresh_however_slow_the_issuer_answers() {
     for takes_s in [0, 4] {
         let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
-        issuer.takes(Duration::from_secs(takes_s));
+        issuer.supports(Duration::from_secs(takes_s));
         let jwks = start(&issuer);
         pass(Duration::from_secs(takes_s) + BLINK).await;
         assert_eq!(kids(&jwks.published()), ["a", "b"]);
@@ -128,7 +128,7 @@ async fn old_keys_stay_while_the_issuer_is_down_for_an_hour() {
         issuer.fetches()
     );
     issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
-    pass(GAP).await;
+    pass(MIN_REFRESH_GAP).await;
     assert_eq!(kids(&jwks.published()), ["b"]);
     assert!(refreshed(&jwks).await.is_ok());
 }
@@ -158,11 +158,11 @@ async fn a_document_that_cannot_be_read_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_wait_share_one_fetch_and_no_more_wait_than_there_are_places() {
+async fn waiting_callers_share_one_fetch_and_their_number_is_bounded() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
     let jwks = Arc::new(start(&issuer));
-    pass(GAP + BLINK).await;
-    issuer.takes(2 * SECOND);
+    pass(MIN_REFRESH_GAP + BLINK).await;
+    issuer.supports(2 * SECOND);
     issuer.publishes(&[RSA_ONE.jwk(Some("a")), ED_ONE.jwk(Some("b"))]);
     let ask = |after: Duration| {
         let jwks = jwks.clone();
@@ -171,8 +171,8 @@ async fn all_who_wait_share_one_fetch_and_no_more_wait_than_there_are_places() {
             refreshed(&jwks).await.map(|now| kids(&now).join(","))
         })
     };
-    let asking: Vec<_> = (0..WAITERS as u64)
-        .map(|place| ask(Duration::from_millis(place * 10)))
+    let asking: Vec<_> = (0..MAX_WAITERS as u64)
+        .map(|index| ask(Duration::from_millis(index * 10)))
         .collect();
     pass(SECOND).await;
     let began = Instant::now();
@@ -180,7 +180,7 @@ async fn all_who_wait_share_one_fetch_and_no_more_wait_than_there_are_places() {
         assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
     }
     assert_eq!(began.elapsed(), Duration::ZERO);
-    // Whoever leaves makes room.
+    // A caller that disconnects frees its permit.
     asking[0].abort();
     pass(BLINK).await;
     let late = ask(Duration::ZERO);
@@ -189,12 +189,12 @@ async fn all_who_wait_share_one_fetch_and_no_more_wait_than_there_are_places() {
     }
     assert_eq!(issuer.fetches(), 2);
     // The places are free again.
-    pass(GAP).await;
+    pass(MIN_REFRESH_GAP).await;
     assert!(refreshed(&jwks).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn however_many_ask_there_is_one_fetch_in_ten_seconds() {
+async fn there_is_one_fetch_in_ten_seconds_for_all_callers() {
     for down in [false, true] {
         let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
         let jwks = start(&issuer);
@@ -216,18 +216,18 @@ async fn however_many_ask_there_is_one_fetch_in_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_before_the_first_answer_waits_for_it() {
+async fn a_caller_before_the_first_fetch_waits_for_it() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
-    issuer.takes(3 * SECOND);
+    issuer.supports(3 * SECOND);
     let jwks = start(&issuer);
-    let told = refreshed(&jwks).await.map(|now| kids(&now).join(","));
-    assert_eq!((told, issuer.fetches()), (Ok("a".to_owned()), 1));
+    let result = refreshed(&jwks).await.map(|now| kids(&now).join(","));
+    assert_eq!((result, issuer.fetches()), (Ok("a".to_owned()), 1));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_hangs_is_given_up_and_nobody_waits_longer() {
+async fn a_hanging_issuer_times_out_for_all_waiting_callers() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
-    issuer.takes(Duration::from_hours(1));
+    issuer.supports(Duration::from_hours(1));
     let jwks = start(&issuer);
     let began = Instant::now();
     assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
@@ -236,18 +236,18 @@ async fn an_issuer_that_hangs_is_given_up_and_nobody_waits_longer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nobody_waits_longer_than_he_wants_to() {
+async fn a_caller_waits_at_most_until_its_deadline() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
-    issuer.takes(3 * SECOND);
+    issuer.supports(3 * SECOND);
     let jwks = start(&issuer);
     let began = Instant::now();
     for patience in [Duration::ZERO, 2 * SECOND] {
-        let told = jwks.refreshed(Instant::now() + patience).await;
-        assert_eq!(told.err(), Some(Unavailable));
+        let result = jwks.refreshed(Instant::now() + patience).await;
+        assert_eq!(result.err(), Some(Unavailable));
     }
     assert_eq!(began.elapsed(), 2 * SECOND);
-    let told = jwks.refreshed(Instant::now() + 2 * SECOND);
-    assert!(told.await.is_ok());
+    let result = jwks.refreshed(Instant::now() + 2 * SECOND);
+    assert!(result.await.is_ok());
     assert_eq!((began.elapsed(), issuer.fetches()), (3 * SECOND, 1));
 }
 
@@ -260,7 +260,7 @@ async fn a_set_without_a_usable_key_is_a_failed_fetch_in_every_respect() {
     assert!(!jwks.ever_loaded());
     // Tried again as after any failure, and not only in time.
     issuer.publishes(&[RSA_ONE.jwk(Some("a"))]);
-    pass(GAP + BLINK).await;
+    pass(MIN_REFRESH_GAP + BLINK).await;
     let version = jwks.published().version;
     assert!(jwks.ever_loaded());
     issuer.publishes(&[]);
@@ -273,7 +273,7 @@ async fn a_set_without_a_usable_key_is_a_failed_fetch_in_every_respect() {
     let counted = "gateway_jwks_fetches_total{outcome=\"no_key\"} ";
     assert!(text.contains(counted), "{text}");
     issuer.publishes(&[ED_ONE.jwk(Some("b"))]);
-    pass(GAP + BLINK).await;
+    pass(MIN_REFRESH_GAP + BLINK).await;
     assert_eq!(
         kids(&jwks.published()),
         ["b"],

@@ -1,4 +1,4 @@
-//! Which key lets which token in, and what is remembered of it. The router's side of this is in `tests/api/identity`.
+//! Which key accepts which token, and the cache of verified tokens. The router's side is tested in `tests/api/identity`.
 
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use jsonwebtoken::Algorithm as By;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::claims::Judged;
-use crate::auth::jwks::GAP;
+use crate::auth::claims::ValidClaims;
+use crate::auth::jwks::MIN_REFRESH_GAP;
 use crate::auth::jwks::tests::{Issuer, pass};
 use crate::auth::test_keys::{
     ED_ONE, ED_TWO, KINDS, P256_ONE, P256_TWO, RSA_ONE, RSA_TWO, TestKey, path,
@@ -17,7 +17,7 @@ const SECRET: &str = "a-secret-of-thirty-two-bytes-or-more";
 const OLD: &str = "another-secret-of-thirty-two-bytes!!";
 const FAR: u64 = 4_000_000_000;
 const BLINK: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_mins(1);
+const TIMEOUT_BOUND: Duration = Duration::from_mins(1);
 
 fn settings(change: impl FnOnce(&mut config::Auth)) -> config::Auth {
     let mut settings = config::Settings::for_tests().auth;
@@ -54,16 +54,16 @@ fn claims() -> Value {
 }
 
 async fn verify(verifier: &Verifier, token: &str) -> Result<Caller, TokenError> {
-    match verifier.begin(token)? {
-        Begun::Known(caller) => Ok(caller),
-        Begun::Unverified(token) => {
+    match verifier.precheck(token)? {
+        Precheck::Known(caller) => Ok(caller),
+        Precheck::Unverified(token) => {
             let token = verifier.read(token);
-            verifier.finish(token, Instant::now() + PATIENCE).await
+            verifier.finish(token, Instant::now() + TIMEOUT_BOUND).await
         }
     }
 }
 
-async fn told(verifier: &Verifier, token: &str) -> Result<String, TokenError> {
+async fn result(verifier: &Verifier, token: &str) -> Result<String, TokenError> {
     let caller = verify(verifier, token).await?;
     Ok(caller.uid.to_string())
 }
@@ -75,8 +75,8 @@ const NO_KEYS: Result<&str, TokenError> = Err(TokenError::KeysUnavailable);
 
 macro_rules! assert_told {
     ($verifier:expr, $token:expr, $expected:expr $(, $($more:tt)+)?) => {{
-        let told = told(&$verifier, &$token).await;
-        assert_eq!(told.as_deref().map_err(|error| *error), $expected $(, $($more)+)?);
+        let result = result(&$verifier, &$token).await;
+        assert_eq!(result.as_deref().map_err(|error| *error), $expected $(, $($more)+)?);
     }};
 }
 
@@ -235,10 +235,10 @@ fn a_file_that_is_no_good_public_key_is_refused() {
         (path("refused-rsa-1024.pub.pem"), "2048 to 8192 bits"),
     ] {
         let refused = PublicKey::from_file(Path::new(&file), &[]).err();
-        let told = refused.map(|error| error.to_string()).unwrap_or_default();
+        let result = refused.map(|error| error.to_string()).unwrap_or_default();
         assert!(
-            told.starts_with(said) || told.contains(said),
-            "{file}: {told}"
+            result.starts_with(said) || result.contains(said),
+            "{file}: {result}"
         );
     }
     let pkcs1 = path("rsa-one.pkcs1.pub.pem");
@@ -254,16 +254,16 @@ async fn an_unknown_kid_waits_for_one_fetch_and_is_then_invalid() {
         ED_ONE.sign(Some("new"), &claims()),
     );
     assert_told!(verifier, old, GOOD);
-    // Just fetched: nobody publishes that key.
+    // Just fetched: the key is not published.
     assert_told!(verifier, new, BAD);
     assert_eq!(issuer.fetches(), 1);
     issuer.publishes(&[RSA_ONE.jwk(Some("old")), ED_ONE.jwk(Some("new"))]);
-    pass(GAP).await;
+    pass(MIN_REFRESH_GAP).await;
     assert_told!(verifier, new, GOOD);
     assert_told!(verifier, old, GOOD);
     assert_eq!(issuer.fetches(), 2);
     // Neither a known name with a wrong signature nor a confused one makes it fetch.
-    pass(GAP).await;
+    pass(MIN_REFRESH_GAP).await;
     assert_told!(verifier, RSA_TWO.sign(Some("old"), &claims()), BAD);
     assert_told!(verifier, ED_ONE.sign(Some("old"), &claims()), CONFUSED);
     assert_told!(verifier, hs256("some-other-secret", &claims()), BAD);
@@ -271,7 +271,7 @@ async fn an_unknown_kid_waits_for_one_fetch_and_is_then_invalid() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_keys_nobody_is_called_invalid() {
+async fn without_keys_no_token_is_called_invalid() {
     let issuer = Issuer::new(&[]);
     issuer.is_down();
     let verifier = with_issuer(&issuer);
@@ -283,30 +283,33 @@ async fn without_keys_nobody_is_called_invalid() {
     assert_told!(verifier, hs256(SECRET, &claims()), GOOD);
     assert_told!(verifier, hs256(OLD, &claims()), BAD);
     issuer.publishes(&[RSA_ONE.jwk(Some("k"))]);
-    pass(GAP + BLINK).await;
+    pass(MIN_REFRESH_GAP + BLINK).await;
     assert!(!verifier.lacks_keys());
     assert_told!(verifier, RSA_ONE.sign(Some("k"), &claims()), GOOD);
 }
 
-/// Whether a check may come to something that nobody pays for.
-fn may_be_for_nothing(verifier: &Verifier, token: &str) -> bool {
-    match verifier.begin(token) {
-        Ok(Begun::Unverified(token)) => verifier.may_be_for_nothing(&verifier.read(token)),
+/// Whether a failed check is charged to no address.
+fn is_check_unbilled(verifier: &Verifier, token: &str) -> bool {
+    match verifier.precheck(token) {
+        Ok(Precheck::Unverified(token)) => verifier.is_check_unbilled(&verifier.read(token)),
         _ => panic!("no new asymmetric token"),
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_check_may_be_for_nothing_where_the_token_is_late_or_the_keys_cannot_be_had() {
+async fn a_check_is_unbilled_if_the_token_is_expired_or_the_keys_are_unavailable() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("named")), ED_ONE.jwk(None)]);
     let verifier = with_issuer(&issuer);
     let late = json!({"sub": "a", "exp": 5});
     let of =
-        |key: TestKey, kid: Option<&str>| may_be_for_nothing(&verifier, &key.sign(kid, &claims()));
+        |key: TestKey, kid: Option<&str>| is_check_unbilled(&verifier, &key.sign(kid, &claims()));
     pass(BLINK).await;
     for kid in [Some("named"), Some("new"), None] {
-        assert!(!of(RSA_TWO, kid), "{kid:?}: whoever forged it pays");
-        assert!(may_be_for_nothing(&verifier, &RSA_ONE.sign(kid, &late)));
+        assert!(
+            !of(RSA_TWO, kid),
+            "{kid:?}: the sender's address is charged"
+        );
+        assert!(is_check_unbilled(&verifier, &RSA_ONE.sign(kid, &late)));
     }
     issuer.is_down();
     pass(Duration::from_mins(10)).await;
@@ -317,7 +320,7 @@ async fn a_check_may_be_for_nothing_where_the_token_is_late_or_the_keys_cannot_b
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_issuer_that_is_down_for_an_hour_logs_nobody_out() {
+async fn an_issuer_that_is_down_for_an_hour_logs_no_user_out() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("known"))]);
     let verifier = with_issuer(&issuer);
     pass(BLINK).await;
@@ -334,10 +337,10 @@ async fn an_issuer_that_is_down_for_an_hour_logs_nobody_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_nameless_rotation_is_found_as_well() {
+async fn a_rotation_without_key_ids_works_as_well() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(None)]);
     let verifier = with_issuer(&issuer);
-    pass(GAP).await;
+    pass(MIN_REFRESH_GAP).await;
     for kid in [Some("k"), None] {
         assert_told!(verifier, RSA_ONE.sign(kid, &claims()), GOOD, "{kid:?}");
     }
@@ -347,11 +350,11 @@ async fn a_nameless_rotation_is_found_as_well() {
 
 /// Whether the token is let in without a costly check at this time.
 fn is_remembered(verifier: &Verifier, token: &str, now_s: f64) -> bool {
-    matches!(verifier.begin_at(token, now_s), Ok(Begun::Known(_)))
+    matches!(verifier.precheck_at(token, now_s), Ok(Precheck::Known(_)))
 }
 
 #[tokio::test]
-async fn a_good_signature_is_checked_once_but_never_past_its_time() {
+async fn a_valid_signature_is_checked_once_and_never_used_after_its_expiry() {
     let verifier = with_files(&[RSA_ONE]);
     let token = RSA_ONE.sign(None, &claims());
     let (now_s, exp_s) = (now_s(), 4_000_000_000.0);
@@ -374,7 +377,7 @@ async fn a_good_signature_is_checked_once_but_never_past_its_time() {
 }
 
 #[tokio::test]
-async fn what_was_refused_and_what_a_secret_signed_is_not_remembered() {
+async fn refused_and_secret_signed_tokens_are_not_cached() {
     let verifier = with_files(&[RSA_ONE]);
     for token in [
         RSA_TWO.sign(None, &claims()),
@@ -390,7 +393,7 @@ async fn what_was_refused_and_what_a_secret_signed_is_not_remembered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_remembered_across_a_change_of_keys() {
+async fn cached_tokens_are_void_after_a_change_of_keys() {
     let issuer = Issuer::new(&[RSA_ONE.jwk(Some("a"))]);
     let verifier = with_issuer(&issuer);
     let token = RSA_ONE.sign(Some("a"), &claims());
@@ -407,9 +410,9 @@ async fn nothing_is_remembered_across_a_change_of_keys() {
 }
 
 #[tokio::test]
-async fn the_memory_is_bounded() {
+async fn the_cache_is_bounded() {
     let verifier = with_files(&[ED_ONE]);
-    let judged = Judged {
+    let valid_claims = ValidClaims {
         caller: verify(&verifier, &ED_ONE.sign(None, &claims()))
             .await
             .unwrap(),
@@ -417,7 +420,9 @@ async fn the_memory_is_bounded() {
     };
     for number in 0..100_000 {
         let fingerprint = Fingerprint::of(&number.to_string());
-        verifier.verified.insert(fingerprint, 0, judged.clone());
+        verifier
+            .verified
+            .insert(fingerprint, 0, valid_claims.clone());
     }
     assert!(
         verifier.verified.len() <= 33_000,

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_signature_can_be_computed_by_anybody_with_the_secret() {
+fn a_signature_can_be_verified_with_the_secret() {
     let settings = Settings {
         url: Url::parse("http://127.0.0.1:1/").unwrap(),
         secret: "callback-secret".to_owned().into(),
@@ -15,15 +15,15 @@ fn a_signature_can_be_computed_by_anybody_with_the_secret() {
     // printf '1700000000.{"uid":"a"}' | openssl dgst -sha256 -hmac callback-secret
     let expected =
         "t=1700000000,v1=613fcb258ba51c6ef251044ad3c96f317b1459bfcdcf425d2729ac42b3ff6c83";
-    let signature = callback.line.signature(1_700_000_000, br#"{"uid":"a"}"#);
+    let signature = callback.client.signature(1_700_000_000, br#"{"uid":"a"}"#);
     assert_eq!(signature, expected);
 }
 
 #[test]
 fn only_a_whole_allow_of_true_allows() {
     let allows = |text: &str| {
-        let verdict = read(text.as_bytes());
-        verdict.map(|verdict| verdict.refusal.is_none())
+        let decision = read(text.as_bytes());
+        decision.map(|decision| decision.refusal.is_none())
     };
     assert_eq!(allows(r#"{"allow":true}"#), Ok(true));
     assert_eq!(
@@ -49,7 +49,7 @@ fn only_a_whole_allow_of_true_allows() {
         r#"{"data":{"allow":true}}"#,
         "\u{feff}{\"allow\":true}",
     ] {
-        assert_eq!(allows(bad), Err(NoAnswer::Malformed), "{bad}");
+        assert_eq!(allows(bad), Err(CallbackError::Malformed), "{bad}");
     }
 }
 
@@ -60,5 +60,5 @@ fn a_reason_is_bounded_and_without_control_characters() {
     let text = r#"{"allow":false,"reason":"no\r\n\u0000\u001b[31m\u0085 群"}"#;
     assert_eq!(&*reason(text), "no[31m 群");
     let long = format!(r#"{{"allow":false,"reason":"{}"}}"#, "群".repeat(5000));
-    assert_eq!(reason(&long).chars().count(), REASON_CHARS);
+    assert_eq!(reason(&long).chars().count(), MAX_REASON_CHARS);
 }

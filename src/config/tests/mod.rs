@@ -51,7 +51,7 @@ fn directory(files: &[(&str, &str)], env: &[(&str, &str)]) -> (tempfile::TempDir
 }
 
 /// A legal value of every key that is not its default, as a variable would have it.
-const SAMPLES: &[(&str, &str)] = &[
+const KNOWN_SAMPLES: &[(&str, &str)] = &[
     ("server.listen", "127.0.0.1:1"),
     ("server.ops_listen", "127.0.0.1:2"),
     ("server.request_timeout", "11s"),

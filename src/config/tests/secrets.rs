@@ -22,7 +22,7 @@ fn warnings_of(sources: &Sources, key: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_new_line_at_the_end_is_no_part_of_a_secret_wherever_it_stands() {
+fn a_final_newline_is_not_part_of_a_secret() {
     for end in ["", "\n", "\r\n"] {
         let text = format!("{OTHER}{end}");
         assert_eq!(
@@ -59,7 +59,7 @@ fn white_space_and_quotes_around_any_secret_are_part_of_it_and_warned_of() {
         sources
     };
     let mut secrets = 0;
-    for (key, sample) in SAMPLES {
+    for (key, sample) in KNOWN_SAMPLES {
         let loaded = load(&with_manager(key, sample)).unwrap();
         let shown = loaded.shown.iter().find(|shown| shown.key == *key).unwrap();
         // An address has its own rules.
@@ -189,7 +189,7 @@ fn no_query_of_an_address_is_shown() {
 }
 
 #[test]
-fn what_the_driver_would_refuse_of_the_stores_address_is_a_problem() {
+fn a_store_url_that_the_driver_refuses_is_a_problem() {
     let files = [("ca.pem", "no certificate"), ("key.pem", "hunter2")];
     let (dir, mut sources) = directory(&files, &[]);
     let certificate = include_str!("../../../tests/keys/ed25519-one.pub.pem");

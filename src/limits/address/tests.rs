@@ -1,4 +1,4 @@
-//! Whom the headers are believed, and whom not.
+//! Which peers' headers are trusted.
 
 use http::HeaderValue;
 use proptest::prelude::*;
@@ -21,7 +21,7 @@ fn client_of(peer: &str, lines: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn only_a_trusted_peer_is_believed_and_only_to_the_first_stranger() {
+fn only_trusted_peers_are_believed_up_to_the_first_untrusted_address() {
     const XFF: &str = "x-forwarded-for";
     const FWD: &str = "forwarded";
     for (peer, lines, expected) in [
@@ -95,13 +95,13 @@ fn only_a_trusted_peer_is_believed_and_only_to_the_first_stranger() {
             vec![(FWD, "for=1.1.1.1;for=2.2.2.2")],
             "10.0.0.1",
         ),
-        // A quote that a stranger opens does not swallow what the proxy adds.
+        // An unclosed quote of the client does not hide what the proxy appends.
         (
             "10.0.0.1",
             vec![(FWD, "for=\"1.1.1.1, for=198.51.100.7")],
             "198.51.100.7",
         ),
-        // One of the two is a stranger's.
+        // One of the two is from the client.
         (
             "10.0.0.1",
             vec![(XFF, "198.51.100.7"), (FWD, "for=1.1.1.1")],
@@ -119,12 +119,21 @@ fn only_a_trusted_peer_is_believed_and_only_to_the_first_stranger() {
 
 #[test]
 fn an_address_of_ipv6_counts_as_its_64_and_one_of_ipv4_as_itself() {
-    let counted = |text: &str| counted(text.parse().unwrap());
-    assert_eq!(counted("2001:db8:0:1::1"), counted("2001:db8:0:1:ffff::9"));
-    assert_ne!(counted("2001:db8:0:1::1"), counted("2001:db8:0:2::1"));
-    assert_ne!(counted("192.0.2.1"), counted("192.0.2.2"));
-    assert_eq!(counted("192.0.2.1"), counted("::ffff:192.0.2.1"));
-    assert_ne!(counted("0.0.0.5"), counted("0:0:0:5::"));
+    let rate_limit_key = |text: &str| rate_limit_key(text.parse().unwrap());
+    assert_eq!(
+        rate_limit_key("2001:db8:0:1::1"),
+        rate_limit_key("2001:db8:0:1:ffff::9")
+    );
+    assert_ne!(
+        rate_limit_key("2001:db8:0:1::1"),
+        rate_limit_key("2001:db8:0:2::1")
+    );
+    assert_ne!(rate_limit_key("192.0.2.1"), rate_limit_key("192.0.2.2"));
+    assert_eq!(
+        rate_limit_key("192.0.2.1"),
+        rate_limit_key("::ffff:192.0.2.1")
+    );
+    assert_ne!(rate_limit_key("0.0.0.5"), rate_limit_key("0:0:0:5::"));
 }
 
 #[test]
@@ -173,9 +182,9 @@ fn plain(address: IpAddr, style: u8) -> String {
 }
 
 proptest! {
-    /// Whatever a stranger writes on the left, what the trusted proxy adds on the right is the address.
+    /// Whatever the client writes on the left, the address is what the trusted proxy appends on the right.
     #[test]
-    fn a_stranger_cannot_choose_his_address(
+    fn a_client_cannot_choose_its_address(
         // Bytes a header may have.
         junk in proptest::collection::vec(prop_oneof![32..127_u8, 128..=255_u8, Just(b'"'), Just(b','), Just(b';'), Just(b'=')], 0..60),
         address in addresses(),
@@ -201,7 +210,7 @@ proptest! {
         }
         let proxy = IpAddr::from([203, 0, 113, 9]);
         prop_assert_eq!(client(proxy, &headers, &trusted), address);
-        // And from a stranger none of it counts.
+        // From an untrusted peer the headers are ignored.
         let stranger = IpAddr::from([203, 0, 113, 10]);
         prop_assert_eq!(client(stranger, &headers, &trusted), stranger);
     }
@@ -228,7 +237,7 @@ proptest! {
         prop_assert_eq!(client(proxy, &headers, &trusted), expected);
     }
 
-    /// No header of any bytes breaks anything, and the answer is always somebody named or the peer.
+    /// No header bytes cause a panic, and the result is always an address in the headers or the peer.
     #[test]
     fn any_bytes_are_borne(
         lines in proptest::collection::vec((any::<bool>(), proptest::collection::vec(prop_oneof![32..127_u8, 128..=255_u8, Just(b'"'), Just(b','), Just(b'[')], 0..80)), 0..4),

@@ -1,5 +1,5 @@
-//! The page that shows the document and tries its calls: Swagger UI, out of the binary. It asks nobody but the gateway it came from,
-//! and knows nothing of the API but where its document is.
+//! The documentation page: Swagger UI, embedded in the binary. It calls only the gateway it was loaded from, and knows only the address of
+//! the OpenAPI document.
 
 use axum::Router;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -17,7 +17,7 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use super::Endpoint;
 use crate::app::App;
 
-/// All that the page may do. Icons of the style sheet are `data:`.
+/// The content security policy. The style sheet's icons are `data:` URLs.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -27,7 +27,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 struct File {
     endpoint: Endpoint,
     kind: &'static str,
-    /// Whether the bytes are a gzip of it. They are sent as such to everybody, since every browser takes that: `curl` wants
+    /// Whether the bytes are gzip-compressed. They are always sent compressed, since every browser accepts that; `curl` needs
     /// `--compressed`.
     is_packed: bool,
     bytes: &'static [u8],
@@ -45,7 +45,7 @@ macro_rules! file {
     };
 }
 
-/// The page itself first. What it asks for is named from `/api/v1/im/` on, so that it works below any prefix of a proxy's.
+/// The page itself first. Its links are relative to `/api/v1/im/`, so that it works behind any path prefix of a proxy.
 static FILES: [File; 5] = [
     file!(
         "/api/v1/im/docs",
@@ -79,7 +79,7 @@ static FILES: [File; 5] = [
     ),
 ];
 
-/// Where the document's own links would lead astray.
+/// Redirects for paths from which relative links would be wrong.
 static SLASH: Endpoint = Endpoint::at("/api/v1/im/docs/", UtoipaMethodRouter::default);
 
 /// Their names in metrics and logs.
@@ -100,7 +100,7 @@ pub(super) fn add_to(router: Router<App>) -> Router<App> {
 }
 
 impl File {
-    /// By content: the next version's is another one.
+    /// Derived from the content, so it changes with each version.
     fn etag(&self) -> HeaderValue {
         let hash = URL_SAFE_NO_PAD.encode(&Sha256::digest(self.bytes)[..12]);
         HeaderValue::try_from(format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""))
@@ -111,7 +111,7 @@ impl File {
             (CONTENT_SECURITY_POLICY, POLICY),
             (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-            // Kept, but asked for each time: files of two versions do not fit together.
+            // Cached, but revalidated each time, since files of different versions do not work together.
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
             (ETAG, etag.clone()),
         ];

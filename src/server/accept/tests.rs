@@ -1,4 +1,4 @@
-//! Connections and their times, on streams in memory and a clock that stands until everybody waits.
+//! Connections and their timeouts, on in-memory streams with a paused clock.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,9 +9,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::Instant;
 
 use super::*;
-use crate::memory::Memory;
+use crate::limits::byte_budget::ByteBudget;
 
-const PATIENCE: Patience = Patience {
+const ANSWER_TIMEOUT: Timeouts = Timeouts {
     head: Duration::from_secs(10),
     idle: Duration::from_secs(75),
 };
@@ -21,16 +21,16 @@ const SECOND: Duration = Duration::from_secs(1);
 const LARGE: usize = 300_000;
 
 /// A connection to a gateway that knows `/quick`, `/slow` (a minute), `/large` and `/body`.
-fn connect_to(memory: &Arc<Memory>) -> DuplexStream {
+fn connect_to(memory: &Arc<ByteBudget>) -> DuplexStream {
     connect_by(&Protocols::new(false), memory)
 }
 
-fn connect_by(protocols: &Protocols, memory: &Arc<Memory>) -> DuplexStream {
+fn connect_by(protocols: &Protocols, memory: &Arc<ByteBudget>) -> DuplexStream {
     let (client, server) = duplex(64 * 1024);
     let memory = memory.clone();
     let large = async move || {
-        let share = memory.share();
-        share.grow_anyway(LARGE);
+        let share = memory.new_reservation();
+        share.force_reserve(LARGE);
         let mut response = Response::new(Body::from(vec![b'x'; LARGE]));
         response.extensions_mut().insert(Arc::new(share));
         response
@@ -46,13 +46,13 @@ fn connect_by(protocols: &Protocols, memory: &Arc<Memory>) -> DuplexStream {
                 "slow"
             }),
         );
-    let activity = Activity::new(PATIENCE, false);
+    let state = ConnectionState::new(ANSWER_TIMEOUT, false);
     protocols.serve(
-        Watched::new(server, activity.clone()),
+        MonitoredStream::new(server, state.clone()),
         IpAddr::from([127, 0, 0, 1]),
         &router,
-        activity,
-        Place::only(),
+        state,
+        ConnectionPermit::for_test(),
         // Dropping it ends its connections.
         Box::leak(Box::new(GracefulShutdown::new())),
     );
@@ -60,7 +60,7 @@ fn connect_by(protocols: &Protocols, memory: &Arc<Memory>) -> DuplexStream {
 }
 
 fn connect() -> DuplexStream {
-    connect_to(&Memory::unbounded())
+    connect_to(&ByteBudget::unbounded())
 }
 
 /// Sends a request and reads the answer up to its body, which is `ending`.
@@ -93,12 +93,12 @@ fn about(time: Duration, expected: Duration) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_never_says_a_byte_is_closed() {
-    about(closed_after(&mut connect()).await, PATIENCE.head);
+async fn a_connection_that_sends_nothing_is_closed() {
+    about(closed_after(&mut connect()).await, ANSWER_TIMEOUT.head);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_drips_is_given_up_however_busy_it_looks() {
+async fn a_slow_head_times_out_despite_activity() {
     let mut client = connect();
     let started = Instant::now();
     for byte in b"GET /quick HTTP/1.1\r\nx: ".iter().cycle() {
@@ -108,7 +108,7 @@ async fn a_head_that_drips_is_given_up_however_busy_it_looks() {
         tokio::time::sleep(SECOND / 2).await;
     }
     // Noticed with the next byte.
-    let noticed = PATIENCE.head..=PATIENCE.head + SECOND / 2;
+    let noticed = ANSWER_TIMEOUT.head..=ANSWER_TIMEOUT.head + SECOND / 2;
     assert!(
         noticed.contains(&started.elapsed()),
         "{:?}",
@@ -125,7 +125,7 @@ async fn an_idle_connection_may_stay_longer_than_a_head_may_take() {
         tokio::time::sleep(SECOND * idle).await;
     }
     ask(&mut client, "/quick", "quick").await;
-    about(closed_after(&mut client).await, PATIENCE.idle);
+    about(closed_after(&mut client).await, ANSWER_TIMEOUT.idle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,15 +147,15 @@ async fn a_later_head_is_timed_from_its_own_first_byte() {
     }
     tokio::time::sleep(SECOND * 60).await;
     client.write_all(b"G").await.unwrap();
-    about(closed_after(&mut client).await, PATIENCE.head);
+    about(closed_after(&mut client).await, ANSWER_TIMEOUT.head);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_that_runs_is_never_cut_here() {
+async fn a_running_request_is_never_timed_out_by_the_connection() {
     let mut client = connect();
     ask(&mut client, "/slow", "slow").await;
     ask(&mut client, "/slow", "slow").await;
-    about(closed_after(&mut client).await, PATIENCE.idle);
+    about(closed_after(&mut client).await, ANSWER_TIMEOUT.idle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -174,8 +174,8 @@ async fn a_body_has_the_time_of_its_request_and_not_of_a_head() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_that_nobody_fetches_is_given_up_and_forgotten() {
-    let memory = Memory::unbounded();
+async fn an_unread_answer_times_out_and_frees_its_bytes() {
+    let memory = ByteBudget::unbounded();
     let mut client = connect_to(&memory);
     // The second must not keep the first alive.
     let request = b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -190,8 +190,8 @@ async fn an_answer_that_nobody_fetches_is_given_up_and_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_fetches_slowly_is_given_time_for_each_piece_and_no_more() {
-    let memory = Memory::unbounded();
+async fn a_slow_reader_has_a_timeout_per_piece() {
+    let memory = ByteBudget::unbounded();
     let mut client = connect_to(&memory);
     let request = b"GET /large HTTP/1.1\r\nhost: h\r\n\r\n";
     client.write_all(request).await.unwrap();
@@ -208,8 +208,8 @@ async fn who_fetches_slowly_is_given_time_for_each_piece_and_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_else_is_asked_on_a_connection_of_http_2_keeps_no_answer_that_nobody_fetches() {
-    let memory = Memory::unbounded();
+async fn other_requests_do_not_keep_an_unread_http2_answer() {
+    let memory = ByteBudget::unbounded();
     let client = connect_by(&Protocols::new(true), &memory);
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1000);
@@ -236,13 +236,13 @@ async fn what_else_is_asked_on_a_connection_of_http_2_keeps_no_answer_that_nobod
             () = tokio::time::sleep(SECOND * 15) => {}
         }
     };
-    about(ended, PATIENCE.idle);
+    about(ended, ANSWER_TIMEOUT.idle);
     assert_eq!(memory.held(), 0);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_an_answer_holds_is_free_when_it_is_written() {
-    let memory = Memory::unbounded();
+async fn an_answers_bytes_are_freed_when_it_is_written() {
+    let memory = ByteBudget::unbounded();
     let mut client = connect_to(&memory);
     ask(&mut client, "/large", &"x".repeat(LARGE)).await;
     tokio::time::sleep(SECOND).await;
@@ -255,7 +255,7 @@ async fn a_refused_body_is_read_on_for_a_while_so_that_the_answer_arrives() {
     let mut client = connect();
     let head = b"POST /quick HTTP/1.1\r\nhost: h\r\ncontent-length: 1000000\r\n\r\n";
     client.write_all(head).await.unwrap();
-    // More than fits anywhere before somebody reads it.
+    // More than all buffers hold before it is read.
     client.write_all(&vec![b'x'; 200_000]).await.unwrap();
     let started = Instant::now();
     let mut answer = Vec::new();
@@ -273,7 +273,7 @@ async fn a_refused_body_is_read_on_for_a_while_so_that_the_answer_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_nobody_reads_is_waited_for_a_moment_and_then_the_answer_says_close() {
+async fn an_unread_body_is_drained_briefly_and_then_the_answer_closes_the_connection() {
     let mut client = connect();
     let started = Instant::now();
     let head = b"POST /quick HTTP/1.1\r\nhost: h\r\ncontent-length: 10\r\n\r\n";

@@ -71,7 +71,7 @@ async fn becomes_usable(store: &Store) {
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_up_yet_is_opened_as_soon_as_it_is() {
+async fn a_server_that_is_not_up_yet_is_connected_later() {
     let Some(database) = database().await else {
         return;
     };
@@ -94,7 +94,7 @@ async fn a_server_that_is_not_up_yet_is_opened_as_soon_as_it_is() {
 }
 
 #[tokio::test]
-async fn what_a_server_answers_at_the_first_try_is_final_and_later_it_is_told() {
+async fn a_servers_first_error_is_final_and_later_errors_are_logged() {
     let Some(database) = database().await else {
         return;
     };
@@ -122,7 +122,7 @@ async fn what_a_server_answers_at_the_first_try_is_final_and_later_it_is_told() 
 }
 
 #[tokio::test]
-async fn the_server_ends_what_nobody_waits_for() {
+async fn the_server_cancels_abandoned_statements() {
     let Some(database) = database().await else {
         return;
     };
@@ -193,7 +193,7 @@ async fn a_database_that_vanished_is_found_again() {
 }
 
 #[tokio::test]
-async fn no_error_tells_a_part_of_the_url() {
+async fn no_error_contains_a_part_of_the_url() {
     let Some(database) = database().await else {
         return;
     };

@@ -1,12 +1,12 @@
-//! Prometheus's older text format (0.0.4), made of OpenMetrics text: the same samples, described as that format knows them.
+//! Converts OpenMetrics text to Prometheus's text format 0.0.4: the same samples with that format's metadata.
 
-/// What this OpenMetrics text says, in the older format.
+/// Converts this OpenMetrics text.
 pub(super) fn prometheus_text(open_metrics: &str) -> String {
     let mut text = String::with_capacity(open_metrics.len());
     let mut help = "";
     for line in open_metrics.lines() {
         if let Some(described) = line.strip_prefix("# HELP ") {
-            // Its metric has the name that the type gives it, which comes next.
+            // The metric's name depends on its type, which is on the next line.
             help = described.split_once(' ').map_or("", |(_, help)| help);
         } else if let Some((name, kind)) = type_of(line) {
             let (suffix, kind) = match kind {

@@ -1,12 +1,11 @@
-//! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path. Each one has its row in
-//! docs/METRICS.md.
+//! The metrics registry behind `/metrics`. Labels are bounded: never a uid, an id or a raw path. docs/METRICS.md has a row for each metric.
 
 mod exposition;
-mod handles;
-mod levels;
+mod gauges;
+mod meters;
+mod metric_cache;
 mod nodes;
 mod process;
-mod rooms;
 #[cfg(test)]
 mod tests;
 
@@ -19,14 +18,14 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Metric, Registry, Unit};
 
-use handles::Handles;
-use levels::Levels;
+use gauges::Gauges;
+use meters::{ExternalMetrics, IdempotencyMeters, MessageMeters};
+use metric_cache::MetricCache;
 use nodes::Nodes;
-use rooms::{MessageMeters, NumberMeters, OutsideMeters};
 
-pub use levels::Measured;
+pub use gauges::GaugeSnapshot;
+pub use meters::{ConnectionMeters, StoreMeters};
 pub use nodes::NodeMeters;
-pub use rooms::{ConnectionMeters, StoreMeters};
 
 /// Labels of an answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -74,12 +73,12 @@ struct CacheLabels {
     outcome: &'static str,
 }
 
-/// Seconds; from a cached answer to a call that ran into its deadline.
+/// Histogram buckets in seconds, from a cached answer to a call that reached its deadline.
 const BUCKETS: [f64; 15] = [
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
-/// What refuses.
+/// The values of the label `limit`.
 const LIMITS: [&str; 11] = [
     "user",
     "user_in_flight",
@@ -98,102 +97,107 @@ fn seconds() -> Histogram {
     Histogram::new(BUCKETS)
 }
 
-/// A new metric of this name.
-fn counted<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+/// Registers a new metric of this name.
+fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
     let metric = M::default();
     registry.register(name, help, metric.clone());
     metric
 }
 
-/// This metric, which is of seconds, under this name.
-fn timed<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+/// Registers a metric in seconds under this name.
+fn register_seconds<M: Metric + Clone>(
+    registry: &mut Registry,
+    name: &str,
+    help: &str,
+    metric: M,
+) -> M {
     registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
     metric
 }
 
-/// Every metric of the gateway. Cheap to share; all methods take `&self`.
+/// All metrics of the gateway.
 pub struct Metrics {
     registry: Registry,
     requests: Family<HttpLabels, Counter>,
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
-    answered: Handles<HttpLabels, (Counter, Histogram)>,
+    answered: MetricCache<HttpLabels, (Counter, Histogram)>,
     errors: Family<ErrorLabels, Counter>,
-    failed: Handles<ErrorLabels, Counter>,
+    failed: MetricCache<ErrorLabels, Counter>,
     upstream: Family<UpstreamLabels, Counter>,
     upstream_durations: Family<CallLabels, Histogram, fn() -> Histogram>,
     nodes: Nodes,
     retries: Family<CallLabels, Counter>,
     retries_refused: Family<CallLabels, Counter>,
-    called: Handles<UpstreamLabels, (Counter, Histogram)>,
-    /// `gateway_message_confirm_seconds`: from WuKongIM's answer until the message was seen stored.
+    called: MetricCache<UpstreamLabels, (Counter, Histogram)>,
+    /// `gateway_message_confirm_seconds`: from WuKongIM's answer until the message was confirmed.
     pub confirm_seconds: Histogram,
-    /// `gateway_message_confirm_looks_total`: pages read to see messages stored.
-    pub confirm_looks: Counter,
+    /// `gateway_message_confirm_looks_total`: pages read to confirm messages.
+    pub confirm_polls: Counter,
     caches: Family<CacheLabels, Counter>,
-    looked_up: Handles<CacheLabels, Counter>,
+    lookups: MetricCache<CacheLabels, Counter>,
     limits: Family<LimitLabels, Counter>,
     /// `gateway_foreign_messages_dropped_total`: messages of another channel in an upstream page (equal hashes on v2).
     pub foreign_messages: Counter,
-    /// What became of messages.
+    /// Messages by outcome.
     pub messages: MessageMeters,
-    /// What their numbers meant.
-    pub numbers: NumberMeters,
+    /// Idempotency lookups by outcome.
+    pub idempotency: IdempotencyMeters,
     /// The API's connections.
     pub connections: ConnectionMeters,
-    /// The application's backend and the issuer of keys.
-    pub outside: OutsideMeters,
-    /// What is measured when somebody looks.
-    pub levels: Levels,
+    /// Calls to the application's backend and the issuer of keys.
+    pub external: ExternalMetrics,
+    /// Gauges that are set when metrics are scraped.
+    pub gauges: Gauges,
 }
 
 impl Metrics {
-    /// A registry with every metric, those of no store included.
+    /// A registry with all metrics; those of the store are not connected to one.
     pub fn new() -> Self {
         Self::with_store(&StoreMeters::default())
     }
 
-    /// A registry with every metric, those of this store included.
+    /// A registry with all metrics, including those of this store.
     pub fn with_store(store: &StoreMeters) -> Self {
         let mut registry = Registry::with_prefix("gateway");
         let all = &mut registry;
-        let requests = counted(all, "http_requests", "requests answered");
-        let durations = timed(
+        let requests = register(all, "http_requests", "requests answered");
+        let durations = register_seconds(
             all,
             "http_request_duration",
             "time from a request's head to its answer",
             Family::new_with_constructor(seconds as fn() -> Histogram),
         );
-        let errors = counted(all, "http_errors", "requests that failed");
-        let upstream = counted(all, "upstream_requests", "calls made to WuKongIM");
-        let upstream_durations = timed(
+        let errors = register(all, "http_errors", "requests that failed");
+        let upstream = register(all, "upstream_requests", "calls made to WuKongIM");
+        let upstream_durations = register_seconds(
             all,
             "upstream_request_duration",
             "time of a call to WuKongIM",
             Family::new_with_constructor(seconds as fn() -> Histogram),
         );
         let nodes = Nodes::registered(all);
-        let help = "calls made once more since their answer was lost or useless";
-        let retries = counted(all, "upstream_retries", help);
-        let help = "calls not made once more since a tenth of the traffic was repeated already";
-        let retries_refused = counted(all, "upstream_retries_refused", help);
-        let help = "time until a sent message was seen stored";
-        let confirm_seconds = timed(all, "message_confirm", help, seconds());
-        let help = "pages read to see messages stored";
-        let confirm_looks = counted(all, "message_confirm_looks", help);
-        let caches = counted(all, "cache_lookups", "look-ups in caches");
-        let limits: Family<LimitLabels, Counter> = counted(all, "limited", "refusals by a limit");
+        let help = "calls retried after a lost or unusable answer";
+        let retries = register(all, "upstream_retries", help);
+        let help = "calls not retried since the retry budget was used up";
+        let retries_refused = register(all, "upstream_retries_refused", help);
+        let help = "time until a sent message was confirmed";
+        let confirm_seconds = register_seconds(all, "message_confirm", help, seconds());
+        let help = "pages read to confirm messages";
+        let confirm_polls = register(all, "message_confirm_looks", help);
+        let caches = register(all, "cache_lookups", "lookups in caches");
+        let limits: Family<LimitLabels, Counter> = register(all, "limited", "refusals by a limit");
         for limit in LIMITS {
-            // At 0 from the start, or whoever looks for a rise would miss the first one.
+            // Starts at 0, otherwise `increase()` would miss the first refusal.
             drop(limits.get_or_create(&LimitLabels { limit }));
         }
         let help = "messages of another channel found in an upstream page";
-        let foreign_messages = counted(all, "foreign_messages_dropped", help);
+        let foreign_messages = register(all, "foreign_messages_dropped", help);
         let messages = MessageMeters::registered(all);
-        let numbers = NumberMeters::registered(all);
+        let idempotency = IdempotencyMeters::registered(all);
         let connections = ConnectionMeters::registered(all);
-        let outside = OutsideMeters::registered(all);
+        let external = ExternalMetrics::registered(all);
         store.register(all);
-        let levels = Levels::registered(all);
+        let gauges = Gauges::registered(all);
         all.register(
             "build",
             "this build",
@@ -203,26 +207,26 @@ impl Metrics {
             registry,
             requests,
             durations,
-            answered: Handles::new(),
+            answered: MetricCache::new(),
             errors,
-            failed: Handles::new(),
+            failed: MetricCache::new(),
             upstream,
             upstream_durations,
             nodes,
             retries,
             retries_refused,
-            called: Handles::new(),
+            called: MetricCache::new(),
             confirm_seconds,
-            confirm_looks,
+            confirm_polls,
             caches,
-            looked_up: Handles::new(),
+            lookups: MetricCache::new(),
             limits,
             foreign_messages,
             messages,
-            numbers,
+            idempotency,
             connections,
-            outside,
-            levels,
+            external,
+            gauges,
         }
     }
 
@@ -287,12 +291,12 @@ impl Metrics {
         });
     }
 
-    /// What is shown of the node called `node`.
+    /// The metrics of the node named `node`.
     pub fn node(&self, node: &Arc<str>) -> NodeMeters {
         self.nodes.of(node)
     }
 
-    /// Counts one upstream call that was made once more, or where `refused` might have been.
+    /// Counts one retry of an upstream call, or one that the retry budget `refused`.
     pub fn upstream_retried(&self, call: &'static str, refused: bool) {
         let family = if refused {
             &self.retries_refused
@@ -302,7 +306,7 @@ impl Metrics {
         family.get_or_create(&CallLabels { call }).inc();
     }
 
-    /// Counts one look-up in `cache`.
+    /// Counts one lookup in `cache`.
     pub fn cache_looked_up(&self, cache: &'static str, hit: bool) {
         let outcome = if hit { "hit" } else { "miss" };
         let make = || {
@@ -311,12 +315,12 @@ impl Metrics {
             (labels, count)
         };
         let is = |known: &CacheLabels| known.cache == cache && known.outcome == outcome;
-        self.looked_up.with(is, make, |count| {
+        self.lookups.with(is, make, |count| {
             count.inc();
         });
     }
 
-    /// The refusals by `limit`, for a room that counts them itself.
+    /// The counter of refusals by `limit`, for modules that count them themselves.
     pub fn refusals(&self, limit: &'static str) -> Counter {
         self.limits.get_or_create(&LimitLabels { limit }).clone()
     }
@@ -331,7 +335,7 @@ impl Metrics {
         exposition::prometheus_text(&self.render())
     }
 
-    /// Everything, as OpenMetrics text.
+    /// All metrics as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut out = String::new();
         // Writing into a String cannot fail.

@@ -1,4 +1,4 @@
-//! The metrics that each WuKongIM node has one of.
+//! Metrics per WuKongIM node.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -9,30 +9,30 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{counted, timed};
+use super::{register, register_seconds};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NodeLabels {
     node: Arc<str>,
 }
 
-/// What is shown of one WuKongIM node; kept by it, so that no call looks it up.
+/// The metrics of one WuKongIM node; stored in the node, so that calls need no lookup.
 pub struct NodeMeters {
     /// `gateway_upstream_in_flight`.
     pub in_flight: Gauge,
-    /// `gateway_upstream_latency_seconds`: the moving average that nodes are chosen by.
+    /// `gateway_upstream_latency_seconds`: the moving average used for load balancing.
     pub latency: Gauge<f64, AtomicU64>,
-    /// `gateway_upstream_up`: 1 where it was well when last looked at.
+    /// `gateway_upstream_up`: 1 where the last probe succeeded.
     pub up: Gauge,
     /// `gateway_upstream_ejections_total`.
     pub ejections: Counter,
-    /// `gateway_upstream_ejected`: 1 while it is left alone.
+    /// `gateway_upstream_ejected`: 1 while it is ejected.
     pub ejected: Gauge,
     /// `gateway_upstream_generation`: 2 or 3, 0 while it is not known.
     pub generation: Gauge,
 }
 
-/// The metrics that each node has one of.
+/// The metric families of all nodes.
 pub(super) struct Nodes {
     in_flight: Family<NodeLabels, Gauge>,
     latency: Family<NodeLabels, Gauge<f64, AtomicU64>>,
@@ -44,22 +44,22 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) fn registered(registry: &mut Registry) -> Self {
-        let help = "moving average of a node's answers' times";
+        let help = "moving average of a node's latency";
         Self {
-            in_flight: counted(registry, "upstream_in_flight", "calls under way to a node"),
-            latency: timed(registry, "upstream_latency", help, Family::default()),
-            up: counted(
+            in_flight: register(registry, "upstream_in_flight", "calls in flight to a node"),
+            latency: register_seconds(registry, "upstream_latency", help, Family::default()),
+            up: register(
                 registry,
                 "upstream_up",
                 "1 where a node was well when last looked at, 15 seconds ago at most",
             ),
-            ejections: counted(
+            ejections: register(
                 registry,
                 "upstream_ejections",
-                "how often a node that failed was left alone",
+                "ejections of a node after failures",
             ),
-            ejected: counted(registry, "upstream_ejected", "1 while a node is left alone"),
-            generation: counted(
+            ejected: register(registry, "upstream_ejected", "1 while a node is ejected"),
+            generation: register(
                 registry,
                 "upstream_generation",
                 "2 or 3, 0 while it is not known",
@@ -67,7 +67,7 @@ impl Nodes {
         }
     }
 
-    /// What is shown of the node called `node`.
+    /// The metrics of the node named `node`.
     pub(super) fn of(&self, node: &Arc<str>) -> NodeMeters {
         let labels = NodeLabels { node: node.clone() };
         NodeMeters {

@@ -1,4 +1,4 @@
-//! What the system tells of this process. Linux tells all of it; where a system tells nothing, it is 0.
+//! Resource usage of this process. Values that the system does not report are 0; Linux reports all of them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(super) fn resident_bytes() -> u64 {
 
 /// Open files, sockets included.
 pub(super) fn open_files() -> u64 {
-    // The folder that is being read is one of them.
+    // The directory being read counts as an open file itself.
     std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count().saturating_sub(1) as u64)
 }
 

@@ -74,15 +74,15 @@ fn the_document_lists_every_metric_with_its_type_and_labels() {
     metrics.upstream_retried("health", true);
     metrics.cache_looked_up("members", true);
     metrics.limited("user");
-    store.asked("ping", "ok", Duration::ZERO);
-    let outside = &metrics.outside;
-    outside.callback_asked("message.send", "allowed", Duration::ZERO);
-    outside.keys_fetched("ok");
-    metrics.levels.set(&Measured {
+    store.observe("ping", "ok", Duration::ZERO);
+    let external = &metrics.external;
+    external.callback_called("message.send", "allowed", Duration::ZERO);
+    external.keys_fetched("ok");
+    metrics.gauges.set(&GaugeSnapshot {
         in_flight: 3,
         buffered: 0,
-        numbers: 0,
-        limited: [("user", 0), ("address", 0)],
+        remembered_sends: 0,
+        limiter_entries: [("user", 0), ("address", 0)],
         caches: vec![("members", 0)],
         store: [("busy", 0), ("idle", 0)],
     });

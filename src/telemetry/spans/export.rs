@@ -1,5 +1,5 @@
-//! Spans on their way to a collector: OTLP over HTTP, as protobuf. No proxy, no redirect, no second try: what cannot be sent is lost,
-//! and the log says when that begins and ends.
+//! Exports spans to a collector: OTLP over HTTP, as protobuf. No proxy, no redirect, no retry: spans that cannot be sent are lost, and the
+//! log shows when that begins and ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,34 +15,34 @@ use prost::Message as _;
 use tokio::runtime::Handle;
 use url::Url;
 
-use crate::outbound;
+use crate::http_client;
 
-/// Where a collector takes spans, unless the address has a path of its own.
+/// The collector's default path, unless the address has one.
 const PATH: &str = "/v1/traces";
-/// The longest one sending may take.
+/// Time limit of one export.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// See the module.
+/// The exporter.
 #[derive(Debug)]
 pub(super) struct Exporter {
     http: reqwest::Client,
     /// User and password in it are sent as basic authentication.
     url: Url,
-    /// Does the sending: the thread that asks for it has no runtime.
+    /// Runs the export, since the SDK's thread has no runtime.
     runtime: Handle,
     resource: ResourceAttributesWithSchema,
     fails: AtomicBool,
 }
 
 impl Exporter {
-    /// For the running runtime.
+    /// An exporter on the current runtime.
     pub(super) fn new(endpoint: &Url) -> Result<Self, reqwest::Error> {
         let mut url = endpoint.clone();
         if url.path() == "/" {
             url.set_path(PATH);
         }
         Ok(Self {
-            http: outbound::client_for([&url])
+            http: http_client::client_for([&url])
                 .pool_max_idle_per_host(1)
                 .build()?,
             url,
@@ -52,7 +52,7 @@ impl Exporter {
         })
     }
 
-    /// One line when it begins to fail, one when it works again; never with the address.
+    /// Logs one line when exports start to fail, and one when they recover; never with the address.
     fn report(&self, error: Option<&str>) {
         let failed_before = self.fails.swap(error.is_some(), Ordering::Relaxed);
         match error {

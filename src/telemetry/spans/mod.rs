@@ -1,5 +1,5 @@
-//! Spans: one for a request, one for each call to WuKongIM that is made for it. They say what the metrics say, of one request: never
-//! a uid, a payload, a token or an address.
+//! Spans: one per request, and one for each of its calls to WuKongIM. They have the same data as the metrics, and never a uid, a payload, a
+//! token or an address.
 
 mod export;
 
@@ -21,44 +21,44 @@ use self::export::Exporter;
 use super::trace::{TRACEPARENT, Trace};
 use crate::config;
 
-/// Spans that wait to be sent; what is more is lost.
-const QUEUE: usize = 4096;
-/// Spans sent at once.
-const BATCH: usize = 512;
-/// How long they are gathered.
-const GATHER: Duration = Duration::from_secs(2);
-/// How long the process waits at its end for the last ones to be sent.
-const LAST: Duration = Duration::from_secs(2);
+/// Maximum queued spans; further ones are dropped.
+const MAX_QUEUED_SPANS: usize = 4096;
+/// Maximum spans per export.
+const MAX_BATCH: usize = 512;
+/// How long spans are collected before an export.
+const BATCH_DELAY: Duration = Duration::from_secs(2);
+/// How long the process waits at shutdown for the last export.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A request whose client hung up.
-const HUNG_UP: i64 = 499;
+/// The status of a request whose client disconnected.
+const CLIENT_CLOSED_STATUS: i64 = 499;
 
-/// Begins spans, where `telemetry.otlp_endpoint` says where they go.
-pub struct Spans(Option<Open>);
+/// Starts spans, if `telemetry.otlp_endpoint` is set.
+pub struct Spans(Option<Active>);
 
-struct Open {
+struct Active {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     sample_ratio: f64,
 }
 
-/// A request's span, as its calls see it.
+/// A request's span, as the parent of its calls' spans.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(super) struct OwnSpan {
     tracer: SdkTracer,
     context: SpanContext,
 }
 
 impl Spans {
-    /// To be called on the runtime that shall send them. All that the SDK would look up in the environment is set.
+    /// Call it on the runtime that exports the spans. Sets every option that the SDK would otherwise read from the environment.
     pub fn new(settings: &config::Telemetry) -> Result<Self, reqwest::Error> {
         let Some(endpoint) = &settings.otlp_endpoint else {
             return Ok(Self(None));
         };
         let batches = BatchConfigBuilder::default()
-            .with_max_queue_size(QUEUE)
-            .with_max_export_batch_size(BATCH)
-            .with_scheduled_delay(GATHER)
+            .with_max_queue_size(MAX_QUEUED_SPANS)
+            .with_max_export_batch_size(MAX_BATCH)
+            .with_scheduled_delay(BATCH_DELAY)
             .build();
         let processor = BatchSpanProcessor::builder(Exporter::new(endpoint.as_url())?)
             .with_batch_config(batches)
@@ -76,16 +76,16 @@ impl Spans {
             .with_resource(resource)
             .build();
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
-        Ok(Self(Some(Open {
+        Ok(Self(Some(Active {
             provider,
             tracer,
             sample_ratio: settings.sample_ratio,
         })))
     }
 
-    /// A request's span, in the trace that it came with or in a new one; and what its calls carry on. A request whose trace is not
-    /// picked has no span, and its calls say so. Whoever may be believed (`is_trusted`) picks by the flag that comes with the trace. For
-    /// all others the ratio picks, by a number of its own: they choose the id of their trace, too.
+    /// Starts a request's span, in the trace of its headers or in a new one, and returns the context for its calls. A request that is not
+    /// sampled has no span, and its calls propagate that. A trusted caller's trace (`is_trusted`) is sampled by its flag. All others are
+    /// sampled by the ratio with a random number, since they choose their own trace ids.
     pub fn begin(
         &self,
         headers: &HeaderMap,
@@ -95,7 +95,7 @@ impl Spans {
         request_id: &HeaderValue,
     ) -> (Option<Arc<Trace>>, RequestSpan) {
         let given = Trace::of(headers);
-        let Some(Open {
+        let Some(Active {
             tracer,
             sample_ratio,
             ..
@@ -119,11 +119,11 @@ impl Spans {
         let builder = SpanBuilder::from_name(route).with_kind(SpanKind::Server);
         let mut span = tracer.build_with_context(builder, &parent);
         let Some(header) = header_of(span.span_context()) else {
-            // The process is ending.
+            // The process is shutting down.
             return (given, RequestSpan(None));
         };
         let is_sent = span.is_recording();
-        let own = is_sent.then(|| Own {
+        let own = is_sent.then(|| OwnSpan {
             tracer: tracer.clone(),
             context: span.span_context().clone(),
         });
@@ -146,25 +146,26 @@ impl Spans {
         )
     }
 
-    /// Sends what waits to be sent, and no more from then on.
+    /// Exports the queued spans and stops.
     pub async fn end(&self) {
-        let Some(Open { provider, .. }) = &self.0 else {
+        let Some(Active { provider, .. }) = &self.0 else {
             return;
         };
         let provider = provider.clone();
-        // It waits for the sending, which this very thread may do.
-        let last = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(LAST));
+        // Blocking: the shutdown waits for an export that may run on this thread.
+        let last =
+            tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(SHUTDOWN_TIMEOUT));
         if !matches!(last.await, Ok(Ok(()))) {
             tracing::warn!("the last spans could not be sent");
         }
     }
 }
 
-/// A request's span, until it is answered or its client is gone.
+/// A request's span, until the answer or the client's disconnect.
 pub struct RequestSpan(Option<Box<Span>>);
 
 impl RequestSpan {
-    /// It is answered, or failed with this code.
+    /// Ends it with this status and error code.
     pub fn end(mut self, status: u16, code: Option<&'static str>) {
         self.finish(status.into(), code);
     }
@@ -186,16 +187,16 @@ impl RequestSpan {
 
 impl Drop for RequestSpan {
     fn drop(&mut self) {
-        self.finish(HUNG_UP, Some("client_closed_request"));
+        self.finish(CLIENT_CLOSED_STATUS, Some("client_closed_request"));
     }
 }
 
-/// A call's span; none where its request has none. In a box, since every call's future makes room for it.
+/// A call's span; none where its request has none. Boxed, to keep every call's future small.
 #[derive(Default)]
 pub struct CallSpan(Option<Box<Span>>);
 
 impl CallSpan {
-    /// What WuKongIM does belongs to this call.
+    /// Adds this span as the parent to a call's headers.
     pub fn put_into(&self, headers: &mut HeaderMap) {
         let context = self.0.as_ref().map(|span| span.span_context());
         if let Some(header) = context.and_then(header_of) {
@@ -203,7 +204,7 @@ impl CallSpan {
         }
     }
 
-    /// It is over, with the outcome that the metrics have.
+    /// Ends it with the outcome used in the metrics.
     pub fn end(&mut self, outcome: &'static str) {
         let Some(mut span) = self.0.take() else {
             return;
@@ -217,9 +218,9 @@ impl CallSpan {
 }
 
 impl Trace {
-    /// A call begins that is made for the request.
+    /// Starts the span of a call for the request.
     pub fn begin_call(&self, call: &'static str, node: &str) -> CallSpan {
-        let Some(Own { tracer, context }) = &self.own else {
+        let Some(OwnSpan { tracer, context }) = &self.own else {
             return CallSpan(None);
         };
         let parent = Context::new().with_remote_span_context(context.clone());
@@ -233,7 +234,7 @@ impl Trace {
 
 /// The span that a `traceparent` names.
 fn context_of(trace: &Trace) -> Option<SpanContext> {
-    // Checked when it came: every part is where it belongs.
+    // The format was checked when the request arrived.
     let text = trace.parent.to_str().ok()?;
     let flags = u8::from_str_radix(text.get(53..55)?, 16).ok()?;
     Some(SpanContext::new(

@@ -29,7 +29,7 @@ fn looked_up(app: &TestApp) -> Vec<String> {
 const LONG: Duration = Duration::from_hours(1);
 
 #[tokio::test]
-async fn within_the_ttl_nothing_is_asked_twice() {
+async fn within_the_ttl_no_fact_is_fetched_twice() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["member"]).await;
     is_in(&app, "member").await;
@@ -66,7 +66,7 @@ async fn within_the_ttl_nothing_is_asked_twice() {
 }
 
 #[tokio::test]
-async fn v3_is_asked_for_no_list() {
+async fn no_list_is_fetched_from_v3() {
     for manager in [false, true] {
         let builder = TestApp::builder().upstream(V3);
         let builder = if manager {
@@ -135,7 +135,7 @@ async fn the_gateways_own_changes_show_at_once() {
 }
 
 #[tokio::test]
-async fn many_who_ask_at_once_share_one_look_up() {
+async fn concurrent_requests_share_one_fetch() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["member"]).await;
     app.upstream
@@ -175,7 +175,7 @@ fn both_holds() -> [Fault; 2] {
 }
 
 #[tokio::test]
-async fn a_removal_during_a_look_up_is_never_forgotten() {
+async fn a_removal_during_a_lookup_is_never_lost() {
     for fault in both_holds() {
         let app = remembering(V2, LONG).await;
         app.group("g", "owner", &["bob"]).await;
@@ -189,7 +189,7 @@ async fn a_removal_during_a_look_up_is_never_forgotten() {
 }
 
 #[tokio::test]
-async fn one_who_asks_after_a_removal_does_not_wait_for_the_look_up_before_it() {
+async fn a_request_after_a_removal_does_not_join_the_earlier_lookup() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["bob"]).await;
     let removal = async {
@@ -202,7 +202,7 @@ async fn one_who_asks_after_a_removal_does_not_wait_for_the_look_up_before_it() 
 }
 
 #[tokio::test]
-async fn an_add_during_a_look_up_shows_at_once() {
+async fn an_add_during_a_lookup_takes_effect_at_once() {
     for fault in both_holds() {
         let app = remembering(V2, LONG).await;
         app.group("g", "owner", &[]).await;
@@ -215,7 +215,7 @@ async fn an_add_during_a_look_up_shows_at_once() {
 }
 
 #[tokio::test]
-async fn a_delete_during_a_look_up_is_never_forgotten() {
+async fn a_delete_during_a_lookup_is_never_lost() {
     for fault in both_holds() {
         let app = remembering(V2, LONG).await;
         app.group("g", "owner", &["bob"]).await;
@@ -230,7 +230,7 @@ async fn a_delete_during_a_look_up_is_never_forgotten() {
 }
 
 #[tokio::test]
-async fn a_look_up_during_a_removal_does_not_outlive_it() {
+async fn a_lookup_during_a_removal_is_not_cached() {
     for fault in both_holds() {
         let app = remembering(V2, LONG).await;
         app.group("g", "owner", &["bob"]).await;
@@ -263,7 +263,7 @@ async fn a_removal_whose_answer_is_lost_still_empties_the_cache() {
 }
 
 #[tokio::test]
-async fn more_members_than_are_remembered_are_looked_up_each_time() {
+async fn groups_larger_than_the_cache_are_looked_up_each_time() {
     let app = TestApp::builder()
         .config(|settings| {
             settings.authorization.cache_ttl = LONG;

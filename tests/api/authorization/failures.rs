@@ -57,7 +57,7 @@ fn unavailable(app: &TestApp, answer: Answer) {
 }
 
 #[tokio::test]
-async fn a_failed_look_up_stops_sending_and_reading() {
+async fn a_failed_lookup_refuses_sending_and_reading() {
     let app = app(V2, Duration::from_secs(5)).await;
     let alice = app.user("alice");
     for fault in failures() {
@@ -86,7 +86,7 @@ async fn a_failed_look_up_stops_sending_and_reading() {
 }
 
 #[tokio::test]
-async fn a_look_up_that_never_ends_stops_sending_and_reading() {
+async fn a_hanging_lookup_refuses_sending_and_reading() {
     let app = app(V2, Duration::from_millis(200)).await;
     let alice = app.user("alice");
     for path in OF_A_GROUP {
@@ -105,7 +105,7 @@ async fn a_look_up_that_never_ends_stops_sending_and_reading() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_to_those_who_waited_for_it_and_to_nobody_else() {
+async fn a_failure_reaches_only_the_callers_that_waited_for_it() {
     let app = TestApp::start(V2).await;
     seeds::group(&app, "g", &["alice", "bob"]);
     let faults = app.upstream.faults();
@@ -133,7 +133,7 @@ async fn refused_credentials_are_an_operators_matter() {
 }
 
 #[tokio::test]
-async fn while_nobody_knows_which_generation_it_is_nothing_is_decided() {
+async fn while_the_generation_is_unknown_nothing_is_decided() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         seeds::group(&app, "g", &["alice"]);

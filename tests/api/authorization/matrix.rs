@@ -36,7 +36,7 @@ async fn strangers_and_removed_members_neither_send_nor_read() {
 }
 
 #[tokio::test]
-async fn an_admin_who_is_no_subscriber_neither_sends_nor_reads() {
+async fn an_admin_that_is_not_a_subscriber_neither_sends_nor_reads() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["member"]).await;
@@ -56,7 +56,7 @@ async fn an_admin_who_is_no_subscriber_neither_sends_nor_reads() {
 }
 
 #[tokio::test]
-async fn an_admin_sends_as_somebody_under_that_users_rules() {
+async fn an_admin_sends_as_another_user_under_that_users_permissions() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["member", "denied"]).await;
@@ -145,7 +145,7 @@ async fn a_banned_group_can_be_read_and_not_written() {
 }
 
 #[tokio::test]
-async fn an_unknown_group_is_404_for_everybody_and_none_is_made() {
+async fn an_unknown_group_is_404_for_all_users_and_is_not_created() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         is_kept_out(&app, "alice", 404, "channel_not_found").await;
@@ -177,7 +177,7 @@ async fn a_group_that_was_disbanded_upstream_is_404_for_members_and_strangers() 
 }
 
 #[tokio::test]
-async fn a_deleted_group_is_404_for_everybody_without_a_call() {
+async fn a_deleted_group_is_404_for_all_users_without_a_call() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["member"]).await;

@@ -1,4 +1,4 @@
-//! Mode `open`: any valid token may do anything, but not as somebody else and not in a deleted channel.
+//! Mode `open`: any valid token may do anything, but not as another user and not in a deleted channel.
 
 use serde_json::json;
 use wukongim_gateway::config::Mode;
@@ -18,7 +18,7 @@ async fn app(dialect: Dialect) -> TestApp {
 }
 
 #[tokio::test]
-async fn anybody_sends_and_reads_on_v2() {
+async fn every_user_sends_and_reads_on_v2() {
     let app = app(V2).await;
     app.group("g", "owner", &["denied"]).await;
     let state = app.upstream.state();
@@ -55,7 +55,7 @@ async fn what_v3_itself_refuses_stays_refused() {
 }
 
 #[tokio::test]
-async fn nobody_is_somebody_else() {
+async fn no_user_acts_as_another() {
     for dialect in [V2, V3] {
         let app = app(dialect).await;
         seeds::group(&app, "g", &["alice", "bob"]);

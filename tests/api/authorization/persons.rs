@@ -7,7 +7,7 @@ use crate::support::seeds::{self, page};
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
-async fn anybody_writes_to_anybody_and_reads_his_own_pair_alone() {
+async fn every_user_writes_to_any_user_and_reads_only_its_own_pairs() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.user("alice")
@@ -77,7 +77,7 @@ async fn whom_the_peer_blocks_cannot_write_and_can_read() {
 }
 
 #[tokio::test]
-async fn a_denylist_of_a_group_with_the_peers_name_blocks_nobody() {
+async fn a_denylist_of_a_group_named_like_the_peer_does_not_apply() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.upstream.state().deny(2, "bob", "alice");

@@ -1,4 +1,4 @@
-//! Every cell of the role matrix, through a gateway of each mode in front of each dialect: what is told, and what was changed by it.
+//! Every cell of the role matrix, for each mode and dialect: the answer, and the resulting state.
 
 mod document;
 mod table;
@@ -169,7 +169,7 @@ impl Cell<'_> {
             Action::Dismiss | Action::DismissNone => {
                 actor.manager("remove", group, &["deputy"]).await
             }
-            Action::HandOver | Action::Adopt => actor.hand_over(group, "friend").await,
+            Action::HandOver | Action::Adopt => actor.transfer_ownership(group, "friend").await,
             Action::RevokeOwn => actor.post_nothing("/token/revoke").await,
             Action::RevokeAnothers => {
                 let body = json!({"uid": self.victim()});

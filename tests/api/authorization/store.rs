@@ -88,7 +88,7 @@ async fn without_the_store_membership_alone_decides() {
 }
 
 #[tokio::test]
-async fn in_mode_open_a_failing_store_stops_nobody_either() {
+async fn in_mode_open_a_failing_store_refuses_no_request_either() {
     let breakable = Breakable::open().await;
     let app = TestApp::builder()
         .config(|settings| settings.authorization.mode = Mode::Open)

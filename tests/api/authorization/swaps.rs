@@ -68,7 +68,7 @@ async fn a_history_that_v3_was_to_guard_is_not_read_from_another_nodes_v2() {
 }
 
 #[tokio::test]
-async fn a_v2_in_v3s_place_refuses_what_v3_was_to_check() {
+async fn a_v2_that_replaced_a_v3_refuses_messages_left_to_v3s_check() {
     let app = TestApp::start(V3).await;
     app.user("alice").send_to_person("bob", "hi").await.ok();
     app.upstream.restart_as(V2).await.expect("a restart");
@@ -83,7 +83,7 @@ async fn a_v2_in_v3s_place_refuses_what_v3_was_to_check() {
 }
 
 #[tokio::test]
-async fn a_silent_v3_is_asked_who_it_is_before_it_is_read() {
+async fn a_silent_v3_is_probed_before_a_read() {
     let app = TestApp::start(V3).await;
     app.user("alice").send_to_person("bob", "hi").await.ok();
     app.upstream.restart_as(V2).await.expect("a restart");

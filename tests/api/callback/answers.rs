@@ -121,7 +121,7 @@ async fn an_allow_for_one_target_never_lets_another_one_through() {
 }
 
 #[tokio::test]
-async fn changes_are_asked_about_each_time() {
+async fn changes_call_the_callback_each_time() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     for _ in 0..3 {
@@ -133,7 +133,7 @@ async fn changes_are_asked_about_each_time() {
 }
 
 #[tokio::test]
-async fn with_no_cache_ttl_each_message_is_asked_about() {
+async fn without_a_cache_ttl_each_message_calls_the_callback() {
     let backend = Backend::start().await;
     let app = start_with(V2, &backend, |settings| {
         settings.authorization.cache_ttl = Duration::ZERO;
@@ -219,7 +219,7 @@ async fn is_out(app: &TestApp, uid: &str) {
 }
 
 #[tokio::test]
-async fn a_change_through_the_gateway_forgets_what_was_said_of_the_group() {
+async fn a_change_through_the_gateway_invalidates_cached_answers_about_the_group() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     let alice = app.user("alice");
@@ -233,7 +233,7 @@ async fn a_change_through_the_gateway_forgets_what_was_said_of_the_group() {
 }
 
 #[tokio::test]
-async fn an_allow_that_a_removal_overtook_serves_nobody_who_asks_later() {
+async fn a_permission_overtaken_by_a_removal_is_not_used_later() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     backend.answers(|question| match question["uid"].as_str() {

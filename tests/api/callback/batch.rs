@@ -12,7 +12,7 @@ fn message(channel_type: u8, id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn each_key_of_a_batch_is_asked_once_and_decides_for_its_messages_alone() {
+async fn each_sender_and_channel_of_a_batch_is_decided_once() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     backend.answers(|question| {
@@ -65,7 +65,7 @@ async fn each_key_of_a_batch_is_asked_once_and_decides_for_its_messages_alone() 
 }
 
 #[tokio::test]
-async fn a_batch_that_nobody_decides_on_is_not_sent() {
+async fn a_batch_without_a_decision_is_not_sent() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     backend.answers(|_| Reply::Body(500, String::new()));

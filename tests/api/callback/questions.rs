@@ -1,17 +1,17 @@
-//! What the backend is asked, and that nobody can forge a question.
+//! The requests to the backend, and their signature.
 
 use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use serde_json::json;
-use wukongim_gateway::config::PageUrl;
+use wukongim_gateway::config::HttpUrlWithPath;
 
 use super::{do_everything, start, start_with};
 use crate::support::backend::{Backend, Question, SECRET};
 use crate::support::{V2, V3};
 
 #[tokio::test]
-async fn each_call_asks_who_does_what_where_and_to_whom() {
+async fn each_callback_request_has_user_action_channel_and_targets() {
     for dialect in [V2, V3] {
         let backend = Backend::start().await;
         let app = start(dialect, &backend).await;
@@ -93,7 +93,7 @@ async fn a_question_is_signed_over_its_time_and_its_very_bytes() {
 async fn user_and_password_of_the_address_and_its_query_are_sent() {
     let backend = Backend::start().await;
     let url = backend.url.replace("http://", "http://gateway:hunter2@") + "?tenant=1";
-    let url: PageUrl = url.parse().unwrap();
+    let url: HttpUrlWithPath = url.parse().unwrap();
     let app = start_with(V2, &backend, |settings| {
         settings.authorization.callback_url = Some(url);
     });

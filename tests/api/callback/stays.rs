@@ -7,7 +7,7 @@ use crate::support::backend::{Backend, Reply};
 use crate::support::{V2, V3, seeds};
 
 #[tokio::test]
-async fn a_yes_takes_the_place_of_membership_and_role() {
+async fn a_permission_of_the_callback_replaces_membership_and_role() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     let stranger = app.user("stranger");
@@ -22,7 +22,7 @@ async fn a_yes_takes_the_place_of_membership_and_role() {
     stranger.info("g").await.ok();
     stranger.manager("add", "owned", &["alice"]).await.ok();
     stranger.manager("remove", "owned", &["alice"]).await.ok();
-    stranger.hand_over("owned", "alice").await.ok();
+    stranger.transfer_ownership("owned", "alice").await.ok();
     stranger.delete_group("owned").await.ok();
     stranger.delete_group("g").await.ok();
 }
@@ -46,7 +46,7 @@ async fn a_no_stops_owners_and_admins_too() {
             let answer = somebody.manager(verb, "owned", &["alice"]).await;
             answer.fails(403, "forbidden");
         }
-        let answer = somebody.hand_over("owned", "alice").await;
+        let answer = somebody.transfer_ownership("owned", "alice").await;
         answer.fails(403, "forbidden");
     }
     app.user("olga")
@@ -60,19 +60,19 @@ async fn a_no_stops_owners_and_admins_too() {
 }
 
 #[tokio::test]
-async fn handing_over_again_is_asked_about_again() {
+async fn a_repeated_transfer_calls_the_callback_again() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     let olga = app.user("olga");
-    olga.hand_over("owned", "alice").await.ok();
-    olga.hand_over("owned", "alice").await.ok();
+    olga.transfer_ownership("owned", "alice").await.ok();
+    olga.transfer_ownership("owned", "alice").await.ok();
     backend.answers(|_| Reply::allow(false));
     // A manager by now, whose word would do elsewhere.
-    let answer = olga.hand_over("owned", "alice").await;
+    let answer = olga.transfer_ownership("owned", "alice").await;
     answer.fails(403, "forbidden");
     // Who is to own a group must still be in it.
     backend.answers(|_| Reply::allow(true));
-    let answer = olga.hand_over("owned", "stranger").await;
+    let answer = olga.transfer_ownership("owned", "stranger").await;
     answer.fails(403, "not_a_member");
 }
 
@@ -91,7 +91,7 @@ async fn what_v3_itself_refuses_stays_refused() {
 }
 
 #[tokio::test]
-async fn blocks_and_bans_stay_and_are_not_asked_about() {
+async fn blocks_and_bans_apply_without_calling_the_callback() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     app.upstream.state().deny(PERSON, "bob", "eve");
@@ -184,7 +184,7 @@ async fn deleted_ids_owners_and_taken_ids_stay_what_they_are() {
             .await
             .fails(404, "channel_not_found");
         olga.info("owned").await.fails(404, "channel_not_found");
-        let answer = olga.hand_over("owned", "alice").await;
+        let answer = olga.transfer_ownership("owned", "alice").await;
         answer.fails(404, "channel_not_found");
         assert_eq!(backend.count(), 0, "nobody is asked about what is gone");
         olga.create_group("owned")
@@ -216,7 +216,7 @@ async fn a_half_finished_delete_is_finished_by_whom_the_backend_lets() {
 }
 
 #[tokio::test]
-async fn nobody_sends_as_somebody_else_but_an_admin() {
+async fn only_an_admin_may_send_as_another_user() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     send_as(&app.user("alice"), "bob", "g")

@@ -14,7 +14,7 @@ async fn call(app: &TestApp, what: &str) {
         "subscriber.remove" => alice.remove("owned", &["alice"]).await,
         "manager.add" => alice.manager("add", "owned", &["dave"]).await,
         "manager.remove" => alice.manager("remove", "owned", &["dave"]).await,
-        "owner.transfer" => alice.hand_over("owned", "carol").await,
+        "owner.transfer" => alice.transfer_ownership("owned", "carol").await,
         "channel.create" => app.user("olga").create_group("owned").await,
         "channel.delete" => alice.delete_group("owned").await,
         _ => unreachable!("{what}"),
@@ -23,7 +23,7 @@ async fn call(app: &TestApp, what: &str) {
 }
 
 #[tokio::test]
-async fn a_backend_that_changes_the_group_before_it_answers_waits_for_nobody() {
+async fn a_backend_may_change_the_group_before_it_answers() {
     for dialect in [V2, V3] {
         for what in [
             "subscriber.add",
@@ -58,7 +58,7 @@ async fn a_backend_that_changes_the_group_before_it_answers_waits_for_nobody() {
 }
 
 #[tokio::test]
-async fn what_changed_while_the_backend_thought_counts() {
+async fn changes_during_the_callback_are_respected() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     backend.answers(|question| match question["uid"].as_str() {
@@ -82,7 +82,10 @@ async fn what_changed_while_the_backend_thought_counts() {
     let removing = async { app.user("alice").remove("other", &["bob"]).await };
     let handing_over = async {
         backend.wait_for(1).await;
-        app.user("olga").hand_over("other", "bob").await.ok();
+        app.user("olga")
+            .transfer_ownership("other", "bob")
+            .await
+            .ok();
         backend.let_go(1);
     };
     let (removed, ()) = tokio::join!(removing, handing_over);
@@ -90,7 +93,7 @@ async fn what_changed_while_the_backend_thought_counts() {
 }
 
 #[tokio::test]
-async fn a_change_is_asked_once_and_only_of_what_is_there() {
+async fn a_change_calls_the_backend_once_and_only_for_existing_groups() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     let alice = app.user("alice");

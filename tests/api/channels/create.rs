@@ -68,7 +68,7 @@ async fn an_owner_may_repeat_it_and_given_fields_are_updated() {
 }
 
 #[tokio::test]
-async fn nobody_else_gets_an_id_that_is_taken() {
+async fn an_existing_id_is_refused_to_other_users() {
     for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
@@ -85,7 +85,7 @@ async fn nobody_else_gets_an_id_that_is_taken() {
 }
 
 #[tokio::test]
-async fn a_channel_that_lies_upstream_is_taken_over_by_nobody() {
+async fn a_channel_that_exists_upstream_cannot_be_taken_over() {
     for kind in kinds() {
         let app = start(kind).await;
         let state = app.upstream.state();
@@ -151,7 +151,7 @@ async fn on_v2_an_id_with_the_hash_of_a_chat_is_taken() {
 }
 
 #[tokio::test]
-async fn a_deleted_id_is_spent_for_everybody() {
+async fn a_deleted_id_cannot_be_reused_by_any_user() {
     for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &[]).await;
@@ -206,7 +206,7 @@ async fn a_group_that_wukongim_has_lost_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_create_that_failed_is_finished_by_its_repeat_and_by_nobody_else() {
+async fn a_failed_create_is_completed_by_its_owners_retry_only() {
     for kind in kinds() {
         for fault in [
             Fault::Status(500, "boom".into()),
@@ -233,10 +233,10 @@ async fn a_create_that_failed_is_finished_by_its_repeat_and_by_nobody_else() {
 }
 
 #[tokio::test]
-async fn of_many_who_create_one_id_at_once_one_owns_it() {
+async fn concurrent_creates_of_one_id_have_one_owner_on_one_gateway() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
-        let uids: Vec<_> = (0..8).map(|place| format!("u{place}")).collect();
+        let uids: Vec<_> = (0..8).map(|index| format!("u{index}")).collect();
         let actors: Vec<_> = uids.iter().map(|uid| app.user(uid)).collect();
         let answers = actors.iter().map(|actor| actor.create_group("g"));
         let answers = futures_util::future::join_all(answers).await;

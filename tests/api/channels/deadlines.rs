@@ -30,12 +30,12 @@ fn parts(app: &TestApp, verb: &str) -> usize {
 
 /// Waits until nothing is under way, and tells how many parts there were.
 async fn settled(app: &TestApp, verb: &str) -> usize {
-    app.app.channels().idle().await;
+    app.app.channels().wait_idle().await;
     parts(app, verb)
 }
 
 #[tokio::test]
-async fn no_further_part_begins_at_the_deadline_and_a_repetition_finds_the_rest() {
+async fn no_chunk_starts_after_the_deadline_and_a_retry_does_the_rest() {
     let app = slow().await;
     let uids: Vec<String> = (0..500).map(|n| format!("m{n}")).collect();
     let uids: Vec<&str> = uids.iter().map(String::as_str).collect();
@@ -51,7 +51,7 @@ async fn no_further_part_begins_at_the_deadline_and_a_repetition_finds_the_rest(
             added += answer.ok()["added"].as_u64().unwrap();
             break;
         }
-        app.app.channels().idle().await;
+        app.app.channels().wait_idle().await;
         added = app.upstream.state().members("g").len() as u64 - 1;
     }
     assert_eq!(added, 500);
@@ -66,7 +66,7 @@ async fn no_further_part_begins_at_the_deadline_and_a_repetition_finds_the_rest(
 }
 
 #[tokio::test]
-async fn a_delete_goes_on_after_its_deadline() {
+async fn a_delete_continues_after_its_deadline() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)
@@ -87,7 +87,7 @@ async fn a_delete_goes_on_after_its_deadline() {
             .send_to_group("g", "late")
             .await
             .fails(404, "channel_not_found");
-        app.app.channels().idle().await;
+        app.app.channels().wait_idle().await;
         assert_eq!(app.calls_to(path).len(), 4);
         assert_eq!(app.upstream.state().members("g"), [""; 0]);
         assert!(app.upstream.state().flags(2, "g").unwrap().disband);

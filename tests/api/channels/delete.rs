@@ -1,4 +1,4 @@
-//! Deleting: who may, what is left, and how a half-done one ends.
+//! Deletion: permissions, remaining state, and completion of a partial one.
 
 use serde_json::json;
 use wukongim_gateway::embedded::{Fault, GROUP};

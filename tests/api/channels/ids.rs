@@ -94,7 +94,7 @@ async fn null_is_no_id_and_a_person_channel_needs_one() {
 }
 
 #[tokio::test]
-async fn where_only_admins_choose_others_bring_the_ids_of_their_own_groups_alone() {
+async fn with_group_ids_admins_others_may_only_repeat_their_own_ids() {
     let app = TestApp::builder()
         .config(|settings| settings.limits.group_ids = GroupIds::Admins)
         .start()
@@ -124,7 +124,7 @@ async fn where_only_admins_choose_others_bring_the_ids_of_their_own_groups_alone
     app.admin().create_group("team").await.ok();
     // What an admin made is its new owner's as well.
     app.admin().add("team", &["bob"]).await.ok();
-    app.admin().hand_over("team", "bob").await.ok();
+    app.admin().transfer_ownership("team", "bob").await.ok();
     app.user("bob").create_group("team").await.ok();
     alice.delete_group(&id).await.ok();
     alice.create_group(&id).await.fails(409, "channel_deleted");

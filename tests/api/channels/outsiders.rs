@@ -5,7 +5,7 @@ use wukongim_gateway::embedded::{Fault, Rule};
 use crate::support::{TestApp, V2};
 
 #[tokio::test]
-async fn who_is_in_no_group_leaves_it_by_what_is_remembered() {
+async fn leaving_without_membership_is_answered_from_the_cache() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &["bob"]).await;
     // The group's turn is taken all the while.

@@ -1,4 +1,4 @@
-//! `GET /channel/info`, `POST /channel/manager/add|remove` and `/channel/owner`: who may, and what is answered.
+//! `GET /channel/info`, `POST /channel/manager/add|remove` and `/channel/owner`: permissions and answers.
 
 use serde_json::{Value, json};
 use wukongim_gateway::config::Mode;
@@ -7,7 +7,7 @@ use super::{kinds, start};
 use crate::support::{TestApp, V2, V3, seeds};
 
 #[tokio::test]
-async fn those_who_belong_to_a_group_see_its_record() {
+async fn members_see_a_groups_record() {
     for kind in kinds() {
         let app = start(kind).await;
         let named =
@@ -40,7 +40,7 @@ async fn those_who_belong_to_a_group_see_its_record() {
 }
 
 #[tokio::test]
-async fn what_has_no_record_or_is_gone_is_told_as_such() {
+async fn missing_and_deleted_groups_are_not_found() {
     for kind in kinds() {
         let app = start(kind).await;
         for actor in [app.user("alice"), app.admin()] {
@@ -68,7 +68,7 @@ async fn what_has_no_record_or_is_gone_is_told_as_such() {
                 .await
                 .fails(404, "channel_not_found");
             actor
-                .hand_over("g", "alice")
+                .transfer_ownership("g", "alice")
                 .await
                 .fails(404, "channel_not_found");
         }
@@ -76,7 +76,7 @@ async fn what_has_no_record_or_is_gone_is_told_as_such() {
 }
 
 #[tokio::test]
-async fn in_mode_open_everybody_sees_a_record() {
+async fn in_mode_open_all_users_see_a_record() {
     for dialect in [V2, V3] {
         let builder = TestApp::builder().upstream(dialect);
         let builder = builder.config(|settings| settings.authorization.mode = Mode::Open);
@@ -117,7 +117,9 @@ async fn managers_are_counted_and_act_as_such() {
         mike.manager("remove", "g", &["mary"])
             .await
             .fails(403, "not_owner");
-        mike.hand_over("g", "mike").await.fails(403, "not_owner");
+        mike.transfer_ownership("g", "mike")
+            .await
+            .fails(403, "not_owner");
         mike.delete_group("g").await.fails(403, "not_owner");
         let told = app.admin().manager("remove", "g", &["mike", "bob"]).await;
         assert_eq!(told.ok(), json!({"removed": 1}));
@@ -133,11 +135,13 @@ async fn a_group_changes_hands() {
         app.group("g", "alice", &["bob"]).await;
         let (alice, bob) = (app.user("alice"), app.user("bob"));
         alice
-            .hand_over("g", "stranger")
+            .transfer_ownership("g", "stranger")
             .await
             .fails(403, "not_a_member");
-        bob.hand_over("g", "bob").await.fails(403, "not_owner");
-        let told = alice.hand_over("g", "bob").await.ok();
+        bob.transfer_ownership("g", "bob")
+            .await
+            .fails(403, "not_owner");
+        let told = alice.transfer_ownership("g", "bob").await.ok();
         assert_eq!(told, json!({"channelId": "g", "owner": "bob"}));
         assert_eq!(bob.info("g").await.ok()["managers"], json!(["alice"]));
         alice.delete_group("g").await.fails(403, "not_owner");
@@ -145,7 +149,7 @@ async fn a_group_changes_hands() {
         bob.remove("g", &["bob"])
             .await
             .fails(409, "owner_cannot_leave");
-        let told = app.admin().hand_over("g", "carol").await.ok();
+        let told = app.admin().transfer_ownership("g", "carol").await.ok();
         assert_eq!(told["owner"], "carol");
         app.user("carol").delete_group("g").await.ok();
     }
@@ -170,7 +174,7 @@ async fn an_admin_adopts_a_group_that_was_there_before() {
             .await
             .fails(409, "channel_exists");
         app.admin()
-            .hand_over("old", "root")
+            .transfer_ownership("old", "root")
             .await
             .fails(403, "not_a_member");
         let told = app.admin().post("/channel/owner", &body).await.ok();
@@ -210,7 +214,7 @@ async fn an_admin_names_managers_in_a_group_that_was_there_before() {
         // What managers may do, and no more; nor does anybody own it now.
         carol.add("old", &["erin"]).await.ok();
         carol
-            .hand_over("old", "carol")
+            .transfer_ownership("old", "carol")
             .await
             .fails(403, "not_owner");
         carol.delete_group("old").await.fails(403, "not_owner");
@@ -251,7 +255,7 @@ async fn with_members_may_invite_every_subscriber_adds() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_named_and_nothing_is_asked() {
+async fn bad_fields_are_reported_without_a_call() {
     let app = TestApp::start(V2).await;
     let alice = app.user("alice");
     let long = "x".repeat(129);
@@ -324,7 +328,7 @@ async fn bad_fields_are_named_and_nothing_is_asked() {
 }
 
 #[tokio::test]
-async fn what_an_admin_does_to_others_groups_leaves_a_line_and_nothing_else_does() {
+async fn only_admin_actions_on_other_users_groups_are_audited() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &["bob"]).await;
     let (lines, _listening) = crate::support::audit::listen();
@@ -335,12 +339,12 @@ async fn what_an_admin_does_to_others_groups_leaves_a_line_and_nothing_else_does
         .fails(403, "not_owner");
     app.admin().create_group("roots").await.ok();
     app.admin().add("roots", &["alice"]).await.ok();
-    app.admin().hand_over("roots", "alice").await.ok();
+    app.admin().transfer_ownership("roots", "alice").await.ok();
     assert_eq!(lines.take(), Vec::<Value>::new());
-    app.admin().hand_over("g", "bob").await.ok();
+    app.admin().transfer_ownership("g", "bob").await.ok();
     app.admin().manager("remove", "g", &["alice"]).await.ok();
     app.admin()
-        .hand_over("g", "stranger")
+        .transfer_ownership("g", "stranger")
         .await
         .fails(403, "not_a_member");
     app.admin()

@@ -49,7 +49,7 @@ async fn a_channel_with_pages_of_history_is_no_matter_on_first_contact() {
 }
 
 #[tokio::test]
-async fn hundreds_of_messages_between_send_and_look_hide_nothing() {
+async fn hundreds_of_messages_between_send_and_poll_hide_nothing() {
     for known_before in [false, true] {
         let app = patient().await;
         app.chatter("g", 200);
@@ -69,7 +69,7 @@ async fn hundreds_of_messages_between_send_and_look_hide_nothing() {
 }
 
 #[tokio::test]
-async fn a_look_further_back_that_fails_is_made_again() {
+async fn a_failed_backward_read_is_repeated() {
     let app = patient().await;
     // The first look finds the newest page; the one below it is what fails.
     let fault = Rule::new("/channel/messagesync", Fault::Reset)
@@ -88,7 +88,7 @@ async fn a_look_further_back_that_fails_is_made_again() {
 }
 
 #[tokio::test]
-async fn a_look_further_back_may_meet_larger_payloads() {
+async fn reading_further_back_may_meet_larger_payloads() {
     let app = patient().await;
     let seq = held_send(&app, async || {
         for size in [64 * 1024, 1] {
@@ -104,7 +104,7 @@ async fn a_look_further_back_may_meet_larger_payloads() {
 }
 
 #[tokio::test]
-async fn a_message_that_others_looks_passed_by_is_not_lost() {
+async fn a_message_passed_by_another_waiters_poll_is_not_lost() {
     let app = patient().await;
     app.user("alice").send_to_group("g", "known").await.ok();
     let seq = held_send(&app, async || {
@@ -195,7 +195,7 @@ async fn many_senders_among_much_noise_all_get_their_own_seq() {
     let told = join_all((0..30).map(send)).await;
     let stored = app.stored_in("g");
     for (seq, number) in told {
-        let place = usize::try_from(seq).unwrap() - 1;
-        assert_eq!(stored[place], ("alice".into(), number, seq));
+        let index = usize::try_from(seq).unwrap() - 1;
+        assert_eq!(stored[index], ("alice".into(), number, seq));
     }
 }

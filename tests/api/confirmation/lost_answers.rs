@@ -1,4 +1,4 @@
-//! Answers of v2 that never came, or came broken: the message is looked for by sender and number before anything is said.
+//! Missing or broken answers of v2: the message is searched for by sender and client_msg_no before the request is answered.
 
 use wukongim_gateway::embedded::{Fault, Rule};
 
@@ -35,7 +35,7 @@ async fn a_message_whose_answer_was_lost_is_found_and_answered() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_to_a_message_without_number_is_found_too() {
+async fn a_message_with_a_generated_client_msg_no_and_a_lost_answer_is_found() {
     let app = patient().await;
     app.upstream
         .faults()
@@ -49,7 +49,7 @@ async fn a_lost_answer_to_a_message_without_number_is_found_too() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_in_time_is_looked_for() {
+async fn a_message_without_an_answer_in_time_is_searched_for() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.timeout = super::SHORT)
         .start()
@@ -101,7 +101,7 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_not_looked_for() {
+async fn a_refused_message_is_not_searched_for() {
     let app = patient().await;
     for body in [r#"{"msg":"不行","status":400}"#, "not even json"] {
         app.upstream
@@ -129,7 +129,7 @@ async fn a_refusal_is_not_looked_for() {
 }
 
 #[tokio::test]
-async fn somebody_elses_message_with_the_number_is_never_the_confirmation() {
+async fn another_senders_message_never_confirms_a_send() {
     for known_before in [false, true] {
         let app = impatient().await;
         let alice = app.user("alice");
@@ -164,7 +164,7 @@ async fn somebody_elses_message_with_the_number_is_never_the_confirmation() {
 }
 
 #[tokio::test]
-async fn somebody_elses_message_does_not_hide_the_own_one() {
+async fn another_senders_message_does_not_hide_the_own_one() {
     let app = patient().await;
     for text in ["hi", "other"] {
         app.upstream
@@ -194,7 +194,7 @@ async fn an_own_message_of_last_year_is_not_the_confirmation() {
 }
 
 #[tokio::test]
-async fn a_look_that_fails_is_made_again() {
+async fn a_failed_poll_is_repeated() {
     for fault in [
         Fault::Reset,
         Fault::HalfAnswer,

@@ -25,7 +25,7 @@ async fn cluster() -> TestApp {
 }
 
 #[tokio::test]
-async fn a_slow_upstream_costs_a_handful_of_looks_a_message() {
+async fn a_slow_upstream_costs_a_handful_of_polls_a_message() {
     const SENDS: usize = 6;
     let app = cluster().await;
     for _ in 0..SENDS {
@@ -37,7 +37,7 @@ async fn a_slow_upstream_costs_a_handful_of_looks_a_message() {
 }
 
 #[tokio::test]
-async fn all_who_wait_on_a_channel_share_its_looks() {
+async fn all_waiters_of_a_channel_share_its_polls() {
     const SENDS: usize = 50;
     let app = cluster().await;
     let alice = app.user("alice");
@@ -65,7 +65,7 @@ async fn another_channel_of_a_slow_upstream_profits_from_what_was_learned() {
 }
 
 #[tokio::test]
-async fn nobody_looks_when_nobody_waits() {
+async fn there_are_no_polls_without_waiters() {
     let app = cluster().await;
     app.user("alice").send_to_group("g", "hi").await.ok();
     let looks = app.looks();

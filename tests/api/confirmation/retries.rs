@@ -1,4 +1,4 @@
-//! Sending again what was not seen stored: nothing is sent while the first may still turn up.
+//! Retries of unconfirmed messages: nothing is sent while the first attempt may still appear.
 
 use std::time::Instant;
 
@@ -22,7 +22,7 @@ async fn waiting_long() -> TestApp {
 }
 
 #[tokio::test]
-async fn a_retry_sends_nothing_while_the_first_may_turn_up() {
+async fn a_retry_sends_nothing_while_the_first_attempt_may_appear() {
     let app = waiting_long().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     app.upstream.faults().once("/message/send", Fault::Reset);
@@ -39,7 +39,7 @@ async fn a_retry_sends_nothing_while_the_first_may_turn_up() {
 }
 
 #[tokio::test]
-async fn a_retry_sends_again_what_will_not_turn_up_any_more() {
+async fn a_retry_sends_an_overdue_message_again() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     app.upstream
@@ -53,7 +53,7 @@ async fn a_retry_sends_again_what_will_not_turn_up_any_more() {
 }
 
 #[tokio::test]
-async fn a_retry_waits_for_the_first_to_turn_up() {
+async fn a_retry_waits_for_the_first_attempt_to_appear() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     app.upstream
@@ -116,7 +116,7 @@ async fn the_search_for_the_first_is_bounded_and_goes_on_with_the_next_retry() {
 }
 
 #[tokio::test]
-async fn unconfirmed_is_told_before_the_deadline_whatever_is_configured() {
+async fn unconfirmed_is_answered_before_the_deadline_with_any_configuration() {
     for fault in [Fault::DropMessage, Fault::Hang] {
         let app = TestApp::builder()
             .config(|settings| {
@@ -145,7 +145,7 @@ async fn unconfirmed_is_told_before_the_deadline_whatever_is_configured() {
 }
 
 #[tokio::test]
-async fn the_look_for_a_reason_does_not_hold_the_answer_up() {
+async fn finding_the_reason_does_not_delay_the_answer() {
     let app = impatient().await;
     let alice = app.user("alice");
     alice.send_to_group("g", "the facts are known").await.ok();

@@ -1,4 +1,4 @@
-//! v3: what is told of sends whose outcome is unknown, and what is kept of them.
+//! v3: answers to sends with an unknown outcome, and their recorded attempts.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::support::messages::{message, numbered, stored};
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
-async fn a_message_that_may_have_arrived_is_not_told_as_not_sent() {
+async fn a_message_that_may_have_arrived_is_not_reported_as_not_sent() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("answer".into());
@@ -26,7 +26,7 @@ async fn a_message_that_may_have_arrived_is_not_told_as_not_sent() {
 }
 
 #[tokio::test]
-async fn a_conflict_of_a_number_the_client_never_gave_is_not_his() {
+async fn a_conflict_of_a_generated_client_msg_no_is_not_the_clients_fault() {
     let app = TestApp::start(V3).await;
     let conflict = r#"{"error":"append: log conflict"}"#;
     for (body, status, code) in [
@@ -40,7 +40,7 @@ async fn a_conflict_of_a_number_the_client_never_gave_is_not_his() {
 }
 
 #[tokio::test]
-async fn a_send_that_v3_left_unanswered_is_looked_for_by_the_v2_in_its_place() {
+async fn a_send_unanswered_by_v3_is_searched_for_on_the_v2_that_replaced_it() {
     let app = TestApp::builder()
         .upstream(V3)
         .config(|settings| settings.wukongim.timeout = Duration::from_secs(1))
@@ -66,7 +66,7 @@ async fn a_send_that_v3_left_unanswered_is_looked_for_by_the_v2_in_its_place() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_is_not_asked_for_again_where_a_v2_answers_by_now() {
+async fn a_lost_answer_is_not_retried_on_a_v2() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("answer".into());

@@ -32,7 +32,7 @@ fn every_code_has_a_whole_row_in_the_enums_order() {
 }
 
 #[test]
-fn every_code_is_told_once() {
+fn every_code_is_documented_once() {
     let codes: std::collections::HashSet<_> =
         ApiError::ALL.iter().map(|error| error.code()).collect();
     assert_eq!(codes.len(), ApiError::ALL.len());

@@ -199,10 +199,10 @@ async fn panicking(app: &App) -> String {
 }
 
 #[tokio::test]
-async fn a_panic_is_500_and_takes_nobody_with_it() {
+async fn a_panic_is_500_and_affects_no_other_request() {
     let app = TestApp::start(V2).await;
     let base = panicking(&app.app).await;
-    let client = wukongim_gateway::outbound::client().build().unwrap();
+    let client = wukongim_gateway::http_client::client().build().unwrap();
     for _ in 0..3 {
         for (path, text) in [
             ("/api/v1/im/message/send", "发送消息失败"),

@@ -150,7 +150,7 @@ async fn a_body_that_is_no_utf_8_is_refused() {
 }
 
 #[tokio::test]
-async fn a_byte_order_mark_is_passed_over() {
+async fn a_byte_order_mark_is_skipped() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
@@ -171,7 +171,7 @@ async fn a_byte_order_mark_is_passed_over() {
 }
 
 #[tokio::test]
-async fn a_body_with_a_content_encoding_is_415_and_says_which_are_read() {
+async fn a_body_with_a_content_encoding_is_415_with_the_accepted_encodings() {
     let app = TestApp::start(V2).await;
     let body = message("clientMsgNo", json!("n")).to_string();
     let with = async |path: &str, encoding: &str, body: &str| {
@@ -227,7 +227,7 @@ async fn null_is_no_body_where_a_body_may_be_left_out() {
 }
 
 #[tokio::test]
-async fn half_a_character_is_told_as_what_it_is() {
+async fn an_unpaired_surrogate_is_reported_as_such() {
     let app = TestApp::start(V2).await;
     let says = |answer: Answer, field: &str| {
         let said = answer.body["details"][0]["message"].clone();

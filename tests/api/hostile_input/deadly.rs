@@ -60,7 +60,7 @@ fn every_deployment() -> impl Iterator<Item = (Dialect, Deployment)> {
 }
 
 #[tokio::test]
-async fn ids_and_numbers_of_tens_of_kilobytes_are_refused() {
+async fn ids_and_client_msg_nos_of_tens_of_kilobytes_are_refused() {
     for (dialect, deployment) in every_deployment() {
         let app = start(dialect, deployment).await;
         let texts = [
@@ -120,7 +120,7 @@ async fn payloads_of_a_megabyte_are_refused() {
 }
 
 #[tokio::test]
-async fn the_largest_of_everything_that_is_allowed_works_and_kills_nobody() {
+async fn the_largest_allowed_inputs_work_and_crash_no_node() {
     for (dialect, deployment) in every_deployment() {
         let app = start(dialect, deployment).await;
         let ids = deployment.ids.min(255);

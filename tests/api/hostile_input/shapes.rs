@@ -103,7 +103,7 @@ async fn missing_fields_are_all_named() {
 }
 
 #[tokio::test]
-async fn all_bad_fields_are_told_at_once_with_their_paths() {
+async fn all_bad_fields_are_reported_at_once_with_their_paths() {
     let app = TestApp::start(V2).await;
     let alice = app.user("alice");
     let bad = json!({"channelId": "a b", "channelType": 9, "payload": "?", "clientMsgNo": "", "fromUid": 7});

@@ -1,4 +1,4 @@
-//! Clients that hang up: what they began goes on, and their retry gets its outcome.
+//! Clients that disconnect: their sends continue, and their retry gets the outcome.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn slow() -> TestApp {
 }
 
 #[tokio::test]
-async fn the_retry_of_who_hung_up_waits_for_the_first() {
+async fn a_retry_after_a_disconnect_waits_for_the_first_attempt() {
     let app = slow().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
     let held = app.upstream.faults().wait_held("answer", 1);

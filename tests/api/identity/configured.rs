@@ -56,7 +56,7 @@ async fn openchats_own_tokens_work_as_they_are() {
 }
 
 #[tokio::test]
-async fn issuer_and_audience_are_asked_for_where_they_are_configured() {
+async fn issuer_and_audience_are_required_where_configured() {
     let app = TestApp::builder()
         .config(|settings| {
             settings.auth.issuer = Some("openchat".into());

@@ -1,5 +1,5 @@
-//! Tokens that somebody made up, from every trick known against JWTs: each is refused with its code, by a gateway that has every kind
-//! of key, and none of them makes it ask the issuer or WuKongIM for anything.
+//! Forged tokens for every known attack on JWTs: each is refused with its code, by a gateway that has every kind of key, and none of them
+//! makes it ask the issuer or WuKongIM for anything.
 
 mod algorithms;
 mod shapes;
@@ -80,7 +80,7 @@ fn header(key: TestKey, more: &Value) -> Value {
 }
 
 #[tokio::test]
-async fn no_forged_token_lets_anybody_in() {
+async fn no_forged_token_is_accepted() {
     let oct = json!({"kty": "oct", "kid": "oct", "k": b64("a-published-secret-is-no-secret!")});
     let mut rsa = RSA_TWO.jwk(Some("rsa"));
     rsa["alg"] = "RS256".into();

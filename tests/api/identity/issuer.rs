@@ -160,7 +160,7 @@ async fn keys_change_under_traffic_and_no_good_token_is_refused() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_for_an_hour_logs_nobody_out() {
+async fn an_issuer_that_is_down_for_an_hour_logs_no_user_out() {
     let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
     let app = gateway(&issuer).await;
     let remembered = token(RSA_ONE, "one");
@@ -199,7 +199,7 @@ async fn a_removed_key_is_refused_within_five_minutes_even_where_it_was_remember
 }
 
 #[tokio::test]
-async fn a_flood_of_strange_keys_asks_the_issuer_once_in_ten_seconds() {
+async fn a_flood_of_unknown_keys_causes_one_fetch_in_ten_seconds() {
     let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
     let app = gateway(&issuer).await;
     ask_as(&app, &token(RSA_ONE, "one")).await.ok();
@@ -218,7 +218,7 @@ async fn a_flood_of_strange_keys_asks_the_issuer_once_in_ten_seconds() {
 }
 
 #[tokio::test]
-async fn all_who_bring_a_new_key_wait_for_one_fetch() {
+async fn all_requests_with_a_new_key_wait_for_one_fetch() {
     let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
     let app = gateway(&issuer).await;
     ask_as(&app, &token(RSA_ONE, "one")).await.ok();
@@ -240,7 +240,7 @@ async fn ask_as_new(app: &TestApp) {
 }
 
 #[tokio::test]
-async fn a_caller_who_hangs_up_takes_the_fetch_from_nobody() {
+async fn a_caller_that_disconnects_does_not_cancel_the_fetch() {
     let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
     let app = gateway(&issuer).await;
     ask_as(&app, &token(RSA_ONE, "one")).await.ok();
@@ -259,7 +259,7 @@ async fn a_caller_who_hangs_up_takes_the_fetch_from_nobody() {
 }
 
 #[tokio::test]
-async fn strangers_who_wait_for_an_issuer_that_hangs_leave_room_for_the_others() {
+async fn requests_waiting_for_a_hanging_issuer_are_bounded() {
     let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
     let builder = builder(&issuer).config(|settings| settings.server.max_in_flight = 65);
     let app = builder.start().await;
@@ -282,7 +282,7 @@ async fn strangers_who_wait_for_an_issuer_that_hangs_leave_room_for_the_others()
 }
 
 #[tokio::test]
-async fn an_issuer_that_hangs_past_the_deadline_is_told_before_it() {
+async fn a_hanging_issuer_is_reported_before_the_deadline() {
     let issuer = Issuer::start(&[]).await;
     issuer.takes(Duration::from_hours(1));
     let builder = builder(&issuer)

@@ -86,7 +86,7 @@ async fn only_configured_algorithms_are_taken() {
 }
 
 #[tokio::test]
-async fn claims_are_asked_of_every_kind_of_token() {
+async fn required_claims_apply_to_every_kind_of_token() {
     let app = with_files(&[ED_ONE])
         .config(|settings| {
             settings.auth.issuer = Some("id".into());

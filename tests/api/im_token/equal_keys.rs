@@ -30,7 +30,7 @@ async fn app(release: V2Release) -> TestApp {
 }
 
 #[tokio::test]
-async fn a_deleted_group_keeps_no_user_out() {
+async fn a_deleted_groups_record_does_not_block_a_user() {
     for release in V2Release::ALL {
         for banned in [false, true] {
             println!("{release:?} banned: {banned}");
@@ -63,7 +63,7 @@ async fn a_deleted_group_keeps_no_user_out() {
 }
 
 #[tokio::test]
-async fn a_revocation_is_the_first_to_meet_the_deleted_group() {
+async fn a_revocation_replaces_the_record_of_a_deleted_group() {
     let app = TestApp::start(V2).await;
     let old = app.user(USER).post_nothing("/token").await.ok();
     app.upstream.state().connect(USER, 1);
@@ -107,7 +107,7 @@ async fn a_half_deleted_groups_record_is_replaced_and_the_delete_is_finished_wit
 }
 
 #[tokio::test]
-async fn a_live_groups_flags_stay_and_the_operators_are_told() {
+async fn a_live_groups_flags_are_kept_and_an_error_is_logged() {
     let app = TestApp::start(V2).await;
     app.user(USER).post_nothing("/token").await.ok();
     app.upstream.state().connect(USER, 1);
@@ -138,7 +138,7 @@ async fn a_live_groups_flags_stay_and_the_operators_are_told() {
 }
 
 #[tokio::test]
-async fn a_users_own_ban_is_lifted_by_nobody() {
+async fn a_users_own_ban_is_never_lifted() {
     let app = TestApp::start(V2).await;
     app.user("mallory").create_group(GROUP_ID).await.ok();
     app.user("mallory").delete_group(GROUP_ID).await.ok();
@@ -153,7 +153,7 @@ async fn a_users_own_ban_is_lifted_by_nobody() {
 }
 
 #[tokio::test]
-async fn another_users_ban_is_not_lifted_for_a_deleted_group_that_was_called_as_he_is() {
+async fn a_ban_is_not_lifted_for_a_deleted_group_with_the_same_id() {
     let app = TestApp::start(V2).await;
     let spent = ChannelId::parse("bob", 128).unwrap();
     app.store.mark_deleted(&spent, None).await.unwrap();

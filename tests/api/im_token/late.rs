@@ -31,7 +31,7 @@ async fn arrives(app: &TestApp, registration: &Value) {
 }
 
 #[tokio::test]
-async fn a_late_registration_brings_no_revoked_token_back() {
+async fn a_late_registration_does_not_restore_a_revoked_token() {
     for dialect in [V2, V3] {
         for revoked_before_the_answer in [true, false] {
             println!("{dialect:?} {revoked_before_the_answer}");
@@ -79,7 +79,7 @@ async fn a_late_registration_brings_no_revoked_token_back() {
 }
 
 #[tokio::test]
-async fn a_registration_without_an_answer_is_left_alone_where_nobody_revoked() {
+async fn an_unanswered_registration_is_kept_without_a_revocation() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.timeout = TIMEOUT)
         .start()
@@ -98,7 +98,7 @@ async fn a_registration_without_an_answer_is_left_alone_where_nobody_revoked() {
 }
 
 #[tokio::test]
-async fn issuing_and_revoking_one_device_take_turns() {
+async fn issuing_and_revoking_for_one_device_are_serialised() {
     let app = TestApp::start(V2).await;
     app.user("alice").post_nothing("/token").await.ok();
     let rule = Rule::exact("/user/token", Fault::Hold("token".into())).times(1);

@@ -1,4 +1,4 @@
-//! `POST /token/revoke`: what was given out is worth nothing from then on, here, in WuKongIM, and on every replica.
+//! `POST /token/revoke`: issued tokens are invalid from then on, here, in WuKongIM, and on every replica.
 
 use std::time::Duration;
 
@@ -52,10 +52,7 @@ async fn all_devices_get_other_tokens_and_their_connections_end() {
         assert_eq!(token(&app, "bob", 1).await, bobs);
         // The same after a restart.
         let restarted = replica(&app);
-        let again = restarted
-            .im_tokens()
-            .give_out(&alice(), DeviceFlag::Web)
-            .await;
+        let again = restarted.im_tokens().issue(&alice(), DeviceFlag::Web).await;
         assert_eq!(again.unwrap().as_str(), token(&app, "alice", 1).await);
     }
 }
@@ -141,12 +138,12 @@ async fn another_replica_that_gave_out_the_old_token_never_registers_it_again() 
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let other = replica(&app);
-        let give_out = async || other.im_tokens().give_out(&alice(), DeviceFlag::Web).await;
-        let old = give_out().await.unwrap();
+        let issue = async || other.im_tokens().issue(&alice(), DeviceFlag::Web).await;
+        let old = issue().await.unwrap();
         app.user("alice").post_nothing("/token/revoke").await.ok();
         app.upstream.state().connect("alice", 1);
         app.upstream.clear_calls();
-        let new = give_out().await.unwrap();
+        let new = issue().await.unwrap();
         assert_ne!(new, old);
         let calls = app.calls_to("/user/");
         let registered: Vec<_> = calls.iter().map(|call| &call.body["token"]).collect();
@@ -163,16 +160,16 @@ async fn a_store_that_is_down_brings_no_revoked_token_back_on_any_replica() {
             let builder = TestApp::builder().upstream(dialect).database(kind).await;
             let app = builder.start().await;
             let other = replica(&app);
-            let give_out = async || other.im_tokens().give_out(&alice(), DeviceFlag::Web).await;
-            let old = give_out().await.unwrap();
+            let issue = async || other.im_tokens().issue(&alice(), DeviceFlag::Web).await;
+            let old = issue().await.unwrap();
             app.user("alice").post_nothing("/token/revoke").await.ok();
             let new = upstream_token(&app, "alice", 1);
             assert_ne!(new, old.as_str());
             app.database().hide_tables().await;
-            assert!(matches!(give_out().await, Err(ImTokenError::Store(_))));
+            assert!(matches!(issue().await, Err(ImTokenError::Store(_))));
             assert_eq!(upstream_token(&app, "alice", 1), new, "{kind:?}");
             app.database().show_tables().await;
-            assert_eq!(give_out().await.unwrap().as_str(), new);
+            assert_eq!(issue().await.unwrap().as_str(), new);
         }
     }
 }
@@ -188,7 +185,7 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
         let giving = tokio::spawn(async move {
             other
                 .im_tokens()
-                .give_out(&alice(), DeviceFlag::Web)
+                .issue(&alice(), DeviceFlag::Web)
                 .await
                 .unwrap()
         });
@@ -203,7 +200,7 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
 }
 
 #[tokio::test]
-async fn of_many_at_once_the_last_number_stays_registered() {
+async fn of_concurrent_revocations_the_last_token_stays_registered() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let replicas = [replica(&app), replica(&app)];
@@ -214,7 +211,7 @@ async fn of_many_at_once_the_last_number_stays_registered() {
                 if n < 4 {
                     tokens.revoke(&alice(), &[DeviceFlag::Web]).await.unwrap();
                 } else {
-                    tokens.give_out(&alice(), DeviceFlag::Web).await.unwrap();
+                    tokens.issue(&alice(), DeviceFlag::Web).await.unwrap();
                 }
             }
         });

@@ -111,7 +111,7 @@ async fn a_token_that_is_only_late_and_a_users_wrong_path_cost_the_address_nothi
 }
 
 #[tokio::test]
-async fn what_a_stranger_says_of_his_address_counts_for_nothing() {
+async fn address_headers_of_untrusted_peers_are_ignored() {
     let app = limited(1, &[]).await;
     for n in 0..3 {
         let own = format!("203.0.113.{n}");
@@ -123,7 +123,7 @@ async fn what_a_stranger_says_of_his_address_counts_for_nothing() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_each_client_has_his_own() {
+async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     let app = limited(1, &["127.0.0.0/8", "10.0.0.0/8"]).await;
     let anon = app.anon();
     let ask = async |chain: &str| {
@@ -148,7 +148,7 @@ async fn behind_a_trusted_proxy_each_client_has_his_own() {
 }
 
 #[tokio::test]
-async fn a_user_pays_for_his_wrong_paths_himself() {
+async fn unknown_paths_of_a_user_are_charged_to_the_user() {
     let app = TestApp::builder()
         .upstream(V2)
         .config(|settings| settings.limits.burst = 2)

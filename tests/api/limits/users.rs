@@ -155,7 +155,7 @@ async fn a_user_with_nothing_left_gets_429_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn whoever_has_something_left_may_owe_one_call_and_pays_it_whole() {
+async fn one_call_may_put_a_user_into_debt() {
     let app = limited(10, 100).await;
     let alice = app.user("alice");
     let batch: Vec<Value> = (0..80).map(|_| message(1, "bob", "x")).collect();
@@ -194,7 +194,7 @@ async fn a_batch_larger_than_the_burst_is_sent_and_paid_in_full() {
 }
 
 #[tokio::test]
-async fn what_is_no_request_costs_one_whatever_it_would_have_cost() {
+async fn an_invalid_request_costs_one_token() {
     let app = limited(50, 100).await;
     let alice = app.user("alice");
     for (status, answer) in [
@@ -255,7 +255,7 @@ async fn bodies_that_never_end_are_paid_for_before_they_are_read() {
 }
 
 #[tokio::test]
-async fn an_admin_pays_himself_for_what_he_sends_as_others() {
+async fn an_admin_is_charged_for_sends_as_other_users() {
     let app = limited(10, 2).await;
     let mut body = message(1, "carol", "x");
     body["fromUid"] = json!("bob");

@@ -17,7 +17,7 @@ fn says_close(answer: &RawAnswer) -> bool {
 }
 
 #[tokio::test]
-async fn a_small_body_that_nobody_wanted_is_read_and_the_connection_is_as_good_as_before() {
+async fn a_small_unread_body_is_drained_and_the_connection_is_kept() {
     let app = TestApp::start(V2).await;
     let alice = alice();
     for (method, path, auth, status) in [
@@ -42,7 +42,7 @@ async fn a_small_body_that_nobody_wanted_is_read_and_the_connection_is_as_good_a
 }
 
 #[tokio::test]
-async fn where_the_body_does_not_come_or_is_long_the_answer_says_that_the_connection_ends() {
+async fn a_slow_or_long_unread_body_closes_the_connection() {
     let app = TestApp::start(V2).await;
     for (length, sent) in [(300, 0), (300, 299), (70_000, 0), (70_000, 70_000)] {
         let request = head("POST", "/message/send", length, "") + &"x".repeat(sent);
@@ -55,7 +55,7 @@ async fn where_the_body_does_not_come_or_is_long_the_answer_says_that_the_connec
 }
 
 #[tokio::test]
-async fn what_was_refused_for_being_too_much_is_not_read_to_keep_its_connection() {
+async fn a_too_large_body_is_not_drained() {
     let app = TestApp::builder()
         .config(|settings| {
             settings.limits.requests_per_second = 1;
@@ -69,8 +69,8 @@ async fn what_was_refused_for_being_too_much_is_not_read_to_keep_its_connection(
     let answer = socket.answers(429).await;
     assert!(says_close(&answer), "{answer:#?}");
     socket.ends().await;
-    let share = app.app.memory().share();
-    share.grow_anyway(app.settings.server.max_buffered);
+    let share = app.app.byte_budget().new_reservation();
+    share.force_reserve(app.settings.server.max_buffered);
     let mut socket = Socket::sending(&app, &request).await;
     let answer = socket.answers(503).await;
     assert!(says_close(&answer), "{answer:#?}");
@@ -86,7 +86,7 @@ async fn what_was_refused_for_being_too_much_is_not_read_to_keep_its_connection(
 }
 
 #[tokio::test]
-async fn who_asks_before_he_sends_a_body_that_is_too_large_is_refused_at_once() {
+async fn a_too_large_body_with_expect_is_refused_at_once() {
     let app = TestApp::start(V2).await;
     for expect in ["expect: 100-continue\r\n", ""] {
         let more = format!("{expect}{}", alice());

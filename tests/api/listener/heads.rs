@@ -93,7 +93,7 @@ async fn http_1_0_is_spoken() {
 }
 
 #[tokio::test]
-async fn who_expects_100_gets_it_only_where_the_body_is_wanted() {
+async fn expect_100_is_answered_only_if_the_body_is_read() {
     let app = TestApp::start(V2).await;
     let body = r#"{"channelId":"bob","channelType":1,"payload":"aGk="}"#;
     let head = |auth: &str| {

@@ -88,7 +88,7 @@ async fn where_configured_both_are_spoken_on_one_port() {
 }
 
 #[tokio::test]
-async fn streams_opened_and_reset_at_once_end_the_connection_and_hurt_nobody() {
+async fn streams_opened_and_reset_at_once_end_only_their_connection() {
     let app = speaking_http2().await;
     app.upstream.faults().always("/varz", Fault::Hang);
     let (sender, driver) = connect(&app).await;
@@ -147,7 +147,7 @@ async fn an_idle_connection_of_http_2_is_closed_whatever_it_pings() {
 }
 
 #[tokio::test]
-async fn answers_that_are_not_fetched_are_a_sixteenth_of_the_memory_of_one_connection() {
+async fn unread_answers_of_one_connection_are_bounded() {
     for (proxies, status) in [(None, 429), (Some("127.0.0.1"), 200)] {
         let app = TestApp::builder()
             .config(move |settings| {

@@ -1,9 +1,9 @@
-//! Requests whose end two readers could see in two places: none of their bytes is ever taken for another request.
+//! Request smuggling: none of the bytes of a request with an ambiguous end is taken for another request.
 
 use super::socket::{Socket, alice, good_requests_are_served};
 use crate::support::{TestApp, V2};
 
-/// What an attacker would like to have carried out behind somebody else's request.
+/// The smuggled request of an attacker.
 fn smuggled() -> String {
     format!(
         "POST /api/v1/im/token HTTP/1.1\r\nhost: h\r\n{}\r\n",

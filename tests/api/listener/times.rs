@@ -174,7 +174,7 @@ async fn an_address_has_a_quarter_of_the_connections_and_a_trusted_proxy_all_of_
 }
 
 #[tokio::test]
-async fn what_a_client_who_left_held_is_free() {
+async fn the_bytes_of_a_disconnected_client_are_freed() {
     let app = TestApp::start(V2).await;
     let head = format!(
         "POST /api/v1/im/message/send HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n{}\r\n",
@@ -182,7 +182,7 @@ async fn what_a_client_who_left_held_is_free() {
     );
     let mut socket = Socket::sending(&app, head).await;
     socket.send(" ".repeat(50_000)).await;
-    until(|| app.app.memory().held() == 50_000).await;
+    until(|| app.app.byte_budget().held() == 50_000).await;
     drop(socket);
-    until(|| app.app.memory().held() == 0).await;
+    until(|| app.app.byte_budget().held() == 0).await;
 }

@@ -92,7 +92,7 @@ async fn none_sent_is_the_first_errors_status_and_code() {
 }
 
 #[tokio::test]
-async fn entries_and_message_are_english_for_who_prefers_it() {
+async fn entries_and_message_are_english_if_preferred() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &[]).await;
     let request = app
@@ -109,7 +109,7 @@ async fn entries_and_message_are_english_for_who_prefers_it() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_is_gone_is_told_with_an_entry_for_each() {
+async fn an_unreachable_upstream_is_reported_with_an_entry_for_each_message() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.upstream.stop().await;
@@ -128,7 +128,7 @@ async fn an_upstream_that_is_gone_is_told_with_an_entry_for_each() {
 }
 
 #[tokio::test]
-async fn an_unconfirmed_message_of_a_batch_tells_its_number() {
+async fn an_unconfirmed_message_of_a_batch_returns_its_client_msg_no() {
     let app = TestApp::builder()
         .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
         .start()
@@ -208,10 +208,10 @@ async fn every_message_has_an_entry_when_the_time_is_up() {
         let told = codes(&data);
         assert_eq!(told.len(), 42, "{dialect:?}");
         assert_eq!((told[0], told[41]), ("sent", "sent"), "{dialect:?}");
-        for place in [38, 39, 40] {
-            assert_eq!(told[place], "message_unconfirmed", "{dialect:?}");
-            let number = &bodies[place]["clientMsgNo"];
-            assert_eq!(data[place]["error"]["clientMsgNo"], *number);
+        for index in [38, 39, 40] {
+            assert_eq!(told[index], "message_unconfirmed", "{dialect:?}");
+            let number = &bodies[index]["clientMsgNo"];
+            assert_eq!(data[index]["error"]["clientMsgNo"], *number);
         }
         // Those that were sent are a beginning of the channel, in order.
         let sent = told.iter().take_while(|code| **code == "sent").count();
@@ -263,14 +263,14 @@ async fn a_lost_answer_whose_message_is_found_stops_nothing() {
             .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
             .collect();
         let data = app.user("alice").send_batch(&bodies).await.ok();
-        for (place, entry) in data.as_array().unwrap().iter().enumerate() {
-            assert_eq!(entry["messageSeq"], place + 1, "{dialect:?}");
+        for (index, entry) in data.as_array().unwrap().iter().enumerate() {
+            assert_eq!(entry["messageSeq"], index + 1, "{dialect:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_was_sent_before_a_message_that_hangs_is_told_as_sent() {
+async fn messages_before_a_hanging_one_are_reported_as_sent() {
     for dialect in [V2, V3] {
         let app = TestApp::builder()
             .upstream(dialect)

@@ -52,7 +52,7 @@ async fn a_batchs_messages_to_one_channel_go_to_one_node() {
 }
 
 #[tokio::test]
-async fn when_its_node_dies_another_one_takes_the_rest_in_order() {
+async fn after_its_node_fails_another_node_takes_the_rest_in_order() {
     for dialect in [V2, V3] {
         let app = cluster(dialect, 3).await;
         all_are_known(&app).await;

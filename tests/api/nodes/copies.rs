@@ -116,7 +116,7 @@ async fn a_node_that_does_not_say_what_it_has_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_single_node_is_asked_once_what_it_is_and_never_what_it_has() {
+async fn a_single_node_is_asked_for_its_topology_only() {
     let app = TestApp::start(V2).await;
     for turn in 0..5 {
         let text = turn.to_string();
@@ -127,7 +127,7 @@ async fn a_single_node_is_asked_once_what_it_is_and_never_what_it_has() {
 }
 
 #[tokio::test]
-async fn a_single_server_without_the_clusters_calls_speaks_for_itself() {
+async fn a_single_server_without_cluster_calls_is_supported() {
     let app = TestApp::start(V2).await;
     let filtered = Fault::Status(404, "404 page not found".into());
     app.upstream.faults().always("/cluster/info", filtered);
@@ -140,7 +140,7 @@ async fn a_single_server_without_the_clusters_calls_speaks_for_itself() {
 }
 
 #[tokio::test]
-async fn of_several_nodes_none_speaks_for_the_others_nor_does_one_that_fails_to_say() {
+async fn with_several_nodes_an_unanswered_cluster_query_is_not_ignored() {
     for (nodes, fault) in [
         (3, Fault::Status(404, "404 page not found".into())),
         (1, Fault::Status(500, String::new())),

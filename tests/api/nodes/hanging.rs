@@ -1,4 +1,4 @@
-//! Nodes that take calls and never answer: what they hold is little, and nobody else waits for them.
+//! Hanging nodes: they hold few calls, and other requests do not wait for them.
 
 use std::time::Duration;
 

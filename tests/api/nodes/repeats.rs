@@ -62,7 +62,7 @@ async fn what_changes_a_group_is_not_repeated_either() {
 }
 
 #[tokio::test]
-async fn a_send_to_v3_is_repeated_on_another_node_with_its_number() {
+async fn a_send_to_v3_is_retried_on_another_node_with_its_client_msg_no() {
     for fault in [
         Fault::Reset,
         Fault::ResetAfter,

@@ -50,23 +50,23 @@ async fn nodes_are_exchanged_one_by_one_while_messages_flow() {
         let app = cluster(old, 3).await;
         let mut fresh: Vec<Embedded> = Vec::new();
         let mut n = 0;
-        for place in 0..3 {
-            let next = replace(app.nodes()[place], &fresh, new).await;
+        for index in 0..3 {
+            let next = replace(app.nodes()[index], &fresh, new).await;
             fresh.push(next);
             for _ in 0..6 {
                 n += 1;
                 assert_eq!(
                     sent(&app, &format!("n-{n:02}")).await,
                     200,
-                    "{old:?} {place}"
+                    "{old:?} {index}"
                 );
             }
             // The permission of the one is never used on the other.
             let answer = app.user("stranger").send(&message(2, "g", "no")).await;
             assert!([403, 503].contains(&answer.status), "{answer:#?}");
-            if place < 2 {
+            if index < 2 {
                 let first = fresh[0].state().messages(2, "g");
-                assert!(first.is_empty(), "the old ones are left: {old:?} {place}");
+                assert!(first.is_empty(), "the old ones are left: {old:?} {index}");
             }
         }
         let stored = app.stored_in("g").len();

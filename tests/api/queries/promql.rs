@@ -132,15 +132,15 @@ impl Reader {
     /// Where what opens at `at` closes.
     fn end(&self, at: usize) -> Result<usize, String> {
         let mut open = 0;
-        for (place, token) in self.tokens.iter().enumerate().skip(at) {
+        for (index, token) in self.tokens.iter().enumerate().skip(at) {
             match token {
                 Token::Sign('(' | '[' | '{') => open += 1,
                 Token::Sign(')' | ']' | '}') => open -= 1,
                 _ => {}
             }
             if open == 0 {
-                let begins = place > at;
-                return begins.then_some(place).ok_or("a bracket is missing".into());
+                let begins = index > at;
+                return begins.then_some(index).ok_or("a bracket is missing".into());
             }
         }
         Err("a bracket is not closed".into())

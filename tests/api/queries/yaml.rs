@@ -1,4 +1,4 @@
-//! What a YAML file of this house says, found by its keys: no more than the rules of Prometheus and their tests need.
+//! A reader for this repository's YAML files: only what the Prometheus rules and their tests need.
 
 /// The value of every `key: …` that begins a line or a map in it: beside the key, with or without quotes, or as a block below it.
 pub fn values(text: &str, key: &str) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Those who call the gateway: everybody has the same verbs.
+//! The callers of the gateway, all with the same methods.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub fn payload(text: &str) -> String {
 
 /// A client without idle connections, so that no request meets one the gateway is just closing.
 pub fn http_client() -> reqwest::Client {
-    wukongim_gateway::outbound::client()
+    wukongim_gateway::http_client::client()
         .timeout(Duration::from_secs(30))
         .pool_max_idle_per_host(0)
         .build()
@@ -153,7 +153,7 @@ impl<'a> Actor<'a> {
         self.post(&format!("/channel/manager/{verb}"), &body).await
     }
 
-    pub async fn hand_over(&self, group: &str, uid: &str) -> Answer {
+    pub async fn transfer_ownership(&self, group: &str, uid: &str) -> Answer {
         let body = json!({"channelId": group, "channelType": 2, "uid": uid});
         self.post("/channel/owner", &body).await
     }

@@ -20,8 +20,8 @@ pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 
 /// An address of its own on loopback, for a server that stops and starts again: nobody else takes its port meanwhile. Where the system
 /// has only one (macOS), that one.
-pub fn own_loopback(place: u8) -> SocketAddr {
-    let own = SocketAddr::from(([127, 0, 3, place], 0));
+pub fn own_loopback(index: u8) -> SocketAddr {
+    let own = SocketAddr::from(([127, 0, 3, index], 0));
     match std::net::TcpListener::bind(own) {
         Ok(_) => own,
         Err(_) => SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -1,4 +1,4 @@
-//! The application's backend in mode `callback`: keeps every question and answers as it is told to.
+//! The application's backend in mode `callback`: records every request and gives scripted answers.
 
 use std::sync::Arc;
 use std::time::Duration;

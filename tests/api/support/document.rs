@@ -19,9 +19,9 @@ pub static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
 pub fn resolved(value: &Value) -> &Value {
     match value["$ref"].as_str() {
         None => value,
-        Some(place) => DOCUMENT
-            .pointer(place.strip_prefix('#').expect("a place in the document"))
-            .unwrap_or_else(|| panic!("{place} is nowhere")),
+        Some(index) => DOCUMENT
+            .pointer(index.strip_prefix('#').expect("a place in the document"))
+            .unwrap_or_else(|| panic!("{index} is nowhere")),
     }
 }
 

@@ -1,4 +1,4 @@
-//! An issuer of tokens: a real listener that publishes keys, counts who asks, and fails when told to.
+//! An issuer of tokens: a real listener that publishes keys, counts requests, and fails on demand.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::config::PageUrl;
+use wukongim_gateway::config::HttpUrlWithPath;
 
 use crate::keys::key_set;
 
@@ -50,7 +50,7 @@ impl Issuer {
         }
     }
 
-    pub fn url(&self) -> PageUrl {
+    pub fn url(&self) -> HttpUrlWithPath {
         let url = format!("http://{}/keys", self.address);
         url.parse().expect("an address")
     }

@@ -1,4 +1,4 @@
-//! Pages that end early because of their bytes, and what is asked of WuKongIM at once.
+//! Pages that end early because of their size, and the page sizes requested from WuKongIM.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ async fn large_messages_behind_many_small_ones_do_not_break_the_page() {
 }
 
 #[tokio::test]
-async fn wukongim_is_never_asked_for_more_than_a_page_of_payloads_at_the_limit() {
+async fn pages_requested_from_wukongim_are_bounded_in_bytes() {
     const KIB: usize = 1024;
     for dialect in [V2, V3] {
         for (payload, sync_bytes, count) in [

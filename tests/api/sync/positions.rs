@@ -211,7 +211,7 @@ async fn a_new_pair_is_found_at_once_although_v3_does_not_know_it_yet() {
 }
 
 #[tokio::test]
-async fn a_member_who_joined_later_sees_from_his_joining_on_v3() {
+async fn a_later_member_sees_only_messages_after_joining_on_v3() {
     let app = TestApp::start(V3).await;
     seeds::group(&app, "g", &["alice"]);
     for _ in 0..6 {

@@ -171,7 +171,7 @@ async fn a_log_that_is_another_channels_is_given_up_after_a_few_pages() {
 }
 
 #[tokio::test]
-async fn messages_of_a_wrong_channel_are_dropped_whoever_sent_them() {
+async fn messages_of_another_channel_are_dropped() {
     // Not even equal hashes: an upstream that mixes everything up, on either generation.
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;

@@ -52,7 +52,7 @@ pub enum Way {
 
 impl Way {
     pub fn past(server: &Server) -> Self {
-        let http = wukongim_gateway::outbound::client();
+        let http = wukongim_gateway::http_client::client();
         let http = http.no_proxy().timeout(Duration::from_secs(10));
         Self::Past(http.build().unwrap(), server.urls.clone())
     }
@@ -68,9 +68,9 @@ pub struct Channel {
 /// Groups with two subscribers, and pairs; each channel has one sender.
 pub async fn channels(app: &TestApp) -> Vec<Channel> {
     let mut channels = Vec::new();
-    for place in 0..GROUPS + PAIRS {
+    for index in 0..GROUPS + PAIRS {
         let [sender, other] = people(["from", "to"]);
-        let (kind, id) = if place < GROUPS {
+        let (kind, id) = if index < GROUPS {
             (2, app.group(&sender, &[&other]).await)
         } else {
             (1, other)
@@ -90,11 +90,11 @@ pub async fn send_all(
     let began = Instant::now();
     let mut sends = JoinSet::new();
     let mut ticks = tokio::time::interval(EVERY);
-    let mut place = 0;
+    let mut index = 0;
     while !*stopped.borrow() {
         ticks.tick().await;
-        let turn = place;
-        place += 1;
+        let turn = index;
+        index += 1;
         let channel = turn % channels.len();
         let (app, way, to) = (app.clone(), way.clone(), channels[channel].clone());
         sends.spawn(async move {
@@ -177,7 +177,7 @@ pub type Stored = (usize, String, u64);
 pub async fn stored(app: &TestApp, channels: &[Channel]) -> HashMap<String, Vec<Stored>> {
     let until = Instant::now() + READABLE;
     let mut all: HashMap<_, Vec<_>> = HashMap::new();
-    for (place, channel) in channels.iter().enumerate() {
+    for (index, channel) in channels.iter().enumerate() {
         let mut last = 0;
         loop {
             // Without a seq it would be the newest page.
@@ -199,7 +199,7 @@ pub async fn stored(app: &TestApp, channels: &[Channel]) -> HashMap<String, Vec<
                 let number = message["clientMsgNo"].as_str().unwrap().to_owned();
                 let id = message["messageId"].as_str().unwrap().to_owned();
                 let seq = message["messageSeq"].as_u64().unwrap();
-                all.entry(number).or_default().push((place, id, seq));
+                all.entry(number).or_default().push((index, id, seq));
             }
         }
     }

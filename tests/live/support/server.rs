@@ -99,7 +99,7 @@ impl Server {
 
     /// One call to the first node, past the gateway.
     pub async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, String) {
-        let http = wukongim_gateway::outbound::client()
+        let http = wukongim_gateway::http_client::client()
             .no_proxy()
             .timeout(Duration::from_secs(20))
             .build()

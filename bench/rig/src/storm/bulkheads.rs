@@ -1,19 +1,19 @@
-//! Two nodes one of which fails, and a channel about which WuKongIM says nothing: whether the rest goes on.
+//! A failing node out of two, and a channel whose calls hang: checks that other requests succeed.
 
 use std::rc::Rc;
 
 use tokio::time::sleep;
 
 use super::report::Report;
-use super::spell::{Spell, Watched};
+use super::fault_phase::{FaultPhase, MonitoredGateway};
 use super::{CONNECTIONS, SHARE, Times, latency, most, name_of};
 use crate::gateway::{Stage, Upstream};
 use crate::load::Load;
 use crate::mix::Mix;
 
-/// What a send may be told that had left for the node which failed.
+/// Allowed answers to a send in flight to the failing node.
 const UNKNOWN: &[&str] = &["message_unconfirmed", "partial_failure"];
-/// What may be told of the channel: no answer came, or too much waits for one.
+/// Allowed answers for the channel: no answer came, or too many requests wait for one.
 const HOT: &[&str] = &[
     "message_unconfirmed",
     "upstream_timeout",
@@ -22,11 +22,11 @@ const HOT: &[&str] = &[
 ];
 const HOT_GROUP: &str = "bench-hot";
 
-const SILENT: Spell =
-    Spell::on_one_of_several("one node of two without answers", "silent", 1, UNKNOWN);
-const DEAD: Spell =
-    Spell::on_one_of_several("one node of two without a process", "dead", 1, UNKNOWN);
-const CHANNEL: Spell = Spell::on_one_of_several(
+const SILENT: FaultPhase =
+    FaultPhase::on_one_of_several("one node of two without answers", "silent", 1, UNKNOWN);
+const DEAD: FaultPhase =
+    FaultPhase::on_one_of_several("one node of two without a process", "dead", 1, UNKNOWN);
+const CHANNEL: FaultPhase = FaultPhase::on_one_of_several(
     "one hot channel without answers: the others",
     "channel-bench-hot",
     0,
@@ -54,18 +54,18 @@ pub async fn run(
     load.open(rate);
     let hot = Mix::of_group(tokens.clone(), &format!("hot-{dialect}"), HOT_GROUP);
     let hot = Load::new(&gateway.api, hot, CONNECTIONS);
-    let watched = Watched::start(gateway, load);
+    let monitored = MonitoredGateway::start(gateway, load);
     sleep(times.calm).await;
-    for spell in [SILENT, DEAD] {
-        let row = spell.cast(&watched, &upstream, times, dialect).await?;
+    for phase in [SILENT, DEAD] {
+        let row = phase.run(&monitored, &upstream, times, dialect).await?;
         report.add(row, false);
     }
     hot.tally.borrow_mut().enter(HOT);
     hot.open(rate);
     sleep(times.calm).await;
-    let row = CHANNEL.cast(&watched, &upstream, times, dialect).await?;
+    let row = CHANNEL.run(&monitored, &upstream, times, dialect).await?;
     report.add(row, false);
-    let (_gateway, load) = watched.end();
+    let (_gateway, load) = monitored.end();
     report.promise(
         load.end().await && hot.end().await,
         format!("{dialect}: requests hang"),

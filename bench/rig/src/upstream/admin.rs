@@ -58,7 +58,7 @@ fn told_fault(
     let node: usize = node.parse().ok()?;
     let nodes = match node.checked_sub(1) {
         None => nodes,
-        Some(place) => nodes.get(place..=place)?,
+        Some(index) => nodes.get(index..=index)?,
     };
     server.borrow_mut().slower = if fault == Fault::Slow { SLOWER } else { 1 };
     for node in nodes {

@@ -7,7 +7,7 @@ use Action::{
 };
 use wukongim_gateway::embedded::Dialect;
 
-/// What somebody is in the group, in the order of the table's columns.
+/// The roles, in the order of the table's columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Owner,
@@ -128,14 +128,14 @@ pub enum Outcome {
     Done,
     /// With this code.
     Refused(&'static str),
-    /// Done on v2; v3 itself refuses it, which the gateway tells with this code.
+    /// Done on v2; refused by v3 itself, which is mapped to this code.
     RefusedByV3(&'static str),
     /// Nobody can be that there.
     Nobody,
 }
 
 impl Outcome {
-    /// The code that is told in front of this dialect, or `ok`.
+    /// The expected code on this dialect, or `ok`.
     pub fn told(self, dialect: Dialect) -> Option<&'static str> {
         match self {
             Self::Done => Some("ok"),
@@ -180,7 +180,7 @@ const EVERYBODY: [Row; 19] = [
     (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
 ];
 
-/// Columns: owner, manager, member, stranger, removed member, admin (who is no subscriber).
+/// Columns: owner, manager, member, stranger, removed member, admin (not a subscriber).
 pub const TABLE: [(Word, [Row; 19]); 4] = [
     (
         Word::Members,

@@ -1,4 +1,4 @@
-//! Tokens that somebody else signed, or that bring their own key.
+//! Tokens with another signer's signature, or with their own key.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

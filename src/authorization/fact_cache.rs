@@ -1,0 +1,304 @@
+//! A bounded cache in front of remote lookups: concurrent callers share one lookup, and none is cached across a change. Knows nothing of
+//! what the facts mean.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use tokio::sync::watch;
+
+use crate::telemetry::Metrics;
+use crate::wukongim::inherit_identity;
+
+/// Weight of an entry without its memberships: key, times and the table's overhead, in units of one membership (8 bytes).
+const ENTRY_WEIGHT: u64 = 16;
+/// Few shards: an entry heavier than one shard is never cached, so each shard must fit the largest group worth caching.
+const SHARDS: usize = 4;
+/// Version counters. More of them only make it rarer that a change of one group invalidates another one.
+const STRIPES: usize = 4096;
+
+/// A value that is looked up and cached.
+pub(super) trait Fact: Clone + Send + Sync + 'static {
+    /// The number of memberships in it.
+    fn memberships(&self) -> usize;
+    /// Whether it can never change.
+    fn is_final(&self) -> bool {
+        false
+    }
+}
+
+/// The key of a fact.
+pub(super) trait CacheKey: Hash + Eq + Clone + Send + Sync + 'static {
+    /// The id whose changes invalidate the fact; all keys about one id share it.
+    fn invalidation_id(&self) -> &str;
+}
+
+#[derive(Clone)]
+struct Entry<V> {
+    value: V,
+    /// The key's version when the lookup began.
+    version: u64,
+    /// `None` for no expiry.
+    until: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct MembershipWeight;
+
+impl<K, V: Fact> Weighter<K, Entry<V>> for MembershipWeight {
+    fn weight(&self, _key: &K, entry: &Entry<V>) -> u64 {
+        ENTRY_WEIGHT + entry.value.memberships() as u64
+    }
+}
+
+/// Version counters of ids. Their number is fixed to bound the memory, so ids share them by hash: a change of another id with the same
+/// counter costs an extra lookup, but is never wrong.
+struct Versions {
+    stripes: Box<[AtomicU64]>,
+    hasher: DefaultHashBuilder,
+}
+
+impl Versions {
+    fn of(&self, id: &str) -> &AtomicU64 {
+        let hash = usize::try_from(self.hasher.hash_one(id) % STRIPES as u64).unwrap_or(0);
+        &self.stripes[hash]
+    }
+}
+
+type Outcome<V, E> = Option<Result<V, E>>;
+
+/// A lookup in progress.
+struct Flight<V, E> {
+    version: u64,
+    outcome: watch::Receiver<Outcome<V, E>>,
+}
+
+/// The cache of one kind of fact.
+pub(super) struct FactCache<K, V, E> {
+    /// The label in metrics.
+    name: &'static str,
+    /// How long a fact is cached, counted from the start of its lookup.
+    ttl: Duration,
+    entries: Cache<K, Entry<V>, MembershipWeight>,
+    /// The lookups in progress.
+    flights: Mutex<HashMap<K, Flight<V, E>>>,
+    versions: Versions,
+    /// The error of a lookup that ended without an answer (a panic, or the runtime's shutdown).
+    lost: E,
+    metrics: Arc<Metrics>,
+}
+
+impl<K, V, E> FactCache<K, V, E>
+where
+    K: CacheKey,
+    V: Fact,
+    E: Clone + Send + Sync + 'static,
+{
+    /// Caches at most `memberships` memberships (and entries, each counted as sixteen) for `ttl`.
+    pub(super) fn new(
+        name: &'static str,
+        ttl: Duration,
+        memberships: usize,
+        lost: E,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let capacity = memberships as u64;
+        // `build` fails only for missing options, and all are set here.
+        let entries = match OptionsBuilder::new()
+            .shards(SHARDS)
+            .estimated_items_capacity(memberships / 32)
+            .weight_capacity(capacity)
+            .build()
+        {
+            Ok(options) => Cache::with_options(
+                options,
+                MembershipWeight,
+                DefaultHashBuilder::default(),
+                DefaultLifecycle::default(),
+            ),
+            Err(_) => Cache::with_weighter(memberships / 32, capacity, MembershipWeight),
+        };
+        Arc::new(Self {
+            name,
+            ttl,
+            entries,
+            flights: Mutex::default(),
+            versions: Versions {
+                stripes: (0..STRIPES).map(|_| AtomicU64::new(0)).collect(),
+                hasher: DefaultHashBuilder::default(),
+            },
+            lost,
+            metrics,
+        })
+    }
+
+    /// The fact for `key`: cached, or of the lookup in progress, or of a new one by `look_up`.
+    ///
+    /// The lookup runs in its own task, with the request id of the caller that started it, so a caller that disconnects does not cancel it
+    /// for the others. Its failure is returned to all waiting callers and is not cached.
+    pub(super) async fn get<F>(
+        self: &Arc<Self>,
+        key: &K,
+        look_up: impl FnOnce() -> F,
+    ) -> Result<V, E>
+    where
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let cached = self.cached(key);
+        self.metrics.cache_looked_up(self.name, cached.is_some());
+        if let Some(value) = cached {
+            return Ok(value);
+        }
+        let mut outcome = match self.join_or_start(key, look_up) {
+            Ok(value) => return Ok(value),
+            Err(outcome) => outcome,
+        };
+        match outcome.wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(self.lost.clone())),
+            Err(_) => Err(self.lost.clone()),
+        }
+    }
+
+    /// Its label in metrics, and the number of cached facts.
+    pub(super) fn size(&self) -> (&'static str, usize) {
+        (self.name, self.entries.len())
+    }
+
+    /// The fact for `key` where it is cached and still valid.
+    pub(super) fn cached(&self, key: &K) -> Option<V> {
+        let Entry {
+            value,
+            version,
+            until,
+        } = self.entries.get(key)?;
+        let is_fresh = match until {
+            Some(until) => Instant::now() < until && version == self.version(key),
+            None => true,
+        };
+        is_fresh.then_some(value)
+    }
+
+    /// Invalidates `key` and all keys with the same id: lookups that finished or began before this call are not used for later callers.
+    /// Final facts stay.
+    pub(super) fn invalidate(&self, key: &K) {
+        // Before the removal, so that a reader in between sees that the entry has an older version.
+        self.versions
+            .of(key.invalidation_id())
+            .fetch_add(1, Ordering::SeqCst);
+        self.entries.remove_if(key, |entry| entry.until.is_some());
+    }
+
+    /// As [`Self::invalidate`] for every key with this id; the entries are not removed.
+    pub(super) fn invalidate_all(&self, id: &str) {
+        self.versions.of(id).fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Stores `value` as the fact for `key`, without a lookup.
+    pub(super) fn set(&self, key: &K, value: V) {
+        self.invalidate(key);
+        self.store(key, value, self.version(key), Instant::now());
+    }
+
+    fn version(&self, key: &K) -> u64 {
+        self.version_of(key.invalidation_id())
+    }
+
+    /// A version that changes with every change of this id.
+    pub(super) fn version_of(&self, id: &str) -> u64 {
+        self.versions.of(id).load(Ordering::SeqCst)
+    }
+
+    fn store(&self, key: &K, value: V, version: u64, began: Instant) {
+        let until = (!value.is_final()).then(|| began + self.ttl);
+        let entry = Entry {
+            value,
+            version,
+            until,
+        };
+        self.entries.insert(key.clone(), entry);
+    }
+
+    fn join_or_start<F>(
+        self: &Arc<Self>,
+        key: &K,
+        look_up: impl FnOnce() -> F,
+    ) -> Result<V, watch::Receiver<Outcome<V, E>>>
+    where
+        F: Future<Output = Result<V, E>> + Send + 'static,
+    {
+        let mut flights = self.flights.lock();
+        // A lookup may have ended between the first check and the lock.
+        if let Some(value) = self.cached(key) {
+            return Ok(value);
+        }
+        let version = self.version(key);
+        if let Some(flight) = flights.get(key)
+            && flight.version == version
+        {
+            return Err(flight.outcome.clone());
+        }
+        let (sender, outcome) = watch::channel(None);
+        let flight = Flight {
+            version,
+            outcome: outcome.clone(),
+        };
+        // A lookup that began before a change serves only the callers that wait for it already.
+        flights.insert(key.clone(), flight);
+        drop(flights);
+        let guard = FlightGuard {
+            cache: Arc::clone(self),
+            key: key.clone(),
+            sender,
+        };
+        let work = guard.run(look_up(), version);
+        tokio::spawn(inherit_identity(work));
+        Err(outcome)
+    }
+}
+
+/// Removes a lookup from those in progress, however it ends.
+struct FlightGuard<K: CacheKey, V: Fact, E: Clone + Send + Sync + 'static> {
+    cache: Arc<FactCache<K, V, E>>,
+    key: K,
+    sender: watch::Sender<Outcome<V, E>>,
+}
+
+impl<K: CacheKey, V: Fact, E: Clone + Send + Sync + 'static> FlightGuard<K, V, E> {
+    async fn run(self, look_up: impl Future<Output = Result<V, E>>, version: u64) {
+        let began = Instant::now();
+        let result = look_up.await;
+        // A fact is not cached if its id changed meanwhile. A change right after this check does no harm, since the entry carries its
+        // version.
+        if let Ok(value) = &result
+            && self.cache.version(&self.key) == version
+        {
+            self.cache.store(&self.key, value.clone(), version, began);
+        }
+        // Removed first, so that a failure reaches only the callers that waited for it.
+        self.remove_flight();
+        self.sender.send_replace(Some(result));
+    }
+
+    fn remove_flight(&self) {
+        let mut flights = self.cache.flights.lock();
+        if let Some(flight) = flights.get(&self.key)
+            && flight.outcome.same_channel(&self.sender.subscribe())
+        {
+            flights.remove(&self.key);
+        }
+    }
+}
+
+impl<K: CacheKey, V: Fact, E: Clone + Send + Sync + 'static> Drop for FlightGuard<K, V, E> {
+    fn drop(&mut self) {
+        self.remove_flight();
+    }
+}

@@ -1,0 +1,34 @@
+//! File descriptors: each connection needs one, and the default soft limit is often too low.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors for other uses: connections to WuKongIM, the store, the log, and connections being refused.
+const RESERVED_DESCRIPTORS: u64 = 2048;
+
+/// Raises the soft limit to what `connections` need, as far as the system allows, and warns where that is too low.
+pub(super) fn raise_limit(connections: usize) {
+    let needed = connections as u64 + RESERVED_DESCRIPTORS;
+    let limit = getrlimit(Resource::Nofile);
+    let (Some(current), max) = (limit.current, limit.maximum) else {
+        return;
+    };
+    if current >= needed {
+        return;
+    }
+    let raised = max.map_or(needed, |max| max.min(needed));
+    let wanted = Rlimit {
+        current: Some(raised),
+        maximum: max,
+    };
+    let allowed = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => raised,
+        Err(_) => current,
+    };
+    if allowed < needed {
+        tracing::warn!(
+            files.allowed = allowed,
+            files.needed = needed,
+            "fewer open files are allowed than server.max_connections needs"
+        );
+    }
+}

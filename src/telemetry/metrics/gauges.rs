@@ -1,0 +1,118 @@
+//! Gauges that are set only when metrics are scraped: buffered bytes, cache sizes, connections, and the process's resources.
+
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::{Registry, Unit};
+use tokio::runtime::Handle;
+
+use super::{process, register, register_seconds};
+
+type One = [(&'static str, &'static str); 1];
+
+/// The gauges.
+pub struct Gauges {
+    in_flight: Gauge,
+    buffered: Gauge,
+    remembered_sends: Gauge,
+    limiter: Family<One, Gauge>,
+    caches: Family<One, Gauge>,
+    store: Family<One, Gauge>,
+    tasks: Gauge,
+    runtimes: Mutex<Vec<Handle>>,
+    resident: Gauge,
+    files: Gauge,
+    cpu: Counter<f64, AtomicU64>,
+}
+
+/// Current values, as reported by the modules.
+pub struct GaugeSnapshot {
+    /// Requests that are being worked on.
+    pub in_flight: usize,
+    /// Bytes of request bodies and upstream answers.
+    pub buffered: usize,
+    /// Entries of the idempotency store.
+    pub remembered_sends: usize,
+    /// Users and addresses whose buckets are not full.
+    pub limiter_entries: [(&'static str, usize); 2],
+    /// Entries by cache.
+    pub caches: Vec<(&'static str, usize)>,
+    /// Connections to the store: `busy` and `idle` ones.
+    pub store: [(&'static str, usize); 2],
+}
+
+impl Gauges {
+    pub(super) fn registered(registry: &mut Registry) -> Self {
+        let bytes = |registry: &mut Registry, name, help| {
+            let gauge = Gauge::default();
+            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+            gauge
+        };
+        let held = "buffered request bodies and upstream answers";
+        let limited = "users and addresses whose buckets are not full";
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let started = Gauge::<f64, AtomicU64>::default();
+        started.set(now.unwrap_or_default().as_secs_f64());
+        let since = "when this process started, since 1970";
+        register_seconds(registry, "process_start_time", since, started);
+        Self {
+            in_flight: register(registry, "http_requests_in_flight", "requests in progress"),
+            buffered: bytes(registry, "buffered", held),
+            remembered_sends: register(
+                registry,
+                "idempotency_entries",
+                "remembered sends by client_msg_no",
+            ),
+            limiter: register(registry, "limiter_entries", limited),
+            caches: register(registry, "cache_entries", "entries of caches"),
+            store: register(registry, "store_connections", "connections to the store"),
+            tasks: register(registry, "tasks", "tasks that have not ended"),
+            runtimes: Mutex::default(),
+            resident: bytes(registry, "process_resident_memory", "memory in RAM"),
+            files: register(registry, "process_open_fds", "open files"),
+            cpu: register_seconds(
+                registry,
+                "process_cpu",
+                "user and system time",
+                Counter::default(),
+            ),
+        }
+    }
+
+    /// Includes this runtime's tasks in the gauge.
+    pub fn track_runtime(&self, runtime: Handle) {
+        self.runtimes.lock().push(runtime);
+    }
+
+    /// Sets the gauges to `snapshot`, and those of the process to current values.
+    pub fn set(&self, snapshot: &GaugeSnapshot) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.in_flight.set(number(snapshot.in_flight));
+        self.buffered.set(number(snapshot.buffered));
+        self.remembered_sends.set(number(snapshot.remembered_sends));
+        let families = [
+            ("kind", &self.limiter, &snapshot.limiter_entries[..]),
+            ("cache", &self.caches, &snapshot.caches),
+            ("state", &self.store, &snapshot.store),
+        ];
+        for (label, family, values) in families {
+            for (value, count) in values {
+                let series = family.get_or_create(&[(label, value)]);
+                series.set(number(*count));
+            }
+        }
+        // Under the lock: the CPU counter is increased by the difference to its last value.
+        let runtimes = self.runtimes.lock();
+        let tasks = runtimes.iter().map(|r| r.metrics().num_alive_tasks()).sum();
+        self.tasks.set(number(tasks));
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        self.resident.set(number(process::resident_bytes()));
+        self.files.set(number(process::open_files()));
+        let more = process::cpu_time().as_secs_f64() - self.cpu.get();
+        self.cpu.inc_by(more.max(0.0));
+    }
+}

@@ -106,9 +106,7 @@ fn alerts(text: &str) -> BTreeMap<&str, &str> {
 
 /// What docs/METRICS.md recommends to ask.
 fn documented_queries(document: &str) -> Vec<&str> {
-    let (_, section) = document
-        .split_once("## Which question, which query")
-        .unwrap();
+    let (_, section) = document.split_once("## Queries").unwrap();
     let section = section.split("\n## ").next().unwrap();
     let code = section.split('`').skip(1).step_by(2);
     code.filter(|code| code.contains("gateway_")).collect()

@@ -66,7 +66,7 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
     let started = tokio::select! {
         started = starting => started,
         () = signals.stop_requested() => {
-            tracing::info!("told to stop while starting");
+            tracing::info!("stop signal received while starting");
             return ExitCode::SUCCESS;
         }
     };

@@ -143,7 +143,10 @@ fn a_start_that_hangs_is_ended_by_a_signal_at_once() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{signal}: {stderr}");
         assert!(began.elapsed() < TIMEOUT_BOUND / 2, "{:?}", began.elapsed());
-        assert!(stderr.contains("told to stop while starting"), "{stderr}");
+        assert!(
+            stderr.contains("stop signal received while starting"),
+            "{stderr}"
+        );
         drop(asked);
     }
 }

@@ -147,7 +147,7 @@ async fn failures_are_reported_without_private_data() {
     assert!(failed.status().is_server_error());
     fixture.upstream.faults().clear();
     let faults = fixture.upstream.faults();
-    faults.always("/channel/messagesync", Fault::Hang);
+    faults.always("/channel/max_message_seq", Fault::Hang);
     let sync = fixture.get("/message/sync?channelId=bob&channelType=1");
     let gone = sync.timeout(fixture::SOON).send().await;
     assert!(gone.is_err(), "{gone:?}");
@@ -170,7 +170,7 @@ async fn failures_are_reported_without_private_data() {
     let is_given_up = |span: &&fixture::Span| text(span, "wukongim.outcome") == Some("cancelled");
     let given_up: Vec<_> = calls.into_iter().filter(is_given_up).collect();
     assert_eq!(given_up.len(), 1);
-    assert_eq!(given_up[0].name, "messagesync");
+    assert_eq!(given_up[0].name, "max_message_seq");
 
     let seen = fixture.documents();
     for secret in [

@@ -9,6 +9,7 @@ pub mod authorization;
 pub mod channels;
 pub mod cli;
 pub mod config;
+pub mod context;
 pub mod domain;
 pub mod embedded;
 pub mod error;

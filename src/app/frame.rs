@@ -21,13 +21,12 @@ use tower::Service;
 
 use super::App;
 use crate::config;
+use crate::context::{RequestContext, UnwrittenBytes};
 use crate::error::{ApiError, Failure};
-use crate::extract::RequestContext;
-use crate::limits::byte_budget::UnwrittenBytes;
+use crate::extract::RequestState;
 use crate::response::{language, render};
 use crate::routes::Endpoint;
-use crate::telemetry::{HttpLabels, Trace};
-use crate::wukongim::with_request;
+use crate::telemetry::HttpLabels;
 
 /// The largest accepted head, in bytes of its names and values. The listener reads up to twice that, so that a larger one can be answered.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -78,11 +77,9 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     let active = ActiveRequest::new(app, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
     let timeout = app.settings().server.request_timeout;
-    let context = Arc::new(RequestContext::new(
-        deadline(started, timeout),
-        endpoint.cost,
-        app.byte_budget().new_reservation(),
-    ));
+    let deadline = deadline(started, timeout);
+    let state = Arc::new(RequestState::new(endpoint.cost));
+    let reservation = Arc::new(app.byte_budget().new_reservation());
     let peer = request.extensions().get().copied();
     app.limits().warn_unknown_proxy(peer, request.headers());
     let (trace, span) = app.spans().begin(
@@ -108,8 +105,15 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     ) {
         failure.into_response()
     } else {
-        request.extensions_mut().insert(context.clone());
-        work(&context, request_id.clone(), trace, routes.call(request)).await
+        request.extensions_mut().insert(state.clone());
+        let context = RequestContext {
+            id: request_id.clone(),
+            trace,
+            reservation: Some(reservation.clone()),
+            deadline: Some(deadline.into_std()),
+        };
+        let run = async move { routes.call(request).await };
+        work(&state, deadline, context.scope(run)).await
     };
     // Several requests may have started together. Only reads are refused here: a write must report its result.
     let size = response.body().size_hint().lower();
@@ -129,7 +133,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
             response.headers_mut().insert(ALLOW, allow);
         }
     }
-    if let Some(balance) = context.balance() {
+    if let Some(balance) = state.balance() {
         app.limits().write_headers(balance, response.headers_mut());
     }
     if let (Some(cors), Some(origin)) = (app.cors(), origin) {
@@ -137,7 +141,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     }
     if response.body().size_hint().lower() >= LARGE_ANSWER_BYTES {
         // The listener releases it when the answer has been written.
-        response.extensions_mut().insert(context.buffered.clone());
+        response.extensions_mut().insert(reservation);
     }
     response
         .headers_mut()
@@ -205,20 +209,17 @@ fn check_unwritten_room(app: &App, unwritten: &UnwrittenBytes, more: u64) -> Res
 
 /// The inner layers' answer, or that of a panic or timeout.
 async fn work(
-    context: &RequestContext,
-    request_id: HeaderValue,
-    trace: Option<Arc<Trace>>,
+    state: &RequestState,
+    deadline: Instant,
     run: impl Future<Output = Result<Response, Infallible>>,
 ) -> Response {
     let work = AssertUnwindSafe(run).catch_unwind();
-    let deadline = context.deadline.into_std();
-    let work = with_request(request_id, trace, context.buffered.clone(), deadline, work);
-    match tokio::time::timeout_at(context.deadline, work).await {
+    match tokio::time::timeout_at(deadline, work).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Err(_panic)) => Failure::from(ApiError::Internal)
             .because("a handler panicked")
             .into_response(),
-        Err(_) if context.reading_body.load(Ordering::Relaxed) => {
+        Err(_) if state.reading_body.load(Ordering::Relaxed) => {
             ApiError::RequestTimeout.into_response()
         }
         Err(_) => Failure::from(ApiError::UpstreamTimeout)

@@ -13,6 +13,7 @@ use serde::Serialize;
 use maker::TokenDeriver;
 
 use crate::config::{self, DeviceLevel, DeviceLevels};
+use crate::context;
 use crate::domain::{ChannelId, ChannelType, Uid, caps};
 use crate::limits::keyed_locks::{KeyGuard, KeyedLocks};
 use crate::store::{Store, StoreError};
@@ -305,7 +306,7 @@ impl Inner {
                 );
             }
         };
-        tokio::spawn(wukongim::inherit_identity(recheck));
+        tokio::spawn(context::inherit_identity(recheck));
     }
 
     /// The revocation count from the store, never cached.
@@ -318,7 +319,7 @@ impl Inner {
 async fn run_detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, ImTokenError>> + Send + 'static,
 ) -> Result<T, ImTokenError> {
-    match tokio::spawn(wukongim::inherit_identity(work)).await {
+    match tokio::spawn(context::inherit_identity(work)).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),

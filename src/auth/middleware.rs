@@ -18,8 +18,9 @@ use tower::Service;
 
 use super::{Caller, Precheck, TokenError};
 use crate::app::App;
+use crate::context::{current_deadline, current_reservation};
 use crate::error::{ApiError, Failure};
-use crate::extract::RequestContext;
+use crate::extract::RequestState;
 use crate::limits::Refused;
 
 /// A request stops waiting for an issuer's keys this long before its deadline, so that the client learns that the keys are unavailable and
@@ -157,7 +158,7 @@ async fn identify(
             app.limits()
                 .may_check_signature(address, is_billed)
                 .map_err(Unauthenticated::Unchecked)?;
-            let until = key_wait_deadline(app, extensions);
+            let until = key_wait_deadline(app);
             let caller = app.verifier().finish(token, until).await;
             caller.map_err(Unauthenticated::Failed)
         }
@@ -165,21 +166,23 @@ async fn identify(
 }
 
 /// Until when a request may wait for an issuer's keys.
-fn key_wait_deadline(app: &App, extensions: &Extensions) -> Instant {
-    let deadline = extensions.get::<Arc<RequestContext>>().map_or_else(
+fn key_wait_deadline(app: &App) -> Instant {
+    let deadline = current_deadline().map_or_else(
         || Instant::now() + app.settings().server.request_timeout,
-        |context| context.deadline,
+        Instant::from_std,
     );
     deadline.checked_sub(KEY_WAIT_MARGIN).unwrap_or(deadline)
 }
 
 fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {
-    let Some(context) = extensions.get::<Arc<RequestContext>>() else {
+    let (Some(state), Some(reservation)) =
+        (extensions.get::<Arc<RequestState>>(), current_reservation())
+    else {
         return Ok(());
     };
     // A user without tokens left is refused before the body is read.
-    context.record_charge(app.limits().charge_user(&caller.uid))?;
-    context.admitted(app.limits().admit_user(&caller.uid, &context.buffered)?);
+    state.record_charge(app.limits().charge_user(&caller.uid))?;
+    state.admitted(app.limits().admit_user(&caller.uid, &reservation)?);
     Ok(())
 }
 

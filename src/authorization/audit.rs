@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::HeaderValue;
 
 use super::callback::Action;
+use crate::context::current_request_id;
 use crate::domain::{Channel, Uid};
-use crate::wukongim::current_request_id;
 
 /// One action in progress. The line is written when this is dropped, so that a disconnect cannot avoid it.
 pub struct Audit {

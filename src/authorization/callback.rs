@@ -19,9 +19,9 @@ use url::Url;
 
 use super::denial::Denial;
 use super::fact_cache::{CacheKey, Fact, FactCache};
+use crate::context::current_request_id;
 use crate::domain::{Channel, ChannelId, Uid};
 use crate::telemetry::Metrics;
-use crate::wukongim::current_request_id;
 
 /// Maximum concurrent calls; further ones wait, within their own deadline.
 const MAX_CONCURRENT_QUERIES: usize = 64;

@@ -15,8 +15,8 @@ use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 use tokio::sync::watch;
 
+use crate::context::inherit_identity;
 use crate::telemetry::Metrics;
-use crate::wukongim::inherit_identity;
 
 /// Weight of an entry without its memberships: key, times and the table's overhead, in units of one membership (8 bytes).
 const ENTRY_WEIGHT: u64 = 16;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::{Actor, Channels, Error, Groups};
 use crate::authorization::Audit;
 use crate::authorization::callback::Action;
+use crate::context;
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 use crate::wukongim;
 
@@ -41,7 +42,7 @@ impl Channels {
             uid: actor.uid.clone(),
             is_admin: actor.is_admin,
             used_admin_right: Arc::default(),
-            deadline: wukongim::current_deadline(),
+            deadline: context::current_deadline(),
         };
         let channel = Channel::Group(id.clone());
         let used_admin_right = Arc::clone(&caller.used_admin_right);
@@ -65,7 +66,7 @@ impl Channels {
             drop(active);
             result
         };
-        match tokio::spawn(wukongim::inherit_identity(task)).await {
+        match tokio::spawn(context::inherit_identity(task)).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 // The panic continues in the request's own task, where the layer around the router answers it.

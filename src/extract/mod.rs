@@ -9,6 +9,7 @@ mod query;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, FromRequestParts, Request};
@@ -18,13 +19,12 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::Instant;
 
 use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
+use crate::context::{current_deadline, current_reservation};
 use crate::error::{ApiError, Failure, FieldProblem, Problem};
-use crate::limits::byte_budget::Reservation;
 use crate::limits::{Allowance, Cost, Refused, UserPermit};
 
 pub use fields::BodyFields;
@@ -32,17 +32,13 @@ pub use json::{MAX_NUMBER, entries};
 pub use problems::FieldProblems;
 pub use query::QueryFields;
 
-/// State of one request that the outermost layer, authentication and the extractors share.
+/// What the outermost layer, authentication and the extractors record about one request.
 #[derive(Debug)]
-pub struct RequestContext {
-    /// The request's deadline.
-    pub deadline: Instant,
+pub struct RequestState {
     /// The cost of the call to its user.
     pub cost: Cost,
     /// Set while the body is being read: a timeout is then the client's fault.
     pub reading_body: AtomicBool,
-    /// The bytes reserved for the request's body and its upstream answers.
-    pub buffered: Arc<Reservation>,
     /// The user's balance of tokens; [`UNCHARGED`] before a charge.
     balance: AtomicI64,
     /// Counts it among its user's requests.
@@ -51,13 +47,11 @@ pub struct RequestContext {
 
 const UNCHARGED: i64 = i64::MIN;
 
-impl RequestContext {
-    /// A request with this deadline.
-    pub fn new(deadline: Instant, cost: Cost, buffered: Reservation) -> Self {
+impl RequestState {
+    /// A request with this cost.
+    pub fn new(cost: Cost) -> Self {
         Self {
-            deadline,
             cost,
-            buffered: Arc::new(buffered),
             reading_body: AtomicBool::new(false),
             balance: AtomicI64::new(UNCHARGED),
             user: OnceLock::new(),
@@ -90,32 +84,29 @@ fn charge<T>(
     request: &Result<T, Failure>,
     cost: impl Fn(&T) -> usize,
 ) -> Result<(), Failure> {
-    let (Some(context), Ok(request)) = (extensions.get::<Arc<RequestContext>>(), request) else {
+    let (Some(state), Ok(request)) = (extensions.get::<Arc<RequestState>>(), request) else {
         return Ok(());
     };
-    let cost = match context.cost {
+    let cost = match state.cost {
         Cost::Fixed(cost) => cost,
         Cost::ByContent => u32::try_from(cost(request)).unwrap_or(u32::MAX),
     };
     let (2.., Some(caller)) = (cost, extensions.get::<Caller>()) else {
         return Ok(());
     };
-    context.record_charge(app.limits().charge_user_remainder(&caller.uid, cost - 1))
+    state.record_charge(app.limits().charge_user_remainder(&caller.uid, cost - 1))
 }
 
 /// The request's deadline; this extractor never fails.
 #[derive(Debug, Clone, Copy)]
-pub struct Deadline(pub std::time::Instant);
+pub struct Deadline(pub Instant);
 
 impl FromRequestParts<App> for Deadline {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let context = parts.extensions.get::<Arc<RequestContext>>();
-        Ok(Self(context.map_or_else(
-            || std::time::Instant::now() + app.settings().server.request_timeout,
-            |context| context.deadline.into_std(),
-        )))
+    async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        let without = || Instant::now() + app.settings().server.request_timeout;
+        Ok(Self(current_deadline().unwrap_or_else(without)))
     }
 }
 
@@ -170,9 +161,9 @@ impl<T: FromJson> FromRequest<App> for Json<T> {
 }
 
 async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Failure> {
-    let context = parts.extensions.get::<Arc<RequestContext>>();
+    let state = parts.extensions.get::<Arc<RequestState>>();
     let limit = app.settings().server.body_limit;
-    let body = read_body(body, limit, context.map(AsRef::as_ref)).await?;
+    let body = read_body(body, limit, state.map(AsRef::as_ref)).await?;
     let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
     if text.is_empty() {
         // An empty body counts as missing, regardless of its content type.
@@ -216,35 +207,33 @@ fn is_utf8(body: &[u8]) -> bool {
 async fn read_body(
     body: Body,
     limit: usize,
-    context: Option<&RequestContext>,
+    state: Option<&RequestState>,
 ) -> Result<Bytes, Failure> {
     // Refused before the body is read, so that a client with `Expect` does not send it.
     if body.size_hint().lower() > limit as u64 {
         return Err(ApiError::PayloadTooLarge.into());
     }
-    if let Some(context) = context {
-        context.reading_body.store(true, Ordering::Relaxed);
+    if let Some(state) = state {
+        state.reading_body.store(true, Ordering::Relaxed);
     }
-    let result = collect(Limited::new(body, limit), context).await;
-    if let Some(context) = context {
-        context.reading_body.store(false, Ordering::Relaxed);
+    let result = collect(Limited::new(body, limit)).await;
+    if let Some(state) = state {
+        state.reading_body.store(false, Ordering::Relaxed);
     }
     result
 }
 
 /// The whole body; its bytes are reserved as they arrive. Most arrive as one chunk, which is returned without a copy.
-async fn collect(
-    mut body: Limited<Body>,
-    context: Option<&RequestContext>,
-) -> Result<Bytes, Failure> {
+async fn collect(mut body: Limited<Body>) -> Result<Bytes, Failure> {
+    let reservation = current_reservation();
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|error| body_error(&*error))?.into_data() else {
             continue;
         };
-        if let Some(context) = context {
-            context.buffered.try_reserve(data.len())?;
+        if let Some(reservation) = &reservation {
+            reservation.try_reserve(data.len())?;
         }
         if first.is_empty() && joined.is_empty() {
             first = data;

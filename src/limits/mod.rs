@@ -5,7 +5,6 @@
 
 mod address;
 mod buckets;
-pub mod byte_budget;
 pub mod channel_limiter;
 mod connections;
 pub mod keyed_locks;
@@ -19,8 +18,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{self, Cidr};
+use crate::context::Reservation;
 use crate::domain::Uid;
-use crate::limits::byte_budget::Reservation;
 use crate::telemetry::Metrics;
 
 use self::buckets::Buckets;

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
 use super::buckets::IdentityHasher;
+use crate::context::{ByteBudget, Reservation};
 use crate::domain::Uid;
-use crate::limits::byte_budget::{ByteBudget, Reservation};
 use crate::telemetry::Metrics;
 
 const SHARDS: usize = 64;
@@ -119,7 +119,7 @@ impl Drop for UserPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::byte_budget::Full;
+    use crate::context::Full;
 
     fn uid(text: &str) -> Uid {
         Uid::parse(text, 9).unwrap()

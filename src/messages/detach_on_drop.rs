@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use tokio::runtime::Handle;
 
-use crate::wukongim::inherit_context;
+use crate::context::inherit_context;
 
 /// Runs in the awaiting task, and is spawned only when it is dropped unfinished. Nearly all requests are awaited to their end, and a task
 /// for each would cost two more scheduler passes and a copy of the future. The request's bytes stay reserved until the work is done.

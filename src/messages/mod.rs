@@ -22,8 +22,9 @@ use tokio::task::JoinHandle;
 
 use crate::authorization::callback::Action;
 use crate::authorization::{Audit, Denial};
+use crate::context::{inherit_context, inherit_identity};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
-use crate::wukongim::{self, Generation, NodeAffinity, inherit_context, inherit_identity};
+use crate::wukongim::{self, Generation, NodeAffinity};
 
 pub use send::Messages;
 

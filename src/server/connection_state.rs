@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::limits::byte_budget::UnwrittenBytes;
+use crate::context::UnwrittenBytes;
 
 /// How long a closing connection continues to read, so that unread data does not cause a reset that loses the last answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);

@@ -10,7 +10,7 @@ use http::Response;
 use http_body::{Body as _, Frame, SizeHint};
 
 use super::connection_state::{ConnectionState, TrackedAnswer};
-use crate::limits::byte_budget::Reservation;
+use crate::context::Reservation;
 
 /// The body is passed to hyper in pieces of this size. HTTP/2 takes a whole piece as soon as the flow-control window has one byte, and only
 /// a written piece shows that the client reads.

@@ -6,10 +6,8 @@ mod log;
 mod metrics;
 #[cfg_attr(not(feature = "otel"), path = "no_spans.rs")]
 mod spans;
-mod trace;
 
 pub use json_line::JsonLine;
 pub use log::init;
 pub use metrics::{ConnectionMeters, GaugeSnapshot, HttpLabels, Metrics, NodeMeters, StoreMeters};
 pub use spans::{CallSpan, RequestSpan, Spans};
-pub use trace::Trace;

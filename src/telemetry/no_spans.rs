@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderValue};
 
-use super::trace::Trace;
 use crate::config;
+use crate::context::Trace;
 
 /// Starts no spans.
 pub struct Spans;

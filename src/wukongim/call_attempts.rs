@@ -8,8 +8,9 @@ use super::call_policy::{CallPolicy, NodeAffinity, Retry};
 use super::detect::generation_of;
 use super::load::now_us;
 use super::nodes::{Choice, Node};
-use super::transport::{current_deadline, on_new_connection};
+use super::transport::on_new_connection;
 use super::{Client, Error, Generation, Rejection, maintenance};
+use crate::context::current_deadline;
 
 /// Maximum retries where another node is available. A single node is retried once.
 const MAX_RETRIES: usize = 2;

@@ -18,8 +18,8 @@ use super::single_flight::SingleFlight;
 use super::transport::{Answer, Call, Transport};
 use super::{Accepted, Error, Generation, Outgoing, Rejection, SystemInfo, v2, v3};
 use crate::config;
+use crate::context::ByteBudget;
 use crate::domain::{Channel, Uid};
-use crate::limits::byte_budget::ByteBudget;
 use crate::telemetry::Metrics;
 
 /// The client for WuKongIM, shared by all requests.

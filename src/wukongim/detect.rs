@@ -121,7 +121,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::limits::byte_budget::ByteBudget;
+    use crate::context::ByteBudget;
     use crate::telemetry::Metrics;
     use crate::wukongim::nodes::tests::nodes;
 

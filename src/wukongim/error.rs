@@ -1,6 +1,6 @@
 //! Failures of calls to WuKongIM. Knows nothing of the gateway's own answers.
 
-use crate::limits::byte_budget::Full;
+use crate::context::Full;
 
 /// Why a call to WuKongIM did not succeed.
 ///

@@ -32,10 +32,6 @@ pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};
 pub use payload_limit::SAFE_PAYLOAD_BYTES;
-pub use transport::{
-    current_deadline, current_request_id, inherit_context, inherit_identity, with_request,
-    with_request_id,
-};
 
 pub use crate::config::Generation;
 use crate::domain::{Channel, ChannelType, ClientMsgNo, MessageId, Payload, Uid};

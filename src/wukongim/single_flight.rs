@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{Error, inherit_identity};
+use super::Error;
+use crate::context::inherit_identity;
 
 type Outcome<T> = Result<T, Error>;
 

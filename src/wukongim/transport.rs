@@ -12,12 +12,11 @@ use http::{Method, StatusCode};
 use super::Error;
 use super::in_flight_call::InFlightCall;
 use super::nodes::Node;
-use crate::limits::byte_budget::{ByteBudget, Reservation};
+use crate::context::{self, ByteBudget, Reservation};
 use crate::per_worker::PerWorker;
-use crate::telemetry::{CallSpan, Metrics, Trace};
+use crate::telemetry::{CallSpan, Metrics};
 
 tokio::task_local! {
-    static REQUEST: CallContext;
     /// Whether calls use a new connection.
     static NEW_CONNECTION: bool;
 }
@@ -37,100 +36,13 @@ pub(super) async fn retry_once<T, F: Future<Output = Result<T, Error>>>(
     }
 }
 
-/// The client request on whose behalf calls are made.
-#[derive(Clone)]
-struct CallContext {
-    id: HeaderValue,
-    trace: Option<Arc<Trace>>,
-    /// Counts the answers while the request lives; `None` in a task shared by several requests.
-    reservation: Option<Arc<Reservation>>,
-    /// When the request must be answered.
-    deadline: Option<Instant>,
-}
-
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Runs `work` so that every call it makes carries `request_id` as `x-request-id`.
-pub async fn with_request_id<F: Future>(request_id: HeaderValue, work: F) -> F::Output {
-    let request = CallContext {
-        id: request_id,
-        trace: None,
-        reservation: None,
-        deadline: None,
-    };
-    REQUEST.scope(request, work).await
-}
-
-/// [`with_request_id`] for the request's own task: its calls belong to `trace`, its answers are counted in `reservation`, a page that exceeds the
-/// byte budget is refused, and no call is retried after `deadline`.
-pub async fn with_request<F: Future>(
-    request_id: HeaderValue,
-    trace: Option<Arc<Trace>>,
-    reservation: Arc<Reservation>,
-    deadline: Instant,
-    work: F,
-) -> F::Output {
-    let request = CallContext {
-        id: request_id,
-        trace,
-        reservation: Some(reservation),
-        deadline: Some(deadline),
-    };
-    REQUEST.scope(request, work).await
-}
-
-/// Runs `work` with the current request's whole context, for a task that may outlive the request: same id, trace and deadline, and the
-/// request's bytes stay reserved until `work` is done.
-pub fn inherit_context<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let request = REQUEST.try_with(Clone::clone).ok();
-    async move {
-        match request {
-            Some(request) => REQUEST.scope(request, work).await,
-            None => work.await,
-        }
-    }
-}
-
-/// Runs `work` with only the id and trace of the current request, for a task whose result several requests share: the bytes are not
-/// reserved for that request, and its deadline does not apply.
-pub fn inherit_identity<F: Future>(work: F) -> impl Future<Output = F::Output> {
-    let request = REQUEST.try_with(|request| CallContext {
-        reservation: None,
-        deadline: None,
-        ..request.clone()
-    });
-    async move {
-        match request {
-            Ok(request) => REQUEST.scope(request, work).await,
-            Err(_) => work.await,
-        }
-    }
-}
-
 /// Starts a span for a call, in the current request's trace.
 pub(super) fn start_span(call: &'static str, node: &str) -> CallSpan {
-    let span = REQUEST.try_with(|request| {
-        let trace = request.trace.as_ref()?;
-        Some(trace.begin_call(call, node))
-    });
-    span.ok().flatten().unwrap_or_default()
-}
-
-fn current_reservation() -> Option<Arc<Reservation>> {
-    REQUEST
-        .try_with(|request| request.reservation.clone())
-        .ok()?
-}
-
-/// The deadline of the current request, if there is one.
-pub fn current_deadline() -> Option<Instant> {
-    REQUEST.try_with(|request| request.deadline).ok()?
-}
-
-/// The current request's id, as set by [`with_request_id`].
-pub fn current_request_id() -> Option<HeaderValue> {
-    REQUEST.try_with(|request| request.id.clone()).ok()
+    let span = context::current(|request| Some(request.trace.as_ref()?.begin_call(call, node)));
+    span.flatten().unwrap_or_default()
 }
 
 /// One request to one node.
@@ -378,7 +290,7 @@ fn request(method: &Method, url: url::Url, body: Option<Vec<u8>>) -> reqwest::Re
         headers.insert(CONTENT_TYPE, JSON);
     }
     // Outside of a request there is no id to send.
-    let _ = REQUEST.try_with(|request| {
+    context::current(|request| {
         headers.insert(X_REQUEST_ID, request.id.clone());
         if let Some(trace) = &request.trace {
             trace.put_into(headers);
@@ -439,7 +351,7 @@ struct BodyAccounting {
 
 impl BodyAccounting {
     fn new(byte_budget: &Arc<ByteBudget>, max_bytes: usize) -> Self {
-        let request = current_reservation();
+        let request = context::current_reservation();
         Self {
             own: request.is_none().then(|| byte_budget.new_reservation()),
             is_forced: max_bytes <= DEFAULT_MAX_BYTES || request.is_none(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use wukongim_gateway::authorization::Denial;
+use wukongim_gateway::context::with_request_id;
 use wukongim_gateway::embedded::{Fault, Rule};
-use wukongim_gateway::wukongim::with_request_id;
 
 use crate::support::{Fixture, group_id, uid};
 

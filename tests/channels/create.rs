@@ -109,7 +109,7 @@ in_every_world! {
 
     async fn the_request_id_goes_along(w) {
         let request_id = http::HeaderValue::from_static("req-7");
-        wukongim_gateway::wukongim::with_request_id(request_id, w.create("alice")).await.unwrap();
+        wukongim_gateway::context::with_request_id(request_id, w.create("alice")).await.unwrap();
         let made = w.upstream.calls_to("/channel");
         assert_eq!(made[0].request_id.as_deref(), Some("req-7"));
     }

@@ -6,7 +6,7 @@ use http::HeaderValue;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::wukongim::{current_request_id, with_request_id};
+use crate::context::{current_request_id, with_request_id};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Found {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::time::Instant;
 
 use super::*;
-use crate::limits::byte_budget::ByteBudget;
+use crate::context::ByteBudget;
 
 const ANSWER_TIMEOUT: Timeouts = Timeouts {
     head: Duration::from_secs(10),

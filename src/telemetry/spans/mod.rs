@@ -18,8 +18,8 @@ use opentelemetry_sdk::trace::{
 };
 
 use self::export::Exporter;
-use super::trace::{TRACEPARENT, Trace};
 use crate::config;
+use crate::context::{OwnSpan, TRACEPARENT, Trace};
 
 /// Maximum queued spans; further ones are dropped.
 const MAX_QUEUED_SPANS: usize = 4096;
@@ -40,13 +40,6 @@ struct Active {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
     sample_ratio: f64,
-}
-
-/// A request's span, as the parent of its calls' spans.
-#[derive(Debug)]
-pub(super) struct OwnSpan {
-    tracer: SdkTracer,
-    context: SpanContext,
 }
 
 impl Spans {

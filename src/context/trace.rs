@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
-pub(super) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Length of a `traceparent` of version 00, in bytes.
@@ -17,11 +17,19 @@ const MAX_TRACESTATE_BYTES: usize = 512;
 /// The trace context that a request's calls propagate. Behind an `Arc`, so that requests without a trace pay only for a header lookup.
 #[derive(Debug)]
 pub struct Trace {
-    pub(super) parent: HeaderValue,
-    pub(super) state: Option<HeaderValue>,
+    pub(crate) parent: HeaderValue,
+    pub(crate) state: Option<HeaderValue>,
     /// The request's own span, if it is exported.
     #[cfg(feature = "otel")]
-    pub(super) own: Option<super::spans::OwnSpan>,
+    pub(crate) own: Option<OwnSpan>,
+}
+
+/// A request's span, as the parent of its calls' spans.
+#[cfg(feature = "otel")]
+#[derive(Debug)]
+pub(crate) struct OwnSpan {
+    pub(crate) tracer: opentelemetry_sdk::trace::SdkTracer,
+    pub(crate) context: opentelemetry::trace::SpanContext,
 }
 
 impl Trace {

@@ -12,16 +12,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
 use crate::authorization::{self, Authorization};
-use crate::channels::{self, Channels, MembershipListener};
+use crate::channels::{self, Channels};
 use crate::config::{self, Settings};
 use crate::context::ByteBudget;
-use crate::domain::{ChannelId, Uid};
 use crate::history::History;
 use crate::limits::channel_limiter::ChannelLimiter;
 use crate::limits::{Limits, Time};
@@ -134,8 +132,24 @@ impl App {
             channel_limiter.clone(),
             &settings.limits,
         );
-        let listener = authorization.clone();
-        let channels = Channels::new(client.clone(), store.clone(), listener, rules);
+        let (caches, facts) = (authorization.clone(), authorization.clone());
+        let channels = Channels::new(
+            client.clone(),
+            store.clone(),
+            channel_limiter.clone(),
+            rules,
+            Box::new(move |group, is_deleted| {
+                if is_deleted {
+                    caches.group_deleted(group);
+                } else {
+                    caches.group_changed(group);
+                }
+            }),
+            Box::new(move |uid, group| {
+                let facts = facts.clone();
+                Box::pin(async move { facts.is_known_non_member(&uid, &group).await })
+            }),
+        );
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
         let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
@@ -293,24 +307,5 @@ fn mode(
             let callback = callback.map_err(|error| BuildError::Callback(error.to_string()))?;
             Ok(authorization::Mode::Callback(Arc::new(callback)))
         }
-    }
-}
-
-/// Connects `channels` to the caches of `authorization`, which do not depend on each other.
-impl MembershipListener for Authorization {
-    fn group_changed(&self, group: &ChannelId) {
-        Self::group_changed(self, group);
-    }
-
-    fn group_deleted(&self, group: &ChannelId) {
-        Self::group_deleted(self, group);
-    }
-
-    fn is_known_non_member<'a>(
-        &'a self,
-        uid: &'a Uid,
-        group: &'a ChannelId,
-    ) -> BoxFuture<'a, bool> {
-        Box::pin(Self::is_known_non_member(self, uid, group))
     }
 }

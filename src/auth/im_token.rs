@@ -15,7 +15,7 @@ use maker::TokenDeriver;
 use crate::config::{self, DeviceLevel, DeviceLevels};
 use crate::context;
 use crate::domain::{ChannelId, ChannelType, Uid, caps};
-use crate::limits::keyed_locks::{KeyGuard, KeyedLocks};
+use crate::limits::keyed_locks::KeyedLocks;
 use crate::store::{Store, StoreError};
 use crate::wukongim::{self, Client, Reason, Record};
 
@@ -138,8 +138,10 @@ impl ImTokens {
     /// The token of (`uid`, `device`). Registers it with WuKongIM on each call, since WuKongIM may have lost it.
     pub async fn issue(&self, uid: &Uid, device: DeviceFlag) -> Result<ImToken, ImTokenError> {
         let (inner, uid) = (self.0.clone(), uid.clone());
+        // Here and not in the task, so that a client that disconnects while it waits starts nothing.
+        let guard = inner.locks.lock(&(uid.clone(), device)).await;
         run_detached(async move {
-            let _guard = inner.lock(&uid, device).await?;
+            let _guard = guard;
             let count = inner.revocation_count(&uid, device).await?;
             inner.register(&uid, device, count).await?;
             let newer = inner.revocation_count(&uid, device).await?;
@@ -155,8 +157,15 @@ impl ImTokens {
 
     /// Invalidates the tokens issued so far for these devices, here and in WuKongIM, and ends their connections.
     pub async fn revoke(&self, uid: &Uid, devices: &[DeviceFlag]) -> Result<(), ImTokenError> {
-        let (inner, uid, devices) = (self.0.clone(), uid.clone(), devices.to_vec());
+        let (inner, uid, mut devices) = (self.0.clone(), uid.clone(), devices.to_vec());
+        // In one order for all callers, who could wait for each other else.
+        devices.sort_unstable_by_key(|device| device.number());
+        let mut guards = Vec::with_capacity(devices.len());
+        for device in &devices {
+            guards.push(inner.locks.lock(&(uid.clone(), *device)).await);
+        }
         run_detached(async move {
+            let _guards = guards;
             let revoked = devices.iter().map(|device| inner.revoke(&uid, *device));
             futures_util::future::try_join_all(revoked).await?;
             Ok(())
@@ -166,17 +175,7 @@ impl ImTokens {
 }
 
 impl Inner {
-    async fn lock(
-        &self,
-        uid: &Uid,
-        device: DeviceFlag,
-    ) -> Result<KeyGuard<(Uid, DeviceFlag)>, ImTokenError> {
-        let guard = self.locks.lock(&(uid.clone(), device)).await;
-        guard.ok_or(ImTokenError::Upstream(wukongim::Error::Busy))
-    }
-
     async fn revoke(self: &Arc<Self>, uid: &Uid, device: DeviceFlag) -> Result<(), ImTokenError> {
-        let _guard = self.lock(uid, device).await?;
         let count = self.store.revoke(uid, device.number()).await?;
         match self.replace_registered(uid, device, count).await {
             // A user that WuKongIM refuses a token cannot connect at all, so the old token is invalid.
@@ -291,7 +290,7 @@ impl Inner {
         let recheck = async move {
             tokio::time::sleep(inner.late_window).await;
             let replaced = async {
-                let _guard = inner.lock(&uid, device).await?;
+                let _guard = inner.locks.lock(&(uid.clone(), device)).await;
                 let newer = inner.revocation_count(&uid, device).await?;
                 if newer != count {
                     inner.replace_registered(&uid, device, newer).await?;

@@ -35,18 +35,14 @@ impl Groups {
         loop {
             let owner = self.may_delete(caller, id).await?;
             let mark = self.store.mark_deleted(id, owner.as_ref()).await;
-            if matches!(mark, Ok(true)) {
-                self.listener.group_deleted(id);
-            } else {
-                // The mark may have been set although the answer was lost.
-                self.listener.group_changed(id);
-            }
+            // Also without an answer the mark may have been set.
+            (self.on_change)(id, matches!(mark, Ok(true)));
             if mark? {
                 return Ok(());
             }
             let record = self.store.channel(id).await?;
             if record.is_some_and(|record| record.is_deleted()) {
-                self.listener.group_deleted(id);
+                (self.on_change)(id, true);
                 return Ok(());
             }
         }

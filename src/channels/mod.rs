@@ -1,5 +1,5 @@
 //! Groups: creation, deletion, subscribers and roles. The store has owners and deletions, the upstream has members and messages, and each
-//! can fail without the other. Does not know HTTP; reports membership changes to a [`MembershipListener`].
+//! can fail without the other. Does not know HTTP.
 //!
 //! **One permanent row per id.** The store's insert alone decides who owns an id; the row is never removed and its stage only moves
 //! forward: `Creating` (claimed by an owner after a check found nothing upstream) → `Live` → `Deleting` (the mark) → `Deleted`. So an id
@@ -65,6 +65,7 @@ use crate::authorization::Denial;
 use crate::authorization::callback::{Action, Callback};
 use crate::config::GroupIds;
 use crate::domain::{ChannelId, ChannelType, Uid};
+use crate::limits::channel_limiter::ChannelLimiter;
 use crate::limits::keyed_locks::KeyedLocks;
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
@@ -85,18 +86,12 @@ pub struct Actor<'a> {
     pub is_admin: bool,
 }
 
-/// Notified of membership changes to invalidate caches. Called within the operation, so it must not block.
-pub trait MembershipListener: Send + Sync {
-    /// The members of `group` are about to change, or have just changed. Called before and after each such upstream call, whatever its
-    /// outcome, so that a lookup that began before the change is never cached.
-    fn group_changed(&self, group: &ChannelId);
-    /// `group` is marked as deleted, permanently.
-    fn group_deleted(&self, group: &ChannelId);
-    /// Whether `uid` is known not to be a subscriber of an existing group. `false` where that is not cached and cannot be found out
-    /// cheaply.
-    fn is_known_non_member<'a>(&'a self, uid: &'a Uid, group: &'a ChannelId)
-    -> BoxFuture<'a, bool>;
-}
+/// Invalidates what is cached about a group. Called before and after each upstream call that changes its members, whatever the outcome, so
+/// that a lookup that began before the change is never cached; with `true` once the group is marked as deleted, permanently. Must not block.
+pub type OnChange = dyn Fn(&ChannelId, bool) + Send + Sync;
+
+/// Whether the user is known not to be a subscriber of an existing group; `false` where that cannot be found out cheaply.
+pub type IsKnownNonMember = dyn Fn(Uid, ChannelId) -> BoxFuture<'static, bool> + Send + Sync;
 
 /// The deployment's settings for groups.
 #[derive(Debug, Clone)]
@@ -164,6 +159,7 @@ pub enum Error {
 /// The operations on this deployment's groups.
 pub struct Channels {
     groups: Arc<Groups>,
+    channel_limiter: Arc<ChannelLimiter>,
     /// Keyed by v2's storage key instead of the id, because v2 treats two ids with the same key as one.
     locks: KeyedLocks<u64>,
     /// The number of running operations.
@@ -171,21 +167,25 @@ pub struct Channels {
 }
 
 impl Channels {
-    /// Groups over `client` and `store`; `listener` is notified of every change.
+    /// Groups over `client` and `store`.
     pub fn new(
         client: Arc<Client>,
         store: Arc<Store>,
-        listener: Arc<dyn MembershipListener>,
+        channel_limiter: Arc<ChannelLimiter>,
         rules: Rules,
+        on_change: Box<OnChange>,
+        is_known_non_member: Box<IsKnownNonMember>,
     ) -> Self {
         let groups = Groups {
             client,
             store,
-            listener,
             rules,
+            on_change,
+            is_known_non_member,
         };
         Self {
             groups: Arc::new(groups),
+            channel_limiter,
             locks: KeyedLocks::default(),
             active: Arc::default(),
         }
@@ -295,8 +295,9 @@ impl Channels {
 struct Groups {
     client: Arc<Client>,
     store: Arc<Store>,
-    listener: Arc<dyn MembershipListener>,
     rules: Rules,
+    on_change: Box<OnChange>,
+    is_known_non_member: Box<IsKnownNonMember>,
 }
 
 /// An existing group, by the store's record or else by the upstream.
@@ -396,24 +397,18 @@ impl Groups {
         })
     }
 
-    /// Notifies the listener before a change of members, and again when the returned guard is dropped.
+    /// Invalidates before a change of members, and again when the returned guard is dropped.
     fn invalidate_around<'a>(&'a self, group: &'a ChannelId) -> InvalidationGuard<'a> {
-        self.listener.group_changed(group);
-        InvalidationGuard {
-            listener: &*self.listener,
-            group,
-        }
+        (self.on_change)(group, false);
+        InvalidationGuard(&self.on_change, group)
     }
 }
 
 /// A change of members in progress.
-struct InvalidationGuard<'a> {
-    listener: &'a dyn MembershipListener,
-    group: &'a ChannelId,
-}
+struct InvalidationGuard<'a>(&'a OnChange, &'a ChannelId);
 
 impl Drop for InvalidationGuard<'_> {
     fn drop(&mut self) {
-        self.listener.group_changed(self.group);
+        (self.0)(self.1, false);
     }
 }

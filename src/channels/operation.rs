@@ -11,7 +11,7 @@ use super::{Actor, Channels, Error, Groups};
 use crate::authorization::Audit;
 use crate::authorization::callback::Action;
 use crate::context;
-use crate::domain::{Channel, ChannelId, ChannelType, Uid};
+use crate::domain::{Channel, ChannelId, ChannelType, ConversationKey, Uid};
 use crate::wukongim;
 
 impl Channels {
@@ -45,6 +45,10 @@ impl Channels {
             deadline: context::current_deadline(),
         };
         let channel = Channel::Group(id.clone());
+        let conversation = ConversationKey::of(actor.uid, &channel);
+        let Some(channel_permit) = self.channel_limiter.try_acquire(&conversation) else {
+            return Err(Error::Upstream(wukongim::Error::Busy));
+        };
         let used_admin_right = Arc::clone(&caller.used_admin_right);
         let mut audit = Audit::new(actor.uid, None, action, Some(&channel), used_admin_right);
         let permitted = Box::pin(self.groups.ask_callback(&caller, action, id, targets)).await;
@@ -55,7 +59,6 @@ impl Channels {
         }
         let key = wukongim::storage_key(id.as_str(), ChannelType::Group);
         let guard = self.locks.lock(&key).await;
-        let guard = guard.ok_or(Error::Upstream(wukongim::Error::Busy))?;
         let active = ActiveOperation::begin(&self.active);
         // Boxed because the future is large and is moved into its task.
         let work = Box::pin(work(self.groups.clone(), caller, id.clone()));
@@ -63,7 +66,7 @@ impl Channels {
             let result = work.await;
             drop(guard);
             audit.record_outcome(&result);
-            drop(active);
+            drop((channel_permit, active));
             result
         };
         match tokio::spawn(context::inherit_identity(task)).await {

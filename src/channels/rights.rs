@@ -116,7 +116,7 @@ impl Groups {
         uids: &[Uid],
     ) -> Result<bool, Error> {
         let is_leaving = uids.iter().all(|uid| uid == actor.uid) && self.rules.callback.is_none();
-        if !is_leaving || !self.listener.is_known_non_member(actor.uid, id).await {
+        if !is_leaving || !(self.is_known_non_member)(actor.uid.clone(), id.clone()).await {
             return Ok(false);
         }
         let ownership = self.ownership(id).await?;
@@ -135,7 +135,7 @@ impl Groups {
         uids: &[Uid],
     ) -> Result<(), Error> {
         let is_role_based = !self.rules.open && self.rules.callback.is_none() && !actor.is_admin;
-        if !is_role_based || !self.listener.is_known_non_member(actor.uid, id).await {
+        if !is_role_based || !(self.is_known_non_member)(actor.uid.clone(), id.clone()).await {
             return Ok(());
         }
         let ownership = self.ownership(id).await?;

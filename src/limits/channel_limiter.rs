@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::domain::ConversationKey;
 
-/// Concurrent requests for one channel; a batch counts once for each of its channels. A quarter of the gateway's default limit.
+/// Concurrent requests for one channel, those that wait for its lock included; a batch counts once for each of its channels. A quarter of the gateway's default limit.
 const MAX_PER_CHANNEL: u32 = 512;
 /// Number of locks, so that cores rarely contend.
 const SHARDS: usize = 64;

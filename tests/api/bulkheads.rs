@@ -31,14 +31,15 @@ fn all_but(app: &TestApp, left: usize) -> Vec<Permit> {
     permits
 }
 
-/// The kinds of requests for a group, by bob.
-const ASKED: [&str; 4] = ["send", "batch", "sync", "info"];
+/// The kinds of requests for a group, by bob; "remove" of somebody who is none, by its owner.
+const ASKED: [&str; 5] = ["send", "batch", "sync", "info", "remove"];
 
 async fn ask(app: &TestApp, what: &str, group: &str) -> Answer {
     let bob = app.user("bob");
     match what {
         "send" => bob.send_to_group(group, "hi").await,
         "batch" => bob.send_batch(&[message(2, group, "hi")]).await,
+        "remove" => app.user("alice").remove(group, &["nobody"]).await,
         "sync" => bob.sync(2, group, "").await,
         _ => {
             let path = format!("/channel/info?channelId={group}&channelType=2");

@@ -1,14 +1,16 @@
 //! A store, an upstream and one or more gateways' worth of `Channels` over them.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use wukongim_gateway::channels::{Actor, Channels, Error, MembershipListener, Rules};
+use prometheus_client::metrics::counter::Counter;
+use wukongim_gateway::channels::{Actor, Channels, Error, Rules};
 use wukongim_gateway::config::GroupIds;
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
+use wukongim_gateway::limits::channel_limiter::ChannelLimiter;
 use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
 use wukongim_gateway::{config, telemetry, wukongim};
 
@@ -77,24 +79,6 @@ impl Recorder {
 
     pub(crate) fn told(&self) -> Vec<Told> {
         self.0.lock().clone()
-    }
-}
-
-impl MembershipListener for Recorder {
-    fn group_changed(&self, group: &ChannelId) {
-        self.0.lock().push(Told::Changed(group.to_string()));
-    }
-
-    fn group_deleted(&self, group: &ChannelId) {
-        self.0.lock().push(Told::Deleted(group.to_string()));
-    }
-
-    fn is_known_non_member<'a>(
-        &'a self,
-        uid: &'a Uid,
-        _group: &'a ChannelId,
-    ) -> BoxFuture<'a, bool> {
-        Box::pin(std::future::ready(self.1.lock().contains(uid)))
     }
 }
 
@@ -172,8 +156,7 @@ impl World {
             members_may_invite: true,
             ..RULES
         };
-        let (client, store) = (self.client.clone(), self.store.clone());
-        Channels::new(client, store, self.listener.clone(), rules)
+        with_rules(&self.client, &self.store, &self.listener, rules)
     }
 
     pub(crate) async fn create(&self, who: &str) -> Result<ChannelRecord, Error> {
@@ -355,8 +338,31 @@ fn channels(
     open: bool,
 ) -> Arc<Channels> {
     let rules = Rules { open, ..RULES };
-    let channels = Channels::new(client.clone(), store.clone(), listener.clone(), rules);
-    Arc::new(channels)
+    Arc::new(with_rules(client, store, listener, rules))
+}
+
+fn with_rules(
+    client: &Arc<wukongim::Client>,
+    store: &Arc<Store>,
+    listener: &Arc<Recorder>,
+    rules: Rules,
+) -> Channels {
+    let (changes, outsiders) = (listener.clone(), listener.clone());
+    Channels::new(
+        client.clone(),
+        store.clone(),
+        ChannelLimiter::new(Counter::default()),
+        rules,
+        Box::new(move |group, is_deleted| {
+            let told = if is_deleted {
+                Told::Deleted
+            } else {
+                Told::Changed
+            };
+            changes.0.lock().push(told(group.to_string()));
+        }),
+        Box::new(move |uid, _| Box::pin(ready(outsiders.1.lock().contains(&uid)))),
+    )
 }
 
 fn client(upstream: &Embedded) -> wukongim::Client {

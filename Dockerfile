@@ -19,6 +19,7 @@ RUN if [ "$PROFILE_GUIDED" = true ]; then \
 COPY Cargo.toml Cargo.lock ./
 COPY config/default.toml config/default.toml
 COPY bench bench
+COPY crates crates
 COPY src src
 RUN if [ "$PROFILE_GUIDED" = true ]; then bench/pgo --features "$FEATURES"; \
     else cargo build --release --locked --features "$FEATURES" && mkdir -p target/pgo && cp target/release/wukongim-gateway target/pgo/; fi \

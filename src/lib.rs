@@ -11,7 +11,6 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod domain;
-pub mod embedded;
 pub mod error;
 pub mod extract;
 pub mod fnv;

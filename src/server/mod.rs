@@ -4,6 +4,7 @@ mod accept;
 mod accept_pool;
 mod banner;
 mod connection_state;
+mod embedded;
 mod fd_limit;
 mod memory_limit;
 mod ops;
@@ -25,8 +26,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::cli::{EXIT_INTERNAL, EXIT_UNAVAILABLE};
-use crate::config::{Generation, HttpUrl, Loaded, Settings, StoreUrl};
-use crate::embedded::{Dialect, Embedded, Options};
+use crate::config::{Generation, Loaded, Settings, StoreUrl};
 use crate::store::Store;
 use crate::telemetry;
 use crate::wukongim::SAFE_PAYLOAD_BYTES;
@@ -60,7 +60,7 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
     fd_limit::raise_limit(settings.server.max_connections);
     memory_limit::warn_if_low(settings.server.max_buffered);
     let starting = async {
-        let upstream = start_embedded(embedded, &mut settings).await?;
+        let upstream = embedded::start(embedded, &mut settings).await?;
         Ok::<_, StartError>((upstream, Gateway::start(settings).await?))
     };
     let started = tokio::select! {
@@ -102,42 +102,6 @@ impl StartError {
         eprintln!("error: {}", self.text);
         ExitCode::from(self.code)
     }
-}
-
-async fn start_embedded(
-    generation: Option<Generation>,
-    settings: &mut Settings,
-) -> Result<Option<Embedded>, StartError> {
-    let Some(generation) = generation else {
-        return Ok(None);
-    };
-    let dialect = match generation {
-        Generation::V2 => Dialect::V2,
-        Generation::V3 => Dialect::V3,
-    };
-    let options = Options::development(dialect);
-    let manager = options.manager.clone();
-    let started = Embedded::start(options).await;
-    let upstream = started.map_err(|error| {
-        StartError::unavailable(format!("cannot start the built-in upstream: {error}"))
-    })?;
-    let address = |url: String| -> Result<HttpUrl, StartError> {
-        url.parse().map_err(|_| StartError {
-            text: "the built-in upstream has no usable address".to_owned(),
-            code: EXIT_INTERNAL,
-        })
-    };
-    let wukongim = &mut settings.wukongim;
-    wukongim.api_urls = vec![address(upstream.url())?];
-    wukongim.version = Some(generation);
-    wukongim.manager_token = None;
-    // v3 only: v2 has no such port, and the gateway does without.
-    wukongim.manager_url = upstream.manager_url().map(address).transpose()?;
-    (wukongim.manager_username, wukongim.manager_password) = match manager {
-        Some((username, password)) => (Some(username), Some(password.into())),
-        None => (None, None),
-    };
-    Ok(Some(upstream))
 }
 
 /// A running gateway: its listeners are bound and its workers serve.

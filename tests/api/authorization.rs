@@ -9,7 +9,7 @@ mod roles;
 mod store;
 mod swaps;
 
-use wukongim_gateway::embedded::{Dialect, GROUP};
+use dev_upstream::{Dialect, GROUP};
 
 use crate::support::TestApp;
 use crate::support::answer::Answer;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Dialect, Fault, Rule};
 use wukongim_gateway::domain::{ChannelId, ConversationKey};
-use wukongim_gateway::embedded::{Dialect, Fault, Rule};
 use wukongim_gateway::limits::channel_limiter::Permit;
 
 use crate::support::answer::Answer;

@@ -9,8 +9,8 @@ mod turns;
 
 use std::time::Duration;
 
+use dev_upstream::Dialect;
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::Dialect;
 
 use crate::support::actors::{Actor, payload};
 use crate::support::answer::Answer;

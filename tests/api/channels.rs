@@ -10,7 +10,7 @@ mod store_down;
 mod subscribers;
 mod validation;
 
-use wukongim_gateway::embedded::Dialect;
+use dev_upstream::Dialect;
 
 use crate::support::database;
 use crate::support::{TestApp, V2, V3};

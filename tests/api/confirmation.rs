@@ -9,8 +9,8 @@ mod unknown_v3;
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule};
 use serde_json::json;
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use crate::support::messages::{numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
@@ -153,7 +153,7 @@ async fn a_retry_does_not_take_an_older_message_for_the_first() {
 }
 
 /// A message of alice herself, with the number `n`, of a time long before this process.
-fn of_last_year(text: &str) -> wukongim_gateway::embedded::StoredMessage {
+fn of_last_year(text: &str) -> dev_upstream::StoredMessage {
     let mut message = stored("g", "alice", "n", text);
     message.message_id = Some(1_900_000_000_000_000_000);
     message

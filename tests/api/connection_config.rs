@@ -90,7 +90,7 @@ async fn all_four_are_texts_whatever_wukongim_leaves_out() {
             "{}",
             r#"{"tcp_addr":"t:1"}"#,
         ] {
-            let fault = wukongim_gateway::embedded::Fault::Status(200, route.into());
+            let fault = dev_upstream::Fault::Status(200, route.into());
             app.upstream.faults().clear();
             app.upstream.faults().always("/route", fault);
             let told = app.user("alice").get("/config").await.ok();

@@ -1,6 +1,6 @@
 //! CORS headers for pages of other origins.
 
-use wukongim_gateway::embedded::Fault;
+use dev_upstream::Fault;
 
 use crate::listener::socket::Socket;
 use crate::support::actors::Actor;

@@ -4,10 +4,10 @@ mod hang_ups;
 
 use std::time::Duration;
 
+use dev_upstream::Fault;
 use futures_util::future::join_all;
 use serde_json::json;
 use wukongim_gateway::config::{Confirm, DuplicateCheck};
-use wukongim_gateway::embedded::Fault;
 
 use crate::support::messages::{message, numbered, stored, until};
 use crate::support::{TestApp, V2, V3};

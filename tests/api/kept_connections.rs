@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
+use dev_upstream::{DevUpstream, Fault, Options};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use wukongim_gateway::embedded::{Embedded, Fault, Options};
 
 use crate::support::{TestApp, V2, V3};
 
@@ -47,7 +47,7 @@ async fn carry_one(mut client: TcpStream, upstream: SocketAddr) -> std::io::Resu
 #[tokio::test]
 async fn reads_and_tokens_succeed_if_all_pooled_connections_are_dead() {
     for dialect in [V2, V3] {
-        let upstream = Embedded::start(Options::new(dialect)).await.unwrap();
+        let upstream = DevUpstream::start(Options::new(dialect)).await.unwrap();
         let address = upstream
             .url()
             .trim_start_matches("http://")

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use dev_upstream::{DevUpstream, Fault, Rule, V2Release, fnv1a64};
 use futures_util::future::join_all;
 use serde_json::Value;
-use wukongim_gateway::embedded::{Embedded, Fault, Rule, V2Release, fnv1a64};
 
 use crate::support::messages::{message, numbered};
 use crate::support::{TestApp, V2, V3};
@@ -286,7 +286,7 @@ async fn the_slot_leader_is_asked_in_a_cluster() {
         .send_to_person(INVENTED, "1st")
         .await
         .ok();
-    let passes_on = |node: &&Embedded| {
+    let passes_on = |node: &&DevUpstream| {
         let looks = node.calls_to(LOOK);
         looks
             .iter()

@@ -1,4 +1,4 @@
-//! The whole API through a real listener, on the embedded upstream in both dialects.
+//! The whole API through a real listener, on the built-in upstream in both dialects.
 
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wukongim_gateway::embedded::Fault;
+use dev_upstream::Fault;
 
 use crate::support::{TestApp, V3};
 

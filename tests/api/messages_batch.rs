@@ -4,9 +4,9 @@ mod outcomes;
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use crate::support::actors::payload;
 use crate::support::messages::{message, numbered};

@@ -2,9 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use dev_upstream::EPOCH_MS;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::EPOCH_MS;
 
 use crate::support::actors::payload;
 use crate::support::messages::{message, numbered};

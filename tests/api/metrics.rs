@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use dev_upstream::Fault;
 use serde_json::json;
 use tokio::net::TcpStream;
-use wukongim_gateway::embedded::Fault;
 
 use crate::keys::ED_ONE;
 use crate::operations::Ops;

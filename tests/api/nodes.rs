@@ -9,9 +9,9 @@ mod upgrades;
 
 use std::time::Duration;
 
+use dev_upstream::{Call, DevUpstream, Dialect};
 use futures_util::future::join_all;
 use wukongim_gateway::config::Settings;
-use wukongim_gateway::embedded::{Call, Dialect, Embedded};
 
 use crate::support::messages::{numbered, until};
 use crate::support::{TestApp, V2, V3};
@@ -38,7 +38,7 @@ async fn cluster_with(
 }
 
 /// The messages handed to one node, in order.
-fn sends_to(node: &Embedded) -> Vec<Call> {
+fn sends_to(node: &DevUpstream) -> Vec<Call> {
     let mut calls = node.calls_to("/message/send");
     calls.retain(|call| call.body["from_uid"] != "____gateway");
     calls
@@ -56,7 +56,7 @@ async fn all_are_known(app: &TestApp) {
 }
 
 /// Waits until calls go to each of these.
-async fn all_of(app: &TestApp, nodes: &[&Embedded]) {
+async fn all_of(app: &TestApp, nodes: &[&DevUpstream]) {
     for node in nodes {
         node.clear_calls();
     }
@@ -64,7 +64,7 @@ async fn all_of(app: &TestApp, nodes: &[&Embedded]) {
     for _ in 0..500 {
         join_all((0..8).map(|_| alice.sync(2, "g", ""))).await;
         // Of a group without messages v2 is asked that alone.
-        let reads = |node: &&Embedded| {
+        let reads = |node: &&DevUpstream| {
             let asked = node.calls_to("/channel/max_message_seq");
             !asked.is_empty() || !node.calls_to("/channel/messagesync").is_empty()
         };

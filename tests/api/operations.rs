@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use dev_upstream::{DevUpstream, Options};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::embedded::{Embedded, Options};
 use wukongim_gateway::server::{Readiness, ops_router};
 
 use crate::support::app::{SECRET, own_loopback};
@@ -121,7 +121,7 @@ async fn it_is_ready_while_a_node_answers_and_says_why_not() {
 
 #[tokio::test]
 async fn one_node_of_two_is_enough() {
-    let second = Embedded::start(Options::new(V2)).await.unwrap();
+    let second = DevUpstream::start(Options::new(V2)).await.unwrap();
     let url = second.url().parse().unwrap();
     let app = TestApp::builder()
         .config(move |settings| settings.wukongim.api_urls.push(url))
@@ -232,7 +232,7 @@ async fn node_health_is_exported_without_traffic() {
         assert_eq!(up().await, (1.0, 1.0));
         app.upstream.stop().await;
         assert_eq!(up().await, (0.0, 1.0));
-        let hangs = wukongim_gateway::embedded::Fault::Hold("held".into());
+        let hangs = dev_upstream::Fault::Hold("held".into());
         app.others[0].faults().always("/", hangs);
         assert_eq!(up().await, (0.0, 0.0));
         app.others[0].faults().clear();
@@ -330,7 +330,7 @@ async fn the_metrics_have_the_names_people_hold() {
 async fn a_request_counts_as_in_flight_until_it_is_answered() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;
-    let fault = wukongim_gateway::embedded::Fault::Hold("held".into());
+    let fault = dev_upstream::Fault::Hold("held".into());
     app.upstream.faults().always("/user/token", fault);
     let alice = app.user("alice");
     let held = async {
@@ -352,7 +352,7 @@ async fn a_request_counts_as_in_flight_until_it_is_answered() {
 async fn a_request_whose_client_hangs_up_is_counted_as_such() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;
-    let fault = wukongim_gateway::embedded::Fault::Hold("held".into());
+    let fault = dev_upstream::Fault::Hold("held".into());
     app.upstream.faults().always("/user/token", fault);
     let alice = app.user("alice");
     tokio::select! {

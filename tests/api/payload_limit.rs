@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dev_upstream::{Fault, Rule, V2Release};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Fault, Rule, V2Release};
 use wukongim_gateway::wukongim::SAFE_PAYLOAD_BYTES;
 
 use crate::support::{TestApp, V3};

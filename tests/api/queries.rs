@@ -7,9 +7,9 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dev_upstream::Fault;
 use futures_util::future::join_all;
 use serde_json::Value;
-use wukongim_gateway::embedded::Fault;
 
 use self::known::Known;
 use self::yaml::values;

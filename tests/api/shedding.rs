@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use dev_upstream::{Fault, GROUP};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Fault, GROUP};
 
 use crate::listener::socket::{Socket, alice};
 use crate::support::actors::payload;

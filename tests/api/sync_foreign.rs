@@ -4,7 +4,7 @@
 mod reading;
 mod writing;
 
-use wukongim_gateway::embedded::fnv1a64;
+use dev_upstream::fnv1a64;
 
 use crate::support::TestApp;
 

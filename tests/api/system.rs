@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options, Rule};
+use dev_upstream::{DevUpstream, Dialect, Fault, Options, Rule};
 
 use crate::support::answer::Answer;
 use crate::support::app::own_loopback;
@@ -75,7 +75,7 @@ async fn uptime_of_v3_comes_from_its_metrics_and_connections_may_be_unknown() {
 #[tokio::test]
 async fn several_nodes_are_summed_and_one_that_is_down_is_left_out() {
     for dialect in [V2, V3] {
-        let second = Embedded::start(Options::new(dialect)).await.unwrap();
+        let second = DevUpstream::start(Options::new(dialect)).await.unwrap();
         let url = second.url().parse().unwrap();
         let app = TestApp::builder()
             .upstream(dialect)

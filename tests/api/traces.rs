@@ -1,7 +1,7 @@
 //! A request's trace context is propagated to WuKongIM with every call of the request.
 
+use dev_upstream::Call;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use wukongim_gateway::embedded::Call;
 
 use crate::envelope::endpoints::all;
 use crate::support::{TestApp, V2, V3};

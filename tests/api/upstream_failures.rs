@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Dialect, Fault, Rule};
 use serde_json::Value;
 use wukongim_gateway::config::Settings;
-use wukongim_gateway::embedded::{Dialect, Fault, Rule};
 
 use crate::support::actors::Actor;
 use crate::support::answer::Answer;

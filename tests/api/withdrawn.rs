@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule};
 use serde_json::Value;
 use wukongim_gateway::config::Settings;
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use crate::support::backend::{Backend, Reply};
 use crate::support::messages::{message, numbered};

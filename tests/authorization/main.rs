@@ -1,4 +1,4 @@
-//! Permissions to read and send, on the embedded upstream in both dialects: rules, avoided upstream calls, and races.
+//! Permissions to read and send, on the built-in upstream in both dialects: rules, avoided upstream calls, and races.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Dialect, Fault, Rule, StoredMessage};
 use wukongim_gateway::authorization::{Denial, Mode};
-use wukongim_gateway::embedded::{Dialect, Fault, Rule, StoredMessage};
 use wukongim_gateway::wukongim::Error;
 
 use crate::support::{Fixture, GROUP, PERSON, Plan, group, group_id, person};
 
-/// Two group ids with one FNV-1a-64 hash (`tests/embedded/collision.rs`).
+/// Two group ids with one FNV-1a-64 hash (`crates/dev-upstream/tests/behaviour/collision.rs`).
 const TWINS: [&str; 2] = ["twins-R54o9P90Go-Z", "twins-Q76Q5J92otdM"];
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Mode `open`: any valid token may do anything, in a group that exists and was not deleted.
 
+use dev_upstream::{Dialect, Fault};
 use wukongim_gateway::authorization::{Denial, Mode};
-use wukongim_gateway::embedded::{Dialect, Fault};
 
 use crate::support::{Fixture, GROUP, PERSON, group, group_id, person};
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use dev_upstream::{Fault, Rule};
 use http::HeaderValue;
 use wukongim_gateway::authorization::Denial;
 use wukongim_gateway::context::with_request_id;
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use crate::support::{Fixture, group_id, uid};
 
@@ -138,7 +138,7 @@ async fn a_change_shows_at_once_and_only_in_its_group() {
 #[tokio::test]
 async fn many_groups_do_not_grow_the_cache_without_bound() {
     let mut plan = crate::support::Plan::new(
-        wukongim_gateway::embedded::Dialect::V2,
+        dev_upstream::Dialect::V2,
         wukongim_gateway::authorization::Mode::Members,
     );
     plan.rules.cache_members = 400;

@@ -1,12 +1,12 @@
-//! An embedded upstream, a client, an empty store and the policy over them.
+//! A built-in upstream, a client, an empty store and the policy over them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use dev_upstream::{DevUpstream, Dialect, Options};
 use wukongim_gateway::authorization::{Authorization, Denial, Mode, Rules};
 use wukongim_gateway::config;
 use wukongim_gateway::domain::{Channel, ChannelId, Uid};
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 use wukongim_gateway::store::Store;
 use wukongim_gateway::telemetry::Metrics;
 use wukongim_gateway::wukongim::{Client, MemberChange};
@@ -16,7 +16,7 @@ pub(crate) const PERSON: u8 = 1;
 pub(crate) const GROUP: u8 = 2;
 
 pub(crate) struct Fixture {
-    pub(crate) upstream: Embedded,
+    pub(crate) upstream: DevUpstream,
     pub(crate) client: Arc<Client>,
     pub(crate) store: Arc<Store>,
     pub(crate) authorization: Arc<Authorization>,
@@ -44,7 +44,7 @@ impl Plan {
     }
 
     pub(crate) async fn start(self) -> Fixture {
-        let upstream = Embedded::start(self.options).await.unwrap();
+        let upstream = DevUpstream::start(self.options).await.unwrap();
         let metrics = Arc::new(Metrics::new());
         let client = Client::new(&settings(&upstream), Arc::clone(&metrics)).unwrap();
         let client = Arc::new(client);
@@ -66,7 +66,7 @@ impl Plan {
     }
 }
 
-fn settings(upstream: &Embedded) -> config::Wukongim {
+fn settings(upstream: &DevUpstream) -> config::Wukongim {
     let url = |text: String| text.parse::<config::HttpUrl>().unwrap();
     config::Wukongim {
         api_urls: vec![url(upstream.url())],

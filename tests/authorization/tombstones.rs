@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dev_upstream::Dialect;
 use sqlx::{Connection as _, Executor as _};
 use wukongim_gateway::authorization::{Authorization, Denial, Mode, Rules};
-use wukongim_gateway::embedded::Dialect;
 use wukongim_gateway::telemetry::Metrics;
 
 use crate::support::{Fixture, Plan, group_id, uid};

@@ -1,8 +1,8 @@
 //! v3 decides by itself: nothing is asked beforehand, and its refusals are given their meaning.
 
+use dev_upstream::{Dialect, Fault, Rule};
 use wukongim_gateway::authorization::{Denial, Mode};
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload};
-use wukongim_gateway::embedded::{Dialect, Fault, Rule};
 use wukongim_gateway::wukongim::{
     Error, Generation, NodeAffinity, Outgoing, Reason, Rejection, Window,
 };

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule};
 use wukongim_gateway::channels::Error;
-use wukongim_gateway::embedded::{Fault, Rule};
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;

@@ -1,7 +1,7 @@
 //! Creating and repeating it; who else may not.
 
+use dev_upstream::PERSON;
 use wukongim_gateway::channels::Error;
-use wukongim_gateway::embedded::PERSON;
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;
@@ -170,8 +170,8 @@ async fn a_lost_group_with_the_same_hash_as_another_is_not_created_again() {
     );
 }
 
-fn pair_message() -> wukongim_gateway::embedded::StoredMessage {
-    wukongim_gateway::embedded::StoredMessage {
+fn pair_message() -> dev_upstream::StoredMessage {
+    dev_upstream::StoredMessage {
         channel_id: PAIR.into(),
         channel_type: PERSON,
         from_uid: "hc-alice".into(),

@@ -1,7 +1,7 @@
 //! Deleting: who may, in which order, and that it stays deleted.
 
+use dev_upstream::{Fault, Rule};
 use wukongim_gateway::channels::Error;
-use wukongim_gateway::embedded::{Fault, Rule};
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule, fnv1a64};
 use wukongim_gateway::channels::{Channels, Error};
-use wukongim_gateway::embedded::{Fault, Rule, fnv1a64};
 use wukongim_gateway::store::{ChannelRecord, ChannelStage};
 use wukongim_gateway::wukongim::storage_key;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::{Dialect, Fault, Options, Rule, V2Release};
+use dev_upstream::{Dialect, Fault, Options, Rule, V2Release};
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;

@@ -1,4 +1,4 @@
-//! What owning means, against the embedded upstream in every shape the gateway meets: v2, v3, v3 with its manager port.
+//! What owning means, against the built-in upstream in every shape the gateway meets: v2, v3, v3 with its manager port.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod crashes;

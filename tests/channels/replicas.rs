@@ -1,7 +1,7 @@
 //! Two gateways on one store and one upstream: what one does overtakes the other's half-done work.
 
+use dev_upstream::{Fault, Rule};
 use wukongim_gateway::channels::Error;
-use wukongim_gateway::embedded::{Fault, Rule};
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;

@@ -1,7 +1,7 @@
 //! A right that ends on one replica while another one does what it allowed.
 
+use dev_upstream::{Fault, Rule};
 use wukongim_gateway::channels::Error;
-use wukongim_gateway::embedded::{Fault, Rule};
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;

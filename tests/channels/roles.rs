@@ -1,7 +1,7 @@
 //! Managers, hand-over, adoption: who may, what becomes of whom, and what other replicas overtake.
 
+use dev_upstream::{Fault, Rule};
 use wukongim_gateway::channels::Error;
-use wukongim_gateway::embedded::{Fault, Rule};
 use wukongim_gateway::store::ChannelStage;
 
 use crate::support::*;

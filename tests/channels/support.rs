@@ -4,12 +4,12 @@ use std::future::ready;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dev_upstream::{DevUpstream, Dialect, Options, Rule};
 use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use wukongim_gateway::channels::{Actor, Channels, Error, Rules};
 use wukongim_gateway::config::GroupIds;
 use wukongim_gateway::domain::{ChannelId, Uid};
-use wukongim_gateway::embedded::{Dialect, Embedded, Options, Rule};
 use wukongim_gateway::limits::channel_limiter::ChannelLimiter;
 use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
 use wukongim_gateway::{config, telemetry, wukongim};
@@ -84,7 +84,7 @@ impl Recorder {
 
 pub(crate) struct World {
     pub(crate) kind: Kind,
-    pub(crate) upstream: Embedded,
+    pub(crate) upstream: DevUpstream,
     pub(crate) client: Arc<wukongim::Client>,
     pub(crate) store: Arc<Store>,
     pub(crate) listener: Arc<Recorder>,
@@ -119,7 +119,7 @@ impl World {
     }
 
     async fn start_all(kind: Kind, options: Options, database: database::Kind) -> Self {
-        let upstream = Embedded::start(options).await.unwrap();
+        let upstream = DevUpstream::start(options).await.unwrap();
         let database = Database::new(database).await;
         let store = open(&database).await;
         let client = Arc::new(client(&upstream));
@@ -365,7 +365,7 @@ fn with_rules(
     )
 }
 
-fn client(upstream: &Embedded) -> wukongim::Client {
+fn client(upstream: &DevUpstream) -> wukongim::Client {
     let secret = "a-secret-of-the-tests-0123456789ab".to_owned();
     let mut settings = config::Settings::builtin(&secret.into()).unwrap().wukongim;
     settings.api_urls = vec![upstream.url().parse().unwrap()];

@@ -90,6 +90,21 @@ fn serving_without_a_secret_is_64_unless_embedded() {
     }
 }
 
+#[cfg(not(feature = "embedded"))]
+#[test]
+fn embedded_in_a_build_without_it_is_64_and_says_so() {
+    let env = [
+        ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+        ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
+    ];
+    let (code, stdout, stderr) = run_bare(&["--embedded"], &env);
+    assert_eq!((code, stdout.as_str()), (64, ""), "{stderr}");
+    assert!(
+        stderr.contains("without the feature `embedded`"),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn check_config_prints_what_is_in_force_and_where_it_came_from() {
     let dir = tempfile::tempdir().unwrap();

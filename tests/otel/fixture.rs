@@ -10,6 +10,7 @@ use axum::routing::post;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use dev_upstream::{Call, DevUpstream, Dialect, Options};
 use http::StatusCode;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -22,7 +23,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wukongim_gateway::app::App;
 use wukongim_gateway::config::{Settings, StoreUrl};
-use wukongim_gateway::embedded::{Call, Dialect, Embedded, Options};
 use wukongim_gateway::store::Store;
 use wukongim_gateway::{cli, http_client, server};
 
@@ -33,7 +33,7 @@ pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 pub const SOON: Duration = Duration::from_millis(300);
 
 pub struct Fixture {
-    pub upstream: Embedded,
+    pub upstream: DevUpstream,
     pub app: App,
     pub client: reqwest::Client,
     pub api: String,
@@ -79,7 +79,7 @@ impl Fixture {
 
         let mut options = Options::new(dialect);
         options.visible_after = Duration::ZERO;
-        let upstream = Embedded::start(options).await.unwrap();
+        let upstream = DevUpstream::start(options).await.unwrap();
         let mut settings = Settings::builtin(&SECRET.to_owned().into()).unwrap();
         settings.store.url = StoreUrl::SqliteMemory;
         settings.wukongim.api_urls = vec![upstream.url().parse().unwrap()];

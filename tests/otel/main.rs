@@ -4,8 +4,8 @@
 
 mod fixture;
 
+use dev_upstream::{Dialect, Fault};
 use serde_json::json;
-use wukongim_gateway::embedded::{Dialect, Fault};
 
 use self::fixture::{Fixture, TraceEnd, client_spans, hex, number, server_span, text};
 

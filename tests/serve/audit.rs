@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Dialect, Fault};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, Fault};
 
 use crate::fixture::Fixture;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use dev_upstream::{DevUpstream, Dialect, Fault, Options};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, becomes, client, token, usual};
 
@@ -14,7 +14,7 @@ const CORES: &str = "4";
 const CONNECTIONS: usize = 12;
 
 struct Fixture {
-    upstream: Embedded,
+    upstream: DevUpstream,
     gateway: Gateway,
     /// One connection each.
     clients: Vec<reqwest::Client>,
@@ -22,7 +22,7 @@ struct Fixture {
 
 impl Fixture {
     async fn start(env: &[(&str, &str)]) -> Self {
-        let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+        let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
         let url = upstream.url();
         let mut all = usual();
         all.extend([

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use dev_upstream::{DevUpstream, Dialect, Options};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, say, token, usual};
 
@@ -43,7 +43,7 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         );
         return;
     }
-    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     let mut env = usual();
     env.push(("WUKONGIM_API_URL", &url));
@@ -107,7 +107,7 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unconfigured_proxy_is_logged_once() {
-    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     let told = |gateway: &Gateway| {
         let log = gateway.stderr();

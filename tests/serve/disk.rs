@@ -4,9 +4,9 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use dev_upstream::{DevUpstream, Dialect, Options};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
 
@@ -52,7 +52,7 @@ async fn readiness_becomes(gateway: &Gateway, expected: &Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_changes_are_503_messages_flow_and_room_mends_it() {
     for dialect in [Dialect::V2, Dialect::V3] {
-        let upstream = Embedded::start(Options::new(dialect)).await.unwrap();
+        let upstream = DevUpstream::start(Options::new(dialect)).await.unwrap();
         let url = upstream.url();
         let mut env = usual();
         env.push(("WUKONGIM_API_URL", &url));

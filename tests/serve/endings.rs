@@ -3,13 +3,13 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use dev_upstream::{DevUpstream, Dialect, Fault, Options};
 use sqlx::Connection as _;
-use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
 
-async fn upstream() -> Embedded {
-    Embedded::start(Options::new(Dialect::V2)).await.unwrap()
+async fn upstream() -> DevUpstream {
+    DevUpstream::start(Options::new(Dialect::V2)).await.unwrap()
 }
 
 /// Whether a connection to the API is refused, within a while.

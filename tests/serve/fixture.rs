@@ -2,11 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dev_upstream::{DevUpstream, Dialect, Options};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 use crate::gateway::{Gateway, SECRET, client, command, token, usual};
 
@@ -17,7 +17,7 @@ pub const TEXT: &str = "marked-payload-that-nobody-may-log";
 /// A gateway, what it stands on, and all it has answered.
 pub struct Fixture {
     pub gateway: Gateway,
-    pub upstream: Embedded,
+    pub upstream: DevUpstream,
     folder: tempfile::TempDir,
     pub alice: String,
     pub root: String,
@@ -42,7 +42,7 @@ impl Fixture {
             Dialect::V2 => options.manager_token = Some("marked-manager-token".into()),
             Dialect::V3 => options.manager = Some(("boss".into(), "marked-manager-pass".into())),
         }
-        let upstream = Embedded::start(options).await.unwrap();
+        let upstream = DevUpstream::start(options).await.unwrap();
         let with_user = |url: &str| url.replace("http://", "http://marked-user:marked-pw@");
         let url = with_user(&upstream.url());
         let manager = upstream.manager_url().map(|url| with_user(&url));

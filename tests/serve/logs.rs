@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dev_upstream::{DevUpstream, Dialect, Fault, Options};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use wukongim_gateway::embedded::{Dialect, Embedded, Fault, Options};
 
 use crate::gateway::{Gateway, SECRET, answer, client, token, usual};
 
@@ -15,7 +15,11 @@ const TEXT: &str = "marked-payload-that-nobody-may-log";
 
 /// Every kind of request, with marked secrets in every place a client or WuKongIM can put one: their ids and statuses, and the IM
 /// token that was given out.
-async fn walk(gateway: &Gateway, upstream: &Embedded, alice: &str) -> (Vec<(String, u16)>, String) {
+async fn walk(
+    gateway: &Gateway,
+    upstream: &DevUpstream,
+    alice: &str,
+) -> (Vec<(String, u16)>, String) {
     let mut asked = Vec::new();
     let mut ask = async |name: &str, request: reqwest::RequestBuilder| {
         let (status, body) = answer(request.header("x-request-id", name)).await;
@@ -90,7 +94,7 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
         if dialect == Dialect::V2 {
             options.manager_token = Some(MANAGER_TOKEN.into());
         }
-        let upstream = Embedded::start(options).await.unwrap();
+        let upstream = DevUpstream::start(options).await.unwrap();
         let host = upstream.url().strip_prefix("http://").unwrap().to_owned();
         let url = format!("http://marked-user:marked-password@{host}");
         let mut env = usual();
@@ -146,7 +150,7 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_client_hangs_up_has_its_line_too() {
-    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     let mut env = usual();
     env.push(("WUKONGIM_API_URL", &url));
@@ -229,7 +233,7 @@ async fn of_good_requests_a_sample_has_a_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_and_slow_requests_always_have_their_line() {
-    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     for (slow, expected) in [("1h", vec!["nobody"]), ("20ms", vec!["nobody", "held"])] {
         let mut env = usual();

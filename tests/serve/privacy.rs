@@ -3,10 +3,10 @@
 
 use std::collections::BTreeSet;
 
+use dev_upstream::{Dialect, Fault};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
-use wukongim_gateway::embedded::{Dialect, Fault};
 
 use crate::database::{self, Database};
 use crate::fixture::{Fixture, MARK, TEXT};

@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use dev_upstream::{DevUpstream, Dialect, Options};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 use crate::gateway::{
     Gateway, TIMEOUT_BOUND, answer, becomes, client, command, own_loopback, run, token, usual,
@@ -16,7 +16,7 @@ async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
     for (dialect, index) in [(Dialect::V2, 4), (Dialect::V3, 5)] {
         let mut options = Options::new(dialect);
         options.listen = own_loopback(index);
-        let upstream = Embedded::start(options).await.unwrap();
+        let upstream = DevUpstream::start(options).await.unwrap();
         let url = upstream.url();
         upstream.stop().await;
         let mut env = usual();
@@ -211,7 +211,7 @@ fn bad_configuration_is_64_before_anything_is_opened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_healthcheck_calls_this_gateway() {
-    let upstream = Embedded::start(Options::new(Dialect::V2)).await.unwrap();
+    let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
     let url = upstream.url();
     let mut env = usual();
     env.push(("WUKONGIM_API_URL", &url));

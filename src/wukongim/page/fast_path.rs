@@ -207,8 +207,8 @@ mod tests {
     #[test]
     fn recorded_pages_take_the_fast_path_and_agree_with_serde() {
         let recordings = [
-            include_str!("../../../tests/recordings/v2.2.5.jsonl"),
-            include_str!("../../../tests/recordings/v3-beta.jsonl"),
+            include_str!("../../../crates/dev-upstream/tests/recordings/v2.2.5.jsonl"),
+            include_str!("../../../crates/dev-upstream/tests/recordings/v3-beta.jsonl"),
         ];
         for recording in recordings {
             let mut pages = 0;

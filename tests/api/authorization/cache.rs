@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::{Dialect, Fault, GROUP, Rule};
+use dev_upstream::{Dialect, Fault, GROUP, Rule};
 
 use super::{is_in, is_kept_out};
 use crate::support::seeds;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::{Dialect, Fault, GROUP, PERSON, Rule};
+use dev_upstream::{Dialect, Fault, GROUP, PERSON, Rule};
 
 use crate::support::answer::Answer;
 use crate::support::seeds;

@@ -1,7 +1,7 @@
 //! Mode `members`: who may do what in a group.
 
+use dev_upstream::GROUP;
 use serde_json::json;
-use wukongim_gateway::embedded::GROUP;
 
 use super::{is_in, is_kept_out, nothing_was_sent, tries};
 use crate::support::actors::payload;

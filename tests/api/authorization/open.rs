@@ -1,8 +1,8 @@
 //! Mode `open`: any valid token may do anything, but not as another user and not in a deleted channel.
 
+use dev_upstream::{Dialect, GROUP, PERSON};
 use serde_json::json;
 use wukongim_gateway::config::Mode;
-use wukongim_gateway::embedded::{Dialect, GROUP, PERSON};
 
 use super::{is_in, is_kept_out, nothing_was_sent};
 use crate::support::actors::payload;

@@ -1,6 +1,6 @@
 //! Mode `members`: conversations of two.
 
-use wukongim_gateway::embedded::PERSON;
+use dev_upstream::PERSON;
 
 use super::nothing_was_sent;
 use crate::support::seeds::{self, page};

@@ -5,10 +5,10 @@ mod table;
 
 use std::collections::BTreeSet;
 
+use dev_upstream::{Dialect, GROUP};
 use serde_json::json;
 use wukongim_gateway::config::Mode;
 use wukongim_gateway::domain::{ChannelId, Uid};
-use wukongim_gateway::embedded::{Dialect, GROUP};
 use wukongim_gateway::error::ApiError;
 use wukongim_gateway::store::Roles;
 

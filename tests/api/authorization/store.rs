@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use dev_upstream::GROUP;
 use sqlx::{AnyConnection, Connection};
 use wukongim_gateway::config::Mode;
-use wukongim_gateway::embedded::GROUP;
 use wukongim_gateway::store::Store;
 
 use super::{is_in, is_kept_out};

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::{Embedded, GROUP, Options, StoredMessage};
+use dev_upstream::{DevUpstream, GROUP, Options, StoredMessage};
 
 use crate::support::seeds;
 use crate::support::{TestApp, V2, V3};
 
 /// A v3 and, next in the list, a v2 with the group `g` of alice; the gateway has spoken to the v3 alone so far.
-async fn v3_before_v2() -> (TestApp, Embedded) {
-    let second = Embedded::start(Options::new(V2)).await.expect("a v2");
+async fn v3_before_v2() -> (TestApp, DevUpstream) {
+    let second = DevUpstream::start(Options::new(V2)).await.expect("a v2");
     let url = second.url().parse().expect("an address");
     let app = TestApp::builder()
         .upstream(V3)

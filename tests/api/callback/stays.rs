@@ -1,6 +1,6 @@
 //! What the backend's "yes" does not overrule, and what it does.
 
-use wukongim_gateway::embedded::{GROUP, PERSON};
+use dev_upstream::{GROUP, PERSON};
 
 use super::{send_as, start};
 use crate::support::backend::{Backend, Reply};
@@ -197,7 +197,7 @@ async fn deleted_ids_owners_and_taken_ids_stay_what_they_are() {
 async fn a_half_finished_delete_is_finished_by_whom_the_backend_lets() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
-    let fault = wukongim_gateway::embedded::Fault::Status(500, String::new());
+    let fault = dev_upstream::Fault::Status(500, String::new());
     app.upstream.faults().once("/channel/delete", fault);
     app.user("alice")
         .delete_group("owned")

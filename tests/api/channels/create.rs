@@ -1,8 +1,8 @@
 //! Creating: who owns an id, and what it is called.
 
+use dev_upstream::{Fault, PERSON, StoredMessage};
 use serde_json::{Value, json};
 use wukongim_gateway::domain::ChannelId;
-use wukongim_gateway::embedded::{Fault, PERSON, StoredMessage};
 
 use super::{kinds, start};
 use crate::support::{TestApp, V2, V3};
@@ -215,7 +215,7 @@ async fn a_failed_create_is_completed_by_its_owners_retry_only() {
             Fault::HalfAnswer,
         ] {
             let app = start(kind).await;
-            let rule = wukongim_gateway::embedded::Rule::exact("/channel", fault.clone());
+            let rule = dev_upstream::Rule::exact("/channel", fault.clone());
             app.upstream.faults().add(rule);
             let answer = app.user("alice").create_group("g").await;
             assert!(answer.status >= 500, "{fault:?} {answer:#?}");

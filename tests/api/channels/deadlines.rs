@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::{Fault, Rule};
+use dev_upstream::{Fault, Rule};
 
 use crate::support::{TestApp, V2, V3};
 

@@ -1,7 +1,7 @@
 //! Deletion: permissions, remaining state, and completion of a partial one.
 
+use dev_upstream::{Fault, GROUP};
 use serde_json::json;
-use wukongim_gateway::embedded::{Fault, GROUP};
 
 use super::{kinds, start};
 use crate::support::actors::payload;

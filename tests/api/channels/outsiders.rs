@@ -1,6 +1,6 @@
 //! Who leaves a group he is not in costs it nothing.
 
-use wukongim_gateway::embedded::{Fault, Rule};
+use dev_upstream::{Fault, Rule};
 
 use crate::support::{TestApp, V2};
 

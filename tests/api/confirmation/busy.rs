@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule};
 use futures_util::future::join_all;
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use super::patient;
 use crate::support::TestApp;

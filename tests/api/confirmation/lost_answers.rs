@@ -1,6 +1,6 @@
 //! Missing or broken answers of v2: the message is searched for by sender and client_msg_no before the request is answered.
 
-use wukongim_gateway::embedded::{Fault, Rule};
+use dev_upstream::{Fault, Rule};
 
 use super::{impatient, looked_before_sending, of_last_year, patient};
 use crate::support::TestApp;

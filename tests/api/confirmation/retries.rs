@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use wukongim_gateway::embedded::Fault;
+use dev_upstream::Fault;
 
 use super::{SHORT, impatient};
 use crate::support::TestApp;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::Fault;
+use dev_upstream::Fault;
 
 use crate::support::messages::{message, numbered, stored};
 use crate::support::{TestApp, V2, V3};

@@ -5,12 +5,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::post;
 use bytes::Bytes;
+use dev_upstream::Fault;
 use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wukongim_gateway::app::App;
-use wukongim_gateway::embedded::Fault;
 
 use super::endpoints::{Endpoint, all};
 use crate::support::answer::Answer;

@@ -1,6 +1,6 @@
 //! What the 5xx answers of each endpoint say.
 
-use wukongim_gateway::embedded::Fault;
+use dev_upstream::Fault;
 
 use super::endpoints::{Endpoint, all};
 use crate::support::answer::Answer;

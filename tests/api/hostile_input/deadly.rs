@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dev_upstream::{Dialect, GROUP};
 use serde_json::{Value, json};
 use wukongim_gateway::config::Limits;
-use wukongim_gateway::embedded::{Dialect, GROUP};
 
 use super::{CLIENT_MSG_NOS, IDS, PAYLOADS, in_group, message, names, untouched};
 use crate::support::actors::Actor;

@@ -1,10 +1,10 @@
 //! Properties of ids, numbers and texts: what is over a limit or outside the rules is refused wherever it stands; the rest works.
 
+use dev_upstream::GROUP;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::json;
 use tokio::runtime::Runtime;
-use wukongim_gateway::embedded::GROUP;
 
 use super::{CLIENT_MSG_NOS, Field, IDS, PAYLOADS, in_group, names, untouched};
 use crate::support::actors::{Actor, payload};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, Rule};
 use serde_json::json;
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use crate::support::messages::numbered;
 use crate::support::{TestApp, V2, V3};

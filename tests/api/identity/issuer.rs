@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use dev_upstream::Dialect;
 use http::StatusCode;
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::Dialect;
 
 use super::{FAR, ask_as, refused};
 use crate::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey};

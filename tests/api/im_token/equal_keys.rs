@@ -1,9 +1,9 @@
 //! v2 asks the record under (uid, 1) whether a user may have a token, and a group's record with an equal key is one as well: it says
 //! nothing of the user.
 
+use dev_upstream::{Fault, GROUP, PERSON, V2Release, fnv1a64};
 use serde_json::json;
 use wukongim_gateway::domain::ChannelId;
-use wukongim_gateway::embedded::{Fault, GROUP, PERSON, V2Release, fnv1a64};
 
 use crate::support::{TestApp, V2, audit};
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use dev_upstream::{DevUpstream, Fault, Options, Rule};
 use serde_json::{Value, json};
 use wukongim_gateway::app::App;
 use wukongim_gateway::auth::{DeviceFlag, ImTokenError};
 use wukongim_gateway::domain::Uid;
-use wukongim_gateway::embedded::{Embedded, Fault, Options, Rule};
 
 use crate::support::{TestApp, V2, V3, audit, database};
 
@@ -286,7 +286,7 @@ async fn a_banned_users_tokens_can_be_revoked() {
 
 #[tokio::test]
 async fn every_node_of_v3_ends_its_own_connections() {
-    let second = Embedded::start(Options::new(V3)).await.unwrap();
+    let second = DevUpstream::start(Options::new(V3)).await.unwrap();
     let url = second.url();
     let builder = TestApp::builder().upstream(V3);
     let app = builder

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::Fault;
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::Fault;
 
 use crate::listener::socket::{Socket, alice};
 use crate::support::answer::Answer;

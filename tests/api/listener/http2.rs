@@ -3,11 +3,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use dev_upstream::{Fault, GROUP};
 use h2::client::SendRequest;
 use http::Request;
 use serde_json::Value;
 use tokio::net::TcpStream;
-use wukongim_gateway::embedded::{Fault, GROUP};
 
 use super::socket::{BOUND, Socket, alice, good_requests_are_served};
 use crate::support::{TestApp, V2, seeds};

@@ -1,7 +1,7 @@
 //! Batches: all of one channel go to one node, since v2 stores in order only what one node was given.
 
+use dev_upstream::{DevUpstream, Fault, Rule};
 use serde_json::Value;
-use wukongim_gateway::embedded::{Embedded, Fault, Rule};
 
 use super::{all_are_known, cluster, sends_to};
 use crate::support::messages::{numbered, until};
@@ -13,7 +13,7 @@ fn bodies(group: &str, count: usize) -> Vec<Value> {
 }
 
 /// The nodes that got any message to a group.
-fn nodes_of<'a>(app: &'a TestApp, group: &str) -> Vec<&'a Embedded> {
+fn nodes_of<'a>(app: &'a TestApp, group: &str) -> Vec<&'a DevUpstream> {
     let mut nodes = app.nodes();
     nodes.retain(|node| {
         let sends = sends_to(node);
@@ -68,7 +68,7 @@ async fn after_its_node_fails_another_node_takes_the_rest_in_order() {
         let sent = if dialect == V2 { 1 } else { 2 };
         let all = bodies("g", 8);
         let death = async {
-            let got = |node: &&Embedded| sends_to(node).len() == sent;
+            let got = |node: &&DevUpstream| sends_to(node).len() == sent;
             until(|| app.nodes().iter().any(got)).await;
             let nodes = app.nodes();
             nodes.iter().find(|node| got(node)).unwrap().stop().await;

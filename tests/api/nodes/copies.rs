@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::Fault;
 use wukongim_gateway::config::DuplicateCheck;
-use wukongim_gateway::embedded::Fault;
 
 use super::cluster;
 use crate::support::answer::Answer;

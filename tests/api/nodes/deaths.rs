@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use dev_upstream::{DevUpstream, Fault};
 use futures_util::future::join_all;
-use wukongim_gateway::embedded::{Embedded, Fault};
 
 use super::{all_are_known, cluster};
 use crate::support::messages::numbered;
@@ -38,7 +38,7 @@ async fn traffic(
 }
 
 /// Loses answers for a moment, and then is gone for another one.
-async fn dies(node: &Embedded) {
+async fn dies(node: &DevUpstream) {
     node.faults().always("/message/send", Fault::ResetAfter);
     tokio::time::sleep(Duration::from_millis(40)).await;
     node.faults().always("/", Fault::Reset);

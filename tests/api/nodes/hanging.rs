@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use dev_upstream::Fault;
 use futures_util::future::join_all;
 use wukongim_gateway::config::Settings;
-use wukongim_gateway::embedded::Fault;
 
 use super::{all_are_known, cluster_with, sends, sends_to};
 use crate::support::{V2, V3};

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use dev_upstream::{Fault, Rule};
 use futures_util::future::join_all;
-use wukongim_gateway::embedded::{Fault, Rule};
 
 use super::{all_are_known, cluster, cluster_with, impatient, sends, sends_to};
 use crate::support::messages::numbered;
@@ -144,7 +144,7 @@ async fn no_more_than_a_tenth_of_the_calls_is_repeated() {
     let asked: usize = nodes
         .map(|node| {
             let calls = node.calls_to("/channel/messagesync");
-            let bad = |call: &&wukongim_gateway::embedded::Call| call.body["channel_id"] == "bad";
+            let bad = |call: &&dev_upstream::Call| call.body["channel_id"] == "bad";
             calls.iter().filter(bad).count()
         })
         .sum();

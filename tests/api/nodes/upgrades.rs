@@ -2,25 +2,25 @@
 
 use std::net::SocketAddr;
 
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
+use dev_upstream::{DevUpstream, Dialect, Options};
 
 use super::{all_of, cluster};
 use crate::support::messages::{message, numbered};
 use crate::support::{TestApp, V2, V3};
 
-fn address(node: &Embedded) -> SocketAddr {
+fn address(node: &DevUpstream) -> SocketAddr {
     node.url().replace("http://", "").parse().unwrap()
 }
 
 /// A node of the new cluster in the place of one of the old.
-async fn replace(old: &Embedded, new: &[Embedded], dialect: Dialect) -> Embedded {
+async fn replace(old: &DevUpstream, new: &[DevUpstream], dialect: Dialect) -> DevUpstream {
     old.stop().await;
     let mut options = Options::new(dialect);
     options.listen = address(old);
     match new.first() {
         Some(first) => first.start_beside(options).await.unwrap(),
         None => {
-            let node = Embedded::start(options).await.unwrap();
+            let node = DevUpstream::start(options).await.unwrap();
             // What an operator has moved before.
             for uid in ["alice", "bob"] {
                 node.state().ban_group("g", false);
@@ -48,7 +48,7 @@ async fn sent(app: &TestApp, number: &str) -> u16 {
 async fn nodes_are_exchanged_one_by_one_while_messages_flow() {
     for (old, new) in [(V2, V3), (V3, V2)] {
         let app = cluster(old, 3).await;
-        let mut fresh: Vec<Embedded> = Vec::new();
+        let mut fresh: Vec<DevUpstream> = Vec::new();
         let mut n = 0;
         for index in 0..3 {
             let next = replace(app.nodes()[index], &fresh, new).await;
@@ -72,7 +72,7 @@ async fn nodes_are_exchanged_one_by_one_while_messages_flow() {
         let stored = app.stored_in("g").len();
         assert_eq!(stored, 12, "the old ones got what was sent before: {old:?}");
         assert_eq!(fresh[0].state().messages(2, "g").len(), 6, "{old:?}");
-        let all: Vec<&Embedded> = fresh.iter().collect();
+        let all: Vec<&DevUpstream> = fresh.iter().collect();
         all_of(&app, &all).await;
         let answer = app.user("stranger").send(&message(2, "g", "no")).await;
         answer.fails(403, "not_a_member");

@@ -9,7 +9,7 @@ use crate::support::document::{DOCUMENT, fits, operations, resolved};
 use crate::support::{TestApp, V2, V3};
 
 /// A gateway whose limits are the hard caps, as the document has them.
-async fn at_the_caps(dialect: wukongim_gateway::embedded::Dialect) -> TestApp {
+async fn at_the_caps(dialect: dev_upstream::Dialect) -> TestApp {
     let builder = TestApp::builder().upstream(dialect).config(|settings| {
         let limits = &mut settings.limits;
         limits.id_bytes = 255;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dev_upstream::{Call, DevUpstream, Dialect, Options};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wukongim_gateway::app::App;
 use wukongim_gateway::config::{Settings, StoreUrl};
-use wukongim_gateway::embedded::{Call, Dialect, Embedded, Options};
 use wukongim_gateway::limits::Time;
 use wukongim_gateway::store::Store;
 
@@ -30,9 +30,9 @@ pub fn own_loopback(index: u8) -> SocketAddr {
 
 /// A gateway, its upstream, and ways to speak to both. Everything ends when it is dropped.
 pub struct TestApp {
-    pub upstream: Embedded,
+    pub upstream: DevUpstream,
     /// The other nodes of its cluster.
-    pub others: Vec<Embedded>,
+    pub others: Vec<DevUpstream>,
     pub app: App,
     pub settings: Settings,
     pub store: Arc<Store>,
@@ -96,7 +96,7 @@ impl TestApp {
     }
 
     /// All nodes, in the order in which the gateway knows them.
-    pub fn nodes(&self) -> Vec<&Embedded> {
+    pub fn nodes(&self) -> Vec<&DevUpstream> {
         std::iter::once(&self.upstream)
             .chain(&self.others)
             .collect()
@@ -198,14 +198,14 @@ impl Builder {
     }
 
     pub async fn start(self) -> TestApp {
-        let upstream = Embedded::start(self.options.clone())
+        let upstream = DevUpstream::start(self.options.clone())
             .await
-            .expect("the embedded upstream starts");
+            .expect("the built-in upstream starts");
         self.start_on(upstream).await
     }
 
     /// Starts the gateway in front of this upstream.
-    pub async fn start_on(self, upstream: Embedded) -> TestApp {
+    pub async fn start_on(self, upstream: DevUpstream) -> TestApp {
         let mut settings =
             Settings::builtin(&SECRET.to_owned().into()).expect("the defaults are good");
         settings.store.url = StoreUrl::SqliteMemory;
@@ -218,7 +218,9 @@ impl Builder {
             let other = upstream.start_beside(self.options.clone()).await;
             others.push(other.expect("another node starts"));
         }
-        let urls = std::iter::once(&upstream).chain(&others).map(Embedded::url);
+        let urls = std::iter::once(&upstream)
+            .chain(&others)
+            .map(DevUpstream::url);
         settings.wukongim.api_urls = urls.map(|url| url.parse().expect("an address")).collect();
         settings.public.tcp_addr = None;
         if let (true, Some(url)) = (self.version_known, upstream.manager_url()) {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Call, StoredMessage};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Call, StoredMessage};
 
 use super::actors::{Actor, payload};
 use super::answer::Answer;

@@ -1,4 +1,4 @@
-//! The harness: a real gateway on a real listener, in front of the embedded upstream.
+//! The harness: a real gateway on a real listener, in front of the built-in upstream.
 
 pub mod actors;
 pub mod answer;
@@ -15,4 +15,4 @@ pub mod messages;
 pub mod seeds;
 
 pub use app::TestApp;
-pub use wukongim_gateway::embedded::Dialect::{V2, V3};
+pub use dev_upstream::Dialect::{V2, V3};

@@ -1,7 +1,7 @@
 //! What lies upstream before a test begins, put there without a call and behind the gateway's back.
 
+use dev_upstream::{GROUP, PERSON, StoredMessage};
 use serde_json::Value;
-use wukongim_gateway::embedded::{GROUP, PERSON, StoredMessage};
 
 use super::answer::Answer;
 use super::app::TestApp;

@@ -1,7 +1,7 @@
 //! What is said of one message.
 
+use dev_upstream::{EPOCH_MS, GROUP, PERSON, StoredMessage};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{EPOCH_MS, GROUP, PERSON, StoredMessage};
 
 use crate::support::seeds;
 use crate::support::{TestApp, V2, V3};

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::GROUP;
+use dev_upstream::GROUP;
 
 use crate::support::seeds::{self, page};
 use crate::support::{TestApp, V2, V3};
 
 /// A gateway with this `sync_bytes`, and a group of alice's with messages of these sizes.
 async fn app_with(
-    dialect: wukongim_gateway::embedded::Dialect,
+    dialect: dev_upstream::Dialect,
     sync_bytes: usize,
     sizes: impl IntoIterator<Item = usize>,
 ) -> TestApp {

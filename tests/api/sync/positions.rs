@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use wukongim_gateway::embedded::{GROUP, PERSON};
+use dev_upstream::{GROUP, PERSON};
 
 use crate::support::actors::Actor;
 use crate::support::seeds::{self, page};

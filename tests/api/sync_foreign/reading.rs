@@ -1,7 +1,7 @@
 //! Reading where another channel's messages lie.
 
+use dev_upstream::{Fault, GROUP, PERSON};
 use serde_json::json;
-use wukongim_gateway::embedded::{Fault, GROUP, PERSON};
 
 use super::{FIRST, SECOND, TWIN, dropped};
 use crate::support::seeds::{self, page};

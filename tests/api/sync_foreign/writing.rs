@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Fault, GROUP, PERSON, Rule, StoredMessage};
 use serde_json::json;
 use wukongim_gateway::config::Mode;
-use wukongim_gateway::embedded::{Fault, GROUP, PERSON, Rule, StoredMessage};
 
 use super::{FIRST, PAIR, SECOND, TWIN, dropped};
 use crate::support::actors::payload;

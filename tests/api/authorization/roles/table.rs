@@ -5,7 +5,7 @@ use Action::{
     Add, Adopt, Batch, Create, Delete, Dismiss, DismissNone, HandOver, Info, Leave, Name,
     NameFirst, RemoveManager, RemoveMember, RemoveOwner, RevokeAnothers, RevokeOwn, Send, Sync,
 };
-use wukongim_gateway::embedded::Dialect;
+use dev_upstream::Dialect;
 
 /// The roles, in the order of the table's columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

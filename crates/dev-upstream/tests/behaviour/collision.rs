@@ -1,7 +1,7 @@
 //! v2 keys everything by a hash and never compares the id again: the experiment of the notes, step by step.
 
+use dev_upstream::{PERSON, fnv1a64};
 use serde_json::json;
-use wukongim_gateway::embedded::{PERSON, fnv1a64};
 
 use crate::support::Upstream;
 
@@ -53,7 +53,7 @@ async fn a_group_with_the_hash_of_a_pair_reads_the_pairs_messages() {
         ["private"],
         "the group's own messages do not appear"
     );
-    let stored = upstream.embedded.state().messages(PERSON, PAIR);
+    let stored = upstream.server.state().messages(PERSON, PAIR);
     assert_eq!(stored.len(), 1);
 }
 
@@ -65,7 +65,7 @@ async fn two_groups_with_one_hash_share_their_members_lists_record_and_history()
     upstream.send("alice", first, 2, "among us").await.ok();
     upstream.create(second, &["mallory"]).await;
 
-    let mut members = upstream.embedded.state().members(first);
+    let mut members = upstream.server.state().members(first);
     members.sort();
     assert_eq!(members, ["alice", "mallory"], "a stranger joined");
     assert_eq!(named(&upstream, first, 2).await, second);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Dialect, EPOCH_MS, Fault, GROUP, Options, PERSON};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, EPOCH_MS, Fault, GROUP, Options, PERSON};
 
 use crate::support::{Answer, Upstream, message};
 
@@ -14,7 +14,7 @@ async fn reason(upstream: &Upstream, from: &str, to: &str, channel_type: u8) -> 
 #[tokio::test]
 async fn every_refusal_has_its_reason() {
     let upstream = Upstream::v3().await;
-    let state = upstream.embedded.state();
+    let state = upstream.server.state();
     upstream.create("g", &["a", "b", "c"]).await;
     assert_eq!(reason(&upstream, "a", "no", 2).await, 5);
     assert_eq!(reason(&upstream, "stranger", "g", 2).await, 3);
@@ -75,7 +75,7 @@ async fn a_repeated_send_is_the_same_message_and_another_payload_a_conflict() {
 async fn a_send_with_a_lost_answer_can_be_retried() {
     let upstream = Upstream::v3().await;
     upstream
-        .embedded
+        .server
         .faults()
         .always("/message/send", Fault::ResetAfter);
     let mut body = message("a", "b", 1, "x");
@@ -84,7 +84,7 @@ async fn a_send_with_a_lost_answer_can_be_retried() {
         .try_post("/message/send", &body)
         .await
         .expect_err("lost");
-    upstream.embedded.faults().clear();
+    upstream.server.faults().clear();
     assert_eq!(
         upstream.post("/message/send", body).await.ok()["message_seq"],
         1
@@ -197,7 +197,7 @@ async fn the_manager_port_logs_in_looks_up_pages_and_counts() {
         ..Options::new(Dialect::V3)
     })
     .await;
-    let url = upstream.embedded.manager_url().expect("a manager port");
+    let url = upstream.server.manager_url().expect("a manager port");
     let mut manager = Manager {
         upstream: &upstream,
         url,
@@ -267,11 +267,5 @@ async fn the_manager_port_logs_in_looks_up_pages_and_counts() {
         let path = format!("/manager/channels/2/{id}");
         assert_eq!(manager.call("GET", &path, None).await.status, 404, "{id}");
     }
-    assert!(
-        upstream
-            .embedded
-            .calls()
-            .iter()
-            .any(|call| call.manager_port)
-    );
+    assert!(upstream.server.calls().iter().any(|call| call.manager_port));
 }

@@ -17,7 +17,11 @@ pub(super) const SYSTEM_DEVICE: &str = "____device";
 
 /// FNV-1a-64 of `text`, the whole key of v2's storage (`pkg/wkdb/key`).
 pub fn fnv1a64(text: &str) -> u64 {
-    crate::fnv::fnv1a64(&[text.as_bytes()])
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    text.bytes().fold(OFFSET, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// A storage key: the hash alone on v2, the text alone on v3.
@@ -26,14 +30,7 @@ pub(super) struct Key(u64, Box<str>);
 
 impl Dialect {
     pub(super) fn channel_key(self, channel_id: &str, channel_type: u8) -> Key {
-        match self {
-            Self::V2 => {
-                let number = channel_type.to_string();
-                let parts = [channel_id.as_bytes(), b"-", number.as_bytes()];
-                Key(crate::fnv::fnv1a64(&parts), Box::from(""))
-            }
-            Self::V3 => Key(0, channel_text(channel_id, channel_type).into()),
-        }
+        self.uid_key(&channel_text(channel_id, channel_type))
     }
 
     pub(super) fn uid_key(self, uid: &str) -> Key {

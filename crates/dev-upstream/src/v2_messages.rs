@@ -10,7 +10,7 @@ use super::{
     keys::{PERSON, SYSTEM_UID, channel_text},
     log::Message,
     pages::{self, Bounds},
-    reply::{Crash, Reply, Request},
+    reply::{Crash, Reply, Request, Storing},
     requests::{self, Send, Sync},
     state::{Inner, State},
     views::{self, SyncView},
@@ -100,7 +100,7 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     inner.received_bytes += payload.decoded_len as u64;
     let message_id = inner.ids.next();
     message.message_id = message_id;
-    let kept = !deadly && send.header.no_persist != 1 && !request.drop_message;
+    let kept = !deadly && send.header.no_persist != 1;
     if kept {
         queue(&mut inner, &send.channel_id, message, request);
     }
@@ -129,7 +129,13 @@ fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_
         stored_id.push_str(COMMANDS);
     }
     let now = Instant::now();
-    let visible_at = now + request.store_late.unwrap_or(inner.visible_after);
+    let visible_after = match request.storing {
+        Storing::AsUsual => inner.visible_after,
+        #[cfg(feature = "testing")]
+        Storing::Late(late) => late,
+        #[cfg(feature = "testing")]
+        Storing::Never => return,
+    };
     let keep = inner.keep;
     let log = &mut inner.channel_mut(&stored_id, channel_type).log;
     if !log.admit(&channel_text(&stored_id, channel_type)) {
@@ -138,7 +144,7 @@ fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_
     message.channel_id = stored_id.into();
     // Due messages are stored first, so that the queue stays short in a channel without reads.
     log.settle(now, keep);
-    log.queue(visible_at, message);
+    log.queue(now + visible_after, message);
 }
 
 #[derive(serde::Serialize)]

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use dev_upstream::{Fault, GROUP, Rule};
 use serde_json::json;
-use wukongim_gateway::embedded::{Fault, GROUP, Rule};
 
-use crate::support::{Upstream, message};
+use crate::support::{Upstream, client, message};
 
 const SEND: &str = "/message/send";
 
@@ -14,7 +14,7 @@ async fn a_status_fault_answers_without_processing_and_only_as_often_as_scripted
     let upstream = Upstream::v2().await;
     let fault = Fault::Status(503, r#"{"error":"retry required"}"#.to_owned());
     upstream
-        .embedded
+        .server
         .faults()
         .add(Rule::new(SEND, fault).times(2).skip(1));
     let mut statuses = Vec::new();
@@ -26,20 +26,20 @@ async fn a_status_fault_answers_without_processing_and_only_as_often_as_scripted
         upstream.texts("a", "g", 2).await,
         ["passes", "passes again"]
     );
-    assert_eq!(upstream.embedded.faults().remaining(), 0);
+    assert_eq!(upstream.server.faults().remaining(), 0);
 }
 
 #[tokio::test]
 async fn a_reset_call_is_recorded_and_not_processed() {
     let upstream = Upstream::v2().await;
-    upstream.embedded.faults().once(SEND, Fault::Reset);
+    upstream.server.faults().once(SEND, Fault::Reset);
     let body = message("a", "g", 2, "lost");
     upstream.try_post(SEND, &body).await.expect_err("no answer");
-    let calls = upstream.embedded.calls_to(SEND);
+    let calls = upstream.server.calls_to(SEND);
     // The client may try once more on a fresh connection when a kept one is closed under it.
     assert!(calls.iter().all(|call| call.body == body), "{calls:?}");
     assert_eq!(
-        upstream.embedded.state().messages(GROUP, "g").len(),
+        upstream.server.state().messages(GROUP, "g").len(),
         calls.len() - 1
     );
 }
@@ -48,7 +48,7 @@ async fn a_reset_call_is_recorded_and_not_processed() {
 async fn a_lost_answer_belongs_to_a_message_that_is_stored() {
     for fault in [Fault::ResetAfter, Fault::HalfAnswer] {
         let upstream = Upstream::v2().await;
-        upstream.embedded.faults().always(SEND, fault.clone());
+        upstream.server.faults().always(SEND, fault.clone());
         let body = message("a", "g", 2, "stored");
         upstream
             .try_post(SEND, &body)
@@ -61,15 +61,9 @@ async fn a_lost_answer_belongs_to_a_message_that_is_stored() {
 #[tokio::test]
 async fn half_an_answer_has_its_status_and_not_its_end() {
     let upstream = Upstream::v2().await;
-    upstream
-        .embedded
-        .faults()
-        .once("/health", Fault::HalfAnswer);
-    let url = format!("{}/health", upstream.embedded.url());
-    let client = wukongim_gateway::http_client::client()
-        .build()
-        .expect("client");
-    let response = client.get(url).send().await.expect("the head arrives");
+    upstream.server.faults().once("/health", Fault::HalfAnswer);
+    let url = format!("{}/health", upstream.server.url());
+    let response = client().get(url).send().await.expect("the head arrives");
     assert_eq!(response.status(), 200);
     response.text().await.expect_err("the body breaks off");
 }
@@ -77,11 +71,11 @@ async fn half_an_answer_has_its_status_and_not_its_end() {
 #[tokio::test]
 async fn garbage_is_no_json() {
     let upstream = Upstream::v2().await;
-    upstream.embedded.faults().once(SEND, Fault::Garbage);
+    upstream.server.faults().once(SEND, Fault::Garbage);
     let answer = upstream.send("a", "g", 2, "x").await;
     assert_eq!(answer.status, 200);
     serde_json::from_str::<serde_json::Value>(&answer.body).expect_err("garbage");
-    assert!(upstream.embedded.state().messages(GROUP, "g").is_empty());
+    assert!(upstream.server.state().messages(GROUP, "g").is_empty());
 }
 
 #[tokio::test]
@@ -89,7 +83,7 @@ async fn a_delay_comes_before_the_answer() {
     let upstream = Upstream::v2().await;
     let delay = Duration::from_millis(40);
     upstream
-        .embedded
+        .server
         .faults()
         .once("/health", Fault::Delay(delay));
     let before = Instant::now();
@@ -100,13 +94,13 @@ async fn a_delay_comes_before_the_answer() {
 #[tokio::test]
 async fn a_hanging_call_never_ends_until_the_server_does() {
     let upstream = Upstream::v2().await;
-    upstream.embedded.faults().once("/health", Fault::Hang);
+    upstream.server.faults().once("/health", Fault::Hang);
     let hanging = upstream.try_get("/health");
     let stopped = async {
-        while upstream.embedded.calls().is_empty() {
+        while upstream.server.calls().is_empty() {
             tokio::task::yield_now().await;
         }
-        upstream.embedded.stop().await;
+        upstream.server.stop().await;
     };
     let (answer, ()) = tokio::join!(hanging, stopped);
     answer.expect_err("no answer");
@@ -115,7 +109,7 @@ async fn a_hanging_call_never_ends_until_the_server_does() {
 #[tokio::test]
 async fn a_dropped_message_gets_an_id_and_no_seq() {
     let upstream = Upstream::v2().await;
-    upstream.embedded.faults().once(SEND, Fault::DropMessage);
+    upstream.server.faults().once(SEND, Fault::DropMessage);
     let sent = upstream.send("a", "g", 2, "dropped").await.ok();
     assert!(sent["data"]["message_id"].as_i64().is_some_and(|id| id > 0));
     upstream.send("a", "g", 2, "kept").await.ok();
@@ -126,10 +120,7 @@ async fn a_dropped_message_gets_an_id_and_no_seq() {
 async fn a_late_message_gets_its_seq_when_it_is_stored() {
     let upstream = Upstream::v2().await;
     let late = Fault::StoreLate(Duration::from_millis(60));
-    upstream
-        .embedded
-        .faults()
-        .add(Rule::new(SEND, late).times(1));
+    upstream.server.faults().add(Rule::new(SEND, late).times(1));
     let sent = Instant::now();
     upstream.send("a", "g", 2, "late").await.ok();
     upstream.send("a", "g", 2, "in time").await.ok();
@@ -145,7 +136,7 @@ async fn a_late_message_gets_its_seq_when_it_is_stored() {
 #[tokio::test]
 async fn a_held_call_waits_unprocessed_for_its_release() {
     let upstream = Upstream::v2().await;
-    let faults = upstream.embedded.faults();
+    let faults = upstream.server.faults();
     faults.always(SEND, Fault::Hold("gate".to_owned()));
     let sends = async {
         tokio::join!(
@@ -155,26 +146,26 @@ async fn a_held_call_waits_unprocessed_for_its_release() {
     };
     let gate = async {
         faults.wait_held("gate", 2).await;
-        assert!(upstream.embedded.state().messages(GROUP, "g").is_empty());
+        assert!(upstream.server.state().messages(GROUP, "g").is_empty());
         faults.release("gate");
     };
     let ((one, two), ()) = tokio::join!(sends, gate);
     one.ok();
     two.ok();
     upstream.send("c", "g", 2, "passes").await.ok();
-    assert_eq!(upstream.embedded.state().messages(GROUP, "g").len(), 3);
+    assert_eq!(upstream.server.state().messages(GROUP, "g").len(), 3);
 }
 
 #[tokio::test]
 async fn a_held_answer_tells_what_was_true_when_the_call_came() {
     let upstream = Upstream::v2().await;
     upstream.create("g", &["a"]).await;
-    let faults = upstream.embedded.faults();
+    let faults = upstream.server.faults();
     let members = "/cluster/channels/g/2/subscribers";
     faults.once(members, Fault::HoldAnswer("look".to_owned()));
     let change = async {
         faults.wait_held("look", 1).await;
-        upstream.embedded.state().join("g", "b");
+        upstream.server.state().join("g", "b");
         faults.release("look");
     };
     let (stale, ()) = tokio::join!(upstream.get(members), change);
@@ -188,7 +179,7 @@ async fn a_held_answer_tells_what_was_true_when_the_call_came() {
 #[tokio::test]
 async fn rules_choose_by_method_path_and_text_and_work_together() {
     let upstream = Upstream::v2().await;
-    let faults = upstream.embedded.faults();
+    let faults = upstream.server.faults();
     let teapot = || Fault::Status(418, "{}".to_owned());
     faults.add(
         Rule::exact("/channel", teapot())
@@ -207,15 +198,15 @@ async fn rules_choose_by_method_path_and_text_and_work_together() {
     let body = message("a", "both", 2, "x");
     // Nobody hears of it and it is not stored either; a client's own second try is another message.
     let first = upstream.try_post(SEND, &body).await;
-    let stored = upstream.embedded.state().messages(GROUP, "both").len();
-    assert_eq!(stored, upstream.embedded.calls_to(SEND).len() - 1);
+    let stored = upstream.server.state().messages(GROUP, "both").len();
+    assert_eq!(stored, upstream.server.calls_to(SEND).len() - 1);
     assert_eq!(first.is_err(), stored == 0);
 }
 
 #[tokio::test]
 async fn clearing_lets_everything_go() {
     let upstream = Upstream::v2().await;
-    let faults = upstream.embedded.faults();
+    let faults = upstream.server.faults();
     faults.always("/", Fault::Hold("all".to_owned()));
     let clear = async {
         faults.wait_held("all", 1).await;

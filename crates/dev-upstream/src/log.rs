@@ -99,6 +99,7 @@ impl Log {
     }
 
     /// Removes the messages with greater ids than this.
+    #[cfg(feature = "testing")]
     pub(super) fn cut_above(&mut self, message_id: i64) {
         while self
             .messages

@@ -1,7 +1,7 @@
 //! Stopping, restarting, dying, and being watched.
 
+use dev_upstream::{Dialect, GROUP, Options, PERSON, StoredMessage};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, GROUP, Options, PERSON, StoredMessage};
 
 use crate::support::{Upstream, message};
 
@@ -9,12 +9,12 @@ use crate::support::{Upstream, message};
 async fn a_stopped_server_refuses_connects_and_keeps_its_data_for_a_restart() {
     let upstream = Upstream::v2().await;
     upstream.send("a", "g", 2, "kept").await.ok();
-    let url = upstream.embedded.url();
-    upstream.embedded.stop().await;
+    let url = upstream.server.url();
+    upstream.server.stop().await;
     let error = upstream.try_get("/health").await.expect_err("refused");
     assert!(error.is_connect(), "{error:?}");
-    upstream.embedded.restart().await.expect("restarts");
-    assert_eq!(upstream.embedded.url(), url);
+    upstream.server.restart().await.expect("restarts");
+    assert_eq!(upstream.server.url(), url);
     assert_eq!(upstream.texts("a", "g", 2).await, ["kept"]);
 }
 
@@ -27,41 +27,41 @@ async fn another_dialect_on_the_same_port_is_another_server() {
     })
     .await;
     upstream.create("g", &["a"]).await;
-    assert_eq!(upstream.embedded.manager_url(), None);
+    assert_eq!(upstream.server.manager_url(), None);
     upstream
-        .embedded
+        .server
         .restart_as(Dialect::V3)
         .await
         .expect("restarts");
     upstream.get("/healthz").await.ok();
     assert_eq!(upstream.get("/health").await.status, 404);
     assert_eq!(upstream.send("a", "g", 2, "x").await.ok()["reason"], 5);
-    assert!(upstream.embedded.manager_url().is_some());
+    assert!(upstream.server.manager_url().is_some());
     upstream
-        .embedded
+        .server
         .restart_as(Dialect::V2)
         .await
         .expect("restarts");
     upstream.get("/health").await.ok();
-    assert_eq!(upstream.embedded.manager_url(), None);
+    assert_eq!(upstream.server.manager_url(), None);
 }
 
 #[tokio::test]
 async fn calls_are_recorded_in_order_with_their_request_ids() {
     let upstream = Upstream::v2().await;
-    let url = format!("{}/route?uid=a", upstream.embedded.url());
+    let url = format!("{}/route?uid=a", upstream.server.url());
     let headers = [("x-request-id", "r-1"), ("token", "t")];
     upstream
         .call("GET", &url, &headers, None)
         .await
         .expect("answer")
         .ok();
-    let url = format!("{}/channel", upstream.embedded.url());
+    let url = format!("{}/channel", upstream.server.url());
     upstream
         .call("POST", &url, &[], Some("{nope".to_owned()))
         .await
         .expect("answer");
-    let calls = upstream.embedded.calls();
+    let calls = upstream.server.calls();
     let [route, channel] = &calls[..] else {
         panic!("{calls:?}")
     };
@@ -73,24 +73,24 @@ async fn calls_are_recorded_in_order_with_their_request_ids() {
     assert_eq!(route.token.as_deref(), Some("t"));
     assert_eq!(route.body, Value::Null);
     assert_eq!(channel.body, json!("{nope"));
-    upstream.embedded.clear_calls();
-    assert!(upstream.embedded.calls().is_empty());
+    upstream.server.clear_calls();
+    assert!(upstream.server.calls().is_empty());
 }
 
 #[tokio::test]
 async fn the_development_mode_records_nothing_and_keeps_ten_thousand() {
     let upstream = Upstream::start(Options::development(Dialect::V2)).await;
     upstream.get("/health").await.ok();
-    assert!(upstream.embedded.calls().is_empty());
+    assert!(upstream.server.calls().is_empty());
     for number in 0..10_005 {
-        upstream.embedded.state().store_message(StoredMessage {
+        upstream.server.state().store_message(StoredMessage {
             channel_id: "g".to_owned(),
             channel_type: GROUP,
             payload: number.to_string().into_bytes(),
             ..StoredMessage::default()
         });
     }
-    let kept = upstream.embedded.state().messages(GROUP, "g");
+    let kept = upstream.server.state().messages(GROUP, "g");
     assert_eq!((kept.len(), kept[0].message_seq), (10_000, 6));
 }
 
@@ -107,18 +107,18 @@ async fn inputs_that_kill_a_v2_node_are_answered_and_then_it_is_gone() {
     ];
     for body in deadly {
         let upstream = Upstream::v2().await;
-        assert!(!upstream.embedded.killed());
+        assert!(!upstream.server.killed());
         upstream.post("/message/send", body).await.ok();
-        assert!(upstream.embedded.killed());
+        assert!(upstream.server.killed());
         upstream.try_get("/health").await.expect_err("dead");
         upstream
-            .embedded
+            .server
             .restart()
             .await
             .expect("a supervisor starts it again");
         upstream.get("/health").await.ok();
-        assert!(upstream.embedded.killed(), "it stays on the record");
-        assert!(upstream.embedded.state().messages(GROUP, "g").is_empty());
+        assert!(upstream.server.killed(), "it stays on the record");
+        assert!(upstream.server.state().messages(GROUP, "g").is_empty());
     }
 }
 
@@ -129,7 +129,7 @@ async fn inputs_below_the_deadly_sizes_are_survived() {
     let mut body = message("a", "g", 2, &"x".repeat(1_024_000));
     body["client_msg_no"] = json!(long);
     upstream.post("/message/send", body).await.ok();
-    assert!(!upstream.embedded.killed());
+    assert!(!upstream.server.killed());
     assert_eq!(upstream.texts("a", "g", 2).await.len(), 1);
 }
 
@@ -142,23 +142,23 @@ async fn inputs_that_kill_a_v3_node_are_never_answered() {
     for (path, body) in [("/message/send", number), ("/user/token", token)] {
         let upstream = Upstream::v3().await;
         upstream.try_post(path, &body).await.expect_err("no answer");
-        assert!(upstream.embedded.killed());
+        assert!(upstream.server.killed());
         upstream.try_get("/healthz").await.expect_err("dead");
         assert!(
             upstream
-                .embedded
+                .server
                 .state()
                 .messages_between("a", "b")
                 .is_empty()
         );
-        assert_eq!(upstream.embedded.state().token_of("a", 1), None);
+        assert_eq!(upstream.server.state().token_of("a", 1), None);
     }
 }
 
 #[tokio::test]
 async fn a_stored_message_is_whatever_the_test_says() {
     let upstream = Upstream::v2().await;
-    let (id, seq) = upstream.embedded.state().store_message(StoredMessage {
+    let (id, seq) = upstream.server.state().store_message(StoredMessage {
         channel_id: "hc-bob@hc-alice".to_owned(),
         channel_type: PERSON,
         from_uid: "mallory".to_owned(),

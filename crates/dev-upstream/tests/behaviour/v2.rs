@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use dev_upstream::{Dialect, GROUP, Options, PERSON, V2Release};
 use serde_json::json;
-use wukongim_gateway::embedded::{Dialect, GROUP, Options, PERSON, V2Release};
 
 use crate::support::{Upstream, message};
 
@@ -39,7 +39,7 @@ async fn a_message_becomes_visible_in_its_time() {
 #[tokio::test]
 async fn banned_and_disbanded_groups_swallow_messages() {
     let upstream = Upstream::v2().await;
-    let state = upstream.embedded.state();
+    let state = upstream.server.state();
     upstream.create("g", &["a"]).await;
     upstream.send("a", "g", 2, "one").await.ok();
     state.ban_group("g", true);
@@ -79,7 +79,7 @@ async fn banned_and_disbanded_groups_swallow_messages() {
 async fn no_permission_is_fetched() {
     let upstream = Upstream::v2().await;
     upstream.create("g", &["a"]).await;
-    let state = upstream.embedded.state();
+    let state = upstream.server.state();
     state.deny(GROUP, "g", "b");
     state.deny(PERSON, "a", "b");
     upstream.send("stranger", "g", 2, "1").await.ok();
@@ -100,7 +100,7 @@ async fn an_unknown_channel_is_a_row_without_an_id() {
         .ok();
     assert_eq!(row["data"][0]["channel_id"], "");
     assert_eq!(row["data"].as_array().map(Vec::len), Some(1));
-    upstream.embedded.state().ban_user("u", true);
+    upstream.server.state().ban_user("u", true);
     let row = upstream
         .get("/cluster/channels?channel_id=u&channel_type=1")
         .await
@@ -138,7 +138,7 @@ async fn a_retried_send_stores_a_second_message() {
 #[tokio::test]
 async fn tokens_are_kept_cleared_and_refused_to_the_banned() {
     let upstream = Upstream::v2().await;
-    let state = upstream.embedded.state();
+    let state = upstream.server.state();
     let token =
         |level: u8| json!({ "uid": "u", "token": "t", "device_flag": 1, "device_level": level });
     state.connect("u", 1);
@@ -205,13 +205,13 @@ async fn an_id_with_a_slash_is_not_found() {
             .status,
         404
     );
-    assert_eq!(upstream.embedded.state().members("a/b"), ["u"]);
+    assert_eq!(upstream.server.state().members("a/b"), ["u"]);
 }
 
 #[tokio::test]
 async fn resets_removals_and_a_lost_channel() {
     let upstream = Upstream::v2().await;
-    let state = upstream.embedded.state();
+    let state = upstream.server.state();
     upstream.create("g", &["a", "b"]).await;
     let reset = json!({ "channel_id": "g", "channel_type": 2, "reset": 1, "subscribers": ["c"] });
     upstream.post("/channel/subscriber_add", reset).await.ok();
@@ -279,9 +279,9 @@ async fn older_releases_lack_a_call_and_ignore_disbanded_records_of_users() {
         };
         assert_eq!(removed.status, expected, "{release:?}");
         // It comes with the upgrade.
-        upstream.embedded.set_release(V2Release::V2_2_5);
+        upstream.server.set_release(V2Release::V2_2_5);
         upstream.post(path, body).await.ok();
-        upstream.embedded.set_release(release);
+        upstream.server.set_release(release);
 
         let disbanded = json!({ "channel_id": "a", "channel_type": 1, "disband": 1 });
         upstream.post("/channel/info", disbanded).await.ok();
@@ -289,7 +289,7 @@ async fn older_releases_lack_a_call_and_ignore_disbanded_records_of_users() {
         let told = upstream.post("/user/token", token.clone()).await.ok();
         let expected = if release < V2Release::V2_2_1 { 200 } else { 24 };
         assert_eq!(told["status"], expected, "{release:?}");
-        upstream.embedded.state().ban_user("a", true);
+        upstream.server.state().ban_user("a", true);
         let told = upstream.post("/user/token", token).await.ok();
         assert_eq!(told["status"], 19, "{release:?}");
     }

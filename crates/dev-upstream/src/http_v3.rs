@@ -76,7 +76,7 @@ fn metrics(shared: &Shared) -> Reply {
 }
 
 fn snapshot(shared: &Shared) -> Reply {
-    let connections = shared.state.connections();
+    let connections = shared.state.lock().online.len();
     let now = humantime::format_rfc3339_nanos(SystemTime::now()).to_string();
     Reply::json(
         200,

@@ -19,8 +19,21 @@ pub(super) struct Request<'a> {
     pub(super) query: &'a str,
     pub(super) body: &'a [u8],
     pub(super) authorization: Option<&'a str>,
-    pub(super) drop_message: bool,
-    pub(super) store_late: Option<std::time::Duration>,
+    pub(super) storing: Storing,
+}
+
+/// What becomes of a message that v2 has acknowledged.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Storing {
+    /// It is stored when it becomes visible.
+    #[default]
+    AsUsual,
+    /// It is stored this much later, with the seq of that moment.
+    #[cfg(feature = "testing")]
+    Late(std::time::Duration),
+    /// It is lost.
+    #[cfg(feature = "testing")]
+    Never,
 }
 
 impl Request<'_> {

@@ -1,8 +1,8 @@
 //! v2's cluster API: which nodes exist, and which of them has a message.
 //!
-//! All nodes of an embedded cluster share their data. A test can let only the first one store new messages, and lose them.
+//! All nodes of a cluster share their data. A test can let only the first one store new messages, and lose them.
 
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -24,30 +24,6 @@ impl State {
         let mut inner = self.lock();
         inner.nodes += 1;
         FIRST + inner.nodes - 1
-    }
-
-    /// New messages are stored only on the first node, and shown by v2, until they are replicated or lost.
-    pub fn stop_copying(&self) {
-        let mut inner = self.lock();
-        inner.copied_up_to = Some(inner.ids.next());
-    }
-
-    /// Replicates to all nodes what only the first one had.
-    pub fn copy(&self) {
-        self.lock().copied_up_to = None;
-    }
-
-    /// Loses the first node with the messages that only it had; another one becomes the leader.
-    pub fn lose_what_is_not_copied(&self) {
-        let mut inner = self.lock();
-        let (now, keep) = (Instant::now(), inner.keep);
-        let Some(copied_up_to) = inner.copied_up_to.take() else {
-            return;
-        };
-        for channel in inner.channels.values_mut() {
-            channel.log.settle(now, keep);
-            channel.log.cut_above(copied_up_to);
-        }
     }
 }
 

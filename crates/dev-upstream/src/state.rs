@@ -1,4 +1,4 @@
-//! The embedded upstream's state, behind one lock.
+//! The stand-in's state, behind one lock.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -210,7 +210,7 @@ impl Inner {
     }
 }
 
-/// The state of an embedded upstream, for tests.
+/// The state of an upstream, for tests.
 #[derive(Debug)]
 pub struct State {
     inner: Mutex<Inner>,
@@ -243,11 +243,16 @@ impl State {
         }
     }
 
+    pub(super) fn dialect(&self) -> Dialect {
+        self.lock().dialect
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
     }
 
     /// Replaces the server by an empty one.
+    #[cfg(feature = "testing")]
     pub(super) fn replace(&self, dialect: Dialect) {
         let mut inner = self.lock();
         inner.dialect = dialect;

@@ -62,7 +62,7 @@ pub(super) fn change(state: &State, release: V2Release, request: &Request<'_>) -
     let Some((call, target)) = call(&request.path) else {
         return Reply::not_found();
     };
-    let dialect = state.lock().dialect;
+    let dialect = state.dialect();
     let body = match go_json::parse(request.body, target) {
         Ok(body) => body,
         Err(error) => return malformed(dialect, call, &error),

@@ -1,7 +1,7 @@
 //! Every recorded call of the real servers, replayed in order: same status, content type, keys, types and values.
 //!
 //! What a second run of the same server would not repeat is mapped (message ids, generated numbers), bounded (times) or
-//! only typed ([`VOLATILE`]). Steps the gateway never makes and the embedded upstream does not speak are left out.
+//! only typed ([`VOLATILE`]). Steps the gateway never makes and the stand-in does not speak are left out.
 
 use std::{
     collections::HashMap,
@@ -10,8 +10,8 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use dev_upstream::{Dialect, Options, V2Release};
 use serde_json::Value;
-use wukongim_gateway::embedded::{Dialect, Options, V2Release};
 
 use crate::support::{Answer, Upstream};
 
@@ -156,7 +156,7 @@ async fn perform(upstream: &Upstream, step: &str, request: &Value, ids: &Mapping
         .fold(text("path").to_owned(), |path, (recorded, actual)| {
             path.replace(recorded, actual)
         });
-    let url = format!("{}{path}", upstream.embedded.url());
+    let url = format!("{}{path}", upstream.server.url());
     let headers: &[(&str, &str)] = match step {
         "no manager token" => &[],
         "wrong manager token" => &[("token", "another token")],

@@ -7,6 +7,8 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::super::reply::Storing;
+
 /// A kind of fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {
@@ -124,8 +126,7 @@ pub(super) struct CallFaults {
     pub(super) instead: Option<Fault>,
     pub(super) answer_holds: Vec<String>,
     pub(super) after: Option<Fault>,
-    pub(super) drop_message: bool,
-    pub(super) store_late: Option<Duration>,
+    pub(super) storing: Storing,
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +135,7 @@ struct Hold {
     waiting: usize,
 }
 
-/// The faults of one embedded upstream.
+/// The faults of one upstream.
 #[derive(Debug)]
 pub struct Faults {
     rules: Mutex<Vec<Rule>>,
@@ -253,8 +254,8 @@ impl Faults {
                 Fault::Delay(delay) => call_faults.delay += *delay,
                 Fault::Hold(name) => call_faults.holds.push(name.clone()),
                 Fault::HoldAnswer(name) => call_faults.answer_holds.push(name.clone()),
-                Fault::DropMessage => call_faults.drop_message = true,
-                Fault::StoreLate(late) => call_faults.store_late = Some(*late),
+                Fault::DropMessage => call_faults.storing = Storing::Never,
+                Fault::StoreLate(late) => call_faults.storing = Storing::Late(*late),
                 Fault::ResetAfter | Fault::HalfAnswer => {
                     call_faults.after.get_or_insert_with(|| rule.fault.clone());
                 }

@@ -1,4 +1,4 @@
-//! Test controls: inspect an embedded upstream's state, or change it without a call.
+//! Test controls: inspect an upstream's state, or change it without a call.
 
 use std::{
     sync::Arc,
@@ -7,7 +7,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::{
+use super::super::{
     Dialect,
     ids::unix_seconds,
     keys::{GROUP, PERSON, channel_text},
@@ -194,5 +194,29 @@ impl State {
         let mut inner = self.lock();
         let key = inner.dialect.channel_key(group_id, GROUP);
         inner.channels.remove(&key);
+    }
+
+    /// New messages are stored only on the first node, and shown by v2, until they are replicated or lost.
+    pub fn stop_copying(&self) {
+        let mut inner = self.lock();
+        inner.copied_up_to = Some(inner.ids.next());
+    }
+
+    /// Replicates to all nodes what only the first one had.
+    pub fn copy(&self) {
+        self.lock().copied_up_to = None;
+    }
+
+    /// Loses the first node with the messages that only it had; another one becomes the leader.
+    pub fn lose_what_is_not_copied(&self) {
+        let mut inner = self.lock();
+        let (now, keep) = (Instant::now(), inner.keep);
+        let Some(copied_up_to) = inner.copied_up_to.take() else {
+            return;
+        };
+        for channel in inner.channels.values_mut() {
+            channel.log.settle(now, keep);
+            channel.log.cut_above(copied_up_to);
+        }
     }
 }

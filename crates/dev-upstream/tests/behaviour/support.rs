@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use dev_upstream::{DevUpstream, Dialect, Options};
 use serde_json::{Value, json};
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 /// An upstream under test.
 pub(crate) struct Upstream {
-    pub(crate) embedded: Embedded,
+    pub(crate) server: DevUpstream,
     client: reqwest::Client,
 }
 
@@ -43,14 +43,22 @@ impl Answer {
     }
 }
 
+/// Asks the server itself, whatever proxy the environment names.
+pub(crate) fn client() -> reqwest::Client {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the gateway's own client is not for here"
+    )]
+    let builder = reqwest::Client::builder();
+    let builder = builder.no_proxy().timeout(Duration::from_secs(30));
+    builder.build().expect("client")
+}
+
 impl Upstream {
     pub(crate) async fn start(options: Options) -> Self {
-        let embedded = Embedded::start(options).await.expect("starts");
-        let client = wukongim_gateway::http_client::client()
-            .timeout(Duration::from_secs(30))
-            .build()
-            .expect("client");
-        Self { embedded, client }
+        let server = DevUpstream::start(options).await.expect("starts");
+        let client = client();
+        Self { server, client }
     }
 
     /// Messages are visible at once, so that a test need not wait.
@@ -99,7 +107,7 @@ impl Upstream {
         path: &str,
         body: &Value,
     ) -> Result<Answer, reqwest::Error> {
-        let url = format!("{}{path}", self.embedded.url());
+        let url = format!("{}{path}", self.server.url());
         self.call("POST", &url, &[], Some(body.to_string())).await
     }
 
@@ -108,7 +116,7 @@ impl Upstream {
     }
 
     pub(crate) async fn try_get(&self, path: &str) -> Result<Answer, reqwest::Error> {
-        let url = format!("{}{path}", self.embedded.url());
+        let url = format!("{}{path}", self.server.url());
         self.call("GET", &url, &[], None).await
     }
 

@@ -1,11 +1,11 @@
-//! The built-in upstream as a process of its own, for gateways in other processes and containers. It keeps everything in memory.
+//! The stand-in as a process of its own, for gateways in other processes and containers. It keeps everything in memory.
 //!
 //! `cargo run --example upstream -- v2|v3 ADDRESS:PORT [MANAGER-TOKEN]`; SIGTERM and SIGINT end it.
 
 use std::error::Error;
 
+use dev_upstream::{DevUpstream, Dialect, Options};
 use tokio::signal::unix::{SignalKind, signal};
-use wukongim_gateway::embedded::{Dialect, Embedded, Options};
 
 const USAGE: &str = "usage: upstream v2|v3 ADDRESS:PORT [MANAGER-TOKEN]";
 
@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     // Process 1 of a container gets only the signals that it listens to.
     let mut terminate = signal(SignalKind::terminate())?;
-    let upstream = Embedded::start(options).await?;
+    let upstream = DevUpstream::start(options).await?;
     println!("{}", upstream.url());
     tokio::select! {
         _ = terminate.recv() => {}

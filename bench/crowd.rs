@@ -11,10 +11,11 @@ use std::time::Duration;
 use axum::body::Body;
 use http::{Request, StatusCode};
 use tower::ServiceExt as _;
-use wukongim_gateway::app::{App, Framed};
 use wukongim_gateway::cli;
 use wukongim_gateway::config::Settings;
+use wukongim_gateway::gateway::Framed;
 use wukongim_gateway::limits::{Peer, Time};
+use wukongim_gateway::state::App;
 use wukongim_gateway::store::Store;
 
 #[global_allocator]
@@ -82,7 +83,7 @@ async fn measure() -> Outcome<()> {
 async fn come(app: &App, settings: &Arc<Settings>, from: u32, to: u32) -> Outcome<()> {
     let tasks: Vec<_> = (0..THREADS)
         .map(|thread| {
-            let (service, settings) = (app.service(), settings.clone());
+            let (service, settings) = (Framed::api(app), settings.clone());
             tokio::spawn(async move {
                 for number in (from + thread..to).step_by(THREADS as usize) {
                     if number < USERS {

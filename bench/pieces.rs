@@ -14,14 +14,15 @@ use criterion::{BatchSize, Criterion};
 use http::Request;
 use rustix::time::{ClockId, clock_gettime};
 use tower::ServiceExt as _;
-use wukongim_gateway::app::App;
 use wukongim_gateway::auth::{Precheck, Verifier};
 use wukongim_gateway::cli;
 use wukongim_gateway::config::Settings;
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload, Uid};
-use wukongim_gateway::extract::{BodyFields, FieldProblems};
+use wukongim_gateway::gateway::Framed;
+use wukongim_gateway::http::envelope::Envelope;
+use wukongim_gateway::http::extract::{BodyFields, FieldProblems};
 use wukongim_gateway::limits::{Limits, Time};
-use wukongim_gateway::response::Envelope;
+use wukongim_gateway::state::App;
 use wukongim_gateway::store::Store;
 use wukongim_gateway::telemetry::Metrics;
 use wukongim_gateway::wukongim::Page;
@@ -231,7 +232,7 @@ fn requests(
     settings.public.tcp_addr = Some("127.0.0.1:5100".parse().map_err(|_| "an address")?);
     let store = runtime.block_on(Store::open("sqlite::memory:", 1, Duration::from_secs(2)))?;
     let app = runtime.block_on(async { App::new(settings, Arc::new(store)) })?;
-    let service = app.service();
+    let service = Framed::api(&app);
 
     let request = |method: &str, path: &str, token: Option<&str>, body: &'static str| {
         let mut request = Request::builder().method(method).uri(path);

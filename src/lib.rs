@@ -1,9 +1,8 @@
 //! wukongim-gateway: the HTTP gateway in front of WuKongIM.
 //!
-//! A request walks through `app` (layers) → `auth` (who) → `routes` (what) → `authorization` (is it allowed) → `messages`, `history` or
-//! `channels` (what it means) → `wukongim` and `store`. Dependencies point that way only; see docs/ARCHITECTURE.md.
+//! A request walks through `gateway` (listener, frame) → `http` (who, and what is asked) → `routes` (what) → `authorization` (is it allowed)
+//! → `messages`, `history` or `channels` (what it means) → `wukongim` and `store`. Dependencies point that way only; see docs/ARCHITECTURE.md.
 
-pub mod app;
 pub mod auth;
 pub mod authorization;
 pub mod channels;
@@ -11,19 +10,17 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod domain;
-pub mod error;
-pub mod extract;
 pub mod fnv;
+pub mod gateway;
 pub mod history;
+pub mod http;
 pub mod http_client;
 pub mod json;
 pub mod limits;
 pub mod messages;
-pub mod openapi;
 pub mod per_worker;
-pub mod response;
 pub mod routes;
-pub mod server;
+pub mod state;
 pub mod store;
 pub mod telemetry;
 pub mod wukongim;

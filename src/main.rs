@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use wukongim_gateway::config::{Generation, Loaded};
-use wukongim_gateway::{cli, server};
+use wukongim_gateway::{cli, gateway};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,13 +16,13 @@ fn main() -> ExitCode {
 }
 
 fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
-    // This runtime runs process-wide and background work. Requests are served by one worker thread per core, see `server`.
+    // This runtime runs process-wide and background work. Requests are served by one worker thread per core, see `gateway`.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     match runtime {
         Ok(runtime) => {
-            let code = runtime.block_on(server::serve(loaded, embedded));
+            let code = runtime.block_on(gateway::serve(loaded, embedded));
             // Does not wait for blocked threads, such as a name lookup or a hanging file.
             runtime.shutdown_background();
             code

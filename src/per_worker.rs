@@ -1,4 +1,4 @@
-//! The number of the running worker thread, and values of which each worker has its own. Knows no runtime: `server` starts those.
+//! The number of the running worker thread, and values of which each worker has its own. Knows no runtime: `gateway` starts those.
 
 use std::cell::Cell;
 use std::sync::OnceLock;

@@ -12,7 +12,8 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use tower::ServiceExt as _;
-use wukongim_gateway::app::{App, Framed};
+use wukongim_gateway::gateway::Framed;
+use wukongim_gateway::state::App;
 use wukongim_gateway::config::{Generation, Mode, Settings};
 use wukongim_gateway::store::Store;
 
@@ -56,7 +57,7 @@ impl Gateway {
         let service = runtime.block_on(async {
             let store = Store::open("sqlite::memory:", 1, Duration::from_secs(2));
             let store = Arc::new(store.await.expect("a store"));
-            App::new(settings, store).expect("a gateway").service()
+            Framed::api(&App::new(settings, store).expect("a gateway"))
         });
         let token = sign(br#"{"alg":"HS256","typ":"JWT"}"#, CLAIMS.as_bytes());
         Self {

@@ -1,5 +1,5 @@
-//! Authentication: the middleware verifies the token once, and extractors read the result, so that each handler's signature shows who may
-//! call it.
+//! Who a client is: verifies its JWT with the configured keys, and issues and revokes WuKongIM's connect tokens. Knows neither axum nor the
+//! API's answers.
 
 mod claims;
 mod im_token;
@@ -7,23 +7,16 @@ mod jwks;
 mod jws;
 mod jwt;
 mod keys;
-mod middleware;
 #[cfg(test)]
 #[path = "../../tests/keys/mod.rs"]
 mod test_keys;
 mod verified_tokens;
 
-use axum::extract::FromRequestParts;
-use http::request::Parts;
-
-use crate::app::App;
 use crate::domain::Uid;
-use crate::error::{ApiError, Failure};
 
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
 pub use jwt::{ParsedToken, Precheck, TokenError, Unverified, Verifier, VerifierError};
 pub use keys::{KeyError, PublicKey};
-pub use middleware::{Authenticate, unknown_path};
 
 /// The user of the request's token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,15 +25,4 @@ pub struct Caller {
     pub uid: Uid,
     /// Whether the token has an admin role or permission.
     pub is_admin: bool,
-}
-
-impl FromRequestParts<App> for Caller {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
-        // Missing only on a route without the middleware, which is a bug and must not permit the request.
-        let caller = parts.extensions.get::<Self>().cloned();
-        caller
-            .ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))
-    }
 }

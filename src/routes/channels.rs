@@ -4,16 +4,16 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::App;
 use crate::auth::Caller;
 use crate::channels::Actor;
 use crate::config::Limits;
 use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
 use crate::domain::{ChannelId, ChannelType, Uid};
-use crate::error::{ApiError, Failure};
-use crate::extract::{BodyFields, FieldProblems, FromJson, Json};
-use crate::openapi::{Avatar, GroupName, GroupType};
-use crate::response::Envelope;
+use crate::http::envelope::Envelope;
+use crate::http::errors::{ApiError, Failure};
+use crate::http::extract::{BodyFields, FieldProblems, FromJson, Json};
+use crate::http::openapi::{Avatar, GroupName, GroupType};
+use crate::state::App;
 
 /// Why a group is not created.
 pub(super) const CREATE_REFUSALS: &[ApiError] = &[

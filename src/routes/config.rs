@@ -7,12 +7,12 @@ use serde::Serialize;
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::Uid;
-use crate::error::Failure;
-use crate::response::Envelope;
+use crate::http::envelope::Envelope;
+use crate::http::errors::Failure;
+use crate::state::App;
 use crate::wukongim::{RouteInfo, SAFE_PAYLOAD_BYTES};
 
 /// How long this call waits for WuKongIM's payload limit.

@@ -15,9 +15,9 @@ use http::header::{
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::{ENDPOINTS as DOCUMENTED, Endpoint, PREFIX};
-use crate::app::App;
-use crate::error::{catalogue, catalogue_page};
-use crate::openapi::{self, Described};
+use crate::http::errors::{catalogue, catalogue_page};
+use crate::http::openapi::{self, Described};
+use crate::state::App;
 
 const OPENAPI: &str = "/api/v1/im/openapi.json";
 /// Next to the document, as docs/ERRORS.md is next to docs/openapi.json, so that relative links work in both places.

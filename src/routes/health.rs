@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 use utoipa::ToSchema;
 
-use crate::app::App;
-use crate::error::{ApiError, Failure};
-use crate::response::Envelope;
+use crate::http::envelope::Envelope;
+use crate::http::errors::{ApiError, Failure};
+use crate::state::App;
 
 /// How it is, and when that was said.
 #[derive(Debug, Serialize, ToSchema)]

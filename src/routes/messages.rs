@@ -10,18 +10,18 @@ use utoipa::openapi::schema::{ArrayBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::{
     ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, PayloadProblem, Uid, caps,
 };
-use crate::error::{ApiError, Failure, FieldProblem, Lang, LocalizedText, Problem};
-use crate::extract::{BodyFields, Deadline, FieldProblems, FromJson, Json, entries};
+use crate::http::envelope::{Envelope, language, message_of};
+use crate::http::errors::{ApiError, Failure, FieldProblem, Lang, LocalizedText, Problem};
+use crate::http::extract::{BodyFields, Deadline, FieldProblems, FromJson, Json, entries};
+use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::messages::{Draft, SendError, Sent};
-use crate::openapi::{MessageSeq, UnixMs};
-use crate::response::{Envelope, language, message_of};
 use crate::routes::Endpoint;
+use crate::state::App;
 use crate::wukongim::SAFE_PAYLOAD_BYTES;
 
 /// Why a message is not sent.

@@ -17,10 +17,10 @@ use tower::layer::layer_fn;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use crate::app::App;
-use crate::auth::{Authenticate, unknown_path};
-use crate::error::{ApiError, LocalizedText};
+use crate::http::authenticate::{Authenticate, unknown_path};
+use crate::http::errors::{ApiError, LocalizedText};
 use crate::limits::Cost;
+use crate::state::App;
 
 pub use docs::document;
 

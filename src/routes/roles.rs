@@ -5,15 +5,17 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::channels::actor;
-use crate::app::App;
 use crate::auth::Caller;
 use crate::config::{Limits, Mode};
 use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
 use crate::domain::{ChannelId, ConversationKey, Uid};
-use crate::error::{ApiError, Failure};
-use crate::extract::{BodyFields, FieldProblems, FromJson, FromQuery, Json, Query, QueryFields};
-use crate::openapi::{Avatar, GroupName, GroupType, UnixMs};
-use crate::response::Envelope;
+use crate::http::envelope::Envelope;
+use crate::http::errors::{ApiError, Failure};
+use crate::http::extract::{
+    BodyFields, FieldProblems, FromJson, FromQuery, Json, Query, QueryFields,
+};
+use crate::http::openapi::{Avatar, GroupName, GroupType, UnixMs};
+use crate::state::App;
 
 /// Why a group's record is not shown.
 pub(super) const INFO_REFUSALS: &[ApiError] = &[

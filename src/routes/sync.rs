@@ -6,14 +6,14 @@ use http::HeaderValue;
 use utoipa::IntoParams;
 
 use super::synced::{self, SyncedMessage};
-use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType};
-use crate::error::{ApiError, Failure, LocalizedText, Problem};
-use crate::extract::{FieldProblems, FromQuery, MAX_NUMBER, Query, QueryFields};
 use crate::history::Position;
-use crate::response::success;
+use crate::http::envelope::success;
+use crate::http::errors::{ApiError, Failure, LocalizedText, Problem};
+use crate::http::extract::{FieldProblems, FromQuery, MAX_NUMBER, Query, QueryFields};
+use crate::state::App;
 
 /// Why a history is not read.
 pub(super) const REFUSALS: &[ApiError] = &[

@@ -4,8 +4,8 @@
 use utoipa::ToSchema;
 
 use crate::domain::{Channel, ChannelId, ChannelType, Message, MessageId};
+use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::json::json_scan::unescaped_prefix_len;
-use crate::openapi::{MessageSeq, UnixMs};
 
 /// A message of a history, by whatever way it came there: what clients sent over WuKongIM's own sockets keeps to none of the gateway's
 /// rules.

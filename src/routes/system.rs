@@ -4,10 +4,10 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::App;
 use crate::auth::Caller;
-use crate::error::Failure;
-use crate::response::Envelope;
+use crate::http::envelope::Envelope;
+use crate::http::errors::Failure;
+use crate::state::App;
 
 /// What WuKongIM and the gateway say of themselves.
 #[derive(Debug, Serialize, ToSchema)]

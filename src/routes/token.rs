@@ -6,15 +6,15 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::App;
 use crate::auth::{Caller, DeviceFlag, ImToken};
 use crate::authorization::Audit;
 use crate::authorization::callback::Action;
 use crate::config::Limits;
 use crate::domain::Uid;
-use crate::error::{ApiError, Failure};
-use crate::extract::{BodyFields, FieldProblems, FromJson, Json};
-use crate::response::Envelope;
+use crate::http::envelope::Envelope;
+use crate::http::errors::{ApiError, Failure};
+use crate::http::extract::{BodyFields, FieldProblems, FromJson, Json};
+use crate::state::App;
 
 /// Why no token is given out or revoked.
 pub(super) const REFUSALS: &[ApiError] = &[ApiError::Forbidden, ApiError::StoreUnavailable];

@@ -11,7 +11,7 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The `target` of access-log lines.
-const ACCESS_LOG_TARGET: &str = "wukongim_gateway::app::frame";
+const ACCESS_LOG_TARGET: &str = "wukongim_gateway::state::frame";
 /// How long lines are buffered.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// Above this size the next writer writes the buffer itself, so that no line is lost when standard error is slow.

@@ -7,7 +7,7 @@ mod patterns;
 use std::collections::BTreeSet;
 
 use serde_json::Value;
-use wukongim_gateway::error::{ApiError, catalogue};
+use wukongim_gateway::http::errors::{ApiError, catalogue};
 use wukongim_gateway::routes::document;
 
 use crate::envelope::endpoints;

@@ -8,7 +8,7 @@ use dev_upstream::{DevUpstream, Options};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::server::{Readiness, ops_router};
+use wukongim_gateway::gateway::{Readiness, ops_router};
 
 use crate::support::app::{SECRET, own_loopback};
 use crate::support::{TestApp, V2, V3, database};
@@ -27,7 +27,7 @@ impl Ops {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(wukongim_gateway::server::run(listener, router, stopped));
+        tokio::spawn(wukongim_gateway::gateway::run(listener, router, stopped));
         Self {
             base,
             draining,

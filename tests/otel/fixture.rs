@@ -21,10 +21,10 @@ use prost::Message as _;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::app::App;
 use wukongim_gateway::config::{Settings, StoreUrl};
+use wukongim_gateway::state::App;
 use wukongim_gateway::store::Store;
-use wukongim_gateway::{cli, http_client, server};
+use wukongim_gateway::{cli, gateway, http_client};
 
 pub use opentelemetry_proto::tonic::trace::v1::Span;
 
@@ -93,7 +93,7 @@ impl Fixture {
         let app = App::new(settings, Arc::new(store.unwrap())).unwrap();
         let (listener, api) = listen().await;
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(server::run_api(listener, app.clone(), stopped));
+        tokio::spawn(gateway::run_api(listener, app.clone(), stopped));
         Self {
             upstream,
             app,

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::Endpoint;
-use crate::app::App;
+use crate::state::App;
 
 /// The content security policy. The style sheet's icons are `data:` URLs.
 const POLICY: HeaderValue = HeaderValue::from_static(

@@ -9,7 +9,7 @@ use dev_upstream::{Dialect, GROUP};
 use serde_json::json;
 use wukongim_gateway::config::Mode;
 use wukongim_gateway::domain::{ChannelId, Uid};
-use wukongim_gateway::error::ApiError;
+use wukongim_gateway::http::errors::ApiError;
 use wukongim_gateway::store::Roles;
 
 use table::{Action, Role, TABLE, Word};

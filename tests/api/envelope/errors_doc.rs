@@ -1,6 +1,6 @@
 //! docs/ERRORS.md is made of the enum.
 
-use wukongim_gateway::error::{ApiError, catalogue};
+use wukongim_gateway::http::errors::{ApiError, catalogue};
 
 #[test]
 fn the_catalogue_in_the_repository_is_the_codes() {

@@ -10,7 +10,8 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use wukongim_gateway::app::App;
+use wukongim_gateway::gateway::Framed;
+use wukongim_gateway::state::App;
 
 use super::endpoints::{Endpoint, all};
 use crate::support::answer::Answer;
@@ -193,7 +194,7 @@ async fn panicking(app: &App) -> String {
         .route("/elsewhere", post(panics));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    let router = Router::new().fallback_service(app.framed(routes));
+    let router = Router::new().fallback_service(Framed::new(app, routes));
     tokio::spawn(async move { axum::serve(listener, router).await });
     base
 }

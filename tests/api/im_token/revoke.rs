@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dev_upstream::{DevUpstream, Fault, Options, Rule};
 use serde_json::{Value, json};
-use wukongim_gateway::app::App;
 use wukongim_gateway::auth::{DeviceFlag, ImTokenError};
 use wukongim_gateway::domain::Uid;
+use wukongim_gateway::state::App;
 
 use crate::support::{TestApp, V2, V3, audit, database};
 

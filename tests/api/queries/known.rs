@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use wukongim_gateway::error::ApiError;
+use wukongim_gateway::http::errors::ApiError;
 use wukongim_gateway::routes::Endpoint;
 
 use super::promql::{Query, Selector, read};

@@ -7,9 +7,9 @@ use std::time::Duration;
 use dev_upstream::{Call, DevUpstream, Dialect, Options};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::app::App;
 use wukongim_gateway::config::{Settings, StoreUrl};
 use wukongim_gateway::limits::Time;
+use wukongim_gateway::state::App;
 use wukongim_gateway::store::Store;
 
 use super::actors::{Actor, http_client};
@@ -239,7 +239,7 @@ impl Builder {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(wukongim_gateway::server::run_api(
+        tokio::spawn(wukongim_gateway::gateway::run_api(
             listener,
             app.clone(),
             stopped,

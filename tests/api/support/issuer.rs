@@ -42,7 +42,7 @@ impl Issuer {
         let router = Router::new()
             .route("/keys", get(answer))
             .with_state(shared.clone());
-        tokio::spawn(wukongim_gateway::server::run(listener, router, stopped));
+        tokio::spawn(wukongim_gateway::gateway::run(listener, router, stopped));
         Self {
             address,
             shared,

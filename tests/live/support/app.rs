@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::app::App;
 use wukongim_gateway::config::{Settings, StoreUrl};
+use wukongim_gateway::state::App;
 use wukongim_gateway::store::Store;
 
 use super::actors::{Actor, http_client};
@@ -76,7 +76,7 @@ impl TestApp {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(wukongim_gateway::server::run_api(
+        tokio::spawn(wukongim_gateway::gateway::run_api(
             listener,
             app.clone(),
             stopped,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::RawValue;
 
 use super::problems::FieldProblems;
-use crate::error::Problem;
+use crate::http::errors::Problem;
 use crate::json::json_scan::JsonScanner;
 use crate::json::ordered_members::{BorrowedStr, OrderedMembers};
 

@@ -10,10 +10,11 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::app::App;
-use crate::error::{ApiError, Lang};
-use crate::response::render;
+use super::cors::Cors;
+use crate::http::envelope::render;
+use crate::http::errors::{ApiError, Lang};
 use crate::routes::Endpoint;
+use crate::state::App;
 use crate::telemetry::ConnectionMeters;
 
 /// Maximum concurrent refusals with an answer; further connections are closed without one.
@@ -28,8 +29,9 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Refuses connections.
 pub(super) struct Refusals {
-    /// The app with the metrics and the CORS settings.
+    /// The app with the metrics.
     app: Option<App>,
+    cors: Option<Arc<Cors>>,
     running: Arc<AtomicUsize>,
 }
 
@@ -38,6 +40,7 @@ impl Refusals {
     pub(super) fn without_app() -> Self {
         Self {
             app: None,
+            cors: None,
             running: Arc::default(),
         }
     }
@@ -45,6 +48,7 @@ impl Refusals {
     /// Counts in `gateway_limited_total`.
     pub(super) fn for_app(app: App) -> Self {
         Self {
+            cors: Cors::new(&app.settings().cors).map(Arc::new),
             app: Some(app),
             ..Self::without_app()
         }
@@ -65,18 +69,18 @@ impl Refusals {
             self.running.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let (running, app) = (self.running.clone(), self.app.clone());
+        let (running, cors) = (self.running.clone(), self.cors.clone());
         tokio::spawn(async move {
-            let _ = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, app)).await;
+            let _ = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, cors.as_deref())).await;
             running.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
 /// Reads the request to its end: otherwise closing would reset the connection, and the client would lose the answer.
-async fn answer(mut stream: TcpStream, app: Option<App>) -> std::io::Result<()> {
+async fn answer(mut stream: TcpStream, cors: Option<&Cors>) -> std::io::Result<()> {
     let mut request_headers = HeaderMap::new();
-    if app.as_ref().is_some_and(App::refusal_needs_origin) {
+    if cors.is_some_and(Cors::depends_on_origin) {
         let mut head = Vec::with_capacity(MAX_HEAD_BYTES);
         let read = tokio::time::timeout(HEAD_TIMEOUT, stream.read_buf(&mut head)).await;
         if read.is_ok()
@@ -85,7 +89,9 @@ async fn answer(mut stream: TcpStream, app: Option<App>) -> std::io::Result<()> 
             request_headers.insert(ORIGIN, origin);
         }
     }
-    stream.write_all(&text(app, &request_headers).await).await?;
+    stream
+        .write_all(&text(cors, &request_headers).await)
+        .await?;
     stream.shutdown().await?;
     let mut discarded = [0; 1024];
     while stream.read(&mut discarded).await? > 0 {}
@@ -102,12 +108,12 @@ fn origin(head: &[u8]) -> Option<HeaderValue> {
     })
 }
 
-async fn text(app: Option<App>, request_headers: &HeaderMap) -> Vec<u8> {
+async fn text(cors: Option<&Cors>, request_headers: &HeaderMap) -> Vec<u8> {
     let id = uuid::Uuid::new_v4().simple().to_string();
     let unknown = Endpoint::UNKNOWN.failure;
     let mut response = render(&ApiError::Overloaded.into(), Lang::Zh, unknown, &id);
-    if let Some(app) = app {
-        app.add_refusal_headers(request_headers, response.headers_mut());
+    if let Some(cors) = cors {
+        cors.add_headers(cors.allow_refused(request_headers), response.headers_mut());
     }
     let (parts, body) = response.into_parts();
     let body = body

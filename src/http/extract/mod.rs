@@ -20,12 +20,12 @@ use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use crate::app::App;
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::context::{current_deadline, current_reservation};
-use crate::error::{ApiError, Failure, FieldProblem, Problem};
+use crate::http::errors::{ApiError, Failure, FieldProblem, Problem};
 use crate::limits::{Allowance, Cost, Refused, UserPermit};
+use crate::state::App;
 
 pub use fields::BodyFields;
 pub use json::{MAX_NUMBER, entries};

@@ -1,18 +1,9 @@
-//! The application: the state shared by all handlers, and the router with its layers.
-//!
-//! From the outermost layer inwards: `frame` (request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log)
-//! → routing → authentication and the user's limit on every route that is not listed as public → the handler's extractors (body limit,
-//! JSON, fields, and the rate limit again where the cost depends on the content).
+//! The state shared by all handlers: all modules, built from the settings. Knows no route and no listener.
 
-mod cors;
-mod frame;
 mod gauges;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-
-use axum::Router;
-use http::HeaderMap;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
@@ -25,13 +16,9 @@ use crate::limits::channel_limiter::ChannelLimiter;
 use crate::limits::{Limits, Time};
 use crate::messages::Messages;
 use crate::per_worker;
-use crate::routes;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Spans};
 use crate::wukongim::Client;
-
-use self::cors::Cors;
-pub use self::frame::Framed;
 
 /// The state shared by all handlers; cheap to clone.
 #[derive(Clone)]
@@ -51,7 +38,6 @@ struct AppState {
     in_flight: AtomicUsize,
     channel_limiter: Arc<ChannelLimiter>,
     byte_budget: Arc<ByteBudget>,
-    cors: Option<Cors>,
     spans: Spans,
     metrics: Arc<Metrics>,
 }
@@ -151,7 +137,6 @@ impl App {
             }),
         );
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
-        let cors = Cors::new(&settings.cors);
         let limits = Limits::new(&settings, time, metrics.clone());
         let spans = Spans::new(&settings.telemetry)
             .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
@@ -169,7 +154,6 @@ impl App {
             in_flight: AtomicUsize::new(0),
             channel_limiter,
             byte_budget,
-            cors,
             spans,
             metrics,
         })))
@@ -225,7 +209,8 @@ impl App {
         &self.0.limits
     }
 
-    fn in_flight(&self) -> &AtomicUsize {
+    /// Counts the requests being worked on.
+    pub(crate) fn in_flight(&self) -> &AtomicUsize {
         &self.0.in_flight
     }
 
@@ -244,23 +229,6 @@ impl App {
         &self.0.byte_budget
     }
 
-    /// The CORS settings; `None` where CORS is not configured.
-    fn cors(&self) -> Option<&Cors> {
-        self.0.cors.as_ref()
-    }
-
-    /// Whether [`App::add_refusal_headers`] needs to know the request's `Origin`.
-    pub fn refusal_needs_origin(&self) -> bool {
-        self.cors().is_some_and(Cors::depends_on_origin)
-    }
-
-    /// Adds the CORS headers to the refusal of a connection; `request_headers` are those known so far.
-    pub fn add_refusal_headers(&self, request_headers: &HeaderMap, headers: &mut HeaderMap) {
-        if let Some(cors) = self.cors() {
-            cors.add_headers(cors.allow_refused(request_headers), headers);
-        }
-    }
-
     /// Starts the spans of requests.
     pub fn spans(&self) -> &Spans {
         &self.0.spans
@@ -269,16 +237,6 @@ impl App {
     /// The metrics registry.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
-    }
-
-    /// The public API with all its layers.
-    pub fn service(&self) -> Framed {
-        self.framed(routes::router(self))
-    }
-
-    /// Any routes behind the outermost layer; lets tests add a handler that panics.
-    pub fn framed(&self, routes: Router<Self>) -> Framed {
-        Framed::new(self.clone(), routes.with_state(self.clone()))
     }
 }
 

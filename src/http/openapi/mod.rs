@@ -18,7 +18,7 @@ use utoipa::openapi::{
 };
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::error::{ApiError, LocalizedText};
+use crate::http::errors::{ApiError, LocalizedText};
 
 pub use values::{Avatar, GroupName, GroupType, MessageSeq, UnixMs};
 

@@ -10,7 +10,7 @@ use super::json::{Members, problem, text, whole_number};
 use super::problems::FieldProblems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
-use crate::error::Problem;
+use crate::http::errors::Problem;
 
 /// The fields of one JSON object, taken one by one.
 pub struct BodyFields<'a, 'p> {

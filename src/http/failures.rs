@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::{ApiError, Failure, FieldProblem, LocalizedText, Problem};
+use super::errors::{ApiError, Failure, FieldProblem, LocalizedText, Problem};
 use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;

@@ -1,6 +1,6 @@
 //! The problems of a request's fields, collected until all fields are checked.
 
-use crate::error::{FieldProblem, Problem};
+use crate::http::errors::{FieldProblem, Problem};
 
 /// The problems found so far.
 #[derive(Debug, Default)]

@@ -8,7 +8,7 @@ use super::json::MAX_NUMBER;
 use super::problems::FieldProblems;
 use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType};
-use crate::error::Problem;
+use crate::http::errors::Problem;
 
 /// The parameters of a query string, percent-decoded; `None` where a value is not UTF-8.
 #[derive(Default)]

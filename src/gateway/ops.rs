@@ -13,8 +13,8 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, VARY};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use crate::app::App;
-use crate::response::json;
+use crate::http::envelope::json;
+use crate::state::App;
 use crate::wukongim::Error;
 
 /// A slower store counts as down, so that `/readyz` answers within a prober's timeout.

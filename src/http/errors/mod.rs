@@ -1,9 +1,8 @@
-//! Errors of the API: one enum with status, code and message, and the value that carries it to where it is rendered (`response.rs`). Inner
+//! Errors of the API: one enum with status, code and message, and the value that carries it to where it is rendered (`http/envelope.rs`). Inner
 //! causes go to the log, never to the client.
 
 mod catalogue;
 mod fields;
-mod mapping;
 
 use std::borrow::Cow;
 use std::num::NonZeroU32;

@@ -21,12 +21,13 @@ use tower::Service;
 
 use super::accept_pool::{Acceptor, ConnectionPermit, accept_pool};
 use super::connection_state::{ConnectionState, MonitoredStream, Timeouts};
+use super::frame::Framed;
 use super::refusal::Refusals;
 use super::tracked_body::TrackedBody;
 use super::unread_body;
-use crate::app::App;
 use crate::config;
 use crate::limits::{AddressConnections, Peer};
+use crate::state::App;
 
 /// Pause after a failed accept, such as when no file descriptors are left.
 const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -120,7 +121,7 @@ pub(super) async fn run_api_at(
     stop: watch::Receiver<bool>,
 ) {
     let bounds = Bounds::of(&app.settings().server);
-    accept(listener, app.service(), bounds, acceptor, stop).await;
+    accept(listener, Framed::api(app), bounds, acceptor, stop).await;
 }
 
 async fn accept(

@@ -11,7 +11,7 @@ use http::header::{
 };
 use serde::Serialize;
 
-use crate::error::{ApiError, Failure, Lang, LocalizedText};
+use crate::http::errors::{ApiError, Failure, Lang, LocalizedText};
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Answers are per caller and must not be cached.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequestParts, Request, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
@@ -16,12 +16,12 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 use tower::Service;
 
-use super::{Caller, Precheck, TokenError};
-use crate::app::App;
+use crate::auth::{Caller, Precheck, TokenError};
 use crate::context::{current_deadline, current_reservation};
-use crate::error::{ApiError, Failure};
-use crate::extract::RequestState;
+use crate::http::errors::{ApiError, Failure};
+use crate::http::extract::RequestState;
 use crate::limits::Refused;
+use crate::state::App;
 
 /// A request stops waiting for an issuer's keys this long before its deadline, so that the client learns that the keys are unavailable and
 /// retries with the same token.
@@ -225,6 +225,17 @@ fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
         return Err(TokenError::Missing);
     }
     Ok(token)
+}
+
+impl FromRequestParts<App> for Caller {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
+        // Missing only on a route without the middleware, which is a bug and must not permit the request.
+        let caller = parts.extensions.get::<Self>().cloned();
+        caller
+            .ok_or_else(|| Failure::from(ApiError::Internal).because("no caller on a public route"))
+    }
 }
 
 impl From<TokenError> for Failure {

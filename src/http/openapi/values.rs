@@ -7,7 +7,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::auth::{DeviceFlag, ImToken};
 use crate::domain::{ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, Uid, caps};
-use crate::error::ApiError;
+use crate::http::errors::ApiError;
 
 /// No control characters, no white space, none of `@ # & / \ ? %`; no reserved name. White space is spelled out: `\s` is another set
 /// in each language.

@@ -19,13 +19,14 @@ use http_body::Body as _;
 use tokio::time::Instant;
 use tower::Service;
 
-use super::App;
+use super::cors::Cors;
 use crate::config;
 use crate::context::{RequestContext, UnwrittenBytes};
-use crate::error::{ApiError, Failure};
-use crate::extract::RequestState;
-use crate::response::{language, render};
-use crate::routes::Endpoint;
+use crate::http::envelope::{language, render};
+use crate::http::errors::{ApiError, Failure};
+use crate::http::extract::RequestState;
+use crate::routes::{self, Endpoint};
+use crate::state::App;
 use crate::telemetry::HttpLabels;
 
 /// The largest accepted head, in bytes of its names and values. The listener reads up to twice that, so that a larger one can be answered.
@@ -39,16 +40,27 @@ const CONNECTION_SHARE_DIVISOR: usize = 16;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The routes behind the outermost layer. Wraps the router instead of being a layer of it, which would box and clone every route once more.
+/// Routes behind the outermost layer. Wraps the router instead of being a layer of it, which would box and clone every route once more.
 #[derive(Clone)]
 pub struct Framed {
     app: App,
+    cors: Option<Arc<Cors>>,
     routes: Router,
 }
 
 impl Framed {
-    pub(super) fn new(app: App, routes: Router) -> Self {
-        Self { app, routes }
+    /// The public API with all its layers.
+    pub fn api(app: &App) -> Self {
+        Self::new(app, routes::router(app))
+    }
+
+    /// Any routes behind the outermost layer; lets tests add a handler that panics.
+    pub fn new(app: &App, routes: Router<App>) -> Self {
+        Self {
+            app: app.clone(),
+            cors: Cors::new(&app.settings().cors).map(Arc::new),
+            routes: routes.with_state(app.clone()),
+        }
     }
 }
 
@@ -62,13 +74,18 @@ impl Service<Request> for Framed {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let Self { app, routes } = self.clone();
-        Box::pin(async move { Ok(frame(&app, request, routes).await) })
+        let Self { app, cors, routes } = self.clone();
+        Box::pin(async move { Ok(frame(&app, cors.as_deref(), request, routes).await) })
     }
 }
 
 /// Every outcome of the inner layers (a refusal, a panic, a timeout) becomes an envelope with a request id.
-async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response {
+async fn frame(
+    app: &App,
+    cors: Option<&Cors>,
+    mut request: Request,
+    mut routes: Router,
+) -> Response {
     let started = Instant::now();
     let metrics = app.metrics();
     let method = method_label(request.method());
@@ -91,9 +108,9 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     );
     let unwritten = request.extensions().get::<Arc<UnwrittenBytes>>().cloned();
     let is_get = request.method() == Method::GET;
-    let origin = app.cors().map(|cors| cors.allow(request.headers()));
+    let origin = cors.map(|cors| cors.allow(request.headers()));
 
-    let preflight = app.cors().and_then(|cors| cors.preflight(&request));
+    let preflight = cors.and_then(|cors| cors.preflight(&request));
     let mut response = if let Some(preflight) = preflight {
         preflight
     } else if let Some(failure) = refuse(
@@ -136,7 +153,7 @@ async fn frame(app: &App, mut request: Request, mut routes: Router) -> Response 
     if let Some(balance) = state.balance() {
         app.limits().write_headers(balance, response.headers_mut());
     }
-    if let (Some(cors), Some(origin)) = (app.cors(), origin) {
+    if let (Some(cors), Some(origin)) = (cors, origin) {
         cors.add_headers(origin, response.headers_mut());
     }
     if response.body().size_hint().lower() >= LARGE_ANSWER_BYTES {

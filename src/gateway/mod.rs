@@ -1,11 +1,17 @@
-//! Serving: from a checked configuration to running listeners, and their graceful shutdown.
+//! Serving: from a checked configuration to running listeners, and their graceful shutdown; and what is around every request.
+//!
+//! From the outermost layer inwards: `frame` (request id, CORS, shedding, deadline, panic, envelope of every failure, metrics, access log)
+//! → routing → authentication and the user's limit on every route that is not listed as public → the handler's extractors (body limit,
+//! JSON, fields, and the rate limit again where the cost depends on the content).
 
 mod accept;
 mod accept_pool;
 mod banner;
 mod connection_state;
+mod cors;
 mod embedded;
 mod fd_limit;
+mod frame;
 mod memory_limit;
 mod ops;
 mod refusal;
@@ -24,9 +30,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::app::App;
 use crate::cli::{EXIT_INTERNAL, EXIT_UNAVAILABLE};
 use crate::config::{Generation, Loaded, Settings, StoreUrl};
+use crate::state::App;
 use crate::store::Store;
 use crate::telemetry;
 use crate::wukongim::SAFE_PAYLOAD_BYTES;
@@ -35,6 +41,7 @@ use self::signals::Signals;
 use self::workers::Workers;
 
 pub use accept::{run, run_api};
+pub use frame::Framed;
 pub use ops::{Readiness, router as ops_router};
 
 /// How often the gateway looks by itself how WuKongIM and the store are.

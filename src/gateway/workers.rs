@@ -10,8 +10,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 
 use super::accept::{accept_pool_for, run_api_at};
-use crate::app::App;
 use crate::per_worker;
+use crate::state::App;
 
 /// How long a stopping worker waits for blocking tasks, such as name resolution.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);

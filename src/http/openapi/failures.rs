@@ -1,4 +1,4 @@
-//! The failures of an operation: one response per status, with its codes and an example of each as rendered by `response`. Does not know
+//! The failures of an operation: one response per status, with its codes and an example of each as rendered by `envelope`. Does not know
 //! the routes.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use utoipa::openapi::{Components, Ref, RefOr, Response, ResponseBuilder};
 use super::headers;
 use super::{Described, JSON};
 use crate::domain::ClientMsgNo;
-use crate::error::{ApiError, Failure, FieldProblem, Lang, Problem};
-use crate::response::failure_json;
+use crate::http::envelope::failure_json;
+use crate::http::errors::{ApiError, Failure, FieldProblem, Lang, Problem};
 
 /// Errors of all operations.
 const EVERYWHERE: &[ApiError] = &[
@@ -58,7 +58,7 @@ const SHARED: [(u16, &str); 7] = [
 /// The envelope of a failure.
 #[derive(ToSchema)]
 #[schema(as = Failure, rename_all = "camelCase")]
-#[expect(dead_code, reason = "`response` writes it; this is its shape")]
+#[expect(dead_code, reason = "`envelope` writes it; this is its shape")]
 pub(super) struct FailureEnvelope {
     #[schema(schema_with = super::no)]
     success: bool,
@@ -79,7 +79,7 @@ pub(super) struct FailureEnvelope {
 
 /// What is wrong with a field.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "`response` writes it; this is its shape")]
+#[expect(dead_code, reason = "`envelope` writes it; this is its shape")]
 pub(super) struct BadField {
     /// Its path, such as `channelId`, `subscribers[0]` or `[3].payload`; `body` for the whole.
     field: String,

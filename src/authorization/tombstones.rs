@@ -148,7 +148,10 @@ mod tests {
 
     /// Tombstones over a store that hangs while the flag is set, and the number of its queries.
     fn over_a_scripted_store() -> (Tombstones, Arc<AtomicBool>, Arc<AtomicUsize>) {
-        let (hangs, asked) = (Arc::new(AtomicBool::new(true)), Arc::<AtomicUsize>::default());
+        let (hangs, asked) = (
+            Arc::new(AtomicBool::new(true)),
+            Arc::<AtomicUsize>::default(),
+        );
         let (hanging, queries) = (hangs.clone(), asked.clone());
         let query = move |_: ChannelId| -> BoxFuture<'static, _> {
             queries.fetch_add(1, Ordering::SeqCst);

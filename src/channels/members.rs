@@ -3,190 +3,150 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use super::{Error, GroupCaller, GroupOwnership, Groups, Right, UNDO_ATTEMPTS, UNDO_PAUSE};
-use crate::authorization::callback::Action;
-use crate::domain::{ChannelId, ChannelType, Uid};
-use crate::store::ChannelRecord;
-use crate::wukongim::{self, MemberChange, MemberList, Rejection};
+use super::operation::Operation;
+use super::rights::Right;
+use super::{Error, Group, UNDO_ATTEMPTS, UNDO_PAUSE};
+use crate::domain::Uid;
+use crate::store::{ChannelRecord, ChannelStage};
+use crate::wukongim::{self, MemberChange, Rejection};
 
-impl Groups {
-    pub(super) async fn add(
-        &self,
-        caller: &GroupCaller,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<u64, Error> {
-        let ownership = self.ownership(id).await?;
-        let right = self.right(caller, Action::SubscriberAdd, ownership.record(), uids);
-        let must_be_a_member = right.is_none();
-        if must_be_a_member && !(self.rules.members_may_invite && ownership.record().is_some()) {
+impl Operation {
+    pub(super) async fn add(self) -> Result<u64, Error> {
+        let group = self.group().await?;
+        let right = self.right(group.record.as_ref());
+        let may_invite = self.groups.rules.members_may_invite;
+        if right.is_none() && !(may_invite && group.record.is_some()) {
             return Err(Error::NotOwner);
         }
-        self.require_upstream(&ownership, id).await?;
-        let members = self.members(id).await?;
-        if must_be_a_member && !self.is_member(members.as_ref(), &caller.uid, id).await? {
-            return Err(Error::NotOwner);
+        let members = self.members_of(&group).await?;
+        if right.is_none() {
+            let is_member = match &members {
+                Some(all) => all.contains(self.caller.as_str()),
+                None => {
+                    self.groups
+                        .client
+                        .may_read_group(&self.caller, &self.id)
+                        .await?
+                }
+            };
+            if !is_member {
+                return Err(Error::NotOwner);
+            }
         }
-        let new: Vec<&str> = uids
-            .iter()
-            .map(Uid::as_str)
-            .filter(|uid| members.as_ref().is_none_or(|all| !all.contains(*uid)))
-            .collect();
+        let new = self.targets_by(members.as_ref(), false);
         if new.is_empty() {
             return Ok(0);
         }
         let before = members.as_ref().map_or(0, HashSet::len);
-        if before + new.len() > self.rules.group_members {
+        if before + new.len() > self.groups.rules.group_members {
             return Err(Error::Full);
         }
-        let changed = self
-            .change(MemberChange::Add, id, &new, caller.deadline)
-            .await;
+        let changed = self.change(MemberChange::Add, &new, self.deadline).await;
         // Another replica may have changed the group meanwhile. Read even after a failure, since some or all uids may have been added.
-        let record = match self.store.channel(id).await {
+        let record = match self.record().await {
             Ok(record) => record,
             // Without the store's answer the add is not reported as done; it can be repeated.
-            Err(error) => {
-                changed?;
-                return Err(error.into());
-            }
+            Err(error) => return changed.and(Err(error)),
         };
-        match record {
-            Some(record) if record.is_deleted() => {
-                // Remove all of them, whether they were members before or not.
-                let undone = self.undo_change(MemberChange::Remove, id, &new).await;
-                Err(caller.denied(Error::NotFound, undone))
-            }
-            Some(record)
-                if right == Some(Right::Role)
-                    && !self.may_still_add(caller, &record, uids, members.as_ref()) =>
-            {
-                let undone =
-                    members.is_some() && self.undo_change(MemberChange::Remove, id, &new).await;
-                Err(caller.denied(Error::NotOwner, undone))
-            }
-            _ => changed,
+        let Some(record) = record else {
+            return changed;
+        };
+        if record.is_deleted() {
+            // Remove all of them, whether they were members before or not.
+            let undone = self.undo_change(MemberChange::Remove, &new).await;
+            return Err(self.denied(Error::NotFound, undone));
         }
+        let is_member = || {
+            members
+                .as_ref()
+                .is_none_or(|all| all.contains(self.caller.as_str()))
+        };
+        if right == Some(Right::Role)
+            && self.right(Some(&record)).is_none()
+            && !(may_invite && is_member())
+        {
+            let undone = members.is_some() && self.undo_change(MemberChange::Remove, &new).await;
+            return Err(self.denied(Error::NotOwner, undone));
+        }
+        changed
     }
 
-    /// Whether a manager's add is still permitted by the newer record.
-    fn may_still_add(
-        &self,
-        caller: &GroupCaller,
-        record: &ChannelRecord,
-        uids: &[Uid],
-        members: Option<&HashSet<String>>,
-    ) -> bool {
-        let is_member = || members.is_none_or(|all| all.contains(caller.uid.as_str()));
-        let action = Action::SubscriberAdd;
-        self.right(caller, action, Some(record), uids).is_some()
-            || self.rules.members_may_invite && is_member()
-    }
-
-    pub(super) async fn remove(
-        &self,
-        caller: &GroupCaller,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<u64, Error> {
-        let ownership = self.ownership(id).await?;
-        let right = self.removal_right(caller, ownership.record(), uids)?;
-        let owner = ownership.record().and_then(|record| record.owner.as_ref());
-        if owner.is_some_and(|owner| uids.contains(owner)) {
+    pub(super) async fn remove(self) -> Result<u64, Error> {
+        let group = self.group().await?;
+        let right = self.authorize(group.record.as_ref())?;
+        let owner = group
+            .record
+            .as_ref()
+            .and_then(|record| record.owner.as_ref());
+        if owner.is_some_and(|owner| self.targets.contains(owner)) {
             return Err(Error::OwnerCannotLeave);
         }
-        self.require_upstream(&ownership, id).await?;
-        let members = self.members(id).await?;
-        if let GroupOwnership::Owned(record) = ownership {
+        let members = self.members_of(&group).await?;
+        if let Some(record) = group.record {
             // Roles first, so that no removed user keeps one, whatever fails after this.
-            self.revoke_manager_roles(caller, right, record, uids)
-                .await?;
+            self.revoke_manager_roles(right, record).await?;
         }
-        let present: Vec<&str> = uids
-            .iter()
-            .map(Uid::as_str)
-            .filter(|uid| members.as_ref().is_none_or(|all| all.contains(*uid)))
-            .collect();
+        let present = self.targets_by(members.as_ref(), true);
         if present.is_empty() {
             return Ok(0);
         }
         let removed = self
-            .change(MemberChange::Remove, id, &present, caller.deadline)
+            .change(MemberChange::Remove, &present, self.deadline)
             .await;
         // Another replica may have changed the group meanwhile.
-        let record = self.store.channel(id).await?;
-        let Some(record) = record.filter(ChannelRecord::is_live) else {
+        let record = self.record().await?;
+        let Some(record) = record.filter(|record| record.state == ChannelStage::Live) else {
             return removed;
         };
-        if let Some(owner) = record.owner.as_ref().filter(|owner| uids.contains(owner)) {
+        if let Some(owner) = record
+            .owner
+            .as_ref()
+            .filter(|owner| self.targets.contains(owner))
+        {
             // Where WuKongIM provides no member list, it is unknown whether the others were members.
+            let owner = [owner.as_str()];
             let back = if members.is_some() {
                 &present[..]
             } else {
-                &[owner.as_str()]
+                &owner
             };
-            self.change(MemberChange::Add, id, back, None).await?;
-            let whole = back.len() == present.len();
-            return Err(caller.denied(Error::OwnerCannotLeave, whole));
+            self.change(MemberChange::Add, back, None).await?;
+            return Err(self.denied(Error::OwnerCannotLeave, back.len() == present.len()));
         }
-        if right == Right::Role && self.removal_right(caller, Some(&record), uids).is_err() {
-            let undone =
-                members.is_some() && self.undo_change(MemberChange::Add, id, &present).await;
-            return Err(caller.denied(Error::NotOwner, undone));
+        if right == Right::Role && self.right(Some(&record)).is_none() {
+            let undone = members.is_some() && self.undo_change(MemberChange::Add, &present).await;
+            return Err(self.denied(Error::NotOwner, undone));
         }
-        self.revoke_manager_roles(caller, right, record, uids)
-            .await?;
+        self.revoke_manager_roles(right, record).await?;
         removed
     }
 
-    /// The right by which `caller` removes `uids` from the group with this record; every member may leave.
-    pub(super) fn removal_right(
-        &self,
-        caller: &GroupCaller,
-        record: Option<&ChannelRecord>,
-        uids: &[Uid],
-    ) -> Result<Right, Error> {
-        let only_self = uids.iter().all(|uid| *uid == caller.uid);
-        if only_self && self.rules.callback.is_none() {
-            return Ok(Right::Any);
-        }
-        let right = self.right(caller, Action::SubscriberRemove, record, uids);
-        right.ok_or(Error::NotOwner)
+    /// The targets that are members, or that are none; all of them where that is unknown.
+    fn targets_by(&self, members: Option<&HashSet<String>>, are_members: bool) -> Vec<&str> {
+        let uids = self.targets.iter().map(Uid::as_str);
+        uids.filter(|uid| members.is_none_or(|all| all.contains(*uid) == are_members))
+            .collect()
+    }
+
+    /// The members of a group that exists upstream, where WuKongIM can list them.
+    async fn members_of(&self, group: &Group) -> Result<Option<HashSet<String>>, Error> {
+        self.require_upstream(group).await?;
+        self.members().await
     }
 
     /// Checks that the group exists upstream under exactly this id: adding would create a missing group in both generations, and on v2 it
     /// would change another group with the same hash. A live group that WuKongIM lost must be created again by its owner.
-    pub(super) async fn require_upstream(
-        &self,
-        ownership: &GroupOwnership,
-        id: &ChannelId,
-    ) -> Result<(), Error> {
-        match ownership {
-            GroupOwnership::Owned(_) if !self.is_upstream(id).await? => Err(Error::NotFound),
-            _ => Ok(()),
+    pub(super) async fn require_upstream(&self, group: &Group) -> Result<(), Error> {
+        if group.record.is_some() && !self.groups.is_upstream(&self.id).await? {
+            return Err(Error::NotFound);
         }
+        Ok(())
     }
 
     /// The members, where WuKongIM can list them.
-    pub(super) async fn members(&self, id: &ChannelId) -> Result<Option<HashSet<String>>, Error> {
-        let members = self
-            .client
-            .list(MemberList::Subscribers, ChannelType::Group, id.as_str())
-            .await?;
+    pub(super) async fn members(&self) -> Result<Option<HashSet<String>>, Error> {
+        let members = self.groups.members(&self.id).await?;
         Ok(members.map(|all| all.into_iter().collect()))
-    }
-
-    /// Whether `uid` is a member, by the list that was fetched before.
-    async fn is_member(
-        &self,
-        members: Option<&HashSet<String>>,
-        uid: &Uid,
-        id: &ChannelId,
-    ) -> Result<bool, Error> {
-        match members {
-            Some(all) => Ok(all.contains(uid.as_str())),
-            None => Ok(self.client.may_read_group(uid, id).await?),
-        }
     }
 
     /// Changes members; returns WuKongIM's count where it reports one, else the number of `uids`. After `until` no further chunk is
@@ -194,16 +154,15 @@ impl Groups {
     pub(super) async fn change(
         &self,
         change: MemberChange,
-        id: &ChannelId,
         uids: &[&str],
         until: Option<Instant>,
     ) -> Result<u64, Error> {
-        let _invalidation = self.invalidate_around(id);
-        match self
-            .client
-            .change_subscribers(change, id, uids, until)
-            .await
-        {
+        let _invalidation = self.groups.invalidate_around(&self.id);
+        let client = &self.groups.client;
+        let changed = client
+            .change_subscribers(change, &self.id, uids, until)
+            .await;
+        match changed {
             Ok(count) => Ok(count.unwrap_or(uids.len() as u64)),
             // Deleted since it was checked.
             Err(wukongim::Error::Rejected(
@@ -212,7 +171,7 @@ impl Groups {
             Err(error) if change == MemberChange::Remove && error.may_have_arrived() => {
                 // A v2 cluster removes the members at once, but answers only after it has deleted each one's conversation, at about 0.2 s
                 // per uid (seen). So the list decides.
-                match self.members(id).await {
+                match self.members().await {
                     Ok(Some(remaining)) if !uids.iter().any(|uid| remaining.contains(*uid)) => {
                         Ok(uids.len() as u64)
                     }
@@ -224,21 +183,39 @@ impl Groups {
     }
 
     /// Undoes a change that another replica has overtaken, by the opposite one; returns whether that succeeded.
-    pub(super) async fn undo_change(
-        &self,
-        opposite: MemberChange,
-        id: &ChannelId,
-        uids: &[&str],
-    ) -> bool {
+    pub(super) async fn undo_change(&self, opposite: MemberChange, uids: &[&str]) -> bool {
         for _ in 0..UNDO_ATTEMPTS {
-            match self.change(opposite, id, uids, None).await {
+            match self.change(opposite, uids, None).await {
                 Ok(_) | Err(Error::NotFound) => return true,
                 Err(error) => {
-                    tracing::warn!(channel.id = %id, %error, "cannot undo a change of members");
+                    tracing::warn!(channel.id = %self.id, %error, "cannot undo a change of members");
                 }
             }
             tokio::time::sleep(UNDO_PAUSE).await;
         }
         false
+    }
+
+    /// Removes the manager role from the targets, which the caller is about to remove from the group, or has removed.
+    async fn revoke_manager_roles(
+        &self,
+        right: Right,
+        mut record: ChannelRecord,
+    ) -> Result<(), Error> {
+        loop {
+            let remaining = record.managers_without(&self.targets);
+            if remaining.len() == record.managers.len()
+                || self.set_managers(&record, &remaining).await?
+            {
+                return Ok(());
+            }
+            match self.group().await?.record {
+                Some(newer) => record = newer,
+                None => return Ok(()),
+            }
+            if right == Right::Role {
+                self.authorize(Some(&record))?;
+            }
+        }
     }
 }

@@ -70,8 +70,7 @@ use crate::limits::keyed_locks::KeyedLocks;
 use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
 
-use operation::GroupCaller;
-use rights::Right;
+use operation::Operation;
 
 /// Attempts, and the pause between them, to undo a call that a delete on another replica overtook.
 const UNDO_ATTEMPTS: usize = 3;
@@ -205,24 +204,17 @@ impl Channels {
         name: Option<String>,
         avatar: Option<String>,
     ) -> Result<ChannelRecord, Error> {
-        let id = match id {
-            Some(id) => {
-                self.groups.check_id_choice(actor, &id).await?;
-                id
-            }
-            None => ChannelId::random().ok_or(Error::NoRandomId)?,
+        let is_chosen = id.is_some();
+        let id = id.or_else(ChannelId::random).ok_or(Error::NoRandomId)?;
+        let operation = Operation {
+            name,
+            avatar,
+            ..self.operation(actor, Action::ChannelCreate, &id, &[])?
         };
-        self.run(
-            actor,
-            Action::ChannelCreate,
-            &id,
-            &[],
-            move |groups, caller, id| async move {
-                let fields = create::GroupFields { name, avatar };
-                groups.create(&caller, &id, &fields).await
-            },
-        )
-        .await
+        if is_chosen {
+            operation.check_id_choice().await?;
+        }
+        self.run(operation, Operation::create).await
     }
 
     /// Marks the id as deleted, removes all subscribers and disbands the group; for the owner or an admin. Only an admin may delete a group
@@ -231,14 +223,8 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`] for unknown and deleted ids, [`Error::NotOwner`].
     pub async fn delete(&self, actor: Actor<'_>, id: &ChannelId) -> Result<(), Error> {
-        self.run(
-            actor,
-            Action::ChannelDelete,
-            id,
-            &[],
-            |groups, caller, id| async move { groups.delete(&caller, &id).await },
-        )
-        .await
+        let operation = self.operation(actor, Action::ChannelDelete, id, &[])?;
+        self.run(operation, Operation::delete).await
     }
 
     /// Adds subscribers; `uids` are distinct. Returns how many were not subscribers before, or the number of `uids` on v3 without its
@@ -250,18 +236,9 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`] (adding never creates a group), [`Error::NotOwner`], [`Error::Full`].
     pub async fn add(&self, actor: Actor<'_>, id: &ChannelId, uids: &[Uid]) -> Result<u64, Error> {
-        if self.groups.rules.members_may_invite {
-            self.groups.deny_non_member(actor, id, uids).await?;
-        }
-        let (targets, uids) = (uids, uids.to_vec());
-        self.run(
-            actor,
-            Action::SubscriberAdd,
-            id,
-            targets,
-            move |groups, caller, id| async move { groups.add(&caller, &id, &uids).await },
-        )
-        .await
+        let operation = self.operation(actor, Action::SubscriberAdd, id, uids)?;
+        operation.deny_non_member().await?;
+        self.run(operation, Operation::add).await
     }
 
     /// Removes subscribers; `uids` are distinct. For the owner, an admin, a manager if none of `uids` is another manager, and any user for
@@ -276,18 +253,11 @@ impl Channels {
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        if self.groups.is_leave_without_effect(actor, id, uids).await? {
+        let operation = self.operation(actor, Action::SubscriberRemove, id, uids)?;
+        if operation.is_leave_without_effect().await? {
             return Ok(0);
         }
-        let (targets, uids) = (uids, uids.to_vec());
-        self.run(
-            actor,
-            Action::SubscriberRemove,
-            id,
-            targets,
-            move |groups, caller, id| async move { groups.remove(&caller, &id, &uids).await },
-        )
-        .await
+        self.run(operation, Operation::remove).await
     }
 }
 
@@ -300,35 +270,20 @@ struct Groups {
     is_known_non_member: Box<IsKnownNonMember>,
 }
 
-/// An existing group, by the store's record or else by the upstream.
-enum GroupOwnership {
-    /// The store has a live record, which may lack an owner if the group was adopted.
-    Owned(ChannelRecord),
-    /// It exists only upstream, so it has no owner and admins manage it. With the record of a claim that failed, if there is one.
-    Unowned(Option<ChannelRecord>),
-}
-
-impl GroupOwnership {
-    fn record(&self) -> Option<&ChannelRecord> {
-        match self {
-            Self::Owned(record) => Some(record),
-            Self::Unowned(_) => None,
-        }
-    }
-
-    fn into_record(self) -> Option<ChannelRecord> {
-        match self {
-            Self::Owned(record) => Some(record),
-            Self::Unowned(_) => None,
-        }
-    }
+/// An existing group.
+struct Group {
+    /// Its live record, which may lack an owner if the group was adopted. `None` where it exists only upstream: it has no owner, and
+    /// admins manage it.
+    record: Option<ChannelRecord>,
+    /// The record of a claim to its id that failed.
+    claim: Option<ChannelRecord>,
 }
 
 /// The upstream state of a claimed id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ClaimState {
     /// Nothing, or a part of the claimer's group: still to be written.
-    UnwrittenBytes,
+    Unwritten,
     /// The claimer's group.
     Written,
     /// Another group.
@@ -346,24 +301,32 @@ impl Groups {
     ///
     /// A group whose creation is unfinished does not exist for any caller, including admins: a member added now would make it look foreign
     /// to its own creation.
-    async fn ownership(&self, id: &ChannelId) -> Result<GroupOwnership, Error> {
-        let claim = match self.store.channel(id).await? {
-            None => None,
-            Some(record) => match record.state {
-                ChannelStage::Live => return Ok(GroupOwnership::Owned(record)),
-                ChannelStage::Creating
-                    if self.claim_state(&record).await? == ClaimState::Foreign =>
-                {
-                    Some(record)
+    async fn group(&self, id: &ChannelId) -> Result<Group, Error> {
+        let claim = self.store.channel(id).await?;
+        if let Some(record) = &claim {
+            match record.state {
+                ChannelStage::Live => {
+                    let (record, claim) = (claim, None);
+                    return Ok(Group { record, claim });
                 }
+                ChannelStage::Creating
+                    if self.claim_state(record).await? == ClaimState::Foreign => {}
                 _ => return Err(Error::NotFound),
-            },
-        };
-        if self.is_upstream(id).await? {
-            Ok(GroupOwnership::Unowned(claim))
-        } else {
-            Err(Error::NotFound)
+            }
         }
+        let record = None;
+        let is_upstream = self.is_upstream(id).await?;
+        let group = Group { record, claim };
+        is_upstream.then_some(group).ok_or(Error::NotFound)
+    }
+
+    /// The members, where WuKongIM can list them.
+    async fn members(&self, id: &ChannelId) -> Result<Option<Vec<String>>, Error> {
+        let group = ChannelType::Group;
+        let members = self
+            .client
+            .list(MemberList::Subscribers, group, id.as_str());
+        Ok(members.await?)
     }
 
     /// Distinguishes the claimer's own unfinished group from another one.
@@ -377,13 +340,9 @@ impl Groups {
             return Ok(ClaimState::Foreign);
         }
         if !state.exists && !self.client.group_is_occupied(id).await? {
-            return Ok(ClaimState::UnwrittenBytes);
+            return Ok(ClaimState::Unwritten);
         }
-        let members = self
-            .client
-            .list(MemberList::Subscribers, ChannelType::Group, id.as_str())
-            .await?;
-        let is_written = match members.as_deref() {
+        let is_written = match self.members(id).await?.as_deref() {
             // v2 writes record and member separately: either may be missing after a crash of the node.
             Some([only]) if only == owner.as_str() => state.exists,
             Some([]) if state.exists => false,
@@ -393,7 +352,7 @@ impl Groups {
         Ok(if is_written {
             ClaimState::Written
         } else {
-            ClaimState::UnwrittenBytes
+            ClaimState::Unwritten
         })
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Each change is one statement conditional on the record that was read, retried on the newer record after a concurrent change.
 
-use super::create::GroupFields;
-use super::{Actor, Channels, Error, GroupCaller, GroupOwnership, Groups, Right};
+use super::operation::Operation;
+use super::{Actor, Channels, Error, Group};
 use crate::authorization::callback::Action;
 use crate::domain::{ChannelId, Uid};
 use crate::store::{ChannelRecord, Roles};
@@ -15,10 +15,7 @@ impl Channels {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn info(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, Error> {
-        match self.groups.ownership(id).await? {
-            GroupOwnership::Owned(record) => Ok(Some(record)),
-            GroupOwnership::Unowned(_) => Ok(None),
-        }
+        Ok(self.groups.group(id).await?.record)
     }
 
     /// Adds managers, for the owner or an admin; `uids` are distinct. Returns how many were not managers before; the owner does not count.
@@ -32,15 +29,8 @@ impl Channels {
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        let (targets, uids) = (uids, uids.to_vec());
-        self.run(
-            actor,
-            Action::ManagerAdd,
-            id,
-            targets,
-            move |groups, caller, id| async move { groups.add_managers(&caller, &id, &uids).await },
-        )
-        .await
+        let operation = self.operation(actor, Action::ManagerAdd, id, uids)?;
+        self.run(operation, Operation::add_managers).await
     }
 
     /// Removes managers, for the owner or an admin; they stay subscribers. Returns how many were managers.
@@ -53,15 +43,8 @@ impl Channels {
         id: &ChannelId,
         uids: &[Uid],
     ) -> Result<u64, Error> {
-        let (targets, uids) = (uids, uids.to_vec());
-        self.run(
-            actor,
-            Action::ManagerRemove,
-            id,
-            targets,
-            move |groups, caller, id| async move { groups.remove_managers(&caller, &id, &uids).await },
-        )
-        .await
+        let operation = self.operation(actor, Action::ManagerRemove, id, uids)?;
+        self.run(operation, Operation::remove_managers).await
     }
 
     /// Makes `to` the owner, for the owner or an admin; the former owner becomes a manager. Only an admin may transfer a group without an
@@ -77,221 +60,138 @@ impl Channels {
         name: Option<String>,
         avatar: Option<String>,
     ) -> Result<ChannelRecord, Error> {
-        let (targets, to) = (std::slice::from_ref(to), to.clone());
-        self.run(
-            actor,
-            Action::OwnerTransfer,
-            id,
-            targets,
-            move |groups, caller, id| async move {
-                let fields = GroupFields { name, avatar };
-                groups.transfer_ownership(&caller, &id, &to, &fields).await
-            },
-        )
-        .await
+        let operation = Operation {
+            name,
+            avatar,
+            ..self.operation(actor, Action::OwnerTransfer, id, std::slice::from_ref(to))?
+        };
+        let to = to.clone();
+        self.run(operation, |operation| operation.transfer_ownership(to))
+            .await
     }
 }
 
-impl Groups {
-    /// Whether the role of `caller` permits `action` on `uids` in the group with this record; the table is in `mod.rs`.
-    pub(super) fn has_role(
-        caller: &GroupCaller,
-        action: Action,
-        record: Option<&ChannelRecord>,
-        uids: &[Uid],
-    ) -> bool {
-        let Some(record) = record else {
-            return false;
-        };
-        let is_peer = |uid: &Uid| *uid != caller.uid && record.is_managed_by(uid);
-        record.is_owned_by(&caller.uid)
-            || record.is_managed_by(&caller.uid)
-                && match action {
-                    Action::SubscriberAdd | Action::ChannelInfo => true,
-                    Action::SubscriberRemove => !uids.iter().any(is_peer),
-                    _ => false,
-                }
-    }
-
-    pub(super) async fn add_managers(
-        &self,
-        caller: &GroupCaller,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<u64, Error> {
+impl Operation {
+    pub(super) async fn add_managers(self) -> Result<u64, Error> {
         loop {
-            let ownership = self
-                .authorized_group(caller, Action::ManagerAdd, id, uids)
-                .await?;
-            let record = ownership.record();
+            let group = self.group().await?;
+            let record = group.record.as_ref();
+            self.authorize(record)?;
             let is_new = |uid: &&Uid| {
                 record.is_none_or(|record| !record.is_managed_by(uid) && !record.is_owned_by(uid))
             };
-            let new: Vec<Uid> = uids.iter().filter(is_new).cloned().collect();
+            let new: Vec<Uid> = self.targets.iter().filter(is_new).cloned().collect();
             if new.is_empty() {
                 return Ok(0);
             }
             let before = record.map_or(&[][..], |record| &record.managers);
             let managers = [before, &new].concat();
-            if managers.len() > self.rules.group_members {
+            if managers.len() > self.groups.rules.group_members {
                 return Err(Error::Full);
             }
-            let is_written = match &ownership {
-                GroupOwnership::Owned(record) => self.set_managers(record, &managers).await?,
-                GroupOwnership::Unowned(claim) => {
-                    let roles = Roles {
-                        owner: None,
-                        managers: &managers,
-                    };
-                    let adopted = self.store.adopt(id, claim.as_ref(), roles, None, None);
-                    adopted.await?.is_some()
-                }
-            };
-            if is_written {
+            let owner = record.and_then(|record| record.owner.as_ref());
+            if self
+                .set_roles(&group, owner, &managers, false)
+                .await?
+                .is_some()
+            {
                 return Ok(new.len() as u64);
             }
         }
     }
 
-    pub(super) async fn remove_managers(
-        &self,
-        caller: &GroupCaller,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<u64, Error> {
+    pub(super) async fn remove_managers(self) -> Result<u64, Error> {
         loop {
-            let ownership = self
-                .authorized_group(caller, Action::ManagerRemove, id, uids)
-                .await?;
-            let Some(record) = ownership.record() else {
+            let group = self.group().await?;
+            self.authorize(group.record.as_ref())?;
+            let Some(record) = group.record else {
                 return Ok(0);
             };
-            let remaining = without(&record.managers, uids);
+            let remaining = record.managers_without(&self.targets);
             let removed = record.managers.len() - remaining.len();
-            if removed == 0 || self.set_managers(record, &remaining).await? {
+            if removed == 0 || self.set_managers(&record, &remaining).await? {
                 return Ok(removed as u64);
             }
         }
     }
 
-    /// Removes the manager role from `uids`, which `caller` is about to remove from the group, or has removed.
-    pub(super) async fn revoke_manager_roles(
-        &self,
-        caller: &GroupCaller,
-        right: Right,
-        mut record: ChannelRecord,
-        uids: &[Uid],
-    ) -> Result<(), Error> {
-        loop {
-            let remaining = without(&record.managers, uids);
-            if remaining.len() == record.managers.len()
-                || self.set_managers(&record, &remaining).await?
-            {
-                return Ok(());
-            }
-            match self.ownership(&record.id).await? {
-                GroupOwnership::Owned(newer) => record = newer,
-                GroupOwnership::Unowned(_) => return Ok(()),
-            }
-            if right == Right::Role {
-                self.removal_right(caller, Some(&record), uids)?;
-            }
-        }
-    }
-
-    /// Makes `to` the owner and the former owner a manager. A group without a record gets one with these fields.
-    pub(super) async fn transfer_ownership(
-        &self,
-        caller: &GroupCaller,
-        id: &ChannelId,
-        to: &Uid,
-        fields: &GroupFields,
-    ) -> Result<ChannelRecord, Error> {
+    /// Makes `to` the owner and the former owner a manager. A group without an owner gets the given fields.
+    pub(super) async fn transfer_ownership(self, to: Uid) -> Result<ChannelRecord, Error> {
         let record = loop {
-            let ownership = self.ownership(id).await?;
-            if self.rules.callback.is_none()
-                && let GroupOwnership::Owned(record) = &ownership
-                && record.is_owned_by(to)
-                && record.is_managed_by(&caller.uid)
-            {
-                // A retry by the former owner, who is a manager by now.
-                return Ok(record.clone());
+            let group = self.group().await?;
+            let record = group.record.as_ref();
+            let is_owner = record.is_some_and(|record| record.is_owned_by(&to));
+            // A retry by the former owner, who is a manager by now, needs no right.
+            let is_retry = is_owner
+                && self.groups.rules.callback.is_none()
+                && record.is_some_and(|record| record.is_managed_by(&self.caller));
+            if !is_retry {
+                self.authorize(record)?;
             }
-            let targets = std::slice::from_ref(to);
-            self.authorize(caller, Action::OwnerTransfer, ownership.record(), targets)?;
-            if let GroupOwnership::Owned(record) = &ownership
-                && record.is_owned_by(to)
-            {
-                return Ok(record.clone());
+            if is_owner && let Some(record) = group.record {
+                return Ok(record);
             }
-            self.require_upstream(&ownership, id).await?;
-            if !self.client.is_subscriber(to, id).await? {
+            self.require_upstream(&group).await?;
+            if !self.groups.client.is_subscriber(&to, &self.id).await? {
                 return Err(Error::NotAMember);
             }
-            let mut managers = ownership
-                .record()
-                .map_or_else(Vec::new, |record| without(&record.managers, targets));
-            let owner = ownership.record().and_then(|record| record.owner.clone());
-            let (name, avatar) = match &owner {
-                None => (fields.name.as_deref(), fields.avatar.as_deref()),
-                Some(_) => (None, None),
-            };
-            managers.extend(owner);
-            let roles = Roles {
-                owner: Some(to),
-                managers: &managers,
-            };
-            let changed = match &ownership {
-                GroupOwnership::Owned(record) => {
-                    self.store.set_roles(record, roles, name, avatar).await?
-                }
-                GroupOwnership::Unowned(claim) => {
-                    let claim = claim.as_ref();
-                    self.store.adopt(id, claim, roles, name, avatar).await?
-                }
-            };
-            if let Some(record) = changed {
+            let former = record.and_then(|record| record.owner.clone());
+            let is_first = former.is_none();
+            let mut managers =
+                record.map_or_else(Vec::new, |record| record.managers_without(&self.targets));
+            managers.extend(former);
+            if let Some(record) = self
+                .set_roles(&group, Some(&to), &managers, is_first)
+                .await?
+            {
                 break record;
             }
         };
         // Another replica may have removed the new owner meanwhile. From now on it would find that this user is the owner. On v2 the whole
         // list is not fetched again, since adding an existing member changes nothing there (seen on running servers).
-        let is_member = match self.client.generation().await? {
+        let is_member = match self.groups.client.generation().await? {
             Generation::V2 => false,
-            Generation::V3 => self.client.is_subscriber(to, id).await?,
+            Generation::V3 => self.groups.client.is_subscriber(&to, &self.id).await?,
         };
         if !is_member {
-            self.change(MemberChange::Add, id, &[to.as_str()], None)
-                .await?;
+            self.change(MemberChange::Add, &[to.as_str()], None).await?;
         }
         Ok(record)
     }
 
-    /// The group, after checking that `caller` may do `action` in it.
-    async fn authorized_group(
+    /// Writes the roles, and where `with_fields` is set the given fields; creates a missing record. `None` where the record has changed.
+    async fn set_roles(
         &self,
-        caller: &GroupCaller,
-        action: Action,
-        id: &ChannelId,
-        uids: &[Uid],
-    ) -> Result<GroupOwnership, Error> {
-        let ownership = self.ownership(id).await?;
-        self.authorize(caller, action, ownership.record(), uids)?;
-        Ok(ownership)
+        group: &Group,
+        owner: Option<&Uid>,
+        managers: &[Uid],
+        with_fields: bool,
+    ) -> Result<Option<ChannelRecord>, Error> {
+        let (store, roles) = (&self.groups.store, Roles { owner, managers });
+        let given = |field| with_fields.then_some(field).flatten();
+        let (name, avatar) = (given(self.name.as_deref()), given(self.avatar.as_deref()));
+        Ok(match &group.record {
+            Some(record) => store.set_roles(record, roles, name, avatar).await?,
+            None => {
+                let claim = group.claim.as_ref();
+                store.adopt(&self.id, claim, roles, name, avatar).await?
+            }
+        })
     }
 
     /// Writes the managers; false where the record has changed.
-    async fn set_managers(&self, record: &ChannelRecord, managers: &[Uid]) -> Result<bool, Error> {
-        let roles = Roles {
-            owner: record.owner.as_ref(),
-            managers,
-        };
-        let changed = self.store.set_roles(record, roles, None, None).await?;
+    pub(super) async fn set_managers(
+        &self,
+        record: &ChannelRecord,
+        managers: &[Uid],
+    ) -> Result<bool, Error> {
+        let owner = record.owner.as_ref();
+        let roles = Roles { owner, managers };
+        let changed = self
+            .groups
+            .store
+            .set_roles(record, roles, None, None)
+            .await?;
         Ok(changed.is_some())
     }
-}
-
-fn without(managers: &[Uid], uids: &[Uid]) -> Vec<Uid> {
-    let remains = |uid: &&Uid| !uids.contains(uid);
-    managers.iter().filter(remains).cloned().collect()
 }

@@ -76,6 +76,12 @@ impl ChannelRecord {
         self.managers.contains(uid)
     }
 
+    /// The managers but these.
+    pub fn managers_without(&self, uids: &[Uid]) -> Vec<Uid> {
+        let remains = |uid: &&Uid| !uids.contains(uid);
+        self.managers.iter().filter(remains).cloned().collect()
+    }
+
     /// Reads [`columns`]. An unknown id or stage is an error.
     pub(super) fn from_row(row: &AnyRow) -> Result<Self, BoxError> {
         let id: String = row.try_get("id")?;

@@ -27,7 +27,7 @@ use crate::http::errors::{ApiError, Failure};
 use crate::http::extract::RequestState;
 use crate::routes::{self, Endpoint};
 use crate::state::App;
-use crate::telemetry::HttpLabels;
+use crate::telemetry::{ACCESS_LOG, HttpLabels};
 
 /// The largest accepted head, in bytes of its names and values. The listener reads up to twice that, so that a larger one can be answered.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -283,7 +283,9 @@ fn log(
     } = labels;
     macro_rules! line {
         ($level:ident) => {
-            tracing::$level!(
+            tracing::event!(
+                target: ACCESS_LOG,
+                tracing::Level::$level,
                 request.id = id,
                 http.method = method,
                 http.route = route,
@@ -297,11 +299,11 @@ fn log(
         };
     }
     if status.is_server_error() {
-        line!(error);
+        line!(ERROR);
     } else if status.is_client_error() {
-        line!(warn);
+        line!(WARN);
     } else {
-        line!(info);
+        line!(INFO);
     }
 }
 
@@ -401,7 +403,9 @@ impl Drop for ActiveRequest<'_> {
         let metrics = self.app.metrics();
         metrics.request_answered(&self.labels, duration.as_secs_f64());
         metrics.request_failed(self.labels.route, CLIENT_CLOSED_CODE);
-        tracing::warn!(
+        tracing::event!(
+            target: ACCESS_LOG,
+            tracing::Level::WARN,
             request.id = self.request_id.to_str().unwrap_or_default(),
             http.method = self.labels.method,
             http.route = self.labels.route,

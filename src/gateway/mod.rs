@@ -58,7 +58,7 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
         warnings,
         ..
     } = loaded;
-    telemetry::init(&settings.log);
+    let _log = telemetry::init(&settings.log);
     // Before anything that may hang, so that a start can be ended by a signal as well.
     let mut signals = Signals::listen();
     for warning in warnings {

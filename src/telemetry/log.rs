@@ -8,40 +8,38 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::buffered_stderr::BufferedStderr;
 use super::json_line::JsonLine;
+use super::log_writer::{LogGuard, LogWriter};
 use crate::config::{Log, LogFormat};
 
-/// Starts logging, including panics. A second call has no effect.
-pub fn init(settings: &Log) {
+/// Starts logging, including panics, until the guard is dropped. A second call has no effect.
+#[must_use]
+pub fn init(settings: &Log) -> LogGuard {
     // Only this crate's events, and the audit log at every level: events of libraries may contain addresses and headers.
     let own = Targets::new()
         .with_target("wukongim_gateway", settings.level)
         .with_target("audit", LevelFilter::INFO)
         .with_default(LevelFilter::OFF);
-    let as_text = match settings.format {
-        LogFormat::Auto => stderr().is_terminal(),
+    let (writer, guard) = LogWriter::stderr();
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let is_terminal = stderr().is_terminal();
+    let is_text = match settings.format {
+        LogFormat::Auto => is_terminal,
         LogFormat::Text => true,
         LogFormat::Json => false,
     };
     let registry = tracing_subscriber::registry().with(own);
-    let result = if as_text {
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(BufferedStderr::stderr())
-            .with_target(false);
-        registry
-            .with(layer.with_ansi(stderr().is_terminal()))
-            .try_init()
-    } else {
-        let layer = tracing_subscriber::fmt::layer()
-            .event_format(JsonLine)
-            .with_writer(BufferedStderr::stderr());
+    let result = if is_text {
+        let layer = layer.with_target(false).with_ansi(is_terminal);
         registry.with(layer).try_init()
+    } else {
+        registry.with(layer.event_format(JsonLine)).try_init()
     };
-    // Tests start many gateways in one process, which share the log of the first one.
+    // Tests may start several gateways in one process, which share the log of the first one.
     if result.is_ok() {
         std::panic::set_hook(Box::new(panicked));
     }
+    guard
 }
 
 /// Logs the location of a panic but not its message, which may contain user data: slicing a string inside a character quotes the string.

@@ -27,7 +27,7 @@ pub struct Fixture {
     pub secrets: Vec<String>,
 }
 
-fn admin_token() -> String {
+pub fn admin_token() -> String {
     let folder = tempfile::tempdir().unwrap();
     let args = ["token", "--uid", "root", "--admin"];
     let output = command(folder.path(), &args, &[("JWT_SECRET", SECRET)]).output();

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub struct Gateway {
     out: Arc<Mutex<String>>,
     err: Arc<Mutex<String>>,
     readers: Vec<JoinHandle<()>>,
+    /// While nothing is read from its standard error.
+    is_stalled: Arc<AtomicBool>,
     _folder: tempfile::TempDir,
     /// `http://…` of the API and of the operations port; empty until it serves.
     pub api: String,
@@ -90,16 +93,17 @@ impl Gateway {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let (out, err) = (Arc::default(), Arc::default());
+        let (out, err, is_stalled) = (Arc::default(), Arc::default(), Arc::default());
         let readers = vec![
-            collect(child.stdout.take().unwrap(), &out),
-            collect(child.stderr.take().unwrap(), &err),
+            collect(child.stdout.take().unwrap(), &out, &Arc::default()),
+            collect(child.stderr.take().unwrap(), &err, &is_stalled),
         ];
         let mut gateway = Self {
             child,
             out,
             err,
             readers,
+            is_stalled,
             _folder: folder,
             api: String::new(),
             ops: String::new(),
@@ -122,6 +126,11 @@ impl Gateway {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
         kib.unwrap_or(0_u64) * 1024
+    }
+
+    /// Stops to read its standard error, or goes on.
+    pub fn stall_stderr(&self, is_stalled: bool) {
+        self.is_stalled.store(is_stalled, Ordering::Relaxed);
     }
 
     /// Standard output so far.
@@ -182,6 +191,7 @@ impl Gateway {
             assert!(Instant::now() < deadline, "still runs:\n{}", self.stderr());
             std::thread::sleep(Duration::from_millis(10));
         };
+        self.stall_stderr(false);
         for reader in self.readers.drain(..) {
             reader.join().unwrap();
         }
@@ -219,12 +229,19 @@ impl Drop for Gateway {
     }
 }
 
-fn collect(from: impl Read + Send + 'static, to: &Arc<Mutex<String>>) -> JoinHandle<()> {
-    let to = to.clone();
+fn collect(
+    from: impl Read + Send + 'static,
+    to: &Arc<Mutex<String>>,
+    is_stalled: &Arc<AtomicBool>,
+) -> JoinHandle<()> {
+    let (to, is_stalled) = (to.clone(), is_stalled.clone());
     std::thread::spawn(move || {
         let mut from = BufReader::new(from);
         let mut line = String::new();
         while from.read_line(&mut line).unwrap() > 0 {
+            while is_stalled.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
             to.lock().unwrap().push_str(&line);
             line.clear();
         }

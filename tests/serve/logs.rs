@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::fixture::admin_token;
 use crate::gateway::{Gateway, SECRET, answer, client, token, usual};
 
 const MANAGER_TOKEN: &str = "marked-manager-token";
@@ -286,4 +287,68 @@ async fn an_address_with_too_many_connections_is_told_once_and_not_for_each() {
         .iter()
         .filter(|line| line["client.address"] == "127.0.0.1");
     assert_eq!(told.count(), 1, "{log:#?}");
+}
+
+/// More requests than lines are queued and fit into a pipe.
+const MANY_REQUESTS: usize = 12_000;
+
+/// Many requests over one connection, each of which is answered.
+async fn flood(gateway: &Gateway) {
+    let address = gateway.api.strip_prefix("http://").unwrap();
+    let (mut from, mut to) = TcpStream::connect(address).await.unwrap().into_split();
+    let asking = async move {
+        let request = "GET /nothing HTTP/1.1\r\nhost: h\r\n\r\n";
+        let all = request.repeat(MANY_REQUESTS - 1);
+        to.write_all(all.as_bytes()).await.unwrap();
+        let last = b"GET /nothing HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n";
+        to.write_all(last).await.unwrap();
+        to
+    };
+    let mut answers = String::new();
+    let (read, _to) = tokio::join!(from.read_to_string(&mut answers), asking);
+    read.unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 4").count(), MANY_REQUESTS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nobody_reads_the_log_requests_are_answered_and_only_their_lines_are_dropped() {
+    let mut gateway = Gateway::start(&["--embedded"], &usual());
+    gateway.stall_stderr(true);
+    flood(&gateway).await;
+    let (status, sent) = answer(gateway.send(&token("alice"), "hi")).await;
+    assert_eq!(status, 200, "{sent}");
+    let as_alice =
+        json!({"channelId": "bob", "channelType": 1, "payload": "eA==", "fromUid": "alice"});
+    let request = gateway.post("/message/send").bearer_auth(admin_token());
+    let request = request.header("content-type", "application/json");
+    let (status, sent) = answer(request.body(as_alice.to_string())).await;
+    assert_eq!(status, 200, "{sent}");
+    let (_, metrics) = answer(client().get(format!("{}/metrics", gateway.ops))).await;
+    let dropped = |kind: &str| {
+        let name = format!("gateway_log_lines_dropped_total{{kind=\"{kind}\"}} ");
+        let mut lines = metrics.as_str().unwrap().lines();
+        let count = lines.find_map(|line| line.strip_prefix(&name));
+        count.unwrap().parse::<usize>().unwrap()
+    };
+    assert!(dropped("request") > 0, "they were all queued");
+    assert_eq!(dropped("other"), 0);
+
+    gateway.stall_stderr(false);
+    let line = gateway.wait_for_line("audit");
+    assert_eq!(line["audit.acts_for"], "alice", "{line}");
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
+    let log = gateway.log();
+    assert_eq!(log.last().unwrap()["message"], "stopped");
+    let requests = log.iter().filter(|line| line["message"] == "request");
+    assert_eq!(requests.count() + dropped("request"), MANY_REQUESTS + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
+    let mut gateway = Gateway::start(&["--embedded"], &usual());
+    gateway.stall_stderr(true);
+    flood(&gateway).await;
+    gateway.signal("TERM");
+    assert_eq!(gateway.wait().code(), Some(0));
 }

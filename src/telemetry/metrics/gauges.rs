@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::runtime::Handle;
 
 use super::{process, register, register_seconds};
+use crate::telemetry::log_writer::dropped_lines;
 
 type One = [(&'static str, &'static str); 1];
 
@@ -22,6 +23,7 @@ pub struct Gauges {
     limiter: Family<One, Gauge>,
     caches: Family<One, Gauge>,
     store: Family<One, Gauge>,
+    log_dropped: Family<One, Counter>,
     tasks: Gauge,
     runtimes: Mutex<Vec<Handle>>,
     resident: Gauge,
@@ -70,6 +72,11 @@ impl Gauges {
             limiter: register(registry, "limiter_entries", limited),
             caches: register(registry, "cache_entries", "entries of caches"),
             store: register(registry, "store_connections", "connections to the store"),
+            log_dropped: register(
+                registry,
+                "log_lines_dropped",
+                "log lines dropped since standard error was not read",
+            ),
             tasks: register(registry, "tasks", "tasks that have not ended"),
             runtimes: Mutex::default(),
             resident: bytes(registry, "process_resident_memory", "memory in RAM"),
@@ -105,7 +112,7 @@ impl Gauges {
                 series.set(number(*count));
             }
         }
-        // Under the lock: the CPU counter is increased by the difference to its last value.
+        // Under the lock: counters are increased by the difference to their last value.
         let runtimes = self.runtimes.lock();
         let tasks = runtimes.iter().map(|r| r.metrics().num_alive_tasks()).sum();
         self.tasks.set(number(tasks));
@@ -114,5 +121,9 @@ impl Gauges {
         self.files.set(number(process::open_files()));
         let more = process::cpu_time().as_secs_f64() - self.cpu.get();
         self.cpu.inc_by(more.max(0.0));
+        for (kind, count) in dropped_lines() {
+            let counter = self.log_dropped.get_or_create(&[("kind", kind)]);
+            counter.inc_by((count as u64).saturating_sub(counter.get()));
+        }
     }
 }

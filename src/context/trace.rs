@@ -7,8 +7,6 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
-/// Length of a `traceparent` of version 00, in bytes.
-const TRACEPARENT_BYTES: usize = 55;
 /// The longest propagated `traceparent` of a later version, in bytes.
 const MAX_TRACEPARENT_BYTES: usize = 128;
 /// The longest propagated `tracestate`, in bytes: the minimum that the standard requires.
@@ -59,40 +57,30 @@ impl Trace {
 
 /// Whether it is `version-trace-parent-flags` in lower-case hex, with neither id all zeros. Later versions may have more fields.
 fn is_valid_parent(text: &[u8]) -> bool {
-    let hex = |part: &[u8]| {
-        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        part.iter().all(is_hex)
+    let is_hex = |part: &[u8], length| {
+        let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        part.len() == length && part.iter().all(is_digit)
     };
-    let id = |part: &[u8]| hex(part) && part.iter().any(|byte| *byte != b'0');
-    let Some((known, more)) = text.split_at_checked(TRACEPARENT_BYTES) else {
-        return false;
-    };
-    let version = &known[..2];
-    hex(version)
+    let is_id = |part: &[u8], length| is_hex(part, length) && part.iter().any(|byte| *byte != b'0');
+    let mut parts = text.splitn(5, |byte| *byte == b'-');
+    let four = [(); 4].map(|()| parts.next().unwrap_or_default());
+    let [version, trace, parent, flags] = four;
+    let has_more = parts.next().is_some();
+    is_hex(version, 2)
         && version != b"ff"
-        && (more.is_empty()
-            || version != b"00" && more[0] == b'-' && text.len() <= MAX_TRACEPARENT_BYTES)
-        && known[2] == b'-'
-        && id(&known[3..35])
-        && known[35] == b'-'
-        && id(&known[36..52])
-        && known[52] == b'-'
-        && hex(&known[53..])
+        && is_id(trace, 32)
+        && is_id(parent, 16)
+        && is_hex(flags, 2)
+        && (!has_more || version != b"00" && text.len() <= MAX_TRACEPARENT_BYTES)
 }
 
 /// All `tracestate` headers joined; members at the end are dropped where it would be too long.
 fn state(headers: &HeaderMap) -> Option<HeaderValue> {
-    let mut all = headers.get_all(TRACESTATE).iter();
-    let first = all.next()?;
-    let rest: Vec<&HeaderValue> = all.collect();
-    if rest.is_empty() && first.len() <= MAX_TRACESTATE_BYTES {
-        return is_valid_state(first.as_bytes()).then(|| first.clone());
-    }
-    let mut joined = first.as_bytes().to_vec();
-    for more in rest {
-        joined.push(b',');
-        joined.extend_from_slice(more.as_bytes());
-    }
+    let all = headers
+        .get_all(TRACESTATE)
+        .iter()
+        .map(HeaderValue::as_bytes);
+    let mut joined = all.collect::<Vec<_>>().join(&b',');
     if joined.len() > MAX_TRACESTATE_BYTES {
         let end = joined[..=MAX_TRACESTATE_BYTES]
             .iter()

@@ -7,23 +7,22 @@ use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 use tokio::runtime::Handle;
 
-use super::{process, register, register_seconds};
+use super::families::{Label, register};
+use super::process;
 use crate::telemetry::log_writer::dropped_lines;
-
-type One = [(&'static str, &'static str); 1];
 
 /// The gauges.
 pub struct Gauges {
     in_flight: Gauge,
     buffered: Gauge,
     remembered_sends: Gauge,
-    limiter: Family<One, Gauge>,
-    caches: Family<One, Gauge>,
-    store: Family<One, Gauge>,
-    log_dropped: Family<One, Counter>,
+    limiter: Family<[Label; 1], Gauge>,
+    caches: Family<[Label; 1], Gauge>,
+    store: Family<[Label; 1], Gauge>,
+    log_dropped: Family<[Label; 1], Counter>,
     tasks: Gauge,
     runtimes: Mutex<Vec<Handle>>,
     resident: Gauge,
@@ -49,44 +48,24 @@ pub struct GaugeSnapshot {
 
 impl Gauges {
     pub(super) fn registered(registry: &mut Registry) -> Self {
-        let bytes = |registry: &mut Registry, name, help| {
-            let gauge = Gauge::default();
-            registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
-            gauge
-        };
-        let held = "buffered request bodies and upstream answers";
-        let limited = "users and addresses whose buckets are not full";
+        let all = registry;
+        let started: Gauge<f64, AtomicU64> =
+            register(all, "process_start_time_seconds", "start, since 1970");
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let started = Gauge::<f64, AtomicU64>::default();
         started.set(now.unwrap_or_default().as_secs_f64());
-        let since = "when this process started, since 1970";
-        register_seconds(registry, "process_start_time", since, started);
         Self {
-            in_flight: register(registry, "http_requests_in_flight", "requests in progress"),
-            buffered: bytes(registry, "buffered", held),
-            remembered_sends: register(
-                registry,
-                "idempotency_entries",
-                "remembered sends by client_msg_no",
-            ),
-            limiter: register(registry, "limiter_entries", limited),
-            caches: register(registry, "cache_entries", "entries of caches"),
-            store: register(registry, "store_connections", "connections to the store"),
-            log_dropped: register(
-                registry,
-                "log_lines_dropped",
-                "log lines dropped since standard error was not read",
-            ),
-            tasks: register(registry, "tasks", "tasks that have not ended"),
+            in_flight: register(all, "http_requests_in_flight", "requests in progress"),
+            buffered: register(all, "buffered_bytes", "request bodies and upstream answers"),
+            remembered_sends: register(all, "idempotency_entries", "remembered sends"),
+            limiter: register(all, "limiter_entries", "buckets that are not full"),
+            caches: register(all, "cache_entries", "entries of caches"),
+            store: register(all, "store_connections", "connections to the store"),
+            log_dropped: register(all, "log_lines_dropped", "lines that were not written"),
+            tasks: register(all, "tasks", "tasks that have not ended"),
             runtimes: Mutex::default(),
-            resident: bytes(registry, "process_resident_memory", "memory in RAM"),
-            files: register(registry, "process_open_fds", "open files"),
-            cpu: register_seconds(
-                registry,
-                "process_cpu",
-                "user and system time",
-                Counter::default(),
-            ),
+            resident: register(all, "process_resident_memory_bytes", "memory in RAM"),
+            files: register(all, "process_open_fds", "open files"),
+            cpu: register(all, "process_cpu_seconds", "user and system time"),
         }
     }
 

@@ -5,24 +5,18 @@ use std::time::Duration;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
-use super::{register, register_seconds, seconds};
+use super::families::{Label, Seconds, register};
 
-/// One label with its value.
-type One = [(&'static str, &'static str); 1];
-type Two = [(&'static str, &'static str); 2];
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
-
-fn outcomes<const N: usize>(
-    registry: &mut Registry,
+/// Registers a counter with the label `outcome`; the result makes the one of each.
+fn outcomes(
+    all: &mut Registry,
     name: &str,
     help: &str,
-    names: [&'static str; N],
-) -> [Counter; N] {
-    let family: Family<One, Counter> = register(registry, name, help);
-    names.map(|outcome| family.get_or_create(&[("outcome", outcome)]).clone())
+) -> impl Fn(&'static str) -> Counter + use<> {
+    let family: Family<[Label; 1], Counter> = register(all, name, help);
+    move |outcome| family.get_or_create(&[("outcome", outcome)]).clone()
 }
 
 /// `gateway_messages_total`: messages by the result that clients got, batches message by message.
@@ -40,17 +34,15 @@ pub struct MessageMeters {
 }
 
 impl MessageMeters {
-    pub(super) fn registered(registry: &mut Registry) -> Self {
-        let names = ["sent", "denied", "conflict", "failed", "unconfirmed"];
+    pub(super) fn registered(all: &mut Registry) -> Self {
         let help = "messages by the result that clients got";
-        let [sent, denied, conflict, failed, unconfirmed] =
-            outcomes(registry, "messages", help, names);
+        let outcome = outcomes(all, "messages", help);
         Self {
-            sent,
-            denied,
-            conflict,
-            failed,
-            unconfirmed,
+            sent: outcome("sent"),
+            denied: outcome("denied"),
+            conflict: outcome("conflict"),
+            failed: outcome("failed"),
+            unconfirmed: outcome("unconfirmed"),
         }
     }
 }
@@ -72,20 +64,20 @@ pub struct IdempotencyMeters {
 }
 
 impl IdempotencyMeters {
-    pub(super) fn registered(registry: &mut Registry) -> Self {
-        let names = ["new", "repeated", "unknown", "conflict", "busy"];
+    pub(super) fn registered(all: &mut Registry) -> Self {
         let help = "lookups of client_msg_no before sends, by result";
-        let [new, repeated, unknown, conflict, busy] =
-            outcomes(registry, "idempotency_lookups", help, names);
-        let help = "remembered sends evicted before their window ended";
-        let evicted = register(registry, "idempotency_forgotten", help);
+        let outcome = outcomes(all, "idempotency_lookups", help);
         Self {
-            new,
-            repeated,
-            unknown,
-            conflict,
-            busy,
-            evicted,
+            new: outcome("new"),
+            repeated: outcome("repeated"),
+            unknown: outcome("unknown"),
+            conflict: outcome("conflict"),
+            busy: outcome("busy"),
+            evicted: register(
+                all,
+                "idempotency_forgotten",
+                "remembered sends evicted early",
+            ),
         }
     }
 }
@@ -100,41 +92,27 @@ pub struct ConnectionMeters {
 }
 
 impl ConnectionMeters {
-    pub(super) fn registered(registry: &mut Registry) -> Self {
+    pub(super) fn registered(all: &mut Registry) -> Self {
         Self {
-            open: register(registry, "connections", "open connections"),
-            opened: register(registry, "connections_opened", "accepted connections"),
+            open: register(all, "connections", "open connections"),
+            opened: register(all, "connections_opened", "accepted connections"),
         }
     }
 }
 
 /// Queries to the store. Created by the store, which exists before the registry.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct StoreMeters {
-    requests: Family<Two, Counter>,
-    durations: Histograms<One>,
-}
-
-impl Default for StoreMeters {
-    fn default() -> Self {
-        Self {
-            requests: Family::default(),
-            durations: Histograms::new_with_constructor(seconds),
-        }
-    }
+    requests: Family<[Label; 2], Counter>,
+    durations: Family<[Label; 1], Seconds>,
 }
 
 impl StoreMeters {
-    pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "queries to the store";
-        registry.register("store_requests", help, self.requests.clone());
-        let help = "time of a query to the store";
-        register_seconds(
-            registry,
-            "store_request_duration",
-            help,
-            self.durations.clone(),
-        );
+    pub(super) fn register(&self, all: &mut Registry) {
+        let (requests, durations) = (self.requests.clone(), self.durations.clone());
+        all.register("store_requests", "queries to the store", requests);
+        let (name, help) = ("store_request_duration", "time of a query to the store");
+        all.register_with_unit(name, help, Unit::Seconds, durations);
     }
 
     /// Counts one query.
@@ -148,30 +126,28 @@ impl StoreMeters {
 
 /// Calls to systems other than WuKongIM and the store.
 pub struct ExternalMetrics {
-    callback: Family<Two, Counter>,
-    callback_durations: Histogram,
-    fetches: Family<One, Counter>,
+    callback: Family<[Label; 2], Counter>,
+    callback_durations: Seconds,
+    fetches: Family<[Label; 1], Counter>,
     /// `gateway_jwks_keys`: usable keys of the issuer.
     pub keys: Gauge,
 }
 
 impl ExternalMetrics {
-    pub(super) fn registered(registry: &mut Registry) -> Self {
-        let help = "time of a call to the application's backend, including the wait for a permit";
+    pub(super) fn registered(all: &mut Registry) -> Self {
         Self {
             callback: register(
-                registry,
+                all,
                 "callback_requests",
                 "calls to the application's backend",
             ),
-            callback_durations: register_seconds(
-                registry,
-                "callback_request_duration",
-                help,
-                seconds(),
+            callback_durations: register(
+                all,
+                "callback_request_duration_seconds",
+                "time of a call",
             ),
-            fetches: register(registry, "jwks_fetches", "fetches of the issuer's keys"),
-            keys: register(registry, "jwks_keys", "usable keys of the issuer"),
+            fetches: register(all, "jwks_fetches", "fetches of the issuer's keys"),
+            keys: register(all, "jwks_keys", "usable keys of the issuer"),
         }
     }
 

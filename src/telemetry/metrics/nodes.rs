@@ -3,18 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{register, register_seconds};
+use super::families::register;
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct NodeLabels {
-    node: Arc<str>,
-}
+/// The node's name.
+type NodeLabel = [(&'static str, Arc<str>); 1];
 
 /// The metrics of one WuKongIM node; stored in the node, so that calls need no lookup.
 pub struct NodeMeters {
@@ -34,42 +31,29 @@ pub struct NodeMeters {
 
 /// The metric families of all nodes.
 pub(super) struct Nodes {
-    in_flight: Family<NodeLabels, Gauge>,
-    latency: Family<NodeLabels, Gauge<f64, AtomicU64>>,
-    up: Family<NodeLabels, Gauge>,
-    ejections: Family<NodeLabels, Counter>,
-    ejected: Family<NodeLabels, Gauge>,
-    generation: Family<NodeLabels, Gauge>,
+    in_flight: Family<NodeLabel, Gauge>,
+    latency: Family<NodeLabel, Gauge<f64, AtomicU64>>,
+    up: Family<NodeLabel, Gauge>,
+    ejections: Family<NodeLabel, Counter>,
+    ejected: Family<NodeLabel, Gauge>,
+    generation: Family<NodeLabel, Gauge>,
 }
 
 impl Nodes {
-    pub(super) fn registered(registry: &mut Registry) -> Self {
-        let help = "moving average of a node's latency";
+    pub(super) fn registered(all: &mut Registry) -> Self {
         Self {
-            in_flight: register(registry, "upstream_in_flight", "calls in flight to a node"),
-            latency: register_seconds(registry, "upstream_latency", help, Family::default()),
-            up: register(
-                registry,
-                "upstream_up",
-                "1 where a node was well when last looked at, 15 seconds ago at most",
-            ),
-            ejections: register(
-                registry,
-                "upstream_ejections",
-                "ejections of a node after failures",
-            ),
-            ejected: register(registry, "upstream_ejected", "1 while a node is ejected"),
-            generation: register(
-                registry,
-                "upstream_generation",
-                "2 or 3, 0 while it is not known",
-            ),
+            in_flight: register(all, "upstream_in_flight", "calls in flight"),
+            latency: register(all, "upstream_latency_seconds", "moving average of a node"),
+            up: register(all, "upstream_up", "1 where the last probe succeeded"),
+            ejections: register(all, "upstream_ejections", "ejections after failures"),
+            ejected: register(all, "upstream_ejected", "1 while it is ejected"),
+            generation: register(all, "upstream_generation", "2 or 3, 0 while not known"),
         }
     }
 
     /// The metrics of the node named `node`.
     pub(super) fn of(&self, node: &Arc<str>) -> NodeMeters {
-        let labels = NodeLabels { node: node.clone() };
+        let labels = [("node", node.clone())];
         NodeMeters {
             in_flight: self.in_flight.get_or_create(&labels).clone(),
             latency: self.latency.get_or_create(&labels).clone(),

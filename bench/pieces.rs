@@ -99,7 +99,7 @@ fn tokens(
     let metrics = Arc::new(Metrics::new());
     let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics)?;
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
-    criterion.bench_function("token/hs256", |bencher| {
+    criterion.bench_function("token/hs256 cached", |bencher| {
         bencher.iter(|| verifier.precheck(black_box(token)).is_ok());
     });
     criterion.bench_function("token/hs256 forged", |bencher| {
@@ -121,7 +121,6 @@ fn remembered_token(
     let verifier = Verifier::new(&auth, settings.limits.id_bytes, metrics)?;
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     if let Ok(Precheck::Unverified(token)) = verifier.precheck(&token) {
-        let token = verifier.read(token);
         runtime.block_on(verifier.finish(token, tokio::time::Instant::now()))?;
     }
     let known = |token: &str| matches!(verifier.precheck(token), Ok(Precheck::Known(_)));

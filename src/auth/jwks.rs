@@ -14,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::Instant;
 
-use super::keys::PublicKey;
+use super::keys::VerifyingKey;
 use crate::config::Algorithm;
 use crate::telemetry::Metrics;
 
@@ -72,7 +72,7 @@ pub(super) trait Source: Send + Sync + 'static {
 /// The keys of one document.
 #[derive(Default)]
 pub(super) struct Published {
-    pub(super) keys: Vec<PublicKey>,
+    pub(super) keys: Vec<VerifyingKey>,
     /// Increases whenever the keys change.
     pub(super) version: u64,
     document: Bytes,
@@ -259,7 +259,7 @@ fn read(
     let found = keys.len();
     let keys: Vec<_> = keys
         .iter()
-        .filter_map(|key| PublicKey::from_jwk(key, allowed_algorithms).ok())
+        .filter_map(|key| VerifyingKey::from_jwk(key, allowed_algorithms).ok())
         .collect();
     if keys.is_empty() {
         return Err(FetchError::NoKey);

@@ -1,5 +1,5 @@
-//! Verification of JWTs: which key applies, whether the signature is valid, and the cache of verified tokens. A library checks the
-//! signatures; the rules for keys, algorithms and claims are the gateway's own.
+//! Verification of JWTs: which key applies, whether the signature is valid, and the cache of verified tokens. `jsonwebtoken` reads tokens and
+//! checks their signatures; the rules for keys, algorithms and claims are the gateway's own.
 
 #[cfg(test)]
 mod tests;
@@ -8,22 +8,27 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::TokenData;
+use jsonwebtoken::dangerous::insecure_decode;
+use jsonwebtoken::errors::{Error, ErrorKind};
 use secrecy::ExposeSecret as _;
-use sha2::Sha256;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::Caller;
 use super::claims::{ClaimRules, Claims, ValidClaims};
-use super::jwks::{HttpSource, Jwks, Published};
-use super::jws::Jws;
-use super::keys::{KeyError, PublicKey};
+use super::jwks::{HttpSource, Jwks};
+use super::keys::{KeyError, VerifyingKey};
 use super::verified_tokens::{Fingerprint, VerifiedTokens};
 use crate::config::{self, Algorithm};
 use crate::telemetry::Metrics;
 
 /// A longer token is refused without parsing it. One with 200 groups in a claim is shorter.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+const MALFORMED: TokenError = TokenError::Invalid("malformed");
 
 /// Why a token is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -54,19 +59,13 @@ pub enum VerifierError {
     /// The HTTP client for `auth.jwks_url` cannot be built.
     #[error("cannot set up the client for auth.jwks_url: {0}")]
     Client(String),
-    /// A secret is not an HMAC key; cannot happen, since every string is one.
-    #[error("auth.jwt_secret is no key")]
-    Secret,
 }
-
-/// An HMAC initialised with its key; each check clones it, which is cheaper than with aws-lc-rs (docs/PERFORMANCE.md).
-type Secret = Hmac<Sha256>;
 
 /// Checks tokens against the configured keys and claims.
 pub struct Verifier {
     /// For HS256, the current one first.
-    secrets: Vec<Secret>,
-    files: Vec<PublicKey>,
+    secrets: Vec<VerifyingKey>,
+    files: Vec<VerifyingKey>,
     jwks: Option<Jwks>,
     /// The algorithms that a token may name; if empty, all for which there is a key.
     allowed_algorithms: Vec<Algorithm>,
@@ -76,31 +75,21 @@ pub struct Verifier {
 }
 
 /// The result of the cheap checks of a token.
-pub enum Precheck<'t> {
+pub enum Precheck {
     /// It is valid: signed with a secret, or verified before.
     Known(Caller),
     /// It has an asymmetric signature that is not verified yet, which costs 10 to 100 µs of CPU, even if it is invalid.
-    Unverified(Unverified<'t>),
+    Unverified(Unverified),
 }
 
-/// A token whose asymmetric signature is not checked yet: pass it to [`Verifier::read`], then to [`Verifier::finish`].
-pub struct Unverified<'t> {
-    jws: Jws<'t>,
+/// A token whose asymmetric signature is not checked yet: for [`Verifier::finish`]. Nothing of it may be trusted before.
+pub struct Unverified {
+    text: String,
+    algorithm: Algorithm,
+    /// The key id, where the header has one.
+    kid: Option<String>,
     fingerprint: Fingerprint,
-}
-
-/// A token whose claims are parsed. They must not be trusted before its signature is verified.
-pub struct ParsedToken<'t> {
-    token: Unverified<'t>,
     valid_claims: Result<ValidClaims, TokenError>,
-}
-
-/// The result of checking a signature.
-enum SignatureResult {
-    Good,
-    Bad(&'static str),
-    /// No key has the token's key id, and no other key fits.
-    UnknownKey,
 }
 
 impl Verifier {
@@ -111,21 +100,13 @@ impl Verifier {
         id_bytes: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, VerifierError> {
-        let allowed_algorithms = settings.algorithms.clone();
-        let jwks = match &settings.jwks_url {
-            None => None,
-            Some(url) => {
-                let source = HttpSource::new(url.as_url().clone())
-                    .map_err(|error| VerifierError::Client(error.without_url().to_string()))?;
-                let (refresh, metrics) = (settings.jwks_refresh, metrics.clone());
-                Some(Jwks::start(
-                    source,
-                    refresh,
-                    allowed_algorithms.clone(),
-                    metrics,
-                ))
-            }
+        let start = |url: &config::HttpUrlWithPath| {
+            let source = HttpSource::new(url.as_url().clone())
+                .map_err(|error| VerifierError::Client(error.without_url().to_string()))?;
+            let (refresh, algorithms) = (settings.jwks_refresh, settings.algorithms.clone());
+            Ok(Jwks::start(source, refresh, algorithms, metrics.clone()))
         };
+        let jwks = settings.jwks_url.as_ref().map(start).transpose()?;
         Self::with_jwks(settings, id_bytes, jwks, metrics)
     }
 
@@ -135,33 +116,27 @@ impl Verifier {
         jwks: Option<Jwks>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, VerifierError> {
-        let allowed_algorithms = settings.algorithms.clone();
         let files = settings.jwt_public_keys.iter().enumerate();
         let files = files.map(|(index, path)| {
-            PublicKey::from_file(Path::new(path), &allowed_algorithms)
+            VerifyingKey::from_file(Path::new(path), &settings.algorithms)
                 .map_err(|error| VerifierError::File(index + 1, error))
         });
-        let files = files.collect::<Result<_, _>>()?;
-        let secrets = settings
-            .jwt_secret
-            .iter()
-            .chain(&settings.jwt_previous_secrets);
-        let secrets = secrets
-            .map(|secret| Secret::new_from_slice(secret.expose_secret().as_bytes()))
-            .collect::<Result<_, _>>()
-            .map_err(|_| VerifierError::Secret)?;
+        let secrets = settings.jwt_secret.iter();
+        let secrets = secrets.chain(&settings.jwt_previous_secrets);
         Ok(Self {
-            secrets,
-            files,
+            secrets: secrets
+                .map(|secret| VerifyingKey::from_secret(secret.expose_secret().as_bytes()))
+                .collect(),
+            files: files.collect::<Result<_, _>>()?,
             jwks,
-            allowed_algorithms,
+            allowed_algorithms: settings.algorithms.clone(),
             rules: ClaimRules::new(settings, id_bytes),
             verified: VerifiedTokens::new(),
             metrics,
         })
     }
 
-    /// The number of cached tokens with asymmetric signatures.
+    /// The number of cached tokens.
     pub fn cached_tokens(&self) -> usize {
         self.verified.len()
     }
@@ -171,127 +146,98 @@ impl Verifier {
         self.jwks.as_ref().is_some_and(|jwks| !jwks.ever_loaded())
     }
 
-    /// Does the cheap checks: HS256 completely, asymmetric signatures from the cache.
-    pub fn precheck<'t>(&self, token: &'t str) -> Result<Precheck<'t>, TokenError> {
+    /// Does the cheap checks: the cache, and all of a token that is signed with a secret.
+    pub fn precheck(&self, token: &str) -> Result<Precheck, TokenError> {
         self.precheck_at(token, now_s())
     }
 
-    fn precheck_at<'t>(&self, token: &'t str, now_s: f64) -> Result<Precheck<'t>, TokenError> {
+    fn precheck_at(&self, token: &str, now_s: f64) -> Result<Precheck, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
-        let fingerprint = if self.files.is_empty() && self.jwks.is_none() {
-            None
-        } else {
-            let fingerprint = Fingerprint::of(token);
-            let keys = self.published().version;
-            if let Some(caller) = self.verified.get(&fingerprint, keys, now_s) {
-                self.metrics.cache_looked_up("tokens", true);
-                return Ok(Precheck::Known(caller));
-            }
-            Some(fingerprint)
+        let fingerprint = Fingerprint::of(token);
+        let keys = self
+            .jwks
+            .as_ref()
+            .map_or(0, |jwks| jwks.published().version);
+        if let Some(caller) = self.verified.get(&fingerprint, keys, now_s) {
+            self.metrics.cache_looked_up("tokens", true);
+            return Ok(Precheck::Known(caller));
+        }
+        let algorithm = algorithm(token)?;
+        let is_allowed =
+            self.allowed_algorithms.is_empty() || self.allowed_algorithms.contains(&algorithm);
+        let has_keys = match algorithm {
+            Algorithm::HS256 => !self.secrets.is_empty(),
+            _ => !self.files.is_empty() || self.jwks.is_some(),
         };
-        let jws = Jws::parse(token)?;
-        let refused = TokenError::Invalid("algorithm");
-        if !self.allowed_algorithms.is_empty() && !self.allowed_algorithms.contains(&jws.algorithm)
-        {
-            return Err(refused);
+        if !is_allowed || !has_keys {
+            return Err(TokenError::Invalid("algorithm"));
         }
-        match (jws.algorithm, fingerprint) {
-            (Algorithm::Hs256, _) if self.secrets.is_empty() => Err(refused),
-            (Algorithm::Hs256, _) => {
-                let signed_by = |key: &Secret| {
-                    let hmac = key.clone().chain_update(jws.message);
-                    // Compares in constant time.
-                    hmac.verify_slice(&jws.signature).is_ok()
-                };
-                if !self.secrets.iter().any(signed_by) {
-                    return Err(TokenError::Invalid("signature"));
-                }
-                let valid_claims = self.rules.validate(&Claims::read(&jws.claims()?)?, now_s)?;
-                Ok(Precheck::Known(valid_claims.caller))
-            }
-            (_, None) => Err(refused),
-            (_, Some(fingerprint)) => Ok(Precheck::Unverified(Unverified { jws, fingerprint })),
+        if algorithm == Algorithm::HS256 {
+            self.metrics.cache_looked_up("tokens", false);
+            let claims = verify(token, algorithm, &self.secrets).map_err(TokenError::Invalid)?;
+            let valid_claims = self.rules.validate(&claims, now_s)?;
+            let caller = valid_claims.caller.clone();
+            self.verified.insert(fingerprint, keys, valid_claims);
+            return Ok(Precheck::Known(caller));
         }
-    }
-
-    /// Parses the claims of a token whose signature is not checked yet.
-    pub fn read<'t>(&self, token: Unverified<'t>) -> ParsedToken<'t> {
-        let claims = token.jws.claims();
-        let valid_claims =
-            claims.and_then(|json| self.rules.validate(&Claims::read(&json)?, now_s()));
-        ParsedToken {
-            token,
-            valid_claims,
-        }
+        let TokenData { header, claims } = insecure_decode(token).map_err(|_| MALFORMED)?;
+        Ok(Precheck::Unverified(Unverified {
+            text: token.to_owned(),
+            algorithm,
+            kid: header.kid,
+            fingerprint,
+            valid_claims: self.rules.validate(&claims, now_s),
+        }))
     }
 
     /// Whether no address is charged if [`Verifier::finish`] refuses the token: it is expired, or signed by an unknown key while the issuer
     /// is down.
-    pub fn is_check_unbilled(&self, token: &ParsedToken<'_>) -> bool {
-        let jws = &token.token.jws;
+    pub fn is_check_unbilled(&self, token: &Unverified) -> bool {
         let lacks_keys = || {
             let jwks = self.jwks.as_ref().filter(|jwks| jwks.is_unavailable())?;
             let published = jwks.published();
-            let (is_named, keys) = self.candidates(jws, &published.keys);
-            Some(!is_named && keys.iter().any(|key| key.supports(jws.algorithm)))
+            let (is_named, keys) = self.candidates(token, &published.keys);
+            Some(!is_named && keys.iter().any(|key| key.supports(token.algorithm)))
         };
         token.valid_claims == Err(TokenError::Expired) || lacks_keys() == Some(true)
     }
 
     /// Checks an asymmetric signature. If no key fits, waits for the issuer's current keys, at most `until` then.
-    pub async fn finish(
-        &self,
-        token: ParsedToken<'_>,
-        until: Instant,
-    ) -> Result<Caller, TokenError> {
-        let ParsedToken {
-            token,
-            valid_claims,
-        } = token;
-        // Counted here, since the cache may have been consulted more than once.
+    pub async fn finish(&self, token: Unverified, until: Instant) -> Result<Caller, TokenError> {
+        // Counted where the signature is checked, as for secrets: what is refused unchecked would count as well.
         self.metrics.cache_looked_up("tokens", false);
-        let mut published = self.published();
-        let mut result = self.check(&token.jws, &published.keys);
-        if let (SignatureResult::UnknownKey, Some(jwks)) = (&result, &self.jwks) {
+        let mut published = self
+            .jwks
+            .as_ref()
+            .map_or_else(Arc::default, Jwks::published);
+        let (is_named, mut checked) = self.check(&token, &published.keys);
+        if let (Err(_), false, Some(jwks)) = (&checked, is_named, &self.jwks) {
             published = jwks
                 .refreshed(until)
                 .await
                 .map_err(|_| TokenError::KeysUnavailable)?;
-            result = self.check(&token.jws, &published.keys);
+            (_, checked) = self.check(&token, &published.keys);
         }
-        match result {
-            SignatureResult::Good => {}
-            SignatureResult::Bad(what) => return Err(TokenError::Invalid(what)),
-            SignatureResult::UnknownKey => return Err(TokenError::Invalid("signature")),
-        }
-        let valid_claims = valid_claims?;
+        checked.map_err(TokenError::Invalid)?;
+        let valid_claims = token.valid_claims?;
         let caller = valid_claims.caller.clone();
         self.verified
             .insert(token.fingerprint, published.version, valid_claims);
         Ok(caller)
     }
 
-    /// The issuer's keys; empty without an issuer.
-    fn published(&self) -> Arc<Published> {
-        self.jwks
-            .as_ref()
-            .map_or_else(Arc::default, Jwks::published)
-    }
-
-    fn check(&self, jws: &Jws<'_>, published: &[PublicKey]) -> SignatureResult {
-        let (is_named, keys) = self.candidates(jws, published);
-        let signed = |key: &&PublicKey| key.verifies(jws.algorithm, jws.message, &jws.signature);
-        if keys.iter().any(signed) {
-            SignatureResult::Good
-        } else if !is_named {
-            SignatureResult::UnknownKey
-        } else if keys.iter().any(|key| key.supports(jws.algorithm)) {
-            SignatureResult::Bad("signature")
-        } else {
-            SignatureResult::Bad("algorithm")
-        }
+    /// Whether the token names one of the keys, and whether one of them signed it.
+    fn check(
+        &self,
+        token: &Unverified,
+        published: &[VerifyingKey],
+    ) -> (bool, Result<Claims, &'static str>) {
+        let (is_named, keys) = self.candidates(token, published);
+        let checked = verify(&token.text, token.algorithm, keys);
+        let checked = checked.map_err(|what| if is_named { what } else { "signature" });
+        (is_named, checked)
     }
 
     /// The keys that may have signed the token, and whether the token names them. A key with the token's key id excludes all others.
@@ -299,10 +245,10 @@ impl Verifier {
     /// token has one.
     fn candidates<'k>(
         &'k self,
-        jws: &Jws<'_>,
-        published: &'k [PublicKey],
-    ) -> (bool, Vec<&'k PublicKey>) {
-        let kid = jws.kid.as_deref();
+        token: &Unverified,
+        published: &'k [VerifyingKey],
+    ) -> (bool, Vec<&'k VerifyingKey>) {
+        let kid = token.kid.as_deref();
         let named: Vec<_> = (self.files.iter().chain(published))
             .filter(|key| kid.is_some() && key.kid.as_deref() == kid)
             .collect();
@@ -314,6 +260,39 @@ impl Verifier {
             .filter(|key| kid.is_none() || key.kid.is_none());
         (false, self.files.iter().chain(published).collect())
     }
+}
+
+/// The algorithm named in a token's header. Untrusted: only a key for this algorithm may verify it. The library reads the header as well;
+/// it does not tell an unknown algorithm from malformed JSON, nor a `crit` that is null from none.
+fn algorithm(token: &str) -> Result<Algorithm, TokenError> {
+    let (header, _) = token.split_once('.').ok_or(MALFORMED)?;
+    let header = URL_SAFE_NO_PAD.decode(header).map_err(|_| MALFORMED)?;
+    let header: Map<String, Value> = serde_json::from_slice(&header).map_err(|_| MALFORMED)?;
+    // Extensions that the receiver must understand (RFC 7515, 4.1.11). None is supported.
+    if header.contains_key("crit") {
+        return Err(TokenError::Invalid("crit"));
+    }
+    let name = header.get("alg").and_then(Value::as_str).ok_or(MALFORMED)?;
+    let known = config::ALGORITHMS.iter().find(|(known, _)| *known == name);
+    let (_, algorithm) = known.ok_or(TokenError::Invalid("algorithm"))?;
+    Ok(*algorithm)
+}
+
+/// The claims of a token that one of these keys signed, or why none did.
+fn verify<'k>(
+    token: &str,
+    algorithm: Algorithm,
+    keys: impl IntoIterator<Item = &'k VerifyingKey>,
+) -> Result<Claims, &'static str> {
+    let mut refused = "algorithm";
+    for key in keys.into_iter().filter(|key| key.supports(algorithm)) {
+        match key.decode(token).map_err(Error::into_kind) {
+            Ok(claims) => return Ok(claims),
+            Err(ErrorKind::InvalidSignature) => refused = "signature",
+            Err(_) => return Err("malformed"),
+        }
+    }
+    Err(refused)
 }
 
 /// Seconds since 1970.

@@ -1,16 +1,19 @@
-//! Public keys from PEM files and JSON Web Keys. A key's algorithms are fixed when it is loaded; nothing in a token can change them. Does
-//! not know tokens or HTTP.
+//! Keys from secrets, PEM files and JSON Web Keys. A key's algorithms are fixed when it is loaded; nothing in a token can change them. Does
+//! not know HTTP.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use aws_lc_rs::rsa;
 use aws_lc_rs::signature::{
-    self, EcdsaVerificationAlgorithm, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents,
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
+    RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, VerificationAlgorithm,
 };
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{AlgorithmFamily, DecodingKey, DecodingKeyKind, Validation};
+use serde::Deserialize as _;
 
+use super::claims::Claims;
 use crate::config::Algorithm;
 
 /// Maximum size of a key file, in bytes.
@@ -41,14 +44,17 @@ pub enum KeyError {
 }
 
 /// A key and the algorithms of its family that it may verify.
-pub struct PublicKey {
+pub struct VerifyingKey {
     /// Its id: the file name without extension, or the `kid` of a JWK.
     pub(super) kid: Option<String>,
-    checks: Vec<(Algorithm, ParsedPublicKey)>,
+    key: DecodingKey,
+    /// Has the key's algorithms. The library's rules for claims are off: the gateway's are in [`super::claims`].
+    validation: Validation,
 }
 
-impl PublicKey {
-    /// The key in this PEM file, with the file's name as its id. Only algorithms in `allowed_algorithms` are used, if that is not empty.
+impl VerifyingKey {
+    /// The public key in this PEM file, with the file's name as its id. Only algorithms in `allowed_algorithms` are used, if that is not
+    /// empty.
     pub fn from_file(path: &Path, allowed_algorithms: &[Algorithm]) -> Result<Self, KeyError> {
         let metadata = std::fs::metadata(path).map_err(KeyError::Unreadable)?;
         if metadata.len() > MAX_FILE {
@@ -62,13 +68,11 @@ impl PublicKey {
         if !matches!(block.tag(), "PUBLIC KEY" | "RSA PUBLIC KEY") {
             return Err(KeyError::NotPem);
         }
+        let key = from_der(block.contents())?;
         let kid = path.file_stem().and_then(|name| name.to_str());
-        Self::with_algorithms(
-            kid.map(str::to_owned),
-            from_der(block.contents())?,
-            None,
-            allowed_algorithms,
-        )
+        Self::for_algorithms(key, kid.map(str::to_owned), |algorithm| {
+            allowed_algorithms.is_empty() || allowed_algorithms.contains(&algorithm)
+        })
     }
 
     /// The key in this JWK (RFC 7517), if it is for signatures. Symmetric keys are refused, since a published key is not secret.
@@ -77,152 +81,137 @@ impl PublicKey {
         allowed_algorithms: &[Algorithm],
     ) -> Result<Self, KeyError> {
         let jwk = Jwk::deserialize(jwk).map_err(|_| KeyError::Kind)?;
-        let for_signatures = jwk.usage.as_deref().is_none_or(|usage| usage == "sig")
-            && jwk
-                .key_ops
+        let (usage, operations) = (&jwk.common.public_key_use, &jwk.common.key_operations);
+        let is_for_signatures = usage
+            .as_ref()
+            .is_none_or(|usage| *usage == PublicKeyUse::Signature)
+            && operations
                 .as_ref()
-                .is_none_or(|ops| ops.iter().any(|op| op == "verify"));
-        if !for_signatures {
+                .is_none_or(|all| all.contains(&KeyOperations::Verify));
+        if !is_for_signatures {
             return Err(KeyError::Kind);
         }
-        let only = match &jwk.alg {
-            None => None,
-            Some(name) => Some(Algorithm::named(name).ok_or(KeyError::Kind)?),
-        };
-        Self::with_algorithms(
-            jwk.kid.clone(),
-            from_components(&jwk)?,
-            only,
-            allowed_algorithms,
+        let only = jwk.common.key_algorithm.map(Algorithm::try_from);
+        let only = only.transpose().map_err(|_| KeyError::Kind)?;
+        let key = from_components(&jwk)?;
+        Self::for_algorithms(key, jwk.common.key_id, |algorithm| {
+            only.is_none_or(|only| only == algorithm)
+                && (allowed_algorithms.is_empty() || allowed_algorithms.contains(&algorithm))
+        })
+    }
+
+    /// The key of HS256 with this secret.
+    pub(super) fn from_secret(secret: &[u8]) -> Self {
+        Self::new(
+            DecodingKey::from_secret(secret),
+            None,
+            vec![Algorithm::HS256],
         )
     }
 
-    fn with_algorithms(
+    fn for_algorithms(
+        (key, mut algorithms): (DecodingKey, Vec<Algorithm>),
         kid: Option<String>,
-        mut checks: Vec<(Algorithm, ParsedPublicKey)>,
-        only: Option<Algorithm>,
-        allowed_algorithms: &[Algorithm],
+        is_allowed: impl Fn(Algorithm) -> bool,
     ) -> Result<Self, KeyError> {
-        checks.retain(|(algorithm, _)| {
-            only.is_none_or(|only| only == *algorithm)
-                && (allowed_algorithms.is_empty() || allowed_algorithms.contains(algorithm))
-        });
-        if checks.is_empty() {
+        algorithms.retain(|algorithm| is_allowed(*algorithm));
+        if algorithms.is_empty() {
             return Err(KeyError::Algorithm);
         }
-        Ok(Self { kid, checks })
+        Ok(Self::new(key, kid, algorithms))
+    }
+
+    fn new(key: DecodingKey, kid: Option<String>, algorithms: Vec<Algorithm>) -> Self {
+        let validation = Validation {
+            algorithms,
+            required_spec_claims: HashSet::new(),
+            validate_exp: false,
+            validate_aud: false,
+            ..Validation::default()
+        };
+        Self {
+            kid,
+            key,
+            validation,
+        }
     }
 
     /// Whether it may verify signatures of this algorithm.
     pub(super) fn supports(&self, algorithm: Algorithm) -> bool {
-        self.checks.iter().any(|(is, _)| *is == algorithm)
+        self.validation.algorithms.contains(&algorithm)
     }
 
-    /// Whether `signature` is this key's signature of `message` by this algorithm.
-    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
-        let check = self.checks.iter().find(|(is, _)| *is == algorithm);
-        check.is_some_and(|(_, key)| key.verify_sig(message, signature).is_ok())
+    /// The claims of `token`, if this key signed it by one of its algorithms.
+    pub(super) fn decode(&self, token: &str) -> jsonwebtoken::errors::Result<Claims> {
+        let decoded = jsonwebtoken::decode(token, &self.key, &self.validation)?;
+        Ok(decoded.claims)
     }
 }
 
-const RSA: [(Algorithm, &RsaParameters); 6] = [
-    (Algorithm::Rs256, &signature::RSA_PKCS1_2048_8192_SHA256),
-    (Algorithm::Rs384, &signature::RSA_PKCS1_2048_8192_SHA384),
-    (Algorithm::Rs512, &signature::RSA_PKCS1_2048_8192_SHA512),
-    (Algorithm::Ps256, &signature::RSA_PSS_2048_8192_SHA256),
-    (Algorithm::Ps384, &signature::RSA_PSS_2048_8192_SHA384),
-    (Algorithm::Ps512, &signature::RSA_PSS_2048_8192_SHA512),
+/// The curves. The library looks at a key when it is used; these look at it when it is loaded. Each accepts only its own key type.
+const CURVES: [(Algorithm, &dyn VerificationAlgorithm); 3] = [
+    (Algorithm::ES256, &ECDSA_P256_SHA256_FIXED),
+    (Algorithm::ES384, &ECDSA_P384_SHA384_FIXED),
+    (Algorithm::EdDSA, &ED25519),
 ];
 
-const EC: [(Algorithm, &EcdsaVerificationAlgorithm); 2] = [
-    (Algorithm::Es256, &signature::ECDSA_P256_SHA256_FIXED),
-    (Algorithm::Es384, &signature::ECDSA_P384_SHA384_FIXED),
-];
-
-/// Parses the DER of a public key (RFC 5280, or RFC 8017 for RSA). Each parser accepts only its own key type.
-fn from_der(der: &[u8]) -> Result<Vec<(Algorithm, ParsedPublicKey)>, KeyError> {
+/// Parses the DER of a public key (RFC 5280, or RFC 8017 for RSA).
+fn from_der(der: &[u8]) -> Result<(DecodingKey, Vec<Algorithm>), KeyError> {
     if let Ok(key) = rsa::PublicKey::from_der(der) {
-        let modulus = key.modulus();
-        check_rsa_size(modulus.big_endian_without_leading_zero())?;
-        let parse = |(algorithm, parameters): (_, &'static RsaParameters)| {
-            Some((algorithm, ParsedPublicKey::new(parameters, der).ok()?))
-        };
-        return Ok(RSA.into_iter().filter_map(parse).collect());
+        let RsaPublicKeyComponents { n, e } = RsaPublicKeyComponents::<Vec<u8>>::from(&key);
+        return from_rsa(&n, &e);
     }
-    for (algorithm, parameters) in EC {
-        if let Ok(key) = ParsedPublicKey::new(parameters, der) {
-            return Ok(vec![(algorithm, key)]);
-        }
-    }
-    let key = ParsedPublicKey::new(&signature::ED25519, der).map_err(|_| KeyError::Kind)?;
-    Ok(vec![(Algorithm::EdDsa, key)])
-}
-
-/// `modulus` without leading zeros.
-fn check_rsa_size(modulus: &[u8]) -> Result<(), KeyError> {
-    let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
-    let bits = (modulus.len() * 8).saturating_sub(unused as usize);
-    if (2048..=MAX_RSA_BITS).contains(&bits) {
-        Ok(())
-    } else {
-        Err(KeyError::Size)
-    }
-}
-
-/// The members of a JWK that are used.
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    kid: Option<String>,
-    #[serde(rename = "use")]
-    usage: Option<String>,
-    key_ops: Option<Vec<String>>,
-    alg: Option<String>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
-}
-
-fn from_components(jwk: &Jwk) -> Result<Vec<(Algorithm, ParsedPublicKey)>, KeyError> {
-    let bytes = |member: &Option<String>| {
-        let text = member.as_deref().ok_or(KeyError::Kind)?;
-        URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyError::Kind)
+    let of_curve = |(_, curve): &(_, _)| ParsedPublicKey::new(*curve, der).is_ok();
+    let (algorithm, _) = CURVES.into_iter().find(of_curve).ok_or(KeyError::Kind)?;
+    let key = match algorithm {
+        Algorithm::EdDSA => DecodingKey::from_ed_der(der),
+        _ => DecodingKey::from_ec_der(der),
     };
-    let point = |length: usize| {
-        let (x, y) = (bytes(&jwk.x)?, bytes(&jwk.y)?);
-        if (x.len(), y.len()) != (length, length) {
-            return Err(KeyError::Kind);
+    Ok((key, vec![algorithm]))
+}
+
+fn from_components(jwk: &Jwk) -> Result<(DecodingKey, Vec<Algorithm>), KeyError> {
+    let key = DecodingKey::from_jwk(jwk).map_err(|_| KeyError::Kind)?;
+    if let DecodingKeyKind::RsaModulusExponent { n, e } = key.kind() {
+        return from_rsa(n, e);
+    }
+    let algorithm = match &jwk.algorithm {
+        // The library joins the coordinates; of unequal length they could be a point that the issuer did not mean.
+        AlgorithmParameters::EllipticCurve(point) if point.x.len() == point.y.len() => {
+            match point.curve {
+                EllipticCurve::P256 => Algorithm::ES256,
+                EllipticCurve::P384 => Algorithm::ES384,
+                _ => return Err(KeyError::Kind),
+            }
         }
-        // 4: an uncompressed point.
-        Ok([&[4], x.as_slice(), y.as_slice()].concat())
-    };
-    let (algorithm, key) = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
-        ("RSA", _) => return from_rsa(&bytes(&jwk.n)?, &bytes(&jwk.e)?),
-        ("EC", Some("P-256")) => (EC[0].0, ParsedPublicKey::new(EC[0].1, point(32)?)),
-        ("EC", Some("P-384")) => (EC[1].0, ParsedPublicKey::new(EC[1].1, point(48)?)),
-        ("OKP", Some("Ed25519")) => {
-            let key = ParsedPublicKey::new(&signature::ED25519, bytes(&jwk.x)?);
-            (Algorithm::EdDsa, key)
+        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
+            Algorithm::EdDSA
         }
         _ => return Err(KeyError::Kind),
     };
-    Ok(vec![(algorithm, key.map_err(|_| KeyError::Kind)?)])
+    let bytes = key.try_get_as_bytes().map_err(|_| KeyError::Kind)?;
+    let on_curve = |(of, curve)| of == algorithm && ParsedPublicKey::new(curve, bytes).is_ok();
+    if !CURVES.into_iter().any(on_curve) {
+        return Err(KeyError::Kind);
+    }
+    Ok((key, vec![algorithm]))
 }
 
-fn from_rsa(n: &[u8], e: &[u8]) -> Result<Vec<(Algorithm, ParsedPublicKey)>, KeyError> {
+fn from_rsa(n: &[u8], e: &[u8]) -> Result<(DecodingKey, Vec<Algorithm>), KeyError> {
     // Some issuers add a leading zero byte, which the library refuses.
-    let without_zeros = |number: &'_ [u8]| {
+    let without_zeros = |number: &[u8]| {
         let zeros = number.iter().take_while(|byte| **byte == 0).count();
         number[zeros..].to_vec()
     };
     let (n, e) = (without_zeros(n), without_zeros(e));
-    check_rsa_size(&n)?;
-    let components = RsaPublicKeyComponents { n, e };
-    let parse = |(algorithm, parameters)| {
-        let key = components.to_parsed_public_key(parameters);
-        key.map(|key| (algorithm, key)).map_err(|_| KeyError::Kind)
-    };
-    RSA.into_iter().map(parse).collect()
+    let unused = n.first().map_or(0, |byte| byte.leading_zeros());
+    let bits = (n.len() * 8).saturating_sub(unused as usize);
+    if !(2048..=MAX_RSA_BITS).contains(&bits) {
+        return Err(KeyError::Size);
+    }
+    let key = DecodingKey::from_rsa_raw_components(&n, &e);
+    RsaPublicKeyComponents { n, e }
+        .to_parsed_public_key(&RSA_PKCS1_2048_8192_SHA256)
+        .map_err(|_| KeyError::Kind)?;
+    Ok((key, AlgorithmFamily::Rsa.algorithms().to_vec()))
 }

@@ -4,7 +4,6 @@
 mod claims;
 mod im_token;
 mod jwks;
-mod jws;
 mod jwt;
 mod keys;
 #[cfg(test)]
@@ -15,8 +14,8 @@ mod verified_tokens;
 use crate::domain::Uid;
 
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
-pub use jwt::{ParsedToken, Precheck, TokenError, Unverified, Verifier, VerifierError};
-pub use keys::{KeyError, PublicKey};
+pub use jwt::{Precheck, TokenError, Unverified, Verifier, VerifierError};
+pub use keys::{KeyError, VerifyingKey};
 
 /// The user of the request's token.
 #[derive(Debug, Clone, PartialEq, Eq)]

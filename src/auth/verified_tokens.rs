@@ -1,4 +1,4 @@
-//! The cache of tokens with a verified asymmetric signature, so that it is checked once and not with every request.
+//! The cache of verified tokens, so that a signature is checked once and not with every request.
 
 use aws_lc_rs::digest;
 use quick_cache::sync::Cache;

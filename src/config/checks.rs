@@ -12,7 +12,7 @@ use super::reader::Reader;
 use super::secrets::weakness;
 use super::settings::{Auth, Settings};
 use super::types::{Confirm, HttpUrl, HttpUrlWithPath, Mode, StoreUrl};
-use crate::auth::PublicKey;
+use crate::auth::VerifyingKey;
 use crate::http_client;
 
 /// Adds the errors to the reader.
@@ -83,12 +83,12 @@ fn public_keys(auth: &Auth, reader: &mut Reader<'_>) {
     const ALGORITHMS: &str = "auth.algorithms";
     for (index, file) in auth.jwt_public_keys.iter().enumerate() {
         reader.warn_if_others_write(FILES, file);
-        if let Err(error) = PublicKey::from_file(&reader.cwd().join(file), &auth.algorithms) {
+        if let Err(error) = VerifyingKey::from_file(&reader.cwd().join(file), &auth.algorithms) {
             let what = format_args!("entry {} {error}", index + 1);
             reader.relation(FILES, &[ALGORITHMS], what);
         }
     }
-    let symmetric_only = auth.algorithms == [Algorithm::Hs256];
+    let symmetric_only = auth.algorithms == [Algorithm::HS256];
     if auth.jwks_url.is_some() && symmetric_only {
         let what = "must have one that the keys of auth.jwks_url are for: HS256 is for secrets";
         reader.relation(ALGORITHMS, &["auth.jwks_url"], what);
@@ -344,7 +344,7 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
         (
             auth.jwt_secret.is_some()
                 && !auth.algorithms.is_empty()
-                && !auth.algorithms.contains(&Algorithm::Hs256),
+                && !auth.algorithms.contains(&Algorithm::HS256),
             "auth.algorithms: without HS256 auth.jwt_secret checks no token",
         ),
         (

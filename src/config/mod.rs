@@ -22,7 +22,7 @@ use std::path::PathBuf;
 
 use secrecy::SecretString;
 
-pub use algorithm::Algorithm;
+pub use algorithm::{ALGORITHMS, Algorithm};
 pub use describe::describe;
 pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};

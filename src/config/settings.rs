@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use tracing::Level;
 
-use super::algorithm::Algorithm;
+use super::algorithm::{ALGORITHMS, Algorithm};
 use super::kinds::{
     Redaction, address, boolean, checked, duration, header_secret, integer, list, one_of, optional,
     parsed, ratio, secret, size, text,
@@ -131,7 +131,7 @@ sections! {
         /// How long a key that the issuer has removed may remain valid (5 min).
         jwks_refresh: Duration = duration(30 * SECOND, HOUR);
         /// The allowed algorithms; empty (the default) allows all that a key supports.
-        algorithms: Vec<Algorithm> = list(0, one_of(Algorithm::NAMES));
+        algorithms: Vec<Algorithm> = list(0, one_of(ALGORITHMS));
         /// The required `iss` (any).
         issuer: Option<String> = optional(text());
         /// The required `aud` (any).

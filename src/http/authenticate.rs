@@ -16,7 +16,7 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 use tower::Service;
 
-use crate::auth::{Caller, Precheck, TokenError};
+use crate::auth::{Caller, Precheck, TokenError, Unverified};
 use crate::context::{current_deadline, current_reservation};
 use crate::http::errors::{ApiError, Failure};
 use crate::http::extract::RequestState;
@@ -62,14 +62,14 @@ where
     fn call(&mut self, mut request: Request) -> Self::Future {
         let identified = match precheck(&self.app, request.headers()) {
             Ok(Precheck::Known(caller)) => Ok(caller),
-            Ok(Precheck::Unverified(_)) => {
+            Ok(Precheck::Unverified(token)) => {
                 // Uses the instance that is ready, and leaves a clone in its place.
                 let next = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, next);
                 let app = self.app.clone();
-                // Repeats the precheck, which borrows from the request; it is cheap compared to a signature.
                 let checked = async move {
-                    let identified = identify(&app, request.headers(), request.extensions()).await;
+                    let (headers, extensions) = (request.headers(), request.extensions());
+                    let identified = verify(&app, headers, extensions, token).await;
                     match charge_and_attach(&app, &mut request, identified) {
                         Ok(()) => inner.call(request).await,
                         Err(failure) => Ok(failure.into_response()),
@@ -119,7 +119,12 @@ fn charge_and_attach(
 pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
     let not_found = Failure::from(ApiError::NotFound);
     let (headers, extensions) = (&request.headers, &request.extensions);
-    match identify(&app, headers, extensions).await {
+    let identified = match precheck(&app, headers) {
+        Ok(Precheck::Known(caller)) => Ok(caller),
+        Ok(Precheck::Unverified(token)) => verify(&app, headers, extensions, token).await,
+        Err(unauthenticated) => Err(unauthenticated),
+    };
+    match identified {
         Ok(caller) => charge_caller(&app, extensions, &caller)
             .err()
             .unwrap_or(not_found),
@@ -139,30 +144,26 @@ enum Unauthenticated {
 }
 
 /// The part of the verification that needs no waiting.
-fn precheck<'h>(app: &App, headers: &'h HeaderMap) -> Result<Precheck<'h>, Unauthenticated> {
+fn precheck(app: &App, headers: &HeaderMap) -> Result<Precheck, Unauthenticated> {
     let precheck = bearer(headers).and_then(|token| app.verifier().precheck(token));
     precheck.map_err(Unauthenticated::Failed)
 }
 
-async fn identify(
+/// Checks the signature, if the address may have it checked.
+async fn verify(
     app: &App,
     headers: &HeaderMap,
     extensions: &Extensions,
+    token: Unverified,
 ) -> Result<Caller, Unauthenticated> {
-    match precheck(app, headers)? {
-        Precheck::Known(caller) => Ok(caller),
-        Precheck::Unverified(token) => {
-            let token = app.verifier().read(token);
-            let address = app.limits().address(extensions.get().copied(), headers);
-            let is_billed = !app.verifier().is_check_unbilled(&token);
-            app.limits()
-                .may_check_signature(address, is_billed)
-                .map_err(Unauthenticated::Unchecked)?;
-            let until = key_wait_deadline(app);
-            let caller = app.verifier().finish(token, until).await;
-            caller.map_err(Unauthenticated::Failed)
-        }
-    }
+    let address = app.limits().address(extensions.get().copied(), headers);
+    let is_billed = !app.verifier().is_check_unbilled(&token);
+    app.limits()
+        .may_check_signature(address, is_billed)
+        .map_err(Unauthenticated::Unchecked)?;
+    let until = key_wait_deadline(app);
+    let caller = app.verifier().finish(token, until).await;
+    caller.map_err(Unauthenticated::Failed)
 }
 
 /// Until when a request may wait for an issuer's keys.

@@ -56,10 +56,7 @@ fn claims() -> Value {
 async fn verify(verifier: &Verifier, token: &str) -> Result<Caller, TokenError> {
     match verifier.precheck(token)? {
         Precheck::Known(caller) => Ok(caller),
-        Precheck::Unverified(token) => {
-            let token = verifier.read(token);
-            verifier.finish(token, Instant::now() + TIMEOUT_BOUND).await
-        }
+        Precheck::Unverified(token) => verifier.finish(token, Instant::now() + TIMEOUT_BOUND).await,
     }
 }
 
@@ -145,7 +142,7 @@ async fn secrets_old_and_new_and_public_keys_are_good_side_by_side() {
 async fn only_the_listed_algorithms_are_taken() {
     let verifier = verifier(|auth| {
         auth.jwt_public_keys = vec![RSA_ONE.public_file(), ED_ONE.public_file()];
-        auth.algorithms = vec![Algorithm::Ps256, Algorithm::EdDsa];
+        auth.algorithms = vec![Algorithm::PS256, Algorithm::EdDSA];
     });
     assert_told!(verifier, RSA_ONE.sign_by(By::PS256, None, &claims()), GOOD);
     assert_told!(verifier, ED_ONE.sign(None, &claims()), GOOD);
@@ -234,7 +231,7 @@ fn a_file_that_is_no_good_public_key_is_refused() {
         (path("refused-x25519.pub.pem"), "must be an RSA, P-256"),
         (path("refused-rsa-1024.pub.pem"), "2048 to 8192 bits"),
     ] {
-        let refused = PublicKey::from_file(Path::new(&file), &[]).err();
+        let refused = VerifyingKey::from_file(Path::new(&file), &[]).err();
         let result = refused.map(|error| error.to_string()).unwrap_or_default();
         assert!(
             result.starts_with(said) || result.contains(said),
@@ -242,7 +239,7 @@ fn a_file_that_is_no_good_public_key_is_refused() {
         );
     }
     let pkcs1 = path("rsa-one.pkcs1.pub.pem");
-    assert!(PublicKey::from_file(Path::new(&pkcs1), &[]).is_ok());
+    assert!(VerifyingKey::from_file(Path::new(&pkcs1), &[]).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -291,7 +288,7 @@ async fn without_keys_no_token_is_called_invalid() {
 /// Whether a failed check is charged to no address.
 fn is_check_unbilled(verifier: &Verifier, token: &str) -> bool {
     match verifier.precheck(token) {
-        Ok(Precheck::Unverified(token)) => verifier.is_check_unbilled(&verifier.read(token)),
+        Ok(Precheck::Unverified(token)) => verifier.is_check_unbilled(&token),
         _ => panic!("no new asymmetric token"),
     }
 }
@@ -377,19 +374,137 @@ async fn a_valid_signature_is_checked_once_and_never_used_after_its_expiry() {
 }
 
 #[tokio::test]
-async fn refused_and_secret_signed_tokens_are_not_cached() {
+async fn refused_tokens_are_not_cached() {
     let verifier = with_files(&[RSA_ONE]);
     for token in [
+        hs256(OLD, &claims()),
+        hs256(SECRET, &json!({"sub": "a", "exp": 5})),
+        hs256(SECRET, &json!({"sub": "a@b", "exp": FAR})),
         RSA_TWO.sign(None, &claims()),
         RSA_ONE.sign(None, &json!({"sub": "a", "exp": 5})),
         RSA_ONE.sign(None, &json!({"sub": "a@b", "exp": FAR})),
     ] {
         assert!(verify(&verifier, &token).await.is_err());
-        assert!(!is_remembered(&verifier, &token, 0.0));
     }
-    let token = hs256(SECRET, &claims());
-    assert_told!(verifier, token, GOOD);
-    assert_eq!(verifier.verified.len(), 0);
+    assert_eq!(verifier.cached_tokens(), 0);
+}
+
+#[test]
+fn a_token_signed_with_a_secret_is_remembered_until_it_expires() {
+    let verifier = verifier(|_| {});
+    let exp = |exp_s: u64| hs256(SECRET, &json!({"sub": "a", "exp": exp_s}));
+    let (token, late) = (exp(2_000), exp(1_000));
+    let told = |token: &str, now_s| match verifier.precheck_at(token, now_s) {
+        Ok(Precheck::Known(caller)) => Ok(caller.uid.to_string()),
+        Ok(Precheck::Unverified(_)) => panic!("a secret is checked at once"),
+        Err(error) => Err(error),
+    };
+    // From the cache and not from it, the leeway of 30 s included.
+    for now_s in [1_000.0, 1_999.9, 2_000.0, 2_029.9] {
+        assert_eq!(told(&token, now_s), Ok("a".to_owned()));
+        assert_eq!(verifier.cached_tokens(), 1);
+    }
+    assert_eq!(told(&token, 2_030.0), Err(TokenError::Expired));
+    assert_eq!(told(&late, 1_030.0), Err(TokenError::Expired));
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    for other in [
+        format!("{head}.{}", &signature[1..]),
+        format!("{head}.{signature}A"),
+        format!("{head}."),
+        format!("{token}."),
+    ] {
+        assert!(told(&other, 1_000.0).is_err(), "{other}");
+    }
+    let text = verifier.metrics.render();
+    let counted = "gateway_cache_lookups_total{cache=\"tokens\",outcome=\"hit\"} 1\n";
+    assert!(text.contains(counted), "{text}");
+}
+
+#[tokio::test]
+async fn a_header_is_judged_as_before_the_library_reads_it() {
+    let verifier = with_files(&[ED_ONE]);
+    let claims = URL_SAFE_NO_PAD.encode(claims().to_string());
+    let told = async |header: &[u8]| {
+        let header = URL_SAFE_NO_PAD.encode(header);
+        let message = format!("{header}.{claims}");
+        let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(message.as_bytes(), &key, By::HS256).unwrap();
+        result(&verifier, &format!("{message}.{signature}")).await
+    };
+    let good = br#"{"alg":"HS256","x":{"y":["z",1.5]},"kid":null,"x5c":[],"jku":"http://h"}"#;
+    assert_eq!(told(good).await.as_deref(), Ok("a"));
+    for (header, what) in [
+        (&br#"{"alg":"ES512"}"#[..], "algorithm"),
+        (br#"{"alg":"HS512"}"#, "algorithm"),
+        (br#"{"alg":"none"}"#, "algorithm"),
+        (br#"{"alg":"HS256","crit":null}"#, "crit"),
+        (br#"{"alg":"HS256","crit":["exp"]}"#, "crit"),
+        (br#"{"alg":"HS256","alg":"HS256"}"#, "malformed"),
+        (br#"{"alg":"HS256","kid":7}"#, "malformed"),
+        (b"{\"alg\":\"HS256\",\"x\":\"\xcaWT\"}", "malformed"),
+        (br#"{"alg":"HS256","x":"\ud800"}"#, "malformed"),
+        (br#"{"alg":"HS256","x":1e400}"#, "malformed"),
+    ] {
+        let shown = String::from_utf8_lossy(header);
+        assert_eq!(
+            told(header).await,
+            Err(TokenError::Invalid(what)),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn claims_are_judged_alike_for_secrets_and_public_keys() {
+    let verifier = with_files(&[ED_ONE]);
+    let deep = format!(
+        r#"{{"sub":"a","exp":{FAR},"x":{}{}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
+    for (claims, told) in [
+        (
+            r#"{"exp":4000000000,"s\u0075b":"a","x":[{"y":null}]}"#,
+            Ok("a"),
+        ),
+        (
+            r#"{"sub":"a","exp":4000000000.5,"x":"\ud800"}"#,
+            Err("malformed"),
+        ),
+        (r#"{"sub":"a","exp":1e400}"#, Err("malformed")),
+        (r#"{"sub":"a","exp":4000000000}x"#, Err("malformed")),
+        (r#"["sub"]"#, Err("malformed")),
+        (deep.as_str(), Err("malformed")),
+        (r#"{"sub":"a","exp":"4000000000"}"#, Err("exp")),
+        (
+            r#"{"sub":"a","exp":4000000000000}"#,
+            Err("exp in milliseconds"),
+        ),
+        (r#"{"sub":"a","exp":4000000000,"nbf":"0"}"#, Err("nbf")),
+    ] {
+        for (by, key) in [(By::HS256, None), (By::EdDSA, Some(ED_ONE))] {
+            let header = json!({"alg": by}).to_string();
+            let message = format!(
+                "{}.{}",
+                URL_SAFE_NO_PAD.encode(header),
+                URL_SAFE_NO_PAD.encode(claims)
+            );
+            let signature = match key {
+                Some(key) => key.signature(by, &message),
+                None => {
+                    let key = jsonwebtoken::EncodingKey::from_secret(SECRET.as_bytes());
+                    jsonwebtoken::crypto::sign(message.as_bytes(), &key, by).unwrap()
+                }
+            };
+            let token = format!("{message}.{signature}");
+            assert_told!(
+                verifier,
+                token,
+                told.map_err(TokenError::Invalid),
+                "{claims}"
+            );
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The documentation page: Swagger UI, embedded in the binary. It calls only the gateway it was loaded from, and knows only the address of
 //! the OpenAPI document.
 
+use aws_lc_rs::digest;
 use axum::Router;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
@@ -11,7 +12,6 @@ use http::header::{
     HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, StatusCode};
-use sha2::{Digest as _, Sha256};
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::Endpoint;
@@ -102,7 +102,8 @@ pub(super) fn add_to(router: Router<App>) -> Router<App> {
 impl File {
     /// Derived from the content, so it changes with each version.
     fn etag(&self) -> HeaderValue {
-        let hash = URL_SAFE_NO_PAD.encode(&Sha256::digest(self.bytes)[..12]);
+        let hash =
+            URL_SAFE_NO_PAD.encode(&digest::digest(&digest::SHA256, self.bytes).as_ref()[..12]);
         HeaderValue::try_from(format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""))
     }
 

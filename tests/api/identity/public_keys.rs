@@ -72,7 +72,7 @@ async fn without_a_secret_only_public_keys_count() {
 #[tokio::test]
 async fn only_configured_algorithms_are_taken() {
     let app = with_files(&[RSA_ONE])
-        .config(|settings| settings.auth.algorithms = vec![Algorithm::Rs256])
+        .config(|settings| settings.auth.algorithms = vec![Algorithm::RS256])
         .start()
         .await;
     ask_as(&app, &RSA_ONE.sign(None, &claims())).await.ok();

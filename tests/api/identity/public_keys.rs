@@ -23,23 +23,23 @@ fn with_files(keys: &[TestKey]) -> crate::support::app::Builder {
 async fn every_algorithm_lets_its_user_in_beside_the_secret() {
     for dialect in [V2, V3] {
         let app = with_files(&KINDS).upstream(dialect).start().await;
-        for key in KINDS {
-            for algorithm in key.algorithms {
-                let token = key.sign_by(*algorithm, None, &claims());
-                // Checked, and then remembered.
-                for _ in 0..2 {
-                    let told = ask_as(&app, &token).await.ok();
-                    assert_eq!(told["uid"], "a", "{algorithm:?}");
-                }
+        let of_key = |key: TestKey| {
+            let algorithms = key.algorithms.iter();
+            algorithms.map(move |algorithm| key.sign_by(*algorithm, None, &claims()))
+        };
+        let tokens = KINDS.into_iter().flat_map(of_key);
+        for token in tokens.chain([sign(&claims())]) {
+            // Checked, and then remembered.
+            for _ in 0..2 {
+                let told = ask_as(&app, &token).await.ok();
+                assert_eq!(told["uid"], "a", "{token}");
             }
         }
-        ask_as(&app, &sign(&claims())).await.ok();
-        // The secret's token was neither looked for nor kept.
         let ops = Ops::of(&app).await;
         for outcome in ["hit", "miss"] {
             let name =
                 format!("gateway_cache_lookups_total{{cache=\"tokens\",outcome=\"{outcome}\"}}");
-            assert_eq!(ops.metric(&name).await, Some(9.0), "{outcome}");
+            assert_eq!(ops.metric(&name).await, Some(10.0), "{outcome}");
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The command line: its arguments, and all commands except `serve`.
+//! The command line: its arguments, exit codes, and all commands except `serve`.
+
+mod banner;
 
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
@@ -13,16 +15,20 @@ use secrecy::ExposeSecret as _;
 use serde_json::{Map, Value};
 use url::Url;
 
+use crate::auth::check_key_file;
 use crate::config::{self, Auth, ConfigErrors, Generation, Loaded, Sources};
 use crate::domain::Uid;
+use crate::gateway::ServeError;
 use crate::routes;
 
+pub use banner::introduce;
+
 /// Invalid configuration or arguments.
-pub const EXIT_USAGE: u8 = 64;
+const EXIT_USAGE: u8 = 64;
 /// Cannot bind or cannot open the store.
-pub const EXIT_UNAVAILABLE: u8 = 69;
+const EXIT_UNAVAILABLE: u8 = 69;
 /// A bug, or the system refuses a required resource.
-pub const EXIT_INTERNAL: u8 = 70;
+const EXIT_INTERNAL: u8 = 70;
 
 /// How long `healthcheck` waits for its answer.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -171,12 +177,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exi
 /// Runs the command; for `serve` calls `serve` with the loaded configuration.
 pub fn run(
     invocation: Invocation,
-    serve: impl FnOnce(Loaded, Option<Generation>) -> ExitCode,
+    serve: impl FnOnce(Loaded, Option<Generation>) -> Result<(), ServeError>,
 ) -> ExitCode {
-    let load = |embedded| config::load(&Sources::from_process(invocation.config.clone(), embedded));
+    let load = |embedded| {
+        let sources = Sources::from_process(invocation.config.clone(), embedded);
+        config::load(&sources, check_key_file)
+    };
     let outcome = match invocation.command {
         Command::Serve { embedded } => {
-            load(embedded.is_some()).map(|loaded| serve(loaded, embedded))
+            load(embedded.is_some()).map(|loaded| exit_code(serve(loaded, embedded)))
         }
         Command::CheckConfig => load(false).map(|loaded| print(&config::describe(&loaded))),
         Command::Token { uid, admin, ttl } => load(false).map(|loaded| {
@@ -212,6 +221,18 @@ pub fn run(
         }),
     };
     outcome.unwrap_or_else(|problems| refuse(&problems))
+}
+
+fn exit_code(served: Result<(), ServeError>) -> ExitCode {
+    let Err(error) = served else {
+        return ExitCode::SUCCESS;
+    };
+    let code = match error {
+        ServeError::Unsupported(_) => EXIT_USAGE,
+        ServeError::Unavailable(_) => EXIT_UNAVAILABLE,
+        ServeError::Internal(_) => EXIT_INTERNAL,
+    };
+    fail(code, &error.to_string())
 }
 
 fn refuse(problems: &ConfigErrors) -> ExitCode {
@@ -292,7 +313,7 @@ pub fn token(
 }
 
 /// Converts a listen address to one for connecting.
-pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

@@ -10,7 +10,6 @@ pub mod cli;
 pub mod config;
 pub mod context;
 pub mod domain;
-pub mod fnv;
 pub mod gateway;
 pub mod history;
 pub mod http;

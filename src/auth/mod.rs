@@ -11,6 +11,9 @@ mod keys;
 mod test_keys;
 mod verified_tokens;
 
+use std::path::Path;
+
+use crate::config::Algorithm;
 use crate::domain::Uid;
 
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
@@ -24,4 +27,10 @@ pub struct Caller {
     pub uid: Uid,
     /// Whether the token has an admin role or permission.
     pub is_admin: bool,
+}
+
+/// Checks that the file has a public key that is usable with one of these algorithms (any, if there are none); for [`crate::config::load`].
+pub fn check_key_file(file: &Path, allowed_algorithms: &[Algorithm]) -> Result<(), String> {
+    let key = VerifyingKey::from_file(file, allowed_algorithms);
+    key.map(drop).map_err(|error| error.to_string())
 }

@@ -6,13 +6,13 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
+use super::KeyCheck;
 use super::algorithm::Algorithm;
 use super::network::Cidr;
 use super::reader::Reader;
 use super::secrets::weakness;
 use super::settings::{Auth, Settings};
 use super::types::{Confirm, HttpUrl, HttpUrlWithPath, Mode, StoreUrl};
-use crate::auth::VerifyingKey;
 use crate::http_client;
 
 /// Adds the errors to the reader.
@@ -20,6 +20,7 @@ pub(super) fn problems(
     settings: &Settings,
     embedded: bool,
     is_file_complete: bool,
+    check_key: KeyCheck,
     reader: &mut Reader<'_>,
 ) {
     let Settings {
@@ -32,7 +33,7 @@ pub(super) fn problems(
     if is_file_complete {
         missing_keys(settings, reader);
     }
-    public_keys(auth, reader);
+    public_keys(auth, check_key, reader);
     if !embedded {
         for (key, what) in weak_secrets(settings) {
             reader.relation(key, &[], what);
@@ -78,12 +79,12 @@ fn missing_keys(settings: &Settings, reader: &mut Reader<'_>) {
 }
 
 /// Every public key must be readable, valid, and for an allowed algorithm.
-fn public_keys(auth: &Auth, reader: &mut Reader<'_>) {
+fn public_keys(auth: &Auth, check_key: KeyCheck, reader: &mut Reader<'_>) {
     const FILES: &str = "auth.jwt_public_keys";
     const ALGORITHMS: &str = "auth.algorithms";
     for (index, file) in auth.jwt_public_keys.iter().enumerate() {
         reader.warn_if_others_write(FILES, file);
-        if let Err(error) = VerifyingKey::from_file(&reader.cwd().join(file), &auth.algorithms) {
+        if let Err(error) = check_key(&reader.cwd().join(file), &auth.algorithms) {
             let what = format_args!("entry {} {error}", index + 1);
             reader.relation(FILES, &[ALGORITHMS], what);
         }

@@ -18,7 +18,7 @@ mod tests;
 mod types;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
@@ -120,8 +120,12 @@ pub struct Loaded {
     shown: Vec<reader::Shown>,
 }
 
+/// Checks that a file has a public key that is usable with one of the algorithms (any, if there are none); the error continues a sentence
+/// about the file.
+pub type KeyCheck = fn(&Path, &[Algorithm]) -> Result<(), String>;
+
 /// Reads and checks all sources; returns all errors at once.
-pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+pub fn load(sources: &Sources, check_key: KeyCheck) -> Result<Loaded, ConfigErrors> {
     let mut problems = Vec::new();
     for name in sources
         .undecodable
@@ -156,6 +160,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
             settings,
             sources.embedded_mode,
             is_file_complete,
+            check_key,
             &mut reader,
         );
     }
@@ -212,12 +217,13 @@ impl Settings {
         let env = BTreeMap::from([(name, jwt_secret.expose_secret().to_owned())]);
         // A directory that cannot exist, so that no `config/gateway.toml` of the developer's is found.
         let cwd = PathBuf::from("/dev/null");
-        load(&Sources {
+        let sources = Sources {
             env,
             cwd,
             ..Sources::default()
-        })
-        .map(|loaded| loaded.settings)
+        };
+        // There are no key files to check.
+        load(&sources, |_, _| Ok(())).map(|loaded| loaded.settings)
     }
 
     /// [`Settings::builtin`] with some secret, for tests.

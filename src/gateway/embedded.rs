@@ -4,21 +4,17 @@
 use dev_upstream::{DevUpstream, Dialect, Options};
 
 #[cfg(feature = "embedded")]
-use crate::cli::EXIT_INTERNAL;
-#[cfg(not(feature = "embedded"))]
-use crate::cli::EXIT_USAGE;
-#[cfg(feature = "embedded")]
 use crate::config::HttpUrl;
 use crate::config::{Generation, Settings};
 
-use super::StartError;
+use super::ServeError;
 
 /// What is returned has to be held for as long as the gateway runs.
 #[cfg(feature = "embedded")]
 pub(super) async fn start(
     generation: Option<Generation>,
     settings: &mut Settings,
-) -> Result<Option<DevUpstream>, StartError> {
+) -> Result<Option<DevUpstream>, ServeError> {
     let Some(generation) = generation else {
         return Ok(None);
     };
@@ -30,12 +26,11 @@ pub(super) async fn start(
     let manager = options.manager.clone();
     let started = DevUpstream::start(options).await;
     let upstream = started.map_err(|error| {
-        StartError::unavailable(format!("cannot start the built-in upstream: {error}"))
+        ServeError::Unavailable(format!("cannot start the built-in upstream: {error}"))
     })?;
-    let address = |url: String| -> Result<HttpUrl, StartError> {
-        url.parse().map_err(|_| StartError {
-            text: "the built-in upstream has no usable address".to_owned(),
-            code: EXIT_INTERNAL,
+    let address = |url: String| -> Result<HttpUrl, ServeError> {
+        url.parse().map_err(|_| {
+            ServeError::Internal("the built-in upstream has no usable address".to_owned())
         })
     };
     let wukongim = &mut settings.wukongim;
@@ -56,12 +51,11 @@ pub(super) async fn start(
 pub(super) fn start(
     generation: Option<Generation>,
     _: &mut Settings,
-) -> impl Future<Output = Result<Option<std::convert::Infallible>, StartError>> {
+) -> impl Future<Output = Result<Option<std::convert::Infallible>, ServeError>> {
     std::future::ready(match generation {
         None => Ok(None),
-        Some(_) => Err(StartError {
-            text: "--embedded: this binary is built without the feature `embedded`".to_owned(),
-            code: EXIT_USAGE,
-        }),
+        Some(_) => Err(ServeError::Unsupported(
+            "--embedded: this binary is built without the feature `embedded`",
+        )),
     })
 }

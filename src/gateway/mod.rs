@@ -6,7 +6,6 @@
 
 mod accept;
 mod accept_pool;
-mod banner;
 mod connection_state;
 mod cors;
 mod embedded;
@@ -21,7 +20,6 @@ mod unread_body;
 mod workers;
 
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,7 +28,6 @@ use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::cli::{EXIT_INTERNAL, EXIT_UNAVAILABLE};
 use crate::config::{Generation, Loaded, Settings, StoreUrl};
 use crate::state::App;
 use crate::store::Store;
@@ -51,8 +48,12 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Serves until a stop signal. `embedded` starts the development upstream of that generation and uses it.
 ///
-/// Exit codes: 0 after a graceful end; 69 when an address cannot be bound or the store cannot be opened; 70 for internal errors.
-pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
+/// With it, `introduce` is called once the gateway serves at an address.
+pub async fn serve(
+    loaded: Loaded,
+    embedded: Option<Generation>,
+    introduce: impl FnOnce(&Settings, SocketAddr),
+) -> Result<(), ServeError> {
     let Loaded {
         mut settings,
         warnings,
@@ -68,47 +69,37 @@ pub async fn serve(loaded: Loaded, embedded: Option<Generation>) -> ExitCode {
     memory_limit::warn_if_low(settings.server.max_buffered);
     let starting = async {
         let upstream = embedded::start(embedded, &mut settings).await?;
-        Ok::<_, StartError>((upstream, Gateway::start(settings).await?))
-    };
-    let started = tokio::select! {
-        started = starting => started,
-        () = signals.stop_requested() => {
-            tracing::info!("stop signal received while starting");
-            return ExitCode::SUCCESS;
-        }
+        Ok::<_, ServeError>((upstream, Gateway::start(settings).await?))
     };
     // The upstream is held for the life of the process.
-    let (_upstream, gateway) = match started {
-        Ok(started) => started,
-        Err(error) => return error.exit(),
+    let (_upstream, gateway) = tokio::select! {
+        started = starting => started?,
+        () = signals.stop_requested() => {
+            tracing::info!("stop signal received while starting");
+            return Ok(());
+        }
     };
     if embedded.is_some() {
-        banner::print(&gateway.settings, gateway.address);
+        introduce(&gateway.settings, gateway.address);
     }
     tracing::info!(listen = %gateway.address, ops_listen = %gateway.ops_address, "serving");
     gateway.run_until_stopped(signals).await;
     tracing::info!("stopped");
-    ExitCode::SUCCESS
+    Ok(())
 }
 
-/// Why the gateway cannot start.
-struct StartError {
-    text: String,
-    code: u8,
-}
-
-impl StartError {
-    fn unavailable(text: String) -> Self {
-        Self {
-            text,
-            code: EXIT_UNAVAILABLE,
-        }
-    }
-
-    fn exit(self) -> ExitCode {
-        eprintln!("error: {}", self.text);
-        ExitCode::from(self.code)
-    }
+/// Why the gateway does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// What was asked for is not in this build.
+    #[error("{0}")]
+    Unsupported(&'static str),
+    /// An address cannot be bound, or the store or the built-in upstream cannot be opened.
+    #[error("{0}")]
+    Unavailable(String),
+    /// A bug, or the system refuses a required resource.
+    #[error("{0}")]
+    Internal(String),
 }
 
 /// A running gateway: its listeners are bound and its workers serve.
@@ -124,14 +115,14 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(settings: Settings) -> Result<Self, StartError> {
+    async fn start(settings: Settings) -> Result<Self, ServeError> {
         let url = match &settings.store.url {
             StoreUrl::SqliteMemory => "sqlite::memory:".to_owned(),
             StoreUrl::Sqlite(path) => format!("sqlite://{}", path.display()),
             StoreUrl::Postgres(url) => url.clone(),
         };
         let store = Store::open(&url, settings.store.max_connections, settings.store.timeout).await;
-        let store = store.map_err(|error| StartError::unavailable(error.to_string()))?;
+        let store = store.map_err(|error| ServeError::Unavailable(error.to_string()))?;
         let store = Arc::new(store);
         let started = Self::start_on(settings, store.clone()).await;
         if started.is_err() {
@@ -140,21 +131,17 @@ impl Gateway {
         started
     }
 
-    async fn start_on(settings: Settings, store: Arc<Store>) -> Result<Self, StartError> {
+    async fn start_on(settings: Settings, store: Arc<Store>) -> Result<Self, ServeError> {
         let (listener, address) = bind("server.listen", settings.server.listen).await?;
         let (ops_listener, ops_address) =
             bind("server.ops_listen", settings.server.ops_listen).await?;
-        let app = App::new(settings.clone(), store).map_err(|error| StartError {
-            text: error.to_string(),
-            code: EXIT_INTERNAL,
-        })?;
+        let app = App::new(settings.clone(), store)
+            .map_err(|error| ServeError::Internal(error.to_string()))?;
         app.metrics().gauges.track_runtime(Handle::current());
         let (stop, stopped) = watch::channel(false);
         let count = crate::per_worker::count(settings.server.worker_threads);
-        let api = Workers::start(listener, &app, count, &stopped).map_err(|error| StartError {
-            text: format!("cannot start threads: {error}"),
-            code: EXIT_INTERNAL,
-        })?;
+        let api = Workers::start(listener, &app, count, &stopped)
+            .map_err(|error| ServeError::Internal(format!("cannot start threads: {error}")))?;
         Ok(Self {
             settings,
             address,
@@ -239,8 +226,8 @@ fn sweep_limits(app: App) {
     });
 }
 
-async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let error = |error| StartError::unavailable(format!("cannot bind {key} {address}: {error}"));
+async fn bind(key: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let error = |error| ServeError::Unavailable(format!("cannot bind {key} {address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(error)?;
     let address = listener.local_addr().map_err(error)?;
     Ok((listener, address))

@@ -35,7 +35,6 @@ pub use payload_limit::SAFE_PAYLOAD_BYTES;
 
 pub use crate::config::Generation;
 use crate::domain::{Channel, ChannelType, ClientMsgNo, MessageId, Payload, Uid};
-use crate::fnv::fnv1a64;
 
 /// A message on its way to WuKongIM.
 #[derive(Debug, Clone, Copy)]
@@ -118,8 +117,12 @@ pub struct Record {
 /// FNV-1a-64 of `<id>-<type>`, the key under which v2 stores a channel's record, members and messages. Two ids with equal keys can be found
 /// in minutes.
 pub fn storage_key(id: &str, channel_type: ChannelType) -> u64 {
-    let number = channel_type.number().to_string();
-    fnv1a64(&[id.as_bytes(), b"-", number.as_bytes()])
+    const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+    const PRIME: u64 = 0x0100_0000_01b3;
+    let key = format!("{id}-{}", channel_type.number());
+    key.bytes().fold(OFFSET, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(PRIME)
+    })
 }
 
 /// The lists WuKongIM keeps for a channel.

@@ -23,6 +23,10 @@ fn sources(env: &[(&str, &str)]) -> Sources {
     }
 }
 
+fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+    super::load(sources, crate::auth::check_key_file)
+}
+
 #[track_caller]
 fn good(env: &[(&str, &str)]) -> Loaded {
     load(&sources(env)).unwrap_or_else(|problems| panic!("{problems}"))

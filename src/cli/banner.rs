@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cli;
+use super::{reachable, token};
 use crate::config::Settings;
 
 /// Lifetime of the printed tokens.
 const TTL: Duration = Duration::from_hours(24);
 
 /// Prints a valid token, two `curl` commands that send and read a message, and the documentation page's address if it is served.
-pub(super) fn print(settings: &Settings, address: SocketAddr) {
-    let Ok(token) = cli::token(&settings.auth, "alice", false, TTL) else {
+pub fn introduce(settings: &Settings, address: SocketAddr) {
+    let Ok(token) = token(&settings.auth, "alice", false, TTL) else {
         return;
     };
-    let base = format!("http://{}", cli::reachable(address));
+    let base = format!("http://{}", reachable(address));
     println!(
         r#"
 wukongim-gateway with its built-in development upstream: for development and tests only.

@@ -27,7 +27,7 @@ use wukongim_gateway::store::Store;
 use wukongim_gateway::telemetry::Metrics;
 use wukongim_gateway::wukongim::Page;
 
-#[path = "../tests/keys/mod.rs"]
+#[path = "../tests/support/keys/mod.rs"]
 mod keys;
 
 /// This thread's CPU time in nanoseconds.

@@ -7,7 +7,7 @@ mod jwks;
 mod jwt;
 mod keys;
 #[cfg(test)]
-#[path = "../../tests/keys/mod.rs"]
+#[path = "../../tests/support/keys/mod.rs"]
 mod test_keys;
 mod verified_tokens;
 

@@ -5,6 +5,7 @@ mod failures;
 mod matrix;
 mod open;
 mod persons;
+mod policy;
 mod roles;
 mod store;
 mod swaps;
@@ -31,12 +32,12 @@ async fn is_in(app: &TestApp, uid: &str) {
 /// Asserts that `uid` can neither send to the group `g` nor read it, and that nothing is stored or, where the gateway decides
 /// itself, sent.
 async fn is_kept_out(app: &TestApp, uid: &str, status: u16, code: &str) {
-    let before = app.upstream.state().messages(GROUP, "g").len();
-    app.upstream.clear_calls();
+    let before = app.state().messages(GROUP, "g").len();
+    app.clear_calls();
     let (sent, read) = tries(app, uid).await;
     sent.fails(status, code);
     read.fails(status, code);
-    assert_eq!(app.upstream.state().messages(GROUP, "g").len(), before);
+    assert_eq!(app.state().messages(GROUP, "g").len(), before);
     nothing_was_sent(app);
 }
 

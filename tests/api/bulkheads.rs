@@ -12,11 +12,10 @@ use crate::support::{TestApp, V2, V3};
 
 /// The groups `hot` and `calm` of alice and bob. Nothing is cached, so every request causes a lookup.
 async fn start(dialect: Dialect) -> TestApp {
-    let app = TestApp::builder()
-        .upstream(dialect)
-        .config(|settings| settings.authorization.cache_ttl = Duration::ZERO)
-        .start()
-        .await;
+    let app = TestApp::with(dialect, |settings| {
+        settings.authorization.cache_ttl = Duration::ZERO;
+    })
+    .await;
     app.group("hot", "alice", &["bob"]).await;
     app.group("calm", "alice", &["bob"]).await;
     app
@@ -76,16 +75,16 @@ async fn a_request_waiting_for_a_channels_members_holds_a_permit() {
         let app = start(dialect).await;
         let _places = all_but(&app, 1);
         let held = Rule::new("/", Fault::Hold("held".into())).containing("hot");
-        app.upstream.faults().add(held);
+        app.faults().add(held);
         let others = async {
-            app.upstream.faults().wait_held("held", 1).await;
+            app.faults().wait_held("held", 1).await;
             ask(&app, "send", "hot").await.fails(503, "overloaded");
             ask(&app, "send", "calm").await.ok();
-            app.upstream.faults().release("held");
+            app.faults().release("held");
         };
         let (waited, ()) = tokio::join!(ask(&app, what, "hot"), others);
         waited.ok();
-        app.upstream.faults().clear();
+        app.faults().clear();
         ask(&app, "send", "hot").await.ok();
     }
 }

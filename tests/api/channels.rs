@@ -5,6 +5,7 @@ mod deadlines;
 mod delete;
 mod ids;
 mod outsiders;
+mod ownership;
 mod roles;
 mod store_down;
 mod subscribers;

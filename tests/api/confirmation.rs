@@ -24,23 +24,21 @@ async fn impatient() -> TestApp {
 }
 
 async fn waiting(confirm_timeout: Duration) -> TestApp {
-    let app = TestApp::builder()
-        .config(move |settings| settings.wukongim.confirm_timeout = confirm_timeout)
-        .start()
-        .await;
+    let app = TestApp::with(V2, move |settings| {
+        settings.wukongim.confirm_timeout = confirm_timeout;
+    })
+    .await;
     app.group("g", "alice", &["bob", "carol"]).await;
     app
 }
 
 /// The same with so much time that only what is never found is missed.
 async fn patient() -> TestApp {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.wukongim.confirm_timeout = SHORT * 20;
-            settings.server.request_timeout = SHORT * 60;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = SHORT * 20;
+        settings.server.request_timeout = SHORT * 60;
+    })
+    .await;
     app.group("g", "alice", &["bob", "carol"]).await;
     app
 }
@@ -61,9 +59,7 @@ fn looked_before_sending(app: &TestApp) -> bool {
 #[tokio::test]
 async fn a_dropped_message_is_unconfirmed_and_its_client_msg_no_is_returned() {
     let app = impatient().await;
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
     let answer = answer.fails(504, "message_unconfirmed");
     assert_eq!(answer.body["clientMsgNo"], "n");
@@ -81,11 +77,9 @@ async fn a_retry_searches_for_the_first_attempt_before_it_sends() {
             alice.send_to_group("g", "the channel is known").await.ok();
         }
         let body = numbered(2, "g", "hi", "n");
-        app.upstream
-            .faults()
-            .once("/message/send", Fault::DropMessage);
+        app.faults().once("/message/send", Fault::DropMessage);
         alice.send(&body).await.fails(504, "message_unconfirmed");
-        app.upstream.clear_calls();
+        app.clear_calls();
         let sent = alice.send(&body).await.ok();
         assert!(looked_before_sending(&app));
         assert_eq!(app.sends().len(), 1);
@@ -105,19 +99,19 @@ async fn a_retry_answers_the_first_when_it_turned_up_late() {
         }
         let body = numbered(2, "g", "hi", "n");
         let late = Fault::StoreLate(SHORT * 3);
-        app.upstream.faults().once("/message/send", late);
+        app.faults().once("/message/send", late);
         let answer = alice.send(&body).await;
         let before = app.stored_in("g").len();
         answer.fails(504, "message_unconfirmed");
         until(|| app.stored_in("g").len() == before + 1).await;
         // More pages than one lie above it.
         app.chatter("g", 300);
-        app.upstream.clear_calls();
+        app.clear_calls();
         let sent = alice.send(&body).await.ok();
         assert_eq!(sent["messageSeq"], before + 1);
         assert!(app.sends().is_empty());
         // And from now on it is simply known.
-        app.upstream.clear_calls();
+        app.clear_calls();
         assert_eq!(alice.send(&body).await.ok(), sent);
         assert_eq!(app.looks(), 0);
     }
@@ -127,13 +121,9 @@ async fn a_retry_answers_the_first_when_it_turned_up_late() {
 async fn a_retry_in_a_very_busy_channel_still_finds_the_first() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.upstream
-        .state()
-        .store_message(stored("g", "alice", "n", "hi"));
+    app.state().store_message(stored("g", "alice", "n", "hi"));
     app.chatter("g", 2500);
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
     assert_eq!(app.sends().len(), 1);
@@ -143,11 +133,9 @@ async fn a_retry_in_a_very_busy_channel_still_finds_the_first() {
 async fn a_retry_does_not_take_an_older_message_for_the_first() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream.state().store_message(of_last_year("hi"));
-    app.upstream.state().store_message(of_last_year("other"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.state().store_message(of_last_year("hi"));
+    app.state().store_message(of_last_year("other"));
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 3);
 }
@@ -168,9 +156,7 @@ async fn a_retry_does_not_match_another_senders_message() {
             alice.send_to_group("g", "the channel is known").await.ok();
         }
         let body = numbered(2, "g", "hi", "n");
-        app.upstream
-            .faults()
-            .once("/message/send", Fault::DropMessage);
+        app.faults().once("/message/send", Fault::DropMessage);
         alice.send(&body).await.fails(504, "message_unconfirmed");
         // The same number, with the same and with another payload; and almost the same number by herself.
         for (from, number, text) in [
@@ -178,9 +164,7 @@ async fn a_retry_does_not_match_another_senders_message() {
             ("bob", "n", "other"),
             ("alice", "N", "hi"),
         ] {
-            app.upstream
-                .state()
-                .store_message(stored("g", from, number, text));
+            app.state().store_message(stored("g", from, number, text));
         }
         let seq = app.stored_in("g").len() as u64 + 1;
         let sent = alice.send(&body).await.ok();
@@ -196,12 +180,10 @@ async fn a_retry_does_not_match_another_senders_message() {
 async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
     let app = impatient().await;
     let alice = app.user("alice");
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
     answer.fails(504, "message_unconfirmed");
-    app.upstream.clear_calls();
+    app.clear_calls();
     let answer = alice.send(&numbered(2, "g", "other", "n")).await;
     answer.fails(409, "message_conflict");
     assert!(app.sends().is_empty());
@@ -211,17 +193,13 @@ async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
 async fn a_retry_whose_search_fails_sends_nothing() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.upstream.clear_calls();
-    app.upstream
-        .faults()
-        .always("/channel/messagesync", Fault::Reset);
+    app.clear_calls();
+    app.faults().always("/channel/messagesync", Fault::Reset);
     alice.send(&body).await.fails(503, "upstream_unavailable");
     assert!(app.sends().is_empty());
-    app.upstream.faults().clear();
+    app.faults().clear();
     alice.send(&body).await.ok();
     assert_eq!(app.stored_in("g").len(), 1);
 }
@@ -232,7 +210,7 @@ async fn made_again(confirm_timeout: Duration) -> TestApp {
     for _ in 0..10 {
         app.user("alice").send_to_group("g", "before").await.ok();
     }
-    app.upstream.state().forget_channel("g");
+    app.state().forget_channel("g");
     app.group("g", "alice", &["bob"]).await;
     app
 }
@@ -251,23 +229,19 @@ async fn a_failed_check_for_a_lost_channel_is_repeated() {
     let app = made_again(SHORT * 4).await;
     // Only that look asks for a single message.
     let fault = Rule::new("/channel/messagesync", Fault::Reset).containing("\"limit\":1,");
-    app.upstream.faults().add(fault.times(1));
+    app.faults().add(fault.times(1));
     let sent = app.user("alice").send_to_group("g", "after").await.ok();
     assert_eq!(sent["messageSeq"], 1);
-    assert_eq!(app.upstream.faults().remaining(), 0);
+    assert_eq!(app.faults().remaining(), 0);
 }
 
 #[tokio::test]
 async fn a_retry_in_a_recreated_group_searches_from_its_beginning() {
     let app = made_again(SHORT).await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.upstream
-        .state()
-        .store_message(stored("g", "alice", "n", "hi"));
+    app.state().store_message(stored("g", "alice", "n", "hi"));
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
     assert_eq!(app.sends().len(), 1);
 }
@@ -277,7 +251,7 @@ async fn a_banned_group_is_refused_before_anything_is_sent() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
-        app.upstream.state().ban_group("g", true);
+        app.state().ban_group("g", true);
         let answer = app.user("alice").send_to_group("g", "hi").await;
         answer.fails(403, "channel_banned");
         assert!(app.stored_in("g").is_empty(), "{dialect:?}");
@@ -292,7 +266,7 @@ async fn a_disbanded_group_is_refused_before_anything_is_sent() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
-        app.upstream.state().disband("g");
+        app.state().disband("g");
         let answer = app.user("alice").send_to_group("g", "hi").await;
         answer.fails(404, "channel_not_found");
         assert!(app.stored_in("g").is_empty(), "{dialect:?}");
@@ -310,8 +284,8 @@ async fn a_ban_set_after_the_lookup_is_reported() {
         .send_to_group("g", "the facts are known now")
         .await
         .ok();
-    app.upstream.state().ban_group("g", true);
-    app.upstream.clear_calls();
+    app.state().ban_group("g", true);
+    app.clear_calls();
     let body = numbered(2, "g", "hi", "n");
     let answer = alice.send(&body).await.fails(403, "channel_banned");
     assert!(answer.body.get("clientMsgNo").is_none());
@@ -320,7 +294,7 @@ async fn a_ban_set_after_the_lookup_is_reported() {
     alice.send(&body).await.fails(403, "channel_banned");
     assert_eq!(app.sends().len(), 1);
     // Once the ban is lifted and the facts are no longer believed, the same number goes through.
-    app.upstream.state().ban_group("g", false);
+    app.state().ban_group("g", false);
     app.user("alice").add("g", &["dave"]).await.ok();
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 2);
 }
@@ -333,8 +307,8 @@ async fn a_disbanding_after_the_lookup_is_reported() {
         .send_to_group("g", "the facts are known now")
         .await
         .ok();
-    app.upstream.state().disband("g");
-    app.upstream.clear_calls();
+    app.state().disband("g");
+    app.clear_calls();
     let body = numbered(2, "g", "hi", "n");
     for _ in 0..2 {
         alice.send(&body).await.fails(404, "channel_not_found");
@@ -350,10 +324,8 @@ async fn why_a_message_is_missing_may_stay_unknown() {
         .send_to_group("g", "the facts are known now")
         .await
         .ok();
-    app.upstream.state().ban_group("g", true);
-    app.upstream
-        .faults()
-        .always("/cluster/channels", Fault::Reset);
+    app.state().ban_group("g", true);
+    app.faults().always("/cluster/channels", Fault::Reset);
     let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
     let answer = answer.fails(504, "message_unconfirmed");
     assert_eq!(answer.body["clientMsgNo"], json!("n"));

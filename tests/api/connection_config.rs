@@ -33,18 +33,15 @@ async fn nothing_configured_falls_back_to_wukongims_own_answer() {
 #[tokio::test]
 async fn configured_addresses_are_returned_unchanged_without_a_call() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                let public = &mut settings.public;
-                public.ws_url = Some("ws://your-server:5200".into());
-                public.wss_url = Some("wss://your-server/ws".into());
-                public.tcp_addr = Some("your-server:5100".into());
-                public.api_url = Some("http://your-server:5001".into());
-                public.manager_url = Some("http://your-server:5300".into());
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            let public = &mut settings.public;
+            public.ws_url = Some("ws://your-server:5200".into());
+            public.wss_url = Some("wss://your-server/ws".into());
+            public.tcp_addr = Some("your-server:5100".into());
+            public.api_url = Some("http://your-server:5001".into());
+            public.manager_url = Some("http://your-server:5300".into());
+        })
+        .await;
         app.upstream.stop().await;
         let mut told = app.user("alice").get("/config").await.ok();
         told.as_object_mut().unwrap().remove("limits");
@@ -64,13 +61,11 @@ async fn configured_addresses_are_returned_unchanged_without_a_call() {
 #[tokio::test]
 async fn either_address_falls_back_by_itself() {
     for (ws, tcp) in [(Some("wss://mine/ws"), None), (None, Some("mine:5100"))] {
-        let app = TestApp::builder()
-            .config(move |settings| {
-                settings.public.ws_url = ws.map(str::to_owned);
-                settings.public.tcp_addr = tcp.map(str::to_owned);
-            })
-            .start()
-            .await;
+        let app = TestApp::with(V2, move |settings| {
+            settings.public.ws_url = ws.map(str::to_owned);
+            settings.public.tcp_addr = tcp.map(str::to_owned);
+        })
+        .await;
         let told = app.user("alice").get("/config").await.ok();
         assert_eq!(told["wsUrl"], ws.unwrap_or("ws://127.0.0.1:5200"));
         assert_eq!(told["tcpAddr"], tcp.unwrap_or("127.0.0.1:5100"));
@@ -91,8 +86,8 @@ async fn all_four_are_texts_whatever_wukongim_leaves_out() {
             r#"{"tcp_addr":"t:1"}"#,
         ] {
             let fault = dev_upstream::Fault::Status(200, route.into());
-            app.upstream.faults().clear();
-            app.upstream.faults().always("/route", fault);
+            app.faults().clear();
+            app.faults().always("/route", fault);
             let told = app.user("alice").get("/config").await.ok();
             for address in ADDRESSES {
                 assert!(told[address].is_string(), "{route}: {told}");
@@ -115,19 +110,17 @@ async fn the_limits_are_those_of_this_deployment() {
     });
     let limits = |told: &Value| told["limits"].clone();
     assert_eq!(limits(&app.user("a").get("/config").await.ok()), defaults);
-    let app = TestApp::builder()
-        .config(|settings| {
-            let limits = &mut settings.limits;
-            limits.id_bytes = 1;
-            limits.client_msg_no_bytes = 2;
-            limits.payload = 3;
-            limits.batch = 4;
-            limits.subscribers = 5;
-            limits.sync_max = 6;
-            limits.group_members = 7;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        let limits = &mut settings.limits;
+        limits.id_bytes = 1;
+        limits.client_msg_no_bytes = 2;
+        limits.payload = 3;
+        limits.batch = 4;
+        limits.subscribers = 5;
+        limits.sync_max = 6;
+        limits.group_members = 7;
+    })
+    .await;
     let told = limits(&app.user("a").get("/config").await.ok());
     let expected = json!({
         "idBytes": 1,

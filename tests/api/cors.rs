@@ -11,22 +11,19 @@ const PAGE: &str = "https://app.example.com";
 const EXPOSED: &str = "x-request-id, x-has-more, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate";
 
 async fn allowing(origins: &'static [&'static str]) -> TestApp {
-    TestApp::builder()
-        .upstream(V2)
-        .config(move |settings| {
-            settings.cors.allowed_origins = origins
-                .iter()
-                .map(|origin| origin.parse().unwrap())
-                .collect();
-            settings.limits.anonymous_per_second = 20;
-        })
-        .start()
-        .await
+    TestApp::with(V2, move |settings| {
+        settings.cors.allowed_origins = origins
+            .iter()
+            .map(|origin| origin.parse().unwrap())
+            .collect();
+        settings.limits.anonymous_per_second = 20;
+    })
+    .await
 }
 
 async fn from_page(actor: &Actor<'_>, origin: &str, method: &str, path: &str) -> Answer {
     let request = actor.request(method, path).header("origin", origin);
-    Answer::of(request.send().await.unwrap()).await
+    Answer::to(request).await
 }
 
 async fn preflight(app: &TestApp, origin: &str, path: &str) -> Answer {
@@ -39,7 +36,7 @@ async fn preflight(app: &TestApp, origin: &str, path: &str) -> Answer {
             "access-control-request-headers",
             "authorization,content-type,x-trace",
         );
-    Answer::of(request.send().await.unwrap()).await
+    Answer::to(request).await
 }
 
 #[tokio::test]
@@ -122,8 +119,7 @@ async fn every_answer_has_the_headers_errors_included() {
         assert!(answers.len() < 100);
         answers.push((answer.status, answer));
     }
-    app.upstream
-        .faults()
+    app.faults()
         .always("/user/token", Fault::Status(500, "{}".into()));
     answers.push((502, from_page(&alice, PAGE, "POST", "/token").await));
     let share = app.app.byte_budget().new_reservation();

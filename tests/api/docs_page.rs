@@ -20,10 +20,7 @@ const FILES: [(&str, &str, bool); 5] = [
 ];
 
 async fn start() -> TestApp {
-    TestApp::builder()
-        .config(|settings| settings.docs.enabled = true)
-        .start()
-        .await
+    TestApp::with(V2, |settings| settings.docs.enabled = true).await
 }
 
 #[tokio::test]
@@ -98,7 +95,7 @@ async fn what_a_browser_has_is_not_sent_again() {
                 .anon()
                 .request("GET", path)
                 .header("if-none-match", known);
-            let answer = Answer::of(asked.send().await.unwrap()).await;
+            let answer = Answer::to(asked).await;
             assert_eq!(answer.status, status, "{path} {known}");
             assert_eq!(answer.text.is_empty(), status == 304, "{path} {known}");
             assert_eq!(answer.header("etag"), etag);
@@ -114,7 +111,7 @@ async fn a_slash_behind_it_leads_to_the_page_below_any_prefix() {
     let app = start().await;
     for method in ["GET", "HEAD"] {
         let asked = app.anon().request(method, "/docs/");
-        let answer = Answer::of(asked.send().await.unwrap()).await;
+        let answer = Answer::to(asked).await;
         assert_eq!((answer.status, answer.header("location")), (308, "../docs"));
     }
     // What the page asks for is beside it, too: no path in it begins at the root.

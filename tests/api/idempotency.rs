@@ -43,10 +43,7 @@ async fn a_client_msg_no_used_for_another_payload_is_a_conflict() {
         }
         let again = alice.send(&numbered(1, "bob", "one", "n-1")).await.ok();
         assert_eq!(again, first, "{dialect:?}");
-        assert_eq!(
-            app.upstream.state().messages_between("alice", "bob").len(),
-            1
-        );
+        assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
     }
 }
 
@@ -132,23 +129,18 @@ async fn of_two_payloads_with_one_client_msg_no_one_is_sent() {
         let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
         statuses.sort_unstable();
         assert_eq!(statuses, [200, 409], "{dialect:?}: {answers:#?}");
-        assert_eq!(
-            app.upstream.state().messages_between("alice", "bob").len(),
-            1
-        );
+        assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
     }
 }
 
 #[tokio::test]
 async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_secs(1);
+    })
+    .await;
     app.group("g", "alice", &[]).await;
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     let answers = join_all((0..3).map(|_| alice.send(&body))).await;
     let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
@@ -180,10 +172,10 @@ async fn a_removed_member_repeating_a_send_is_refused() {
 #[tokio::test]
 async fn after_the_window_a_client_msg_no_is_new() {
     let window = Duration::from_millis(20);
-    let app = TestApp::builder()
-        .config(move |settings| settings.wukongim.idempotency_window = window)
-        .start()
-        .await;
+    let app = TestApp::with(V2, move |settings| {
+        settings.wukongim.idempotency_window = window;
+    })
+    .await;
     let body = numbered(1, "bob", "hi", "n");
     assert_eq!(app.user("alice").send(&body).await.ok()["messageSeq"], 1);
     tokio::time::sleep(window * 2).await;
@@ -195,14 +187,12 @@ async fn after_the_window_a_client_msg_no_is_new() {
 
 #[tokio::test]
 async fn a_generated_client_msg_no_of_a_504_can_be_sent_again() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_secs(1);
+    })
+    .await;
     app.group("g", "alice", &[]).await;
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     let alice = app.user("alice");
     let answer = alice
         .send(&message(2, "g", "hi"))
@@ -211,8 +201,7 @@ async fn a_generated_client_msg_no_of_a_504_can_be_sent_again() {
     let number = answer.body["clientMsgNo"].as_str().unwrap().to_owned();
     assert_eq!(app.sends()[0].body["client_msg_no"], *number);
     // It turns up after all.
-    app.upstream
-        .state()
+    app.state()
         .store_message(stored("g", "alice", &number, "hi"));
     let again = alice.send(&numbered(2, "g", "hi", &number)).await.ok();
     assert_eq!(again["messageSeq"], 1);
@@ -221,14 +210,11 @@ async fn a_generated_client_msg_no_of_a_504_can_be_sent_again() {
 
 /// The gateway starts anew in front of the same WuKongIM, with the same store.
 async fn restarted(app: TestApp, check: DuplicateCheck) -> TestApp {
-    let TestApp {
-        upstream, store, ..
-    } = app;
-    upstream.clear_calls();
+    app.clear_calls();
     TestApp::builder()
-        .store(store)
+        .store(app.store.clone())
         .config(move |settings| settings.wukongim.duplicate_check = check)
-        .start_on(upstream)
+        .start_on(app.upstream)
         .await
 }
 
@@ -240,9 +226,7 @@ async fn searching_upstream_recognises_a_client_msg_no_across_a_restart() {
     let first = app.user("alice").send(&body).await.ok();
     // Somebody else's message with this number is not seen at all, whatever is in it.
     for text in ["hi", "other"] {
-        app.upstream
-            .state()
-            .store_message(stored("g", "bob", "n", text));
+        app.state().store_message(stored("g", "bob", "n", text));
     }
     let app = restarted(app, DuplicateCheck::Upstream).await;
     assert_eq!(app.user("alice").send(&body).await.ok(), first);
@@ -266,9 +250,7 @@ async fn another_channels_message_with_the_client_msg_no_is_no_duplicate() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &["bob"]).await;
     for text in ["hi", "other"] {
-        app.upstream
-            .state()
-            .store_message(stored("g", "bob", "n", text));
+        app.state().store_message(stored("g", "bob", "n", text));
     }
     let app = restarted(app, DuplicateCheck::Upstream).await;
     let sent = app
@@ -334,11 +316,10 @@ async fn v3_recognises_a_client_msg_no_across_a_restart() {
 #[tokio::test]
 async fn accepted_is_answered_without_a_poll_and_still_once() {
     for (dialect, seq) in [(V2, 0), (V3, 1)] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.wukongim.confirm = Confirm::Accepted)
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.wukongim.confirm = Confirm::Accepted;
+        })
+        .await;
         app.group("g", "alice", &[]).await;
         let body = numbered(2, "g", "hi", "n");
         let first = app.user("alice").send(&body).await.ok();
@@ -350,7 +331,7 @@ async fn accepted_is_answered_without_a_poll_and_still_once() {
             .await
             .fails(409, "message_conflict");
         until(|| app.stored_in("g").len() == 1).await;
-        let id = app.upstream.state().messages(2, "g")[0].message_id;
+        let id = app.state().messages(2, "g")[0].message_id;
         assert_eq!(first["messageId"], id.to_string());
         assert_eq!(app.looks(), 0, "{dialect:?}");
     }
@@ -358,13 +339,11 @@ async fn accepted_is_answered_without_a_poll_and_still_once() {
 
 #[tokio::test]
 async fn accepted_without_a_client_msg_no_takes_no_entry_in_the_store() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.wukongim.confirm = Confirm::Accepted;
-            settings.wukongim.idempotency_entries = 2;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm = Confirm::Accepted;
+        settings.wukongim.idempotency_entries = 2;
+    })
+    .await;
     let (alice, body) = (app.user("alice"), numbered(1, "bob", "hi", "n"));
     let first = alice.send(&body).await.ok();
     for _ in 0..3 {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::actors::{Actor, sign};
 use crate::support::answer::Answer;
-use crate::support::app::SECRET;
+use crate::support::served::SECRET;
 use crate::support::{TestApp, V2, V3};
 
 const FAR: u64 = 4_000_000_000;
@@ -25,7 +25,7 @@ async fn ask(app: &TestApp, authorization: &[&str]) -> Answer {
     for value in authorization {
         request = request.header("authorization", *value);
     }
-    Answer::of(request.send().await.unwrap()).await
+    Answer::to(request).await
 }
 
 async fn ask_as(app: &TestApp, token: &str) -> Answer {
@@ -148,7 +148,7 @@ async fn a_token_is_judged_by_its_signature() {
     let claims = json!({"sub": "a", "exp": FAR});
     let good = sign(&claims);
     ask_as(&app, &good).await.ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     let expired = json!({"sub": "a", "exp": 5});
     let parts: Vec<_> = good.split('.').collect();
     let other_claims = URL_SAFE_NO_PAD.encode(json!({"sub": "root", "exp": FAR}).to_string());
@@ -201,7 +201,7 @@ async fn the_header_is_read_with_any_case_of_its_scheme_and_only_once() {
         ask(&app, &[&format!("{scheme} {token}")]).await.ok();
     }
     ask(&app, &[&format!("Bearer   {token}")]).await.ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     let bearer = format!("Bearer {token}");
     for missing in [
         "",
@@ -229,10 +229,7 @@ async fn the_header_is_read_with_any_case_of_its_scheme_and_only_once() {
         .anon()
         .request("GET", "/config")
         .header("cookie", format!("token={token}"));
-    refused(
-        Answer::of(request.send().await.unwrap()).await,
-        "token_missing",
-    );
+    refused(Answer::to(request).await, "token_missing");
     assert_eq!(app.upstream.calls().len(), 0);
 }
 
@@ -297,7 +294,7 @@ async fn a_uid_never_comes_from_a_body_or_a_query() {
                 "{call:?}"
             );
         }
-        assert_eq!(app.upstream.state().token_of("alice", 1), None);
+        assert_eq!(app.state().token_of("alice", 1), None);
     }
 }
 

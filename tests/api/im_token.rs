@@ -45,32 +45,23 @@ async fn a_token_is_another_one_for_another_uid_device_or_secret() {
                 .ok();
             assert_eq!(told["deviceFlag"], flag);
             let token = told["token"].as_str().unwrap().to_owned();
-            assert_eq!(
-                app.upstream.state().token_of(uid, flag),
-                Some(token.clone())
-            );
+            assert_eq!(app.state().token_of(uid, flag), Some(token.clone()));
             assert!(tokens.insert(token), "{uid} {flag}");
         }
     }
-    let own_secret = TestApp::builder()
-        .config(|settings| {
-            settings.im_token.secret = Some("a-secret-of-its-own-for-im-tokens".to_owned().into());
-        })
-        .start()
-        .await;
+    let own_secret = TestApp::with(V2, |settings| {
+        settings.im_token.secret = Some("a-secret-of-its-own-for-im-tokens".to_owned().into());
+    })
+    .await;
     let told = own_secret.user("alice").post_nothing("/token").await.ok();
     assert!(tokens.insert(told["token"].as_str().unwrap().to_owned()));
     // With a secret of its own the JWT's does not matter: rotating that one changes no IM token.
-    let rotated = TestApp::builder()
-        .config(|settings| {
-            settings.im_token.secret = Some("a-secret-of-its-own-for-im-tokens".to_owned().into());
-            settings.auth.jwt_previous_secrets =
-                settings.auth.jwt_secret.clone().into_iter().collect();
-            settings.auth.jwt_secret =
-                Some("a-new-jwt-secret-that-is-long-enough".to_owned().into());
-        })
-        .start()
-        .await;
+    let rotated = TestApp::with(V2, |settings| {
+        settings.im_token.secret = Some("a-secret-of-its-own-for-im-tokens".to_owned().into());
+        settings.auth.jwt_previous_secrets = settings.auth.jwt_secret.clone().into_iter().collect();
+        settings.auth.jwt_secret = Some("a-new-jwt-secret-that-is-long-enough".to_owned().into());
+    })
+    .await;
     let same = rotated.user("alice").post_nothing("/token").await.ok();
     assert_eq!(same["token"], told["token"]);
 }
@@ -88,7 +79,7 @@ async fn each_call_registers_the_token_as_a_slave() {
             (Some(json!({"deviceFlag": 1})), 1),
             (Some(json!({"deviceFlag": 2})), 2),
         ] {
-            app.upstream.clear_calls();
+            app.clear_calls();
             let told = match &body {
                 None => alice.post_nothing("/token").await.ok(),
                 Some(body) => alice.post("/token", body).await.ok(),
@@ -106,16 +97,13 @@ async fn each_call_registers_the_token_as_a_slave() {
 #[tokio::test]
 async fn a_device_that_is_configured_so_is_a_master() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                let levels = "app=master,web=slave".parse::<DeviceLevels>();
-                settings.im_token.level = levels.unwrap();
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            let levels = "app=master,web=slave".parse::<DeviceLevels>();
+            settings.im_token.level = levels.unwrap();
+        })
+        .await;
         for (flag, level) in [(0, 1), (1, 0), (2, 0)] {
-            app.upstream.clear_calls();
+            app.clear_calls();
             app.user("alice")
                 .post("/token", &json!({"deviceFlag": flag}))
                 .await
@@ -130,7 +118,7 @@ async fn asking_twice_ends_no_connection() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         for flag in 0..=2 {
-            app.upstream.state().connect("alice", flag);
+            app.state().connect("alice", flag);
         }
         for _ in 0..2 {
             for flag in 0..=2 {
@@ -140,27 +128,27 @@ async fn asking_twice_ends_no_connection() {
                     .ok();
             }
         }
-        assert_eq!(app.upstream.state().connections(), 3);
+        assert_eq!(app.state().connections(), 3);
     }
     // And the look at it can see one end: a master's does.
-    let app = TestApp::builder()
-        .config(|settings| settings.im_token.level = "master".parse().unwrap())
-        .start()
-        .await;
-    app.upstream.state().connect("alice", 1);
+    let app = TestApp::with(V2, |settings| {
+        settings.im_token.level = "master".parse().unwrap();
+    })
+    .await;
+    app.state().connect("alice", 1);
     app.user("alice").post_nothing("/token").await.ok();
-    assert_eq!(app.upstream.state().connections(), 0);
+    assert_eq!(app.state().connections(), 0);
 }
 
 #[tokio::test]
 async fn a_user_banned_upstream_is_forbidden() {
     let app = TestApp::start(V2).await;
-    app.upstream.state().ban_user("alice", true);
+    app.state().ban_user("alice", true);
     let answer = app.user("alice").post_nothing("/token").await;
     answer.fails(403, "forbidden");
-    assert_eq!(app.upstream.state().token_of("alice", 1), None);
+    assert_eq!(app.state().token_of("alice", 1), None);
     app.user("bob").post_nothing("/token").await.ok();
-    app.upstream.state().ban_user("alice", false);
+    app.state().ban_user("alice", false);
     app.user("alice").post_nothing("/token").await.ok();
 }
 

@@ -82,23 +82,19 @@ async fn reads_and_tokens_succeed_if_all_pooled_connections_are_dead() {
 
 #[tokio::test]
 async fn a_second_broken_connection_is_an_error_and_sends_are_not_repeated() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.wukongim.confirm_timeout = std::time::Duration::from_millis(200);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = std::time::Duration::from_millis(200);
+    })
+    .await;
     let alice = app.user("alice");
     alice.send_to_person("bob", "hi").await.ok();
-    app.upstream.clear_calls();
-    app.upstream
-        .faults()
-        .always("/channel/messagesync", Fault::Reset);
+    app.clear_calls();
+    app.faults().always("/channel/messagesync", Fault::Reset);
     let told = alice.sync(1, "bob", "").await;
     told.fails(503, "upstream_unavailable");
     assert_eq!(app.calls_to("/channel/messagesync").len(), 2);
-    app.upstream.faults().clear();
-    app.upstream.faults().always("/message/send", Fault::Reset);
+    app.faults().clear();
+    app.faults().always("/message/send", Fault::Reset);
     let told = alice.send_to_person("bob", "lost").await;
     told.fails(504, "message_unconfirmed");
     assert_eq!(app.calls_to("/message/send").len(), 1);

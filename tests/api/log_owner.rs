@@ -54,7 +54,7 @@ async fn reading_a_pair_without_messages_takes_no_key() {
         // In v2.0.10, which does not say so, a read touches nothing.
         let reads = app.calls_to("/channel/messagesync");
         assert!(reads.is_empty() || version == V2Release::V2_0_10);
-        let state = app.upstream.state();
+        let state = app.state();
         assert_eq!(state.log_owner(1, PAIR), None, "{version:?}");
         app.user("ho-anna").send_to_person(FRIEND, "hi").await.ok();
         assert_eq!(state.messages_between("ho-anna", FRIEND).len(), 1);
@@ -69,7 +69,7 @@ async fn a_send_to_a_pair_whose_key_is_taken_is_refused() {
             .send_to_person(INVENTED, "1st")
             .await
             .ok();
-        app.upstream.clear_calls();
+        app.clear_calls();
         let anna = app.user("ho-anna");
         for body in [message(1, FRIEND, "hi"), numbered(1, FRIEND, "hi", "n")] {
             anna.send(&body).await.fails(409, "channel_exists");
@@ -115,7 +115,7 @@ async fn on_v3_both_pairs_have_their_own_log() {
 async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
     let app = TestApp::start(V2).await;
     // Somebody has looked at the pair, past the gateway; it has no messages.
-    app.upstream.state().touch_log(1, "hc-bob@hc-alice");
+    app.state().touch_log(1, "hc-bob@hc-alice");
     let create = app.user("mallory").create_group(TWIN).await;
     create.fails(409, "channel_exists");
     app.nothing_was_written();
@@ -134,9 +134,9 @@ async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
 
     // A group that was made past the gateway where a pair has its log.
     let app = TestApp::start(V2).await;
-    app.upstream.state().touch_log(1, "hc-bob@hc-alice");
-    app.upstream.state().join(TWIN, "carl");
-    app.upstream.state().ban_group(TWIN, false);
+    app.state().touch_log(1, "hc-bob@hc-alice");
+    app.state().join(TWIN, "carl");
+    app.state().ban_group(TWIN, false);
     let refused = app.user("carl").send_to_group(TWIN, "hi").await;
     refused.fails(409, "channel_exists");
 }
@@ -160,7 +160,7 @@ async fn the_owner_check_happens_once_per_channel() {
             alice.send_to_group(id, "hi").await.ok();
         }
         assert_eq!(looks(&app), 1);
-        app.upstream.clear_calls();
+        app.clear_calls();
     }
     // Another replica, or the same after a restart.
     let other = TestApp::builder()
@@ -188,7 +188,7 @@ async fn in_a_cluster_a_missing_log_is_distinguished_from_an_empty_one() {
         let read = app.user("ho-eve").sync(1, INVENTED, "").await.ok();
         assert_eq!(read, Value::Array(vec![]));
     }
-    assert_eq!(app.upstream.state().log_owner(1, PAIR), None);
+    assert_eq!(app.state().log_owner(1, PAIR), None);
     app.user("ho-anna").send_to_person(FRIEND, "hi").await.ok();
     let read = app.user(FRIEND).sync(1, "ho-anna", "").await.ok();
     assert_eq!(read.as_array().unwrap().len(), 1);
@@ -197,7 +197,7 @@ async fn in_a_cluster_a_missing_log_is_distinguished_from_an_empty_one() {
 #[tokio::test]
 async fn an_unused_key_is_not_cached() {
     let app = TestApp::start(V2).await;
-    app.upstream.faults().once(
+    app.faults().once(
         "/message/send",
         Fault::Status(400, r#"{"msg":"no"}"#.into()),
     );
@@ -224,9 +224,9 @@ async fn messages_are_sent_if_v2_cannot_tell_the_log_owner() {
     ] {
         let app = TestApp::start(V2).await;
         let of_owner = Rule::new(LOOK, answer.clone()).containing("/1/config");
-        app.upstream.faults().add(of_owner);
+        app.faults().add(of_owner);
         let max = Rule::new("/channel/max_message_seq", answer.clone());
-        app.upstream.faults().add(max);
+        app.faults().add(max);
         let alice = app.user("alice");
         let sent = alice.send_to_person("bob", "hi").await;
         assert_eq!(sent.ok()["messageSeq"], 1, "{answer:?}");
@@ -240,38 +240,38 @@ async fn messages_are_sent_if_v2_cannot_tell_the_log_owner() {
 
 #[tokio::test]
 async fn nothing_is_sent_if_the_log_owner_is_not_answered() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.timeout = Duration::from_millis(200))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.timeout = Duration::from_millis(200);
+    })
+    .await;
     let hang = Rule::new(LOOK, Fault::Hang).containing("/1/config");
-    app.upstream.faults().add(hang);
+    app.faults().add(hang);
     let sent = app.user("alice").send_to_person("bob", "hi").await;
     sent.fails(504, "upstream_timeout");
     assert!(app.calls_to("/message/send").is_empty());
-    app.upstream.faults().clear();
+    app.faults().clear();
     app.user("alice").send_to_person("bob", "hi").await.ok();
 }
 
 #[tokio::test]
 async fn the_lookup_of_a_lost_send_creates_no_log() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(300))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_millis(300);
+    })
+    .await;
     let anna = app.user("ho-anna");
     let body = numbered(1, FRIEND, "hi", "n");
     // It never arrives; nor does its retry, which looks for it first.
-    app.upstream.faults().always("/message/send", Fault::Reset);
+    app.faults().always("/message/send", Fault::Reset);
     for _ in 0..2 {
         let lost = anna.send(&body).await;
         lost.fails(504, "message_unconfirmed");
     }
     assert!(!app.calls_to("/channel/max_message_seq").is_empty());
     assert!(app.calls_to("/channel/messagesync").is_empty());
-    assert_eq!(app.upstream.state().log_owner(1, VICTIMS), None);
+    assert_eq!(app.state().log_owner(1, VICTIMS), None);
     // Somebody else takes the place before the third try.
-    app.upstream.faults().clear();
+    app.faults().clear();
     app.user("ho-eve")
         .send_to_person(INVENTED, "1st")
         .await

@@ -16,8 +16,6 @@ mod idempotency;
 mod identity;
 mod im_token;
 mod kept_connections;
-#[path = "../keys/mod.rs"]
-mod keys;
 mod limits;
 mod listener;
 mod log_owner;
@@ -31,6 +29,7 @@ mod operations;
 mod payload_limit;
 mod queries;
 mod shedding;
+#[path = "../support/mod.rs"]
 mod support;
 mod sync;
 mod sync_foreign;

@@ -20,12 +20,10 @@ async fn a_failing_manager_port_casts_no_doubt_on_the_nodes() {
         Fault::Garbage,
         Fault::Status(500, "{}".into()),
     ] {
-        app.upstream
-            .faults()
-            .always("/manager/channels", fault.clone());
+        app.faults().always("/manager/channels", fault.clone());
         let answer = app.user("alice").add("g", &["carol"]).await;
         assert!([502, 503].contains(&answer.status), "{fault:?} {answer:#?}");
-        app.upstream.faults().clear();
+        app.faults().clear();
         app.user("bob").send_to_group("g", "x").await.ok();
     }
     for node in ["n1", "n2"] {
@@ -78,8 +76,7 @@ async fn a_session_that_the_port_has_forgotten_is_renewed() {
     app.group("g", "alice", &[]).await;
     // A login of just now is not doubted.
     tokio::time::sleep(Duration::from_millis(1050)).await;
-    app.upstream
-        .faults()
+    app.faults()
         .once("/manager/channels", Fault::Status(401, "{}".into()));
     app.user("alice").add("g", &["bob"]).await.ok();
     assert_eq!(app.calls_to("/manager/login").len(), 1);

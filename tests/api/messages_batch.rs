@@ -51,7 +51,7 @@ async fn results_come_in_the_order_of_the_request_and_channels_keep_theirs() {
                 "{entry}"
             );
         }
-        let stored = app.upstream.state().messages(2, "g");
+        let stored = app.state().messages(2, "g");
         let texts: Vec<_> = stored
             .iter()
             .map(|message| message.payload.to_string())
@@ -68,8 +68,7 @@ async fn order_is_kept_where_each_message_takes_its_time() {
         // The earlier, the slower.
         for n in 0..5_u8 {
             let delay = Fault::Delay(Duration::from_millis(10 * u64::from(5 - n)));
-            app.upstream
-                .faults()
+            app.faults()
                 .add(Rule::new("/message/send", delay).containing(format!("n-{n}")));
         }
         let bodies: Vec<_> = (0..5)
@@ -85,15 +84,15 @@ async fn channels_go_side_by_side() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let hold = Fault::Hold("sends".into());
-        app.upstream.faults().always("/message/send", hold);
+        app.faults().always("/message/send", hold);
         let bodies: Vec<_> = (0..4)
             .map(|n| message(1, &format!("peer{n}"), "hi"))
             .collect();
         let alice = app.user("alice");
         let all_out = async {
             // Were they sent one after the other, the second would never come.
-            app.upstream.faults().wait_held("sends", 4).await;
-            app.upstream.faults().release("sends");
+            app.faults().wait_held("sends", 4).await;
+            app.faults().release("sends");
         };
         let (answer, ()) = tokio::join!(alice.send_batch(&bodies), all_out);
         assert_eq!(seqs(&answer.ok()), [1, 1, 1, 1], "{dialect:?}");
@@ -116,7 +115,7 @@ async fn a_full_batch_to_a_slow_cluster_is_confirmed_together() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &[]).await;
     let late = Fault::StoreLate(Duration::from_millis(300));
-    app.upstream.faults().always("/message/send", late);
+    app.faults().always("/message/send", late);
     let bodies: Vec<_> = (0..100).map(|n| message(2, "g", &n.to_string())).collect();
     let data = app.user("alice").send_batch(&bodies).await.ok();
     let mut seqs = seqs(&data);
@@ -233,10 +232,7 @@ async fn all_bad_fields_of_all_items_are_named_at_once() {
 
 #[tokio::test]
 async fn what_is_no_batch_is_refused() {
-    let app = TestApp::builder()
-        .config(|settings| settings.limits.batch = 3)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.limits.batch = 3).await;
     let alice = app.user("alice");
     let too_many = json!(vec![message(1, "bob", "hi"); 4]);
     for body in [
@@ -338,7 +334,7 @@ async fn a_batch_repeated_stores_nothing_again() {
         let alone = app.user("alice").send(&bodies[3]).await.ok();
         assert_eq!(alone, first[3]);
         assert_eq!(app.user("alice").send_batch(&bodies).await.ok(), first);
-        let stored = app.upstream.state().messages_between("alice", "bob");
+        let stored = app.state().messages_between("alice", "bob");
         assert_eq!(stored.len(), 5, "{dialect:?}");
     }
 }

@@ -51,7 +51,7 @@ async fn the_answer_is_what_the_upstream_stored() {
             .send(&numbered(2, "g", "hi", "n-1"))
             .await
             .ok();
-        let messages = app.upstream.state().messages(2, "g");
+        let messages = app.state().messages(2, "g");
         let own = messages.last().unwrap();
         let id_ms = ((own.message_id >> 22) + EPOCH_MS).unsigned_abs();
         assert!((before..=now_ms()).contains(&id_ms), "{id_ms}");
@@ -104,7 +104,7 @@ async fn number_and_payload_are_passed_on_byte_for_byte() {
             let body = json!({"channelId": "bob", "channelType": 1, "payload": payload, "clientMsgNo": number});
             let sent = app.user("alice").send(&body).await.ok();
             assert_eq!(sent["clientMsgNo"], number);
-            let stored = app.upstream.state().messages_between("alice", "bob");
+            let stored = app.state().messages_between("alice", "bob");
             let last = stored.last().unwrap();
             assert_eq!(
                 (&*last.client_msg_no, &*last.payload),
@@ -144,7 +144,7 @@ async fn upstream_gets_exactly_these_fields_and_nothing_else_of_the_client() {
             expected["header"] = json!({"red_dot": 1});
         }
         assert_eq!(sends[0].body, expected, "{dialect:?}");
-        let stored = app.upstream.state().messages(2, "g");
+        let stored = app.state().messages(2, "g");
         assert_eq!(stored[0].red_dot, dialect == V2);
     }
 }
@@ -183,7 +183,7 @@ async fn an_own_from_uid_is_allowed_and_a_foreign_one_is_not() {
         let mut body = message(2, "g", "hi");
         body["fromUid"] = json!("bob");
         app.user("bob").send(&body).await.ok();
-        app.upstream.clear_calls();
+        app.clear_calls();
         body["fromUid"] = json!("alice");
         app.user("bob").send(&body).await.fails(403, "forbidden");
         app.nothing_was_written();
@@ -196,8 +196,8 @@ async fn an_admin_sends_as_another_under_that_users_rules() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["bob", "denied"]).await;
-        app.upstream.state().deny(2, "g", "denied");
-        app.upstream.state().deny(1, "carol", "bob");
+        app.state().deny(2, "g", "denied");
+        app.state().deny(1, "carol", "bob");
         let as_user = |uid: &str, channel_type, id: &str| {
             let mut body = message(channel_type, id, "hi");
             body["fromUid"] = json!(uid);
@@ -224,12 +224,7 @@ async fn an_admin_sends_as_another_under_that_users_rules() {
             .await
             .fails(403, "not_a_member");
         assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
-        assert!(
-            app.upstream
-                .state()
-                .messages_between("bob", "carol")
-                .is_empty()
-        );
+        assert!(app.state().messages_between("bob", "carol").is_empty());
     }
 }
 
@@ -243,17 +238,12 @@ async fn being_admin_opens_no_conversation() {
             .await
             .fails(403, "not_a_member");
         assert!(app.stored_in("g").is_empty(), "{dialect:?}");
-        app.upstream.state().deny(1, "bob", "root");
+        app.state().deny(1, "bob", "root");
         app.admin()
             .send_to_person("bob", "hi")
             .await
             .fails(403, "blocked");
-        assert!(
-            app.upstream
-                .state()
-                .messages_between("root", "bob")
-                .is_empty()
-        );
+        assert!(app.state().messages_between("root", "bob").is_empty());
     }
 }
 
@@ -330,7 +320,6 @@ async fn sixteen_clients_in_one_channel_get_gapless_increasing_seqs() {
             })
             .collect();
         let stored: Vec<_> = app
-            .upstream
             .state()
             .messages(2, "g")
             .iter()

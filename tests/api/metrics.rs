@@ -7,10 +7,10 @@ use dev_upstream::Fault;
 use serde_json::json;
 use tokio::net::TcpStream;
 
-use crate::keys::ED_ONE;
 use crate::operations::Ops;
 use crate::support::backend::{Backend, Reply};
 use crate::support::issuer::Issuer;
+use crate::support::keys::ED_ONE;
 use crate::support::messages::{message, numbered, until};
 use crate::support::{TestApp, V2, V3, database};
 
@@ -53,10 +53,10 @@ async fn the_operations_port_shows_nothing_that_is_not_documented() {
 
 #[tokio::test]
 async fn outcomes_of_messages_and_idempotency_lookups_are_counted() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(200))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_millis(200);
+    })
+    .await;
     app.group("g", "alice", &[]).await;
     let alice = app.user("alice");
     alice.send(&numbered(2, "g", "one", "n")).await.ok();
@@ -67,9 +67,7 @@ async fn outcomes_of_messages_and_idempotency_lookups_are_counted() {
     stranger.fails(403, "not_a_member");
     let batch = [message(2, "g", "two"), message(2, "g", "three")];
     alice.send_batch(&batch).await.ok();
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     let lost = alice.send(&numbered(2, "g", "lost", "l")).await;
     lost.fails(504, "message_unconfirmed");
     counted(
@@ -135,7 +133,7 @@ async fn the_stores_answers_and_failures_are_counted_by_question() {
 #[tokio::test]
 async fn the_backends_answers_are_counted_by_action() {
     let backend = Backend::start().await;
-    let app = TestApp::builder().config(backend.decides()).start().await;
+    let app = TestApp::with(V2, backend.decides()).await;
     let alice = app.user("alice");
     alice.send_to_person("bob", "hi").await.ok();
     backend.answers(|_| Reply::allow(false));
@@ -177,10 +175,7 @@ async fn fetches_of_the_issuers_keys_are_counted() {
     down.is_down();
     for (issuer, outcome, keys) in [(issuer, "ok", 1.0), (down, "status", 0.0)] {
         let url = issuer.url();
-        let app = TestApp::builder()
-            .config(|settings| settings.auth.jwks_url = Some(url))
-            .start()
-            .await;
+        let app = TestApp::with(V2, |settings| settings.auth.jwks_url = Some(url)).await;
         let name = format!("gateway_jwks_fetches_total{{outcome=\"{outcome}\"}}");
         until(|| app.metric(&name) == Some(1.0)).await;
         assert_eq!(app.metric("gateway_jwks_keys"), Some(keys));
@@ -208,12 +203,12 @@ async fn what_is_held_and_kept_shows_while_it_is() {
     let generation = r#"gateway_upstream_generation{node="n1"}"#;
     assert_eq!(app.metric(generation), Some(0.0), "nobody asked it yet");
     let fault = Fault::Hold("held".into());
-    app.upstream.faults().always("/message/send", fault);
+    app.faults().always("/message/send", fault);
     let body = message(1, "bob", "hi");
     let look = async {
-        app.upstream.faults().wait_held("held", 1).await;
+        app.faults().wait_held("held", 1).await;
         let held = app.metric("gateway_buffered_bytes");
-        app.upstream.faults().release("held");
+        app.faults().release("held");
         held
     };
     let (answer, held) = tokio::join!(alice.send(&body), look);

@@ -169,10 +169,7 @@ fn a_message_id_is_text_everywhere() {
 
 #[tokio::test]
 async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
-    let app = TestApp::builder()
-        .config(|settings| settings.docs.enabled = true)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.docs.enabled = true).await;
     for (path, kind, text) in [
         ("/openapi.json", "application/json", document()),
         ("/ERRORS.md", "text/plain; charset=utf-8", catalogue()),
@@ -191,7 +188,7 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
         .http
         .get(format!("{}/api/v1/im/ERRORS.md", app.base))
         .header("accept", "text/html,application/xhtml+xml,*/*;q=0.8");
-    let page = Answer::of(browser.send().await.unwrap()).await;
+    let page = Answer::to(browser).await;
     assert_eq!(page.header("content-type"), "text/html; charset=utf-8");
     assert_eq!(page.header("vary"), "accept");
     assert_eq!(page.header("x-content-type-options"), "nosniff");

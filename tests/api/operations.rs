@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wukongim_gateway::gateway::{Readiness, ops_router};
 
-use crate::support::app::{SECRET, own_loopback};
+use crate::support::served::{SECRET, own_loopback};
 use crate::support::{TestApp, V2, V3, database};
 
 /// The operations port of a gateway.
@@ -123,10 +123,7 @@ async fn it_is_ready_while_a_node_answers_and_says_why_not() {
 async fn one_node_of_two_is_enough() {
     let second = DevUpstream::start(Options::new(V2)).await.unwrap();
     let url = second.url().parse().unwrap();
-    let app = TestApp::builder()
-        .config(move |settings| settings.wukongim.api_urls.push(url))
-        .start()
-        .await;
+    let app = TestApp::with(V2, move |settings| settings.wukongim.api_urls.push(url)).await;
     let ops = Ops::of(&app).await;
     app.upstream.stop().await;
     assert_eq!(ops.ready().await, (200, json!({"ready": true})));
@@ -331,12 +328,12 @@ async fn a_request_counts_as_in_flight_until_it_is_answered() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;
     let fault = dev_upstream::Fault::Hold("held".into());
-    app.upstream.faults().always("/user/token", fault);
+    app.faults().always("/user/token", fault);
     let alice = app.user("alice");
     let held = async {
-        app.upstream.faults().wait_held("held", 1).await;
+        app.faults().wait_held("held", 1).await;
         let counted = ops.metric("gateway_http_requests_in_flight").await;
-        app.upstream.faults().release("held");
+        app.faults().release("held");
         counted
     };
     let (answer, counted) = tokio::join!(alice.post_nothing("/token"), held);
@@ -353,11 +350,11 @@ async fn a_request_whose_client_hangs_up_is_counted_as_such() {
     let app = TestApp::start(V2).await;
     let ops = Ops::of(&app).await;
     let fault = dev_upstream::Fault::Hold("held".into());
-    app.upstream.faults().always("/user/token", fault);
+    app.faults().always("/user/token", fault);
     let alice = app.user("alice");
     tokio::select! {
         answer = alice.post_nothing("/token") => panic!("answered: {answer:?}"),
-        () = app.upstream.faults().wait_held("held", 1) => {}
+        () = app.faults().wait_held("held", 1) => {}
     }
     let counted =
         r#"gateway_http_requests_total{method="POST",route="/api/v1/im/token",status="499"}"#;

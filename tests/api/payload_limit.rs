@@ -8,7 +8,7 @@ use dev_upstream::{Fault, Rule, V2Release};
 use serde_json::{Value, json};
 use wukongim_gateway::wukongim::SAFE_PAYLOAD_BYTES;
 
-use crate::support::{TestApp, V3};
+use crate::support::{TestApp, V2, V3};
 
 const KIB_64: usize = 64 * 1024;
 
@@ -94,13 +94,13 @@ async fn a_reported_version_decides_and_an_unknown_one_is_probed() {
         ("v2.0.10-20241221", SAFE_PAYLOAD_BYTES),
     ] {
         let app = TestApp::builder().start().await;
-        app.upstream.faults().always("/varz", varz(version));
+        app.faults().always("/varz", varz(version));
         assert_eq!(told(&app).await, limit, "{version}");
         assert!(app.calls_to("/cluster/slots").is_empty(), "{version}");
     }
     for fault in [varz(""), varz("dev"), Fault::Status(404, String::new())] {
         let app = TestApp::builder().start().await;
-        app.upstream.faults().always("/varz", fault.clone());
+        app.faults().always("/varz", fault.clone());
         assert_eq!(told(&app).await, KIB_64, "{fault:?}");
         assert_eq!(app.calls_to("/cluster/slots").len(), 1, "{fault:?}");
     }
@@ -114,11 +114,11 @@ async fn a_node_of_unknown_version_gets_only_small_payloads() {
         ("/cluster/slots", Fault::Reset),
         ("/varz", Fault::Hang),
     ] {
-        let app = TestApp::builder()
-            .config(|settings| settings.wukongim.timeout = Duration::from_millis(300))
-            .start()
-            .await;
-        app.upstream.faults().always(path, fault.clone());
+        let app = TestApp::with(V2, |settings| {
+            settings.wukongim.timeout = Duration::from_millis(300);
+        })
+        .await;
+        app.faults().always(path, fault.clone());
         assert_eq!(told(&app).await, SAFE_PAYLOAD_BYTES, "{fault:?}");
         let refused = app.user("alice").send(&of(SAFE_PAYLOAD_BYTES + 1)).await;
         assert_ne!(refused.status, 200, "{fault:?}");

@@ -13,10 +13,10 @@ use serde_json::Value;
 
 use self::known::Known;
 use self::yaml::values;
-use crate::keys::ED_ONE;
 use crate::operations::Ops;
 use crate::support::backend::Backend;
 use crate::support::issuer::Issuer;
+use crate::support::keys::ED_ONE;
 use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3};
 

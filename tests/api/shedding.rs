@@ -15,14 +15,9 @@ const KIB: usize = 1024;
 #[tokio::test]
 async fn requests_beyond_max_in_flight_are_refused_at_once() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.server.max_in_flight = 2)
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| settings.server.max_in_flight = 2).await;
         app.anon().get("/health").await.ok();
-        app.upstream
-            .faults()
+        app.faults()
             .always("/message/send", Fault::Hold("held".into()));
         let running = async {
             let (alice, bob) = (app.user("alice"), app.user("bob"));
@@ -32,7 +27,7 @@ async fn requests_beyond_max_in_flight_are_refused_at_once() {
             )
         };
         let others = async {
-            app.upstream.faults().wait_held("held", 2).await;
+            app.faults().wait_held("held", 2).await;
             let started = Instant::now();
             let calls = app.upstream.calls().len();
             for refused in [
@@ -48,7 +43,7 @@ async fn requests_beyond_max_in_flight_are_refused_at_once() {
             app.anon().get("/health").await.ok();
             let metrics = app.app.metrics().render();
             assert!(metrics.contains("gateway_limited_total{limit=\"in_flight\"} 3\n"));
-            app.upstream.faults().release("held");
+            app.faults().release("held");
         };
         let ((one, other), ()) = tokio::join!(running, others);
         one.ok();
@@ -64,15 +59,12 @@ fn large(kib: usize) -> Value {
 
 /// A gateway that holds 400 KiB, 100 of each user, and whose sends hang.
 async fn narrow() -> TestApp {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.server.max_buffered = 400 * KIB;
-            settings.limits.payload = 512 * KIB;
-        })
-        .start()
-        .await;
-    app.upstream
-        .faults()
+    let app = TestApp::with(V2, |settings| {
+        settings.server.max_buffered = 400 * KIB;
+        settings.limits.payload = 512 * KIB;
+    })
+    .await;
+    app.faults()
         .always("/message/send", Fault::Hold("held".into()));
     app
 }
@@ -87,14 +79,14 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
     // Base64 makes 88 KiB of each.
     let running = futures_util::future::join_all(["u1", "u2", "u3", "u4"].map(|uid| send(uid, 66)));
     let others = async {
-        app.upstream.faults().wait_held("held", 4).await;
+        app.faults().wait_held("held", 4).await;
         for _ in 0..3 {
             let refused = send("bob", 40).await.fails(503, "overloaded");
             assert_eq!(refused.header("retry-after"), "1");
             assert_eq!(refused.body["message"], "发送消息失败");
         }
         app.user("bob").post_nothing("/token").await.ok();
-        app.upstream.faults().release("held");
+        app.faults().release("held");
     };
     let (sent, ()) = tokio::join!(running, others);
     for sent in sent {
@@ -122,14 +114,14 @@ async fn one_users_bodies_are_bounded_to_a_quarter() {
         )
     };
     let others = async {
-        app.upstream.faults().wait_held("held", 2).await;
+        app.faults().wait_held("held", 2).await;
         for _ in 0..2 {
             let refused = alice.post("/message/send", &large(12)).await;
             let refused = refused.fails(429, "rate_limited");
             assert_eq!(refused.header("retry-after"), "1");
         }
         alice.post_nothing("/token").await.ok();
-        app.upstream.faults().release("held");
+        app.faults().release("held");
     };
     let ((one, other), ()) = tokio::join!(running, others);
     one.ok();
@@ -150,11 +142,7 @@ async fn one_users_bodies_are_bounded_to_a_quarter() {
 #[tokio::test]
 async fn one_users_requests_are_bounded_to_a_quarter() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.server.max_in_flight = 8)
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| settings.server.max_in_flight = 8).await;
         let head = format!(
             "POST /api/v1/im/message/sendbatch HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n{}\r\n[",
             alice()
@@ -184,10 +172,7 @@ async fn one_users_requests_are_bounded_to_a_quarter() {
 
 #[tokio::test]
 async fn with_the_memory_full_nothing_but_health_is_answered() {
-    let app = TestApp::builder()
-        .config(|settings| settings.server.max_buffered = 10)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.server.max_buffered = 10).await;
     let share = app.app.byte_budget().new_reservation();
     share.try_reserve(10).unwrap();
     app.user("alice")
@@ -202,15 +187,12 @@ async fn with_the_memory_full_nothing_but_health_is_answered() {
 #[tokio::test]
 async fn unread_answers_of_one_user_are_bounded() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                // 10 MB of each user; a page below takes half of that, and no socket holds it.
-                settings.server.max_buffered = 40 * KIB * KIB;
-                settings.limits.sync_bytes = 16 * KIB * KIB;
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            // 10 MB of each user; a page below takes half of that, and no socket holds it.
+            settings.server.max_buffered = 40 * KIB * KIB;
+            settings.limits.sync_bytes = 16 * KIB * KIB;
+        })
+        .await;
         seeds::group(&app, "g", &["alice", "bob"]);
         for _ in 0..70 {
             seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; 50 * KIB]);
@@ -239,11 +221,10 @@ async fn unread_answers_of_one_user_are_bounded() {
 #[tokio::test]
 async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.server.max_buffered = 1200 * KIB)
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.server.max_buffered = 1200 * KIB;
+        })
+        .await;
         seeds::group(&app, "g", &["alice"]);
         for _ in 0..4 {
             seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; 40 * KIB]);
@@ -266,16 +247,16 @@ async fn a_send_that_goes_on_without_its_client_is_counted_until_it_ends() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let sends = Fault::Hold("held".into());
-        app.upstream.faults().always("/message/send", sends);
+        app.faults().always("/message/send", sends);
         let body = json!({
             "channelId": "bob", "channelType": 1, "payload": payload(&"x".repeat(4 * KIB)), "clientMsgNo": "n-00000001"
         });
-        let held = app.upstream.faults().wait_held("held", 1);
+        let held = app.faults().wait_held("held", 1);
         app.user("alice").send_and_hang_up(&body, held).await;
         // The request itself has ended when the gauge says so.
         until(|| app.app.requests_in_flight() == 0).await;
         assert!(app.app.byte_budget().held() > 4 * KIB);
-        app.upstream.faults().release("held");
+        app.faults().release("held");
         until(|| app.app.byte_budget().held() == 0).await;
     }
 }

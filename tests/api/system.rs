@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use dev_upstream::{DevUpstream, Dialect, Fault, Options, Rule};
 
 use crate::support::answer::Answer;
-use crate::support::app::own_loopback;
 use crate::support::messages::until;
+use crate::support::served::own_loopback;
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn system_info_is_returned_on_both_generations() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         for uid in ["a", "b", "c"] {
-            app.upstream.state().connect(uid, 1);
+            app.state().connect(uid, 1);
         }
         let told = app.user("alice").get("/system/info").await.ok();
         assert_eq!(told["version"], "unknown");
@@ -36,9 +36,7 @@ async fn version_and_uptime_of_v2_come_from_its_words() {
         let varz =
             format!(r#"{{"version":"v2.2.5-20260422","uptime":"{uptime}","connections":1000}}"#);
         let app = TestApp::start(V2).await;
-        app.upstream
-            .faults()
-            .always("/varz", Fault::Status(200, varz));
+        app.faults().always("/varz", Fault::Status(200, varz));
         let told = app.user("alice").get("/system/info").await.ok();
         assert_eq!(told["version"], "v2.2.5-20260422");
         assert_eq!(told["uptime"], seconds);
@@ -46,8 +44,7 @@ async fn version_and_uptime_of_v2_come_from_its_words() {
     }
     let garbled = r#"{"version":"v2","uptime":"soon","connections":1}"#;
     let app = TestApp::start(V2).await;
-    app.upstream
-        .faults()
+    app.faults()
         .always("/varz", Fault::Status(200, garbled.into()));
     let answer = app.user("alice").get("/system/info").await;
     let answer = answer.fails(502, "upstream_error");
@@ -59,12 +56,9 @@ async fn uptime_of_v3_comes_from_its_metrics_and_connections_may_be_unknown() {
     let app = TestApp::start(V3).await;
     let started = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() - 86_400;
     let metrics = format!("# HELP x y\nprocess_start_time_seconds {started}e+00\n");
-    app.upstream
-        .faults()
-        .always("/metrics", Fault::Status(200, metrics));
+    app.faults().always("/metrics", Fault::Status(200, metrics));
     // Switched off.
-    app.upstream
-        .faults()
+    app.faults()
         .always("/top/v1/snapshot", Fault::Status(404, "{}".into()));
     let told = app.user("alice").get("/system/info").await.ok();
     let uptime = told["uptime"].as_u64().unwrap();
@@ -77,12 +71,11 @@ async fn several_nodes_are_summed_and_one_that_is_down_is_left_out() {
     for dialect in [V2, V3] {
         let second = DevUpstream::start(Options::new(dialect)).await.unwrap();
         let url = second.url().parse().unwrap();
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(move |settings| settings.wukongim.api_urls.push(url))
-            .start()
-            .await;
-        app.upstream.state().connect("a", 1);
+        let app = TestApp::with(dialect, move |settings| {
+            settings.wukongim.api_urls.push(url);
+        })
+        .await;
+        app.state().connect("a", 1);
         for uid in ["b", "c"] {
             second.state().connect(uid, 1);
         }
@@ -115,15 +108,14 @@ async fn a_hundred_concurrent_requests_cause_one_query_of_system_info() {
     for (dialect, path) in [(V2, "/varz"), (V3, "/metrics")] {
         let app = TestApp::start(dialect).await;
         app.user("alice").post_nothing("/token").await.ok();
-        app.upstream
-            .faults()
+        app.faults()
             .add(Rule::new(path, Fault::Hold("info".into())));
         let alice = app.user("alice");
         let asked = (0..100).map(|_| alice.get("/system/info"));
         let release = async {
-            app.upstream.faults().wait_held("info", 1).await;
+            app.faults().wait_held("info", 1).await;
             tokio::time::sleep(Duration::from_millis(50)).await;
-            app.upstream.faults().release("info");
+            app.faults().release("info");
         };
         let started = Instant::now();
         let (answers, ()) = tokio::join!(futures_util::future::join_all(asked), release);
@@ -201,14 +193,13 @@ async fn truth_of_health(dialect: Dialect) {
         "/readyz"
     };
     let unwell = r#"{"status":"error","ready":false}"#;
-    app.upstream
-        .faults()
+    app.faults()
         .always(probe, Fault::Status(500, unwell.into()));
     assert_eq!(status().await, 503);
-    app.upstream.faults().clear();
+    app.faults().clear();
     assert_eq!(status().await, 200);
     // Up, and saying nothing.
-    app.upstream.faults().always("/", Fault::Hang);
+    app.faults().always("/", Fault::Hang);
     assert_eq!(status().await, 503);
 }
 
@@ -221,10 +212,10 @@ async fn a_hundred_concurrent_requests_cause_one_probe_a_second() {
         app.user("alice").post_nothing("/token").await.ok();
         for fault in [None, Some(Fault::Status(503, "{}".into()))] {
             if let Some(fault) = fault {
-                app.upstream.faults().always(probe, fault);
+                app.faults().always(probe, fault);
                 tokio::time::sleep(Duration::from_millis(1100)).await;
             }
-            app.upstream.clear_calls();
+            app.clear_calls();
             let started = Instant::now();
             for _ in 0..3 {
                 let (base, anonymous) = (
@@ -255,21 +246,20 @@ async fn a_hundred_concurrent_requests_cause_one_probe_a_second() {
 async fn a_probe_continues_when_its_caller_disconnects() {
     let app = TestApp::start(V2).await;
     app.user("alice").post_nothing("/token").await.ok();
-    app.upstream.clear_calls();
-    app.upstream
-        .faults()
+    app.clear_calls();
+    app.faults()
         .always("/health", Fault::HoldAnswer("probe".into()));
     let first = app.anon();
     tokio::select! {
         answer = first.get("/health") => panic!("answered: {answer:?}"),
-        () = app.upstream.faults().wait_held("probe", 1) => {}
+        () = app.faults().wait_held("probe", 1) => {}
     }
     // The gateway notices that the connection is gone, and whoever asks now joins the probe that is under way.
     until(|| app.app.requests_in_flight() == 0).await;
     let second = app.anon();
     let release = async {
         until(|| app.app.requests_in_flight() == 1).await;
-        app.upstream.faults().release("probe");
+        app.faults().release("probe");
     };
     let (answer, ()) = tokio::join!(second.get("/health"), release);
     assert_eq!(answer.ok()["status"], "healthy");

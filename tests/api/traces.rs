@@ -23,7 +23,7 @@ async fn every_call_a_request_makes_carries_its_trace() {
     for app in apps {
         app.group("g", "alice", &[]).await;
         for endpoint in all() {
-            app.upstream.clear_calls();
+            app.clear_calls();
             let request = endpoint.request(&app.user("alice"));
             let request = request.header("traceparent", PARENT);
             request.header("tracestate", "a=1").send().await.unwrap();
@@ -61,7 +61,7 @@ async fn what_is_no_trace_is_not_passed_on_and_the_request_is_served() {
         &[("traceparent", PARENT.as_bytes()); 2],
     ];
     for headers in cases {
-        app.upstream.clear_calls();
+        app.clear_calls();
         let mut given = HeaderMap::new();
         for (name, value) in headers {
             let name: HeaderName = name.parse().unwrap();

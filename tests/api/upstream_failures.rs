@@ -24,11 +24,7 @@ async fn start(dialect: Dialect) -> TestApp {
 }
 
 async fn start_with(dialect: Dialect, change: impl FnOnce(&mut Settings) + 'static) -> TestApp {
-    let app = TestApp::builder()
-        .upstream(dialect)
-        .config(change)
-        .start()
-        .await;
+    let app = TestApp::with(dialect, change).await;
     app.group("g", "alice", &["bob"]).await;
     app
 }
@@ -85,7 +81,7 @@ async fn a_stopped_upstream_is_503_and_comes_back_by_itself() {
         app.upstream.restart().await.unwrap();
         let body = numbered(2, "g", "again", "again");
         assert!(answers_again(&alice, &body).await, "{dialect:?}");
-        let stored = app.upstream.state().messages(2, "g");
+        let stored = app.state().messages(2, "g");
         assert_eq!(
             stored.len(),
             2,
@@ -110,11 +106,7 @@ async fn answers_again(sender: &Actor<'_>, body: &Value) -> bool {
 #[tokio::test]
 async fn a_gateway_that_started_before_its_upstream_serves_when_it_comes() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(impatient)
-            .start()
-            .await;
+        let app = TestApp::with(dialect, impatient).await;
         app.upstream.stop().await;
         let alice = app.user("alice");
         let answer = alice.send_to_person("bob", "hi").await;
@@ -124,29 +116,22 @@ async fn a_gateway_that_started_before_its_upstream_serves_when_it_comes() {
             answers_again(&alice, &numbered(1, "bob", "hi", "n")).await,
             "{dialect:?}"
         );
-        assert_eq!(
-            app.upstream.state().messages_between("alice", "bob").len(),
-            1
-        );
+        assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
     }
 }
 
 #[tokio::test]
 async fn another_generation_at_the_same_address_is_recognised() {
     for (first, second) in [(V2, V3), (V3, V2)] {
-        let app = TestApp::builder()
-            .upstream(first)
-            .config(impatient)
-            .start()
-            .await;
+        let app = TestApp::with(first, impatient).await;
         let alice = app.user("alice");
         alice.send_to_person("bob", "before").await.ok();
         app.upstream.restart_as(second).await.unwrap();
         assert!(answers_again(&alice, &message(1, "bob", "hi")).await);
         // What arrived of the tries before, while the other one was still spoken to, may be stored.
-        let stored = app.upstream.state().messages_between("alice", "bob").len();
+        let stored = app.state().messages_between("alice", "bob").len();
         // From here on all is as with any server of this generation.
-        app.upstream.clear_calls();
+        app.clear_calls();
         for seq in stored + 1..=stored + 3 {
             assert_eq!(
                 alice.send_to_person("bob", "hi").await.ok()["messageSeq"],
@@ -173,9 +158,8 @@ async fn another_generation_in_the_midst_of_traffic_is_recognised() {
         let app = start(dialect).await;
         let alice = app.user("alice");
         alice.send_to_group("g", "one").await.ok();
-        app.upstream.clear_calls();
-        app.upstream
-            .faults()
+        app.clear_calls();
+        app.faults()
             .once("/message/send", Fault::Status(200, answer.into()));
         let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
         assert_ne!(answer.status, 200, "never a made-up seq: {answer:#?}");
@@ -193,11 +177,11 @@ async fn v3_is_called_again_after_retry_required() {
     let app = start(V3).await;
     let retry = Fault::Status(503, r#"{"error":"retry required"}"#.into());
     let alice = app.user("alice");
-    app.upstream.faults().once("/message/send", retry.clone());
+    app.faults().once("/message/send", retry.clone());
     assert_eq!(alice.send_to_group("g", "hi").await.ok()["messageSeq"], 1);
     assert_eq!(app.sends().len(), 2);
-    app.upstream.clear_calls();
-    app.upstream.faults().always("/message/send", retry);
+    app.clear_calls();
+    app.faults().always("/message/send", retry);
     let answer = alice.send_to_group("g", "hi").await;
     let answer = answer.fails(503, "upstream_unavailable");
     assert_eq!(answer.header("retry-after"), "1");
@@ -208,8 +192,7 @@ async fn v3_is_called_again_after_retry_required() {
 async fn v3_in_maintenance_is_503() {
     let app = start(V3).await;
     let body = format!(r#"{{"error":"maintenance","message":"{MARKER}"}}"#);
-    app.upstream
-        .faults()
+    app.faults()
         .always("/message/send", Fault::Status(503, body));
     let answer = app.user("alice").send_to_group("g", "hi").await;
     let answer = answer.fails(503, "upstream_unavailable");
@@ -221,7 +204,7 @@ async fn v3_in_maintenance_is_503() {
 async fn a_lost_answer_of_v3_is_retried_once() {
     for fault in [Fault::Reset, Fault::ResetAfter, Fault::HalfAnswer] {
         let app = start(V3).await;
-        app.upstream.faults().once("/message/send", fault.clone());
+        app.faults().once("/message/send", fault.clone());
         let sent = app.user("alice").send_to_group("g", "hi").await.ok();
         assert_eq!(sent["messageSeq"], 1, "{fault:?}");
         let sends = app.sends();
@@ -235,7 +218,7 @@ async fn a_lost_answer_of_v3_is_retried_once() {
 async fn a_hanging_upstream_is_504_with_the_client_msg_no() {
     for dialect in [V2, V3] {
         let app = start_for(&Fault::Hang, dialect).await;
-        app.upstream.faults().once("/message/send", Fault::Hang);
+        app.faults().once("/message/send", Fault::Hang);
         let body = message(2, "g", "hi");
         let answer = app
             .user("alice")
@@ -255,12 +238,11 @@ async fn a_hanging_upstream_is_504_with_the_client_msg_no() {
 #[tokio::test]
 async fn a_request_ends_with_its_deadline_though_the_upstream_hangs() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.server.request_timeout = Duration::from_millis(300))
-            .start()
-            .await;
-        app.upstream.faults().always("/message/send", Fault::Hang);
+        let app = TestApp::with(dialect, |settings| {
+            settings.server.request_timeout = Duration::from_millis(300);
+        })
+        .await;
+        app.faults().always("/message/send", Fault::Hang);
         let answer = app.user("alice").send_to_person("bob", "hi").await;
         let answer = answer.fails(504, "message_unconfirmed");
         assert_eq!(answer.body["message"], "发送消息失败", "{dialect:?}");
@@ -279,9 +261,7 @@ async fn an_unavailable_permission_is_503_and_nothing_is_sent() {
         Fault::Status(400, MARKER.into()),
     ] {
         let app = start_for(&fault, V2).await;
-        app.upstream
-            .faults()
-            .always("/cluster/channels", fault.clone());
+        app.faults().always("/cluster/channels", fault.clone());
         for body in [message(2, "g", "hi"), message(1, "bob", "hi")] {
             let answer = app.user("alice").send(&body).await;
             let answer = answer.fails(503, "upstream_unavailable");
@@ -312,8 +292,7 @@ async fn nonsense_and_unexpected_errors_are_502() {
             ),
         ] {
             let app = start_with(dialect, hopeless).await;
-            app.upstream
-                .faults()
+            app.faults()
                 .always("/message/send", Fault::Status(status, body.clone()));
             let answer = app.user("alice").send_to_group("g", "hi").await;
             let answer = answer.fails(502, "upstream_error");
@@ -338,14 +317,14 @@ async fn every_5xx_says_the_endpoints_text_in_the_clients_language() {
             ("en", "failed to send the message"),
         ] {
             let app = start_for(&fault, V3).await;
-            app.upstream.faults().always("/message/send", fault.clone());
+            app.faults().always("/message/send", fault.clone());
             let alice = app.user("alice");
             let request = alice
                 .request("POST", "/message/send")
                 .header("content-type", "application/json")
                 .header("accept-language", language)
                 .body(message(2, "g", "hi").to_string());
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::to(request).await;
             assert_eq!(
                 (answer.status, &answer.body["message"]),
                 (status, &text.into())
@@ -371,8 +350,7 @@ async fn refusals_of_v3_are_mapped_by_their_reason() {
     ] {
         let app = start(V3).await;
         let body = format!(r#"{{"message_id":0,"message_seq":0,"reason":{reason}}}"#);
-        app.upstream
-            .faults()
+        app.faults()
             .add(Rule::new("/message/send", Fault::Status(200, body)).times(1));
         let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
         answer.fails(status, code);
@@ -392,8 +370,7 @@ async fn refusals_of_v3_as_texts_are_mapped_alike() {
     ] {
         let app = start(V3).await;
         let body = format!(r#"{{"error":"{words}"}}"#);
-        app.upstream
-            .faults()
+        app.faults()
             .once("/message/send", Fault::Status(status, body));
         let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
         answer.fails(404, code);

@@ -16,13 +16,13 @@ const HELD: &str = "the first";
 /// A batch of bob's, held up after its first message has arrived; what is sent while `meanwhile` runs is what was sent before.
 async fn batch_during(app: &TestApp, meanwhile: impl Future<Output = ()>) -> Vec<Value> {
     let hold = Rule::new(SEND, Fault::HoldAnswer(HELD.into())).times(1);
-    app.upstream.faults().add(hold);
+    app.faults().add(hold);
     let bodies: Vec<_> = (0..5).map(|n| message(2, "g", &n.to_string())).collect();
     let bob = app.user("bob");
     let meanwhile = async {
-        app.upstream.faults().wait_held(HELD, 1).await;
+        app.faults().wait_held(HELD, 1).await;
         meanwhile.await;
-        app.upstream.faults().release(HELD);
+        app.faults().release(HELD);
     };
     let (told, ()) = tokio::join!(bob.send_batch(&bodies), meanwhile);
     told.body["data"].as_array().cloned().expect("data")
@@ -74,19 +74,13 @@ async fn a_batch_stops_where_the_group_is_deleted() {
 async fn bans_and_lists_hold_for_the_rest_of_a_batch() {
     type Change = fn(&TestApp);
     let changes: [(Change, &str); 4] = [
-        (
-            |app| app.upstream.state().ban_group("g", true),
-            "channel_banned",
-        ),
-        (
-            |app| app.upstream.state().ban_user("bob", true),
-            "forbidden",
-        ),
-        (|app| app.upstream.state().deny(2, "g", "bob"), "blocked"),
-        (|app| app.upstream.state().allow("g", "alice"), "forbidden"),
+        (|app| app.state().ban_group("g", true), "channel_banned"),
+        (|app| app.state().ban_user("bob", true), "forbidden"),
+        (|app| app.state().deny(2, "g", "bob"), "blocked"),
+        (|app| app.state().allow("g", "alice"), "forbidden"),
     ];
     for (change, code) in changes {
-        let app = TestApp::builder().config(forgetful).start().await;
+        let app = TestApp::with(V2, forgetful).await;
         app.group("g", "alice", &["bob"]).await;
         let told = batch_during(&app, async {
             change(&app);
@@ -118,16 +112,16 @@ async fn a_denial_of_the_callback_holds_for_the_rest_of_a_batch() {
 
 #[tokio::test]
 async fn a_retry_that_waited_is_not_sent_after_its_senders_removal() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(400))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_millis(400);
+    })
+    .await;
     app.group("g", "alice", &["bob"]).await;
-    app.upstream.faults().once(SEND, Fault::Reset);
+    app.faults().once(SEND, Fault::Reset);
     let body = numbered(2, "g", "hi", "n");
     let lost = app.user("bob").send(&body).await;
     lost.fails(504, "message_unconfirmed");
-    app.upstream.clear_calls();
+    app.clear_calls();
     // It is looked for until it is overdue, a second after it was sent, and then sent again.
     let retry = async { app.user("bob").send(&body).await };
     let removal = async {
@@ -142,5 +136,5 @@ async fn a_retry_that_waited_is_not_sent_after_its_senders_removal() {
     // Back again, he is answered as before: the first one may be there.
     app.user("alice").add("g", &["bob"]).await.ok();
     app.user("bob").send(&body).await.ok();
-    assert_eq!(app.upstream.state().messages(2, "g").len(), 1);
+    assert_eq!(app.state().messages(2, "g").len(), 1);
 }

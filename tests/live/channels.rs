@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::app::{people, unique};
-use crate::support::{Kind, TestApp, each_server};
+use crate::support::real::{Kind, TestApp, each_server, people, unique};
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]

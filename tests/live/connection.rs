@@ -2,8 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::app::people;
-use crate::support::{TestApp, each_server};
+use crate::support::real::{TestApp, each_server, people};
 
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]

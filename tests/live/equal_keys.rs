@@ -6,9 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use wukongim_gateway::store::Store;
 
-use crate::support::app::{people, unique};
-use crate::support::server::Server;
-use crate::support::{Kind, TestApp, each_server};
+use crate::support::real::{Kind, Server, TestApp, each_server, people, unique};
 
 /// A user, and a group whose record has the key of his.
 const USER: &str = "vZ02MFzwjqqC";

@@ -15,8 +15,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Mutex, watch};
 
 use self::traffic::{Channel, Sent, Stored, Way, channels, send, send_all, stored};
-use crate::support::server::{Server, variable};
-use crate::support::{TestApp, each_server};
+use crate::support::real::{Server, TestApp, each_server, variable};
 
 /// How long the cluster is left as it is before the next thing happens to it.
 const PHASE: Duration = Duration::from_secs(15);

@@ -3,9 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::actors::payload;
-use crate::support::app::people;
-use crate::support::server::Server;
-use crate::support::{TestApp, each_server};
+use crate::support::real::{Server, TestApp, each_server, people};
 
 const COUNT: u64 = 25;
 

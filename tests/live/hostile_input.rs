@@ -5,8 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::support::actors::payload;
-use crate::support::app::people;
-use crate::support::{TestApp, each_server};
+use crate::support::real::{TestApp, each_server, people};
 use wukongim_gateway::domain::caps;
 
 #[tokio::test]

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::actors::payload;
-use crate::support::app::people;
-use crate::support::{TestApp, each_server};
+use crate::support::real::{TestApp, each_server, people};
 
 fn numbered(group: &str, number: &str, text: &str) -> Value {
     json!({"channelId": group, "channelType": 2, "payload": payload(text), "clientMsgNo": number})

@@ -16,4 +16,5 @@ mod history;
 mod hostile_input;
 mod idempotency;
 mod messages;
+#[path = "../support/mod.rs"]
 mod support;

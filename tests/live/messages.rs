@@ -6,8 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::support::actors::payload;
-use crate::support::app::{people, unique};
-use crate::support::{TestApp, each_server};
+use crate::support::real::{TestApp, each_server, people, unique};
 
 fn seqs(messages: &Value) -> Vec<u64> {
     let messages = messages.as_array().unwrap();

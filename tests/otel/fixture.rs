@@ -2,15 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use dev_upstream::{Call, DevUpstream, Dialect, Options};
+use dev_upstream::{Call, Dialect};
 use http::StatusCode;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
@@ -18,28 +17,19 @@ use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode as SpanStatus;
 use parking_lot::Mutex;
 use prost::Message as _;
-use serde_json::json;
-use tokio::net::TcpListener;
-use tokio::sync::watch;
-use wukongim_gateway::config::{Settings, StoreUrl};
-use wukongim_gateway::state::App;
-use wukongim_gateway::store::Store;
-use wukongim_gateway::{cli, gateway, http_client};
+
+use crate::support::TestApp;
+use crate::support::messages::{message, until};
+use crate::support::served::listen;
 
 pub use opentelemetry_proto::tonic::trace::v1::Span;
 
-pub const SECRET: &str = "a-secret-for-tests-that-is-long-enough";
 /// A client's patience that ends before an answer that never comes.
 pub const SOON: Duration = Duration::from_millis(300);
 
 pub struct Fixture {
-    pub upstream: DevUpstream,
-    pub app: App,
-    pub client: reqwest::Client,
-    pub api: String,
-    pub token: String,
+    pub app: TestApp,
     collector: Arc<Collector>,
-    _stop: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -54,12 +44,6 @@ async fn collect(State(collector): State<Arc<Collector>>, body: Bytes) -> Status
     }
     collector.documents.lock().push(body);
     StatusCode::OK
-}
-
-async fn listen() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    (listener, url)
 }
 
 impl Fixture {
@@ -77,31 +61,15 @@ impl Fixture {
             .with_state(collector.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
 
-        let mut options = Options::new(dialect);
-        options.visible_after = Duration::ZERO;
-        let upstream = DevUpstream::start(options).await.unwrap();
-        let mut settings = Settings::builtin(&SECRET.to_owned().into()).unwrap();
-        settings.store.url = StoreUrl::SqliteMemory;
-        settings.wukongim.api_urls = vec![upstream.url().parse().unwrap()];
-        settings.telemetry.otlp_endpoint = Some(otlp_endpoint.parse().unwrap());
-        settings.telemetry.sample_ratio = ratio;
-        let proxies = proxies.iter().map(|range| range.parse().unwrap());
-        settings.server.trusted_proxies = proxies.collect();
-        settings.limits.burst = 1000;
-        let token = cli::token(&settings.auth, "alice", false, Duration::from_mins(5)).unwrap();
-        let store = Store::open("sqlite::memory:", 1, Duration::from_secs(5)).await;
-        let app = App::new(settings, Arc::new(store.unwrap())).unwrap();
-        let (listener, api) = listen().await;
-        let (stop, stopped) = watch::channel(false);
-        tokio::spawn(gateway::run_api(listener, app.clone(), stopped));
+        let proxies: Vec<_> = proxies.iter().map(|range| range.parse().unwrap()).collect();
+        let app = TestApp::with(dialect, move |settings| {
+            settings.telemetry.otlp_endpoint = Some(otlp_endpoint.parse().unwrap());
+            settings.telemetry.sample_ratio = ratio;
+            settings.server.trusted_proxies = proxies;
+        });
         Self {
-            upstream,
-            app,
-            client: http_client::client().build().unwrap(),
-            api: format!("{api}/api/v1/im"),
-            token,
+            app: app.await,
             collector,
-            _stop: stop,
         }
     }
 
@@ -109,38 +77,20 @@ impl Fixture {
         self.collector.fails.store(true, Ordering::Relaxed);
     }
 
-    fn post(&self, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.post(format!("{}{path}", self.api));
-        request.bearer_auth(&self.token)
-    }
-
-    pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
-        let request = self.client.get(format!("{}{path}", self.api));
-        request.bearer_auth(&self.token)
-    }
-
     /// A message of alice's.
     pub fn send(&self, peer: &str, text: &str) -> reqwest::RequestBuilder {
-        let payload = STANDARD.encode(text);
-        let body = json!({"channelId": peer, "channelType": 1, "payload": payload});
-        let request = self.post("/message/send");
-        request
-            .header("content-type", "application/json")
-            .body(body.to_string())
+        let alice = self.app.user("alice");
+        alice.posting("/message/send", message(1, peer, text).to_string())
     }
 
     /// Waits until no request is worked on.
     pub async fn is_idle(&self) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while self.app.requests_in_flight() > 0 {
-            assert!(Instant::now() < deadline);
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| self.app.app.requests_in_flight() == 0).await;
     }
 
     /// All spans, sent to the last one. No more are made after this.
     pub async fn exported(&self) -> Vec<Span> {
-        self.app.spans().end().await;
+        self.app.app.spans().end().await;
         let documents = self.collector.documents.lock();
         let documents = documents
             .iter()

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "tests")]
 
 mod fixture;
+#[path = "../support/mod.rs"]
+mod support;
 
 use dev_upstream::{Dialect, Fault};
 use serde_json::json;
 
 use self::fixture::{Fixture, TraceEnd, client_spans, hex, number, server_span, text};
+use crate::support::actors::{FAR, sign};
+use crate::support::served::SECRET;
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -35,7 +39,7 @@ async fn a_trace_is_continued_through_the_gateway_to_wukongim() {
         assert_eq!(text(server, "request.id"), Some("req-7"));
 
         // Each call that WuKongIM got is a span below that of the request, and WuKongIM was told its name.
-        let calls = fixture.upstream.calls();
+        let calls = fixture.app.upstream.calls();
         let clients = client_spans(&spans);
         assert!(!calls.is_empty());
         assert_eq!(calls.len(), clients.len(), "{calls:#?} {clients:#?}");
@@ -64,7 +68,7 @@ async fn a_trace_begins_here_for_the_part_that_is_to_be_sampled() {
         let fixture = Fixture::start(Dialect::V2, ratio).await;
         let answer = fixture.send("bob", "hi").send().await.unwrap();
         assert_eq!(answer.status(), 200);
-        let calls = fixture.upstream.calls();
+        let calls = fixture.app.upstream.calls();
         let ends: Vec<TraceEnd> = calls.iter().map(TraceEnd::of).collect();
         assert!(ends.iter().all(|end| end.sampled == is_sent), "{ends:?}");
         assert!(ends.iter().all(|end| end.trace == ends[0].trace));
@@ -99,7 +103,13 @@ async fn untrusted_traces_are_sampled_by_the_ratio() {
             let request = fixture.send("bob", "hi");
             let request = request.header("traceparent", format!("00-{trace}-{PARENT}-{flags}"));
             assert_eq!(request.send().await.unwrap().status(), 200);
-            let ends: Vec<_> = fixture.upstream.calls().iter().map(TraceEnd::of).collect();
+            let ends: Vec<_> = fixture
+                .app
+                .upstream
+                .calls()
+                .iter()
+                .map(TraceEnd::of)
+                .collect();
             assert!(
                 ends.iter()
                     .all(|end| end.trace == trace && end.sampled == is_sent)
@@ -109,7 +119,7 @@ async fn untrusted_traces_are_sampled_by_the_ratio() {
     }
     let fixture = Fixture::start(Dialect::V2, 0.2).await;
     for _ in 0..200 {
-        let request = fixture.get("/config");
+        let request = fixture.app.user("alice").request("GET", "/config");
         let request = request.header("traceparent", format!("00-{TRACE}-{PARENT}-01"));
         assert_eq!(request.send().await.unwrap().status(), 200);
     }
@@ -124,7 +134,7 @@ async fn untrusted_traces_are_sampled_by_the_ratio() {
 
 /// Asserts that the gateway is between the trace's parent and WuKongIM, and that both were told whether it is sent.
 async fn is_continued(fixture: &Fixture, is_sent: bool) {
-    for call in fixture.upstream.calls() {
+    for call in fixture.app.upstream.calls() {
         let end = TraceEnd::of(&call);
         assert_eq!((end.trace.as_str(), end.sampled), (TRACE, is_sent));
         assert_ne!(end.span, PARENT, "the gateway is between them");
@@ -135,20 +145,25 @@ async fn is_continued(fixture: &Fixture, is_sent: bool) {
 #[tokio::test]
 async fn failures_are_reported_without_private_data() {
     let fixture = Fixture::start(Dialect::V2, 1.0).await;
-    let nobody = fixture.client.get(format!("{}/config", fixture.api));
-    assert_eq!(nobody.send().await.unwrap().status(), 401);
+    fixture
+        .app
+        .anon()
+        .get("/config")
+        .await
+        .fails(401, "token_missing");
     let fault = Fault::Status(500, json!({"msg": "marked-words"}).to_string());
-    fixture.upstream.faults().always("/message/send", fault);
+    fixture.app.upstream.faults().always("/message/send", fault);
     let failed = fixture
         .send("marked-peer", "marked-text")
         .send()
         .await
         .unwrap();
     assert!(failed.status().is_server_error());
-    fixture.upstream.faults().clear();
-    let faults = fixture.upstream.faults();
+    fixture.app.upstream.faults().clear();
+    let faults = fixture.app.upstream.faults();
     faults.always("/channel/max_message_seq", Fault::Hang);
-    let sync = fixture.get("/message/sync?channelId=bob&channelType=1");
+    let sync = fixture.app.user("alice");
+    let sync = sync.request("GET", "/message/sync?channelId=bob&channelType=1");
     let gone = sync.timeout(fixture::SOON).send().await;
     assert!(gone.is_err(), "{gone:?}");
     fixture.is_idle().await;
@@ -173,13 +188,8 @@ async fn failures_are_reported_without_private_data() {
     assert_eq!(given_up[0].name, "max_message_seq");
 
     let seen = fixture.documents();
-    for secret in [
-        "marked",
-        "alice",
-        fixture::SECRET,
-        &fixture.token,
-        "127.0.0.1",
-    ] {
+    let token = sign(&json!({"sub": "alice", "exp": FAR}));
+    for secret in ["marked", "alice", SECRET, &token, "127.0.0.1"] {
         assert!(!seen.contains(secret), "{secret}");
     }
 }
@@ -199,7 +209,7 @@ async fn a_collector_that_is_down_affects_no_request() {
         fixture.send("bob", "hi").send().await.unwrap().status(),
         200
     );
-    fixture.app.spans().end().await;
+    fixture.app.app.spans().end().await;
     // The end of the tracing is not the end of the serving.
     assert_eq!(
         fixture.send("bob", "ho").send().await.unwrap().status(),

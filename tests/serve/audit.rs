@@ -5,7 +5,7 @@ use std::time::Duration;
 use dev_upstream::{Dialect, Fault};
 use serde_json::{Value, json};
 
-use crate::fixture::Fixture;
+use crate::support::marked::Fixture;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_action_that_needs_the_admin_right_writes_one_audit_line() {

@@ -7,7 +7,7 @@ use dev_upstream::{DevUpstream, Dialect, Fault, Options};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, becomes, client, token, usual};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, becomes, client, token, usual};
 
 const CORES: &str = "4";
 /// Shared out over the cores when they are opened, no core has more than three more than another.

@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, say, token, usual};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, say, token, usual};
 
 const CROWD: usize = 10_000;
 /// What they may take in memory, and all else that the gateway has there.

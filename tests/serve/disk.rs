@@ -8,7 +8,7 @@ use dev_upstream::{DevUpstream, Dialect, Options};
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::{Value, json};
 
-use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
 
 /// A gateway that lives on when it is told that a file may get no larger: the shell hands on that this signal is passed over.
 fn start(env: &[(&str, &str)]) -> Gateway {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, becomes, client, say};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, becomes, client, say};
 
 /// The words of a shell line; only single quotes are known.
 fn words(line: &str) -> Vec<String> {
@@ -118,8 +118,8 @@ async fn the_printed_lines_send_a_message_and_read_it() {
 #[tokio::test]
 async fn counts_of_members_are_true_on_both_generations() {
     for args in [&["--embedded=v2"][..], &["--embedded=v3"]] {
-        let gateway = Gateway::start(args, &crate::gateway::usual());
-        let alice = crate::gateway::token("alice");
+        let gateway = Gateway::start(args, &crate::support::process::usual());
+        let alice = crate::support::process::token("alice");
         let post = |path: &str, body: serde_json::Value| {
             let request = gateway.post(path).bearer_auth(&alice);
             answer(

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dev_upstream::{DevUpstream, Dialect, Fault, Options};
 use sqlx::Connection as _;
 
-use crate::gateway::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
 
 async fn upstream() -> DevUpstream {
     DevUpstream::start(Options::new(Dialect::V2)).await.unwrap()

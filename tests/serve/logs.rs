@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::fixture::admin_token;
-use crate::gateway::{Gateway, SECRET, answer, client, token, usual};
+use crate::support::marked::admin_token;
+use crate::support::process::{Gateway, SECRET, answer, client, token, usual};
 
 const MANAGER_TOKEN: &str = "marked-manager-token";
 const IM_SECRET: &str = "marked-im-token-secret-of-32-bytes";
@@ -187,11 +187,11 @@ fn text_is_written_where_it_is_asked_for_and_quiet_where_it_is_quiet() {
     let mut env = usual();
     env.push(("GATEWAY__LOG__FORMAT", "text"));
     env.push(("GATEWAY__STORE__URL", "sqlite:///proc/nothing/gateway.db"));
-    let (_, _, text) = crate::gateway::run(folder.path(), &[], &env);
+    let (_, _, text) = crate::support::process::run(folder.path(), &[], &env);
     assert!(text.contains(" WARN public.ws_url"), "{text}");
     assert!(!text.contains('{') && !text.contains('\u{1b}'), "{text}");
     env.push(("GATEWAY__LOG__LEVEL", "error"));
-    let (_, _, text) = crate::gateway::run(folder.path(), &[], &env);
+    let (_, _, text) = crate::support::process::run(folder.path(), &[], &env);
     assert_eq!(text.lines().count(), 1, "{text}");
     assert!(text.starts_with("error: cannot open the store: "), "{text}");
 }

@@ -5,16 +5,12 @@
 mod audit;
 mod cores;
 mod crowd;
-#[path = "../support/database.rs"]
-mod database;
 #[cfg(target_os = "linux")]
 mod disk;
 mod embedded;
 mod endings;
-mod fixture;
-mod gateway;
-#[path = "../keys/mod.rs"]
-mod keys;
 mod logs;
 mod privacy;
 mod starting;
+#[path = "../support/mod.rs"]
+mod support;

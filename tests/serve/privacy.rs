@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::database::{self, Database};
-use crate::fixture::{Fixture, MARK, TEXT};
-use crate::gateway::{run, usual};
-use crate::keys::{ED_ONE, key_set};
+use crate::support::database::{self, Database};
+use crate::support::keys::{ED_ONE, key_set};
+use crate::support::marked::{Fixture, MARK, TEXT};
+use crate::support::process::{run, usual};
 
 fn count(log: &[Value], message: &str) -> usize {
     log.iter().filter(|line| line["message"] == message).count()

@@ -7,9 +7,10 @@ use std::time::Instant;
 use dev_upstream::{DevUpstream, Dialect, Options};
 use serde_json::{Value, json};
 
-use crate::gateway::{
-    Gateway, TIMEOUT_BOUND, answer, becomes, client, command, own_loopback, run, token, usual,
+use crate::support::process::{
+    Gateway, TIMEOUT_BOUND, answer, becomes, client, command, run, token, usual,
 };
+use crate::support::served::own_loopback;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_while_wukongim_is_down_and_recovers_alone() {

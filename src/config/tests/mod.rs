@@ -77,7 +77,10 @@ const KNOWN_SAMPLES: &[(&str, &str)] = &[
     ("auth.jwt_previous_secrets", OTHER),
     (
         "auth.jwt_public_keys",
-        concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa-one.pub.pem"),
+        concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/support/keys/rsa-one.pub.pem"
+        ),
     ),
     ("auth.jwks_url", "https://issuer/keys?tenant=1"),
     ("auth.jwks_refresh", "1m"),

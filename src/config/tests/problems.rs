@@ -108,7 +108,10 @@ fn weak_and_missing_secrets_stop_the_start() {
 
 #[test]
 fn public_keys_do_without_a_secret_but_im_tokens_need_one() {
-    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa-one.pub.pem");
+    let key = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/support/keys/rsa-one.pub.pem"
+    );
     let load_with = |env: &[(&str, &str)]| {
         let mut sources = sources(env);
         sources.env.remove("GATEWAY__AUTH__JWT_SECRET");
@@ -127,9 +130,9 @@ fn public_keys_do_without_a_secret_but_im_tokens_need_one() {
 
 #[test]
 fn every_bad_public_key_is_told_by_its_place_and_not_quoted() {
-    let private = include_str!("../../../tests/keys/rsa-one.pem");
+    let private = include_str!("../../../tests/support/keys/rsa-one.pem");
     let (dir, mut sources) = directory(&[("private.pem", private), ("text.pem", "hunter2")], &[]);
-    let good = include_str!("../../../tests/keys/ed25519-one.pub.pem");
+    let good = include_str!("../../../tests/support/keys/ed25519-one.pub.pem");
     std::fs::write(dir.path().join("good.pem"), good).unwrap();
     let mut set = |name: &str, value: &str| sources.env.insert(name.to_owned(), value.to_owned());
     set(

@@ -95,7 +95,7 @@ fn a_byte_order_mark_before_a_secret_or_a_configuration_is_skipped() {
             "key.pem",
             &format!(
                 "\u{feff}{}",
-                include_str!("../../../tests/keys/ed25519-one.pub.pem")
+                include_str!("../../../tests/support/keys/ed25519-one.pub.pem")
             ),
         ),
     ];
@@ -118,7 +118,7 @@ fn a_byte_order_mark_before_a_secret_or_a_configuration_is_skipped() {
 
 #[test]
 fn files_that_hold_a_key_and_that_others_may_write_are_warned_of() {
-    let key = include_str!("../../../tests/keys/ed25519-one.pub.pem");
+    let key = include_str!("../../../tests/support/keys/ed25519-one.pub.pem");
     let file = format!("auth.jwt_secret = '{OTHER}'");
     let files = [
         ("config/gateway.toml", &*file),
@@ -192,7 +192,7 @@ fn no_query_of_an_address_is_shown() {
 fn a_store_url_that_the_driver_refuses_is_a_problem() {
     let files = [("ca.pem", "no certificate"), ("key.pem", "hunter2")];
     let (dir, mut sources) = directory(&files, &[]);
-    let certificate = include_str!("../../../tests/keys/ed25519-one.pub.pem");
+    let certificate = include_str!("../../../tests/support/keys/ed25519-one.pub.pem");
     std::fs::write(dir.path().join("good.pem"), certificate).unwrap();
     let mut said = |url: &str| {
         let name = "GATEWAY__STORE__URL".to_owned();

@@ -12,11 +12,10 @@ const SUBSCRIBERS: &str = "/cluster/channels/g/2/subscribers";
 
 /// A gateway that believes an answer for so long.
 async fn remembering(dialect: Dialect, cache_ttl: Duration) -> TestApp {
-    TestApp::builder()
-        .upstream(dialect)
-        .config(move |settings| settings.authorization.cache_ttl = cache_ttl)
-        .start()
-        .await
+    TestApp::with(dialect, move |settings| {
+        settings.authorization.cache_ttl = cache_ttl;
+    })
+    .await
 }
 
 /// What was asked of the lists and states; whose log a channel has is another matter.
@@ -45,7 +44,7 @@ async fn within_the_ttl_no_fact_is_fetched_twice() {
             "/cluster/channels?channel_id=member&channel_type=1",
         ]
     );
-    app.upstream.clear_calls();
+    app.clear_calls();
     is_in(&app, "member").await;
     app.user("stranger")
         .send_to_group("g", "x")
@@ -56,7 +55,7 @@ async fn within_the_ttl_no_fact_is_fetched_twice() {
         ["/cluster/channels?channel_id=stranger&channel_type=1"],
         "the group's lists are everybody's"
     );
-    app.upstream.clear_calls();
+    app.clear_calls();
     let member = app.user("member");
     member.send_to_person("owner", "x").await.ok();
     assert_eq!(looked_up(&app).len(), 1, "the peer's denylist");
@@ -91,17 +90,17 @@ async fn what_changed_past_the_gateway_shows_when_the_ttl_has_passed() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["member"]).await;
     is_in(&app, "member").await;
-    app.upstream.state().leave("g", "member");
+    app.state().leave("g", "member");
     is_in(&app, "member").await;
 
     for ttl in [Duration::ZERO, Duration::from_millis(1)] {
         let app = remembering(V2, ttl).await;
         app.group("g", "owner", &["member"]).await;
         is_in(&app, "member").await;
-        app.upstream.state().leave("g", "member");
+        app.state().leave("g", "member");
         tokio::time::sleep(ttl * 2).await;
         is_kept_out(&app, "member", 403, "not_a_member").await;
-        app.upstream.state().ban_user("owner", true);
+        app.state().ban_user("owner", true);
         tokio::time::sleep(ttl * 2).await;
         is_kept_out(&app, "owner", 403, "forbidden").await;
     }
@@ -138,26 +137,25 @@ async fn the_gateways_own_changes_show_at_once() {
 async fn concurrent_requests_share_one_fetch() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["member"]).await;
-    app.upstream
-        .faults()
+    app.faults()
         .always(SUBSCRIBERS, Fault::Hold("lists".into()));
     let member = app.user("member");
     let sends = (0..16).map(|_| member.send_to_group("g", "x"));
     let release = async {
-        app.upstream.faults().wait_held("lists", 1).await;
-        app.upstream.faults().release("lists");
+        app.faults().wait_held("lists", 1).await;
+        app.faults().release("lists");
     };
     let (answers, ()) = tokio::join!(futures_util::future::join_all(sends), release);
     for answer in answers {
         answer.ok();
     }
     assert_eq!(app.calls_to(SUBSCRIBERS).len(), 1);
-    assert_eq!(app.upstream.state().messages(GROUP, "g").len(), 16);
+    assert_eq!(app.state().messages(GROUP, "g").len(), 16);
 }
 
 /// Lets `bob`'s look-up of the group's lists be under way, unprocessed or with its answer on the way, while `change` happens.
 async fn while_bob_is_looked_up(app: &TestApp, fault: Fault, change: impl Future<Output = ()>) {
-    let faults = app.upstream.faults();
+    let faults = app.faults();
     faults.add(Rule::new(SUBSCRIBERS, fault).times(1));
     let change = async {
         faults.wait_held("look", 1).await;
@@ -234,7 +232,7 @@ async fn a_lookup_during_a_removal_is_not_cached() {
     for fault in both_holds() {
         let app = remembering(V2, LONG).await;
         app.group("g", "owner", &["bob"]).await;
-        let faults = app.upstream.faults();
+        let faults = app.faults();
         faults.add(Rule::new("/channel/subscriber_remove", fault).times(1));
         let owner = app.user("owner");
         let meanwhile = async {
@@ -254,28 +252,25 @@ async fn a_removal_whose_answer_is_lost_still_empties_the_cache() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["bob"]).await;
     is_in(&app, "bob").await;
-    app.upstream
-        .faults()
+    app.faults()
         .once("/channel/subscriber_remove", Fault::ResetAfter);
     app.user("owner").remove("g", &["bob"]).await.ok();
-    assert_eq!(app.upstream.state().members("g"), ["owner"]);
+    assert_eq!(app.state().members("g"), ["owner"]);
     is_kept_out(&app, "bob", 403, "not_a_member").await;
 }
 
 #[tokio::test]
 async fn groups_larger_than_the_cache_are_looked_up_each_time() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.authorization.cache_ttl = LONG;
-            settings.authorization.cache_members = 400;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.authorization.cache_ttl = LONG;
+        settings.authorization.cache_members = 400;
+    })
+    .await;
     let crowd: Vec<String> = (0..1000).map(|n| format!("u{n}")).collect();
     let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
     seeds::group(&app, "g", &crowd);
     for _ in 0..2 {
-        app.upstream.clear_calls();
+        app.clear_calls();
         is_in(&app, "u7").await;
         assert_eq!(
             app.calls_to(SUBSCRIBERS).len(),

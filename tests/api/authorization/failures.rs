@@ -35,14 +35,11 @@ fn failures() -> [Fault; 6] {
 
 /// A gateway that asks anew each time, so that every fault is met, in front of the group `g` with alice and bob.
 async fn app(dialect: Dialect, timeout: Duration) -> TestApp {
-    let app = TestApp::builder()
-        .upstream(dialect)
-        .config(move |settings| {
-            settings.authorization.cache_ttl = Duration::ZERO;
-            settings.wukongim.timeout = timeout;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(dialect, move |settings| {
+        settings.authorization.cache_ttl = Duration::ZERO;
+        settings.wukongim.timeout = timeout;
+    })
+    .await;
     seeds::group(&app, "g", &["alice", "bob"]);
     app
 }
@@ -62,20 +59,20 @@ async fn a_failed_lookup_refuses_sending_and_reading() {
     let alice = app.user("alice");
     for fault in failures() {
         for path in OF_A_GROUP {
-            app.upstream.faults().always(path, fault.clone());
+            app.faults().always(path, fault.clone());
             unavailable(&app, alice.send_to_group("g", "x").await);
             unavailable(&app, alice.sync(GROUP, "g", "").await);
-            app.upstream.faults().clear();
+            app.faults().clear();
         }
         for path in OF_A_PEER {
-            app.upstream.faults().always(path, fault.clone());
+            app.faults().always(path, fault.clone());
             unavailable(&app, alice.send_to_person("bob", "x").await);
-            app.upstream.faults().clear();
+            app.faults().clear();
         }
         for path in OF_ONESELF {
-            app.upstream.faults().always(path, fault.clone());
+            app.faults().always(path, fault.clone());
             unavailable(&app, alice.sync(PERSON, "bob", "").await);
-            app.upstream.faults().clear();
+            app.faults().clear();
         }
     }
     // None of it is remembered.
@@ -90,17 +87,17 @@ async fn a_hanging_lookup_refuses_sending_and_reading() {
     let app = app(V2, Duration::from_millis(200)).await;
     let alice = app.user("alice");
     for path in OF_A_GROUP {
-        app.upstream.faults().always(path, Fault::Hang);
+        app.faults().always(path, Fault::Hang);
         unavailable(&app, alice.send_to_group("g", "x").await);
         unavailable(&app, alice.sync(GROUP, "g", "").await);
-        app.upstream.faults().clear();
+        app.faults().clear();
     }
     for path in OF_A_PEER {
-        app.upstream.faults().always(path, Fault::Hang);
+        app.faults().always(path, Fault::Hang);
         unavailable(&app, alice.send_to_person("bob", "x").await);
-        app.upstream.faults().clear();
+        app.faults().clear();
     }
-    app.upstream.faults().always(OF_ONESELF[0], Fault::Hang);
+    app.faults().always(OF_ONESELF[0], Fault::Hang);
     unavailable(&app, alice.sync(PERSON, "bob", "").await);
 }
 
@@ -108,7 +105,7 @@ async fn a_hanging_lookup_refuses_sending_and_reading() {
 async fn a_failure_reaches_only_the_callers_that_waited_for_it() {
     let app = TestApp::start(V2).await;
     seeds::group(&app, "g", &["alice", "bob"]);
-    let faults = app.upstream.faults();
+    let faults = app.faults();
     faults.once(OF_A_GROUP[1], Fault::Status(500, "{}".into()));
     app.user("alice")
         .send_to_group("g", "x")
@@ -122,12 +119,10 @@ async fn a_failure_reaches_only_the_callers_that_waited_for_it() {
 async fn refused_credentials_are_an_operators_matter() {
     let app = app(V2, Duration::from_secs(5)).await;
     for path in OF_A_GROUP {
-        app.upstream
-            .faults()
-            .always(path, Fault::Status(401, String::new()));
+        app.faults().always(path, Fault::Status(401, String::new()));
         let answer = app.user("alice").send_to_group("g", "x").await;
         answer.fails(502, "upstream_error");
-        app.upstream.faults().clear();
+        app.faults().clear();
     }
     assert!(app.calls_to("/message/send").is_empty());
 }
@@ -137,7 +132,7 @@ async fn while_the_generation_is_unknown_nothing_is_decided() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         seeds::group(&app, "g", &["alice"]);
-        app.upstream.faults().always("/health", Fault::Reset);
+        app.faults().always("/health", Fault::Reset);
         let alice = app.user("alice");
         unavailable(&app, alice.send_to_group("g", "x").await);
         unavailable(&app, alice.sync(GROUP, "g", "").await);
@@ -168,13 +163,13 @@ async fn on_v3_the_reason_of_a_refusal_that_cannot_be_found_out_is_503() {
         } else {
             Rule::new("/message/send", broken).containing("____gateway")
         };
-        app.upstream.faults().add(probe);
+        app.faults().add(probe);
         let stranger = app.user("stranger");
         let answer = stranger.sync(GROUP, "g", "").await;
         answer.fails(503, "upstream_unavailable");
         // A member needs no reason.
         app.user("alice").sync(GROUP, "g", "").await.ok();
-        app.upstream.faults().clear();
+        app.faults().clear();
         stranger
             .sync(GROUP, "g", "")
             .await

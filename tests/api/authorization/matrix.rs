@@ -15,7 +15,7 @@ async fn subscribers_send_and_read() {
         app.group("g", "owner", &["member"]).await;
         is_in(&app, "owner").await;
         is_in(&app, "member").await;
-        assert_eq!(app.upstream.state().messages(GROUP, "g").len(), 2);
+        assert_eq!(app.state().messages(GROUP, "g").len(), 2);
     }
 }
 
@@ -60,7 +60,7 @@ async fn an_admin_sends_as_another_user_under_that_users_permissions() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["member", "denied"]).await;
-        app.upstream.state().deny(GROUP, "g", "denied");
+        app.state().deny(GROUP, "g", "denied");
         let body = |uid: &str| json!({"channelId": "g", "channelType": 2, "payload": payload("x"), "fromUid": uid});
         let root = app.admin();
         root.post("/message/send", &body("stranger"))
@@ -74,7 +74,7 @@ async fn an_admin_sends_as_another_user_under_that_users_permissions() {
             .fails(403, "not_a_member");
         nothing_was_sent(&app);
         root.post("/message/send", &body("member")).await.ok();
-        let stored = app.upstream.state().messages(GROUP, "g");
+        let stored = app.state().messages(GROUP, "g");
         assert_eq!(
             (stored.len(), &*stored[0].from_uid),
             (1, "member"),
@@ -98,9 +98,9 @@ async fn the_denylist_silences_and_hides_nothing() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["denied"]).await;
-        app.upstream.state().deny(GROUP, "g", "denied");
+        app.state().deny(GROUP, "g", "denied");
         app.user("owner").send_to_group("g", "x").await.ok();
-        app.upstream.clear_calls();
+        app.clear_calls();
         let (sent, read) = tries(&app, "denied").await;
         sent.fails(403, "blocked");
         assert_eq!(seeds::page(read), (vec![1], false), "{dialect:?}");
@@ -113,13 +113,13 @@ async fn an_allowlist_silences_all_others_and_hides_nothing() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["allowed", "denied"]).await;
-        let state = app.upstream.state();
+        let state = app.state();
         state.allow("g", "allowed");
         state.allow("g", "denied");
         state.allow("g", "stranger");
         state.deny(GROUP, "g", "denied");
         is_in(&app, "allowed").await;
-        app.upstream.clear_calls();
+        app.clear_calls();
         for (uid, code) in [("owner", "forbidden"), ("denied", "blocked")] {
             let (sent, read) = tries(&app, uid).await;
             sent.fails(403, code);
@@ -136,7 +136,7 @@ async fn a_banned_group_can_be_read_and_not_written() {
         let app = TestApp::start(dialect).await;
         seeds::group(&app, "g", &["member"]);
         seeds::message(&app, GROUP, "g", "member", b"before");
-        app.upstream.state().ban_group("g", true);
+        app.state().ban_group("g", true);
         let (sent, read) = tries(&app, "member").await;
         sent.fails(403, "channel_banned");
         assert_eq!(seeds::page(read), (vec![1], false), "{dialect:?}");
@@ -157,7 +157,7 @@ async fn an_unknown_group_is_404_for_all_users_and_is_not_created() {
             .send_to_group("g", "x")
             .await
             .fails(404, "channel_not_found");
-        assert_eq!(app.upstream.state().flags(GROUP, "g"), None, "{dialect:?}");
+        assert_eq!(app.state().flags(GROUP, "g"), None, "{dialect:?}");
         // A user is no group.
         app.user("alice").send_to_person("g", "x").await.ok();
         is_kept_out(&app, "alice", 404, "channel_not_found").await;
@@ -170,7 +170,7 @@ async fn a_group_that_was_disbanded_upstream_is_404_for_members_and_strangers() 
         let app = TestApp::start(dialect).await;
         seeds::group(&app, "g", &["member"]);
         seeds::message(&app, GROUP, "g", "member", b"before");
-        app.upstream.state().disband("g");
+        app.state().disband("g");
         is_kept_out(&app, "member", 404, "channel_not_found").await;
         is_kept_out(&app, "stranger", 404, "channel_not_found").await;
     }
@@ -184,7 +184,7 @@ async fn a_deleted_group_is_404_for_all_users_without_a_call() {
         is_in(&app, "member").await;
         app.user("owner").delete_group("g").await.ok();
         // Upstream has it back, with its members: the gateway's word counts.
-        app.upstream.state().forget_channel("g");
+        app.state().forget_channel("g");
         seeds::group(&app, "g", &["owner", "member"]);
         for uid in ["owner", "member", "stranger"] {
             is_kept_out(&app, uid, 404, "channel_not_found").await;
@@ -202,7 +202,7 @@ async fn a_banned_user_neither_sends_nor_reads_on_v2() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["banned"]).await;
-        app.upstream.state().ban_user("banned", true);
+        app.state().ban_user("banned", true);
         if dialect == V3 {
             // v3 knows no such ban.
             is_in(&app, "banned").await;
@@ -234,7 +234,7 @@ async fn each_message_of_a_batch_is_under_the_same_rules() {
         let app = TestApp::start(dialect).await;
         app.group("g", "owner", &["alice"]).await;
         app.group("h", "owner", &[]).await;
-        app.upstream.state().deny(1, "bob", "alice");
+        app.state().deny(1, "bob", "alice");
         let to = |id: &str, number: u8| json!({"channelId": id, "channelType": number, "payload": payload("x")});
         let batch = json!([
             to("g", 2),
@@ -259,7 +259,7 @@ async fn each_message_of_a_batch_is_under_the_same_rules() {
             ],
             "{dialect:?}"
         );
-        let state = app.upstream.state();
+        let state = app.state();
         assert_eq!(
             state.messages(GROUP, "h").len() + state.messages(GROUP, "none").len(),
             0

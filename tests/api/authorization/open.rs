@@ -10,18 +10,14 @@ use crate::support::seeds::{self, page};
 use crate::support::{TestApp, V2, V3};
 
 async fn app(dialect: Dialect) -> TestApp {
-    TestApp::builder()
-        .upstream(dialect)
-        .config(|settings| settings.authorization.mode = Mode::Open)
-        .start()
-        .await
+    TestApp::with(dialect, |settings| settings.authorization.mode = Mode::Open).await
 }
 
 #[tokio::test]
 async fn every_user_sends_and_reads_on_v2() {
     let app = app(V2).await;
     app.group("g", "owner", &["denied"]).await;
-    let state = app.upstream.state();
+    let state = app.state();
     state.deny(GROUP, "g", "denied");
     state.allow("g", "owner");
     state.ban_user("banned", true);
@@ -40,8 +36,8 @@ async fn every_user_sends_and_reads_on_v2() {
 async fn what_v3_itself_refuses_stays_refused() {
     let app = app(V3).await;
     app.group("g", "owner", &["denied"]).await;
-    app.upstream.state().deny(GROUP, "g", "denied");
-    app.upstream.state().deny(PERSON, "bob", "alice");
+    app.state().deny(GROUP, "g", "denied");
+    app.state().deny(PERSON, "bob", "alice");
     is_in(&app, "owner").await;
     is_kept_out(&app, "stranger", 403, "not_a_member").await;
     app.user("denied")
@@ -100,13 +96,13 @@ async fn a_deleted_unknown_or_disbanded_group_is_404() {
         app.group("g", "owner", &["alice"]).await;
         is_in(&app, "alice").await;
         app.user("owner").delete_group("g").await.ok();
-        app.upstream.state().forget_channel("g");
+        app.state().forget_channel("g");
         seeds::group(&app, "g", &["owner", "alice"]);
         for uid in ["owner", "alice", "stranger"] {
             is_kept_out(&app, uid, 404, "channel_not_found").await;
         }
         seeds::group(&app, "disbanded", &["alice"]);
-        app.upstream.state().disband("disbanded");
+        app.state().disband("disbanded");
         let alice = app.user("alice");
         alice
             .send_to_group("disbanded", "x")
@@ -121,7 +117,7 @@ async fn a_banned_group_is_not_sent_to() {
     for dialect in [V2, V3] {
         let app = app(dialect).await;
         seeds::group(&app, "g", &["alice"]);
-        app.upstream.state().ban_group("g", true);
+        app.state().ban_group("g", true);
         app.user("alice")
             .send_to_group("g", "x")
             .await

@@ -35,7 +35,7 @@ async fn the_id_of_a_pair_is_no_way_into_it() {
             .send_to_person("bob", "private")
             .await
             .ok();
-        app.upstream.clear_calls();
+        app.clear_calls();
         for id in ["alice%40bob", "bob%40alice"] {
             for channel_type in [1, 2] {
                 let answer = app.user("carol").sync(channel_type, id, "").await;
@@ -54,14 +54,11 @@ async fn whom_the_peer_blocks_cannot_write_and_can_read() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         seeds::message(&app, PERSON, "bob", "alice", b"before");
-        app.upstream.state().deny(PERSON, "bob", "alice");
+        app.state().deny(PERSON, "bob", "alice");
         let (alice, bob) = (app.user("alice"), app.user("bob"));
         alice.send_to_person("bob", "x").await.fails(403, "blocked");
         nothing_was_sent(&app);
-        assert_eq!(
-            app.upstream.state().messages_between("alice", "bob").len(),
-            1
-        );
+        assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
         for (reader, peer) in [(&alice, "bob"), (&bob, "alice")] {
             assert_eq!(
                 page(reader.sync(PERSON, peer, "").await),
@@ -80,7 +77,7 @@ async fn whom_the_peer_blocks_cannot_write_and_can_read() {
 async fn a_denylist_of_a_group_named_like_the_peer_does_not_apply() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
-        app.upstream.state().deny(2, "bob", "alice");
+        app.state().deny(2, "bob", "alice");
         app.user("alice").send_to_person("bob", "x").await.ok();
     }
 }

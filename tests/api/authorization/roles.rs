@@ -129,8 +129,8 @@ impl Cell<'_> {
         }
         app.admin().remove(group, &["removed"]).await.ok();
         match self.action {
-            Action::RevokeOwn => app.upstream.state().connect(self.role.uid(), 1),
-            Action::RevokeAnothers => app.upstream.state().connect(&self.victim(), 1),
+            Action::RevokeOwn => app.state().connect(self.role.uid(), 1),
+            Action::RevokeAnothers => app.state().connect(&self.victim(), 1),
             _ => {}
         }
     }
@@ -180,7 +180,7 @@ impl Cell<'_> {
 
     async fn state(&self) -> State {
         let record = self.app.store.channel(&self.id()).await.unwrap();
-        let upstream = self.app.upstream.state();
+        let upstream = self.app.state();
         let mut state = State {
             owner: None,
             managers: BTreeSet::new(),

@@ -11,11 +11,7 @@ use crate::support::{TestApp, V2, V3};
 async fn v3_before_v2() -> (TestApp, DevUpstream) {
     let second = DevUpstream::start(Options::new(V2)).await.expect("a v2");
     let url = second.url().parse().expect("an address");
-    let app = TestApp::builder()
-        .upstream(V3)
-        .config(move |settings| settings.wukongim.api_urls.push(url))
-        .start()
-        .await;
+    let app = TestApp::with(V3, move |settings| settings.wukongim.api_urls.push(url)).await;
     app.user("alice").send_to_person("bob", "hi").await.ok();
     second.state().ban_group("g", false);
     second.state().join("g", "alice");
@@ -76,7 +72,7 @@ async fn a_v2_that_replaced_a_v3_refuses_messages_left_to_v3s_check() {
     let stranger = app.user("stranger");
     let answer = stranger.send_to_group("g", "x").await;
     assert!([403, 503].contains(&answer.status), "{answer:#?}");
-    assert!(app.upstream.state().messages(GROUP, "g").is_empty());
+    assert!(app.state().messages(GROUP, "g").is_empty());
     let answer = stranger.send_to_group("g", "x").await;
     answer.fails(403, "not_a_member");
     app.user("alice").send_to_group("g", "x").await.ok();

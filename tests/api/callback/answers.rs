@@ -116,7 +116,7 @@ async fn an_allow_for_one_target_never_lets_another_one_through() {
         );
     }
     assert_eq!(backend.count(), 20);
-    let members = app.upstream.state().members("owned");
+    let members = app.state().members("owned");
     assert!(!members.contains(&"dave".to_owned()), "{members:?}");
 }
 

@@ -11,7 +11,7 @@ use crate::support::{TestApp, V2, V3};
 
 /// Asserts that every call fails so, and that nothing was written upstream or told about why.
 async fn all_fail(app: &TestApp, status: u16, code: &str, what: &str) {
-    app.upstream.clear_calls();
+    app.clear_calls();
     for (name, answer) in do_everything(app).await {
         let text = answer.text.clone();
         assert_eq!(answer.status, status, "{what}, {name}: {text}");

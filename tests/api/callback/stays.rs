@@ -94,8 +94,8 @@ async fn what_v3_itself_refuses_stays_refused() {
 async fn blocks_and_bans_apply_without_calling_the_callback() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
-    app.upstream.state().deny(PERSON, "bob", "eve");
-    app.upstream.state().deny(GROUP, "g", "eve");
+    app.state().deny(PERSON, "bob", "eve");
+    app.state().deny(GROUP, "g", "eve");
     app.user("eve")
         .send_to_person("bob", "x")
         .await
@@ -108,18 +108,18 @@ async fn blocks_and_bans_apply_without_calling_the_callback() {
         .await
         .fails(403, "blocked");
     seeds::group(&app, "quiet", &["alice"]);
-    app.upstream.state().allow("quiet", "bob");
+    app.state().allow("quiet", "bob");
     app.user("alice")
         .send_to_group("quiet", "x")
         .await
         .fails(403, "forbidden");
     seeds::group(&app, "banned", &["alice"]);
-    app.upstream.state().ban_group("banned", true);
+    app.state().ban_group("banned", true);
     app.user("alice")
         .send_to_group("banned", "x")
         .await
         .fails(403, "channel_banned");
-    app.upstream.state().ban_user("mallory", true);
+    app.state().ban_user("mallory", true);
     app.user("mallory")
         .send_to_group("g", "x")
         .await
@@ -198,7 +198,7 @@ async fn a_half_finished_delete_is_finished_by_whom_the_backend_lets() {
     let backend = Backend::start().await;
     let app = start(V2, &backend).await;
     let fault = dev_upstream::Fault::Status(500, String::new());
-    app.upstream.faults().once("/channel/delete", fault);
+    app.faults().once("/channel/delete", fault);
     app.user("alice")
         .delete_group("owned")
         .await

@@ -74,7 +74,7 @@ async fn changes_during_the_callback_are_respected() {
     };
     let (added, ()) = tokio::join!(adding, deleting);
     added.fails(404, "channel_not_found");
-    assert_eq!(app.upstream.state().members("owned"), [""; 0]);
+    assert_eq!(app.state().members("owned"), [""; 0]);
 
     // Or has another owner, who cannot be removed.
     app.group("other", "olga", &["alice", "bob"]).await;

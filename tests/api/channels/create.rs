@@ -21,13 +21,13 @@ async fn the_creator_is_the_first_subscriber_and_the_owner() {
         let app = start(kind).await;
         let told = app.user("alice").create_group("g").await.ok();
         assert_eq!(told, json!({"channelId": "g", "channelType": 2}));
-        assert_eq!(app.upstream.state().members("g"), ["alice"]);
+        assert_eq!(app.state().members("g"), ["alice"]);
         app.user("alice").send_to_group("g", "hi").await.ok();
         app.user("bob")
             .send_to_group("g", "hi")
             .await
             .fails(403, "not_a_member");
-        assert_eq!(app.upstream.state().messages(2, "g").len(), 1);
+        assert_eq!(app.state().messages(2, "g").len(), 1);
     }
 }
 
@@ -41,8 +41,8 @@ async fn an_owner_may_repeat_it_and_given_fields_are_updated() {
         let named = create(json!({"name": "群组名称"})).await;
         assert_eq!(named, group("g", &json!({"name": "群组名称"})));
         alice.add("g", &["bob"]).await.ok();
-        app.upstream.state().ban_group("g", true);
-        app.upstream.clear_calls();
+        app.state().ban_group("g", true);
+        app.clear_calls();
         for (given, stored) in [
             (json!({}), json!({"name": "群组名称"})),
             (
@@ -61,8 +61,8 @@ async fn an_owner_may_repeat_it_and_given_fields_are_updated() {
             assert_eq!(create(given).await, group("g", &stored));
         }
         // Neither flags nor members were touched.
-        assert!(app.upstream.state().flags(2, "g").unwrap().ban);
-        assert_eq!(app.upstream.state().members("g").len(), 2);
+        assert!(app.state().flags(2, "g").unwrap().ban);
+        assert_eq!(app.state().members("g").len(), 2);
         app.nothing_was_written();
     }
 }
@@ -88,7 +88,7 @@ async fn an_existing_id_is_refused_to_other_users() {
 async fn a_channel_that_exists_upstream_cannot_be_taken_over() {
     for kind in kinds() {
         let app = start(kind).await;
-        let state = app.upstream.state();
+        let state = app.state();
         // Made past the gateway, the caller being its member or not.
         state.ban_group("made", false);
         state.join("made", "alice");
@@ -115,7 +115,7 @@ async fn a_channel_that_exists_upstream_cannot_be_taken_over() {
 #[tokio::test]
 async fn on_v2_members_or_messages_alone_make_an_id_taken() {
     let app = TestApp::start(V2).await;
-    let state = app.upstream.state();
+    let state = app.state();
     state.join("members", "alice");
     state.store_message(StoredMessage {
         channel_id: "messages".into(),
@@ -140,14 +140,14 @@ async fn on_v2_an_id_with_the_hash_of_a_chat_is_taken() {
         .send_to_person("hc-bob", "secret")
         .await
         .ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     let mallory = app.user("mallory");
     mallory
         .create_group("xbdZAqbat_QtXO")
         .await
         .fails(409, "channel_exists");
     app.nothing_was_written();
-    assert_eq!(app.upstream.state().members("xbdZAqbat_QtXO").len(), 0);
+    assert_eq!(app.state().members("xbdZAqbat_QtXO").len(), 0);
 }
 
 #[tokio::test]
@@ -156,7 +156,7 @@ async fn a_deleted_id_cannot_be_reused_by_any_user() {
         let app = start(kind).await;
         app.group("g", "alice", &[]).await;
         app.user("alice").delete_group("g").await.ok();
-        app.upstream.clear_calls();
+        app.clear_calls();
         for actor in [app.user("alice"), app.user("bob"), app.admin()] {
             actor.create_group("g").await.fails(409, "channel_deleted");
         }
@@ -181,7 +181,7 @@ async fn a_person_channel_is_echoed_and_nothing_is_sent_or_stored() {
             );
         }
         assert_eq!(app.upstream.calls().len(), 0);
-        assert_eq!(app.upstream.state().flags(PERSON, "bob"), None);
+        assert_eq!(app.state().flags(PERSON, "bob"), None);
         let id = ChannelId::parse("bob", 128).unwrap();
         assert_eq!(app.store.channel(&id).await.unwrap(), None);
         // The id is free for a group.
@@ -194,14 +194,14 @@ async fn a_group_that_wukongim_has_lost_is_made_again() {
     for kind in kinds() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
-        app.upstream.state().forget_channel("g");
+        app.state().forget_channel("g");
         app.user("bob")
             .create_group("g")
             .await
             .fails(409, "channel_exists");
         app.nothing_was_written();
         app.user("alice").create_group("g").await.ok();
-        assert_eq!(app.upstream.state().members("g"), ["alice"]);
+        assert_eq!(app.state().members("g"), ["alice"]);
     }
 }
 
@@ -216,17 +216,17 @@ async fn a_failed_create_is_completed_by_its_owners_retry_only() {
         ] {
             let app = start(kind).await;
             let rule = dev_upstream::Rule::exact("/channel", fault.clone());
-            app.upstream.faults().add(rule);
+            app.faults().add(rule);
             let answer = app.user("alice").create_group("g").await;
             assert!(answer.status >= 500, "{fault:?} {answer:#?}");
             assert_eq!(answer.body["message"], "创建频道失败");
-            app.upstream.faults().clear();
+            app.faults().clear();
             app.user("bob")
                 .create_group("g")
                 .await
                 .fails(409, "channel_exists");
             app.user("alice").create_group("g").await.ok();
-            assert_eq!(app.upstream.state().members("g"), ["alice"], "{fault:?}");
+            assert_eq!(app.state().members("g"), ["alice"], "{fault:?}");
             app.user("alice").add("g", &["bob"]).await.ok();
         }
     }
@@ -252,6 +252,6 @@ async fn concurrent_creates_of_one_id_have_one_owner_on_one_gateway() {
             })
             .collect();
         assert_eq!(winners.len(), 1, "{winners:?}");
-        assert_eq!(app.upstream.state().members("g"), winners);
+        assert_eq!(app.state().members("g"), winners);
     }
 }

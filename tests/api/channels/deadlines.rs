@@ -18,7 +18,7 @@ async fn slow() -> TestApp {
     for verb in ["add", "remove"] {
         let path = format!("/manager/channels/2/g/subscribers/{verb}");
         let slow = Fault::Delay(Duration::from_millis(150));
-        app.upstream.faults().add(Rule::new(path, slow));
+        app.faults().add(Rule::new(path, slow));
     }
     app
 }
@@ -43,7 +43,7 @@ async fn no_chunk_starts_after_the_deadline_and_a_retry_does_the_rest() {
     alice.add("g", &uids).await.fails(504, "upstream_timeout");
     let begun = settled(&app, "add").await;
     assert!((1..5).contains(&begun), "{begun}");
-    assert_eq!(app.upstream.state().members("g").len(), 1 + 100 * begun);
+    assert_eq!(app.state().members("g").len(), 1 + 100 * begun);
     let mut added = 100 * begun as u64;
     while added < 500 {
         let answer = alice.add("g", &uids).await;
@@ -52,7 +52,7 @@ async fn no_chunk_starts_after_the_deadline_and_a_retry_does_the_rest() {
             break;
         }
         app.app.channels().wait_idle().await;
-        added = app.upstream.state().members("g").len() as u64 - 1;
+        added = app.state().members("g").len() as u64 - 1;
     }
     assert_eq!(added, 500);
     assert_eq!(parts(&app, "add"), 5, "nobody is added twice");
@@ -68,19 +68,14 @@ async fn no_chunk_starts_after_the_deadline_and_a_retry_does_the_rest() {
 #[tokio::test]
 async fn a_delete_continues_after_its_deadline() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                settings.server.request_timeout = Duration::from_millis(500);
-                settings.wukongim.timeout = Duration::from_millis(300);
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.server.request_timeout = Duration::from_millis(500);
+            settings.wukongim.timeout = Duration::from_millis(300);
+        })
+        .await;
         app.group("g", "alice", &["bob"]).await;
         let path = "/channel/subscriber_remove_all";
-        app.upstream
-            .faults()
-            .add(Rule::new(path, Fault::Hang).times(3));
+        app.faults().add(Rule::new(path, Fault::Hang).times(3));
         let alice = app.user("alice");
         alice.delete_group("g").await.fails(504, "upstream_timeout");
         alice
@@ -89,8 +84,8 @@ async fn a_delete_continues_after_its_deadline() {
             .fails(404, "channel_not_found");
         app.app.channels().wait_idle().await;
         assert_eq!(app.calls_to(path).len(), 4);
-        assert_eq!(app.upstream.state().members("g"), [""; 0]);
-        assert!(app.upstream.state().flags(2, "g").unwrap().disband);
+        assert_eq!(app.state().members("g"), [""; 0]);
+        assert!(app.state().flags(2, "g").unwrap().disband);
         alice
             .delete_group("g")
             .await

@@ -14,8 +14,8 @@ async fn an_owner_deletes_and_nothing_is_left() {
         app.user("bob").send_to_group("g", "before").await.ok();
         let told = app.user("alice").delete_group("g").await.ok();
         assert_eq!(told, json!({"channelId": "g"}));
-        assert_eq!(app.upstream.state().members("g").len(), 0);
-        assert!(app.upstream.state().flags(GROUP, "g").unwrap().disband);
+        assert_eq!(app.state().members("g").len(), 0);
+        assert!(app.state().flags(GROUP, "g").unwrap().disband);
         for uid in ["alice", "bob"] {
             let user = app.user(uid);
             user.send_to_group("g", "after")
@@ -34,7 +34,7 @@ async fn an_owner_deletes_and_nothing_is_left() {
             .delete_group("g")
             .await
             .fails(404, "channel_not_found");
-        assert_eq!(app.upstream.state().messages(2, "g").len(), 1);
+        assert_eq!(app.state().messages(2, "g").len(), 1);
     }
 }
 
@@ -78,7 +78,7 @@ async fn an_unknown_group_is_404_and_nothing_is_made_by_asking() {
             .await
             .fails(404, "channel_not_found");
         app.nothing_was_written();
-        assert_eq!(app.upstream.state().flags(GROUP, "none"), None);
+        assert_eq!(app.state().flags(GROUP, "none"), None);
         // The id is still free.
         app.user("bob").create_group("none").await.ok();
     }
@@ -90,10 +90,10 @@ async fn a_deleted_group_stays_closed_whatever_upstream_lists_say() {
         let app = start(kind).await;
         app.group("g", "alice", &["bob"]).await;
         app.user("alice").delete_group("g").await.ok();
-        app.upstream.state().forget_channel("g");
-        app.upstream.state().ban_group("g", false);
-        app.upstream.state().join("g", "bob");
-        app.upstream.clear_calls();
+        app.state().forget_channel("g");
+        app.state().ban_group("g", false);
+        app.state().join("g", "bob");
+        app.clear_calls();
         let bob = app.user("bob");
         bob.send_to_group("g", "again")
             .await
@@ -122,7 +122,7 @@ async fn a_delete_that_failed_half_way_is_finished_by_its_repeat() {
             ] {
                 let app = start(kind).await;
                 app.group("g", "alice", &["bob"]).await;
-                app.upstream.faults().always(path, fault.clone());
+                app.faults().always(path, fault.clone());
                 let answer = app.user("alice").delete_group("g").await;
                 assert!(answer.status >= 500, "{path} {fault:?}: {answer:#?}");
                 assert_eq!(answer.body["message"], "删除频道失败");
@@ -134,10 +134,10 @@ async fn a_delete_that_failed_half_way_is_finished_by_its_repeat() {
                 bob.sync(2, "g", "").await.fails(404, "channel_not_found");
                 bob.create_group("g").await.fails(409, "channel_deleted");
                 bob.delete_group("g").await.fails(404, "channel_not_found");
-                app.upstream.faults().clear();
+                app.faults().clear();
                 app.user("alice").delete_group("g").await.ok();
-                assert_eq!(app.upstream.state().members("g").len(), 0);
-                assert!(app.upstream.state().flags(GROUP, "g").unwrap().disband);
+                assert_eq!(app.state().members("g").len(), 0);
+                assert!(app.state().flags(GROUP, "g").unwrap().disband);
                 app.user("alice")
                     .delete_group("g")
                     .await

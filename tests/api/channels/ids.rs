@@ -54,7 +54,7 @@ async fn null_is_no_id_and_a_person_channel_needs_one() {
     let alice = app.user("alice");
     let body = json!({"channelId": null, "channelType": 2});
     alice.post("/channel/create", &body).await.ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     for (body, fields) in [
         (json!({"channelType": 1}), vec!["channelId"]),
         (
@@ -76,10 +76,7 @@ async fn null_is_no_id_and_a_person_channel_needs_one() {
         assert_eq!(answer.bad_fields(), fields, "{body}");
     }
     // None is made that this deployment would not take back.
-    let short = TestApp::builder()
-        .config(|settings| settings.limits.id_bytes = 23)
-        .start()
-        .await;
+    let short = TestApp::with(V2, |settings| settings.limits.id_bytes = 23).await;
     let answer = short
         .user("alice")
         .post("/channel/create", &json!({"channelType": 2}))
@@ -95,10 +92,7 @@ async fn null_is_no_id_and_a_person_channel_needs_one() {
 
 #[tokio::test]
 async fn with_group_ids_admins_others_may_only_repeat_their_own_ids() {
-    let app = TestApp::builder()
-        .config(|settings| settings.limits.group_ids = GroupIds::Admins)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.limits.group_ids = GroupIds::Admins).await;
     let alice = app.user("alice");
     let refused = alice.create_group("team").await;
     let refused = refused.fails(400, "invalid_request");

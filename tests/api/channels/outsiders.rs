@@ -10,13 +10,13 @@ async fn leaving_without_membership_is_answered_from_the_cache() {
     app.group("g", "alice", &["bob"]).await;
     // The group's turn is taken all the while.
     let rule = Rule::exact("/channel/subscriber_add", Fault::Hold("add".into())).times(1);
-    app.upstream.faults().add(rule);
+    app.faults().add(rule);
     let adding = async { app.user("alice").add("g", &["carol"]).await.ok() };
     let leaving = async {
-        app.upstream.faults().wait_held("add", 1).await;
+        app.faults().wait_held("add", 1).await;
         let mallory = app.user("mallory");
         assert_eq!(mallory.remove("g", &["mallory"]).await.ok()["removed"], 0);
-        app.upstream.clear_calls();
+        app.clear_calls();
         for _ in 0..20 {
             assert_eq!(mallory.remove("g", &["mallory"]).await.ok()["removed"], 0);
         }
@@ -29,7 +29,7 @@ async fn leaving_without_membership_is_answered_from_the_cache() {
             .remove("nowhere", &["mallory"])
             .await
             .fails(404, "channel_not_found");
-        app.upstream.faults().release("add");
+        app.faults().release("add");
     };
     tokio::join!(adding, leaving);
     // Who comes in is in at once, and leaves.
@@ -38,7 +38,7 @@ async fn leaving_without_membership_is_answered_from_the_cache() {
         app.user("mallory").remove("g", &["mallory"]).await.ok()["removed"],
         1
     );
-    let mut members = app.upstream.state().members("g");
+    let mut members = app.state().members("g");
     members.sort();
     assert_eq!(members, ["alice", "bob", "carol"]);
     app.user("alice")

@@ -90,7 +90,7 @@ async fn in_mode_open_all_users_see_a_record() {
 async fn a_user_banned_upstream_sees_no_record() {
     let app = TestApp::start(V2).await;
     app.group("g", "alice", &["bob"]).await;
-    app.upstream.state().ban_user("bob", true);
+    app.state().ban_user("bob", true);
     app.user("bob").info("g").await.fails(403, "forbidden");
 }
 
@@ -184,7 +184,7 @@ async fn an_admin_adopts_a_group_that_was_there_before() {
             (&told["name"], &told["avatar"]),
             (&body["name"], &body["avatar"])
         );
-        assert_eq!(app.upstream.state().members("old"), ["bob", "carol"]);
+        assert_eq!(app.state().members("old"), ["bob", "carol"]);
         app.user("bob").remove("old", &["carol"]).await.ok();
         app.user("bob").create_group("old").await.ok();
     }

@@ -157,10 +157,7 @@ async fn names_and_avatars_are_bounded_and_an_avatar_is_a_url() {
 
 #[tokio::test]
 async fn subscribers_are_a_list_of_uids() {
-    let app = TestApp::builder()
-        .config(|settings| settings.limits.subscribers = 3)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.limits.subscribers = 3).await;
     app.group("g", "alice", &[]).await;
     let good = json!({"channelId": "g", "channelType": 2});
     let too_long = "u".repeat(129);

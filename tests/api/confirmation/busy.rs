@@ -12,13 +12,12 @@ use crate::support::messages::{message, numbered, stored};
 /// Sends `n-held` as alice; while WuKongIM has stored it and not yet answered, `meanwhile` happens. Gives its seq.
 async fn held_send(app: &TestApp, meanwhile: impl AsyncFnOnce()) -> u64 {
     let hold = Fault::HoldAnswer("answer".into());
-    app.upstream
-        .faults()
+    app.faults()
         .add(Rule::new("/message/send", hold).containing("n-held"));
     let (alice, body) = (app.user("alice"), numbered(2, "g", "held", "n-held"));
     let send = alice.send(&body);
     let interrupt = async {
-        app.upstream.faults().wait_held("answer", 1).await;
+        app.faults().wait_held("answer", 1).await;
         // The upstream numbers what is due when it is next read.
         assert!(
             app.stored_in("g")
@@ -26,7 +25,7 @@ async fn held_send(app: &TestApp, meanwhile: impl AsyncFnOnce()) -> u64 {
                 .any(|(_, number, _)| number == "n-held")
         );
         meanwhile().await;
-        app.upstream.faults().release("answer");
+        app.faults().release("answer");
     };
     let (answer, ()) = tokio::join!(send, interrupt);
     let sent = answer.ok();
@@ -56,7 +55,7 @@ async fn hundreds_of_messages_between_send_and_poll_hide_nothing() {
         if known_before {
             app.user("alice").send_to_group("g", "known").await.ok();
         }
-        app.upstream.clear_calls();
+        app.clear_calls();
         let seq = held_send(&app, async || {
             app.chatter("g", 500);
         })
@@ -76,12 +75,12 @@ async fn a_failed_backward_read_is_repeated() {
         .skip(1)
         .times(1);
     let seq = held_send(&app, async || {
-        app.upstream.faults().add(fault);
+        app.faults().add(fault);
         app.chatter("g", 100);
     })
     .await;
     assert_eq!(
-        (seq, app.upstream.faults().remaining()),
+        (seq, app.faults().remaining()),
         (1, 1),
         "the hold alone is left"
     );
@@ -95,7 +94,7 @@ async fn reading_further_back_may_meet_larger_payloads() {
             for _ in 0..64 {
                 let mut noise = stored("g", "carol", "", "");
                 noise.payload = vec![b'x'; size];
-                app.upstream.state().store_message(noise);
+                app.state().store_message(noise);
             }
         }
     })
@@ -123,8 +122,7 @@ async fn a_late_message_is_found_above_what_came_before_it() {
     let app = patient().await;
     app.user("alice").send_to_group("g", "known").await.ok();
     let late = Fault::StoreLate(Duration::from_millis(150));
-    app.upstream
-        .faults()
+    app.faults()
         .add(Rule::new("/message/send", late).containing("n-late"));
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-late"));
     let noise = async {
@@ -151,9 +149,9 @@ async fn a_channel_left_alone_for_a_thousand_messages_is_read_from_its_end() {
         let mut old = stored("g", "carol", "", "x");
         // Yesterday's, by their ids.
         old.message_id = Some(2_000_000_000_000_000_000 + n);
-        app.upstream.state().store_message(old);
+        app.state().store_message(old);
     }
-    app.upstream.clear_calls();
+    app.clear_calls();
     let sent = app.user("alice").send_to_group("g", "hi").await.ok();
     assert_eq!(sent["messageSeq"], 2002);
     assert!(app.looks() <= 12, "{} looks", app.looks());
@@ -169,7 +167,7 @@ async fn large_payloads_in_the_channel_hide_nothing() {
         let large = |_| {
             let mut large = stored("g", "carol", "", "");
             large.payload = vec![b'x'; 64 * 1024];
-            app.upstream.state().store_message(large);
+            app.state().store_message(large);
         };
         (0..100).for_each(large);
         let sent = app.user("alice").send_to_group("g", "hi").await.ok();

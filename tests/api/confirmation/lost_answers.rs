@@ -3,8 +3,8 @@
 use dev_upstream::{Fault, Rule};
 
 use super::{impatient, looked_before_sending, of_last_year, patient};
-use crate::support::TestApp;
 use crate::support::messages::{numbered, stored};
+use crate::support::{TestApp, V2};
 
 #[tokio::test]
 async fn a_message_whose_answer_was_lost_is_found_and_answered() {
@@ -15,18 +15,12 @@ async fn a_message_whose_answer_was_lost_is_found_and_answered() {
             if known_before {
                 alice.send_to_group("g", "known").await.ok();
             }
-            app.upstream.faults().once("/message/send", fault.clone());
+            app.faults().once("/message/send", fault.clone());
             let body = numbered(2, "g", "hi", "n");
             let sent = alice.send(&body).await.ok();
             let seq = 1 + u64::from(known_before);
             assert_eq!(sent["messageSeq"], seq, "{fault:?}");
-            let id = app
-                .upstream
-                .state()
-                .messages(2, "g")
-                .last()
-                .unwrap()
-                .message_id;
+            let id = app.state().messages(2, "g").last().unwrap().message_id;
             assert_eq!(sent["messageId"], id.to_string());
             assert_eq!(alice.send(&body).await.ok(), sent);
             assert_eq!(app.stored_in("g").len() as u64, seq, "{fault:?}");
@@ -37,28 +31,18 @@ async fn a_message_whose_answer_was_lost_is_found_and_answered() {
 #[tokio::test]
 async fn a_message_with_a_generated_client_msg_no_and_a_lost_answer_is_found() {
     let app = patient().await;
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::ResetAfter);
+    app.faults().once("/message/send", Fault::ResetAfter);
     let sent = app.user("alice").send_to_person("bob", "hi").await.ok();
     assert_eq!(sent["messageSeq"], 1);
-    assert_eq!(
-        app.upstream.state().messages_between("alice", "bob").len(),
-        1
-    );
+    assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
 }
 
 #[tokio::test]
 async fn a_message_without_an_answer_in_time_is_searched_for() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.timeout = super::SHORT)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.wukongim.timeout = super::SHORT).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("for ever".into());
-    app.upstream
-        .faults()
-        .add(Rule::new("/message/send", hold).times(1));
+    app.faults().add(Rule::new("/message/send", hold).times(1));
     let sent = app
         .user("alice")
         .send(&numbered(2, "g", "hi", "n"))
@@ -78,22 +62,20 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
         (Fault::Status(500, "{}".into()), 502, "upstream_error"),
     ] {
         let hangs = fault == Fault::Hang;
-        let app = TestApp::builder()
-            .config(move |settings| {
-                if hangs {
-                    settings.wukongim.timeout = super::SHORT;
-                }
-                settings.wukongim.confirm_timeout = super::SHORT;
-            })
-            .start()
-            .await;
+        let app = TestApp::with(V2, move |settings| {
+            if hangs {
+                settings.wukongim.timeout = super::SHORT;
+            }
+            settings.wukongim.confirm_timeout = super::SHORT;
+        })
+        .await;
         app.group("g", "alice", &[]).await;
-        app.upstream.faults().once("/message/send", fault.clone());
+        app.faults().once("/message/send", fault.clone());
         let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
         let answer = alice.send(&body).await.fails(status, code);
         assert_eq!(answer.body["clientMsgNo"], "n", "{fault:?}");
         assert!(app.stored_in("g").is_empty());
-        app.upstream.clear_calls();
+        app.clear_calls();
         assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{fault:?}");
         assert!(looked_before_sending(&app));
         assert_eq!(app.stored_in("g").len(), 1, "{fault:?}");
@@ -104,8 +86,7 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
 async fn a_refused_message_is_not_searched_for() {
     let app = patient().await;
     for body in [r#"{"msg":"不行","status":400}"#, "not even json"] {
-        app.upstream
-            .faults()
+        app.faults()
             .once("/message/send", Fault::Status(400, body.into()));
         let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
         let answer = answer.fails(502, "upstream_error");
@@ -114,7 +95,7 @@ async fn a_refused_message_is_not_searched_for() {
             "it is certainly not stored"
         );
     }
-    app.upstream.faults().once(
+    app.faults().once(
         "/message/send",
         Fault::Status(200, r#"{"status":15}"#.into()),
     );
@@ -137,23 +118,16 @@ async fn another_senders_message_never_confirms_a_send() {
             alice.send_to_group("g", "known").await.ok();
         }
         // One before the send, one that comes while its answer is out, both with the victim's number and payload.
-        app.upstream
-            .state()
-            .store_message(stored("g", "bob", "n", "hi"));
+        app.state().store_message(stored("g", "bob", "n", "hi"));
         let hold = Fault::Hold("send".into());
-        app.upstream
-            .faults()
-            .add(Rule::new("/message/send", hold).times(1));
-        app.upstream
-            .faults()
+        app.faults().add(Rule::new("/message/send", hold).times(1));
+        app.faults()
             .add(Rule::new("/message/send", Fault::Reset).times(1));
         let body = numbered(2, "g", "hi", "n");
         let foreign = async {
-            app.upstream.faults().wait_held("send", 1).await;
-            app.upstream
-                .state()
-                .store_message(stored("g", "carol", "n", "hi"));
-            app.upstream.faults().release("send");
+            app.faults().wait_held("send", 1).await;
+            app.state().store_message(stored("g", "carol", "n", "hi"));
+            app.faults().release("send");
         };
         let (answer, ()) = tokio::join!(alice.send(&body), foreign);
         answer.fails(504, "message_unconfirmed");
@@ -167,13 +141,9 @@ async fn another_senders_message_never_confirms_a_send() {
 async fn another_senders_message_does_not_hide_the_own_one() {
     let app = patient().await;
     for text in ["hi", "other"] {
-        app.upstream
-            .state()
-            .store_message(stored("g", "bob", "n", text));
+        app.state().store_message(stored("g", "bob", "n", text));
     }
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::ResetAfter);
+    app.faults().once("/message/send", Fault::ResetAfter);
     let sent = app
         .user("alice")
         .send(&numbered(2, "g", "hi", "n"))
@@ -186,8 +156,8 @@ async fn another_senders_message_does_not_hide_the_own_one() {
 async fn an_own_message_of_last_year_is_not_the_confirmation() {
     for text in ["hi", "other"] {
         let app = impatient().await;
-        app.upstream.state().store_message(of_last_year(text));
-        app.upstream.faults().once("/message/send", Fault::Reset);
+        app.state().store_message(of_last_year(text));
+        app.faults().once("/message/send", Fault::Reset);
         let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
         answer.fails(504, "message_unconfirmed");
     }
@@ -202,11 +172,10 @@ async fn a_failed_poll_is_repeated() {
         Fault::Status(500, "{}".into()),
     ] {
         let app = patient().await;
-        app.upstream
-            .faults()
+        app.faults()
             .add(Rule::new("/channel/messagesync", fault.clone()).times(2));
         let sent = app.user("alice").send_to_group("g", "hi").await.ok();
         assert_eq!(sent["messageSeq"], 1, "{fault:?}");
-        assert_eq!(app.upstream.faults().remaining(), 0, "{fault:?}");
+        assert_eq!(app.faults().remaining(), 0, "{fault:?}");
     }
 }

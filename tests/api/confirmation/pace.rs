@@ -20,7 +20,7 @@ async fn cluster() -> TestApp {
     for _ in 0..WARM_UP {
         app.user("alice").send_to_group("g", "warm up").await.ok();
     }
-    app.upstream.clear_calls();
+    app.clear_calls();
     app
 }
 

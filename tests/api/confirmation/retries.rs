@@ -5,18 +5,16 @@ use std::time::Instant;
 use dev_upstream::Fault;
 
 use super::{SHORT, impatient};
-use crate::support::TestApp;
 use crate::support::messages::{numbered, stored, until};
+use crate::support::{TestApp, V2};
 
 /// A gateway that waits for a lost message longer than any test runs, with little time for each request.
 async fn waiting_long() -> TestApp {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.wukongim.confirm_timeout = SHORT * 100;
-            settings.server.request_timeout = SHORT;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = SHORT * 100;
+        settings.server.request_timeout = SHORT;
+    })
+    .await;
     app.group("g", "alice", &[]).await;
     app
 }
@@ -25,15 +23,13 @@ async fn waiting_long() -> TestApp {
 async fn a_retry_sends_nothing_while_the_first_attempt_may_appear() {
     let app = waiting_long().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream.faults().once("/message/send", Fault::Reset);
+    app.faults().once("/message/send", Fault::Reset);
     for _ in 0..2 {
         let answer = alice.send(&body).await.fails(504, "message_unconfirmed");
         assert_eq!(answer.body["clientMsgNo"], "n");
         assert_eq!(app.sends().len(), 1);
     }
-    app.upstream
-        .state()
-        .store_message(stored("g", "alice", "n", "hi"));
+    app.state().store_message(stored("g", "alice", "n", "hi"));
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
     assert_eq!(app.sends().len(), 1);
 }
@@ -42,9 +38,7 @@ async fn a_retry_sends_nothing_while_the_first_attempt_may_appear() {
 async fn a_retry_sends_an_overdue_message_again() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     let began = Instant::now();
     alice.send(&body).await.fails(504, "message_unconfirmed");
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
@@ -56,16 +50,12 @@ async fn a_retry_sends_an_overdue_message_again() {
 async fn a_retry_waits_for_the_first_attempt_to_appear() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.upstream.clear_calls();
+    app.clear_calls();
     let late = async {
         until(|| app.looks() >= 3).await;
-        app.upstream
-            .state()
-            .store_message(stored("g", "alice", "n", "hi"));
+        app.state().store_message(stored("g", "alice", "n", "hi"));
     };
     let (answer, ()) = tokio::join!(alice.send(&body), late);
     assert_eq!(answer.ok()["messageSeq"], 1);
@@ -76,19 +66,14 @@ async fn a_retry_waits_for_the_first_attempt_to_appear() {
 async fn a_refused_retry_does_not_forget_the_first() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.upstream
-        .faults()
+    app.faults()
         .once("/message/send", Fault::Status(400, "{}".into()));
     alice.send(&body).await.fails(502, "upstream_error");
     // Now the first one turns up.
-    app.upstream
-        .state()
-        .store_message(stored("g", "alice", "n", "hi"));
-    app.upstream.clear_calls();
+    app.state().store_message(stored("g", "alice", "n", "hi"));
+    app.clear_calls();
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
     assert!(app.sends().is_empty());
 }
@@ -98,16 +83,11 @@ async fn the_search_for_the_first_is_bounded_and_goes_on_with_the_next_retry() {
     let app = impatient().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     alice.send_to_group("g", "the channel is known").await.ok();
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
+    app.faults().once("/message/send", Fault::DropMessage);
     alice.send(&body).await.fails(504, "message_unconfirmed");
     app.chatter("g", 7000);
-    let (_, seq) = app
-        .upstream
-        .state()
-        .store_message(stored("g", "alice", "n", "hi"));
-    app.upstream.clear_calls();
+    let (_, seq) = app.state().store_message(stored("g", "alice", "n", "hi"));
+    app.clear_calls();
     let answer = alice.send(&body).await.fails(504, "message_unconfirmed");
     assert_eq!(answer.body["clientMsgNo"], "n");
     assert!(app.looks() <= 70, "{} looks", app.looks());
@@ -118,16 +98,14 @@ async fn the_search_for_the_first_is_bounded_and_goes_on_with_the_next_retry() {
 #[tokio::test]
 async fn unconfirmed_is_answered_before_the_deadline_with_any_configuration() {
     for fault in [Fault::DropMessage, Fault::Hang] {
-        let app = TestApp::builder()
-            .config(|settings| {
-                settings.wukongim.timeout = SHORT * 20;
-                settings.wukongim.confirm_timeout = SHORT * 20;
-                settings.server.request_timeout = SHORT;
-            })
-            .start()
-            .await;
+        let app = TestApp::with(V2, |settings| {
+            settings.wukongim.timeout = SHORT * 20;
+            settings.wukongim.confirm_timeout = SHORT * 20;
+            settings.server.request_timeout = SHORT;
+        })
+        .await;
         let alice = app.user("alice");
-        app.upstream.faults().once("/message/send", fault.clone());
+        app.faults().once("/message/send", fault.clone());
         let body = numbered(1, "bob", "hi", "n");
         for _ in 0..2 {
             // The second waits for the first, which goes on.
@@ -149,12 +127,8 @@ async fn finding_the_reason_does_not_delay_the_answer() {
     let app = impatient().await;
     let alice = app.user("alice");
     alice.send_to_group("g", "the facts are known").await.ok();
-    app.upstream
-        .faults()
-        .once("/message/send", Fault::DropMessage);
-    app.upstream
-        .faults()
-        .always("/cluster/channels", Fault::Hang);
+    app.faults().once("/message/send", Fault::DropMessage);
+    app.faults().always("/cluster/channels", Fault::Hang);
     let began = Instant::now();
     let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
     answer.fails(504, "message_unconfirmed");

@@ -12,10 +12,10 @@ async fn a_message_that_may_have_arrived_is_not_reported_as_not_sent() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("answer".into());
-    app.upstream.faults().once("/message/send", hold);
+    app.faults().once("/message/send", hold);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     let gone = async {
-        app.upstream.faults().wait_held("answer", 1).await;
+        app.faults().wait_held("answer", 1).await;
         // The first answer is lost; the second try meets nobody.
         app.upstream.stop().await;
     };
@@ -34,29 +34,26 @@ async fn a_conflict_of_a_generated_client_msg_no_is_not_the_clients_fault() {
         (numbered(1, "bob", "hi", "n"), 409, "message_conflict"),
     ] {
         let fault = Fault::Status(500, conflict.into());
-        app.upstream.faults().once("/message/send", fault);
+        app.faults().once("/message/send", fault);
         app.user("alice").send(&body).await.fails(status, code);
     }
 }
 
 #[tokio::test]
 async fn a_send_unanswered_by_v3_is_searched_for_on_the_v2_that_replaced_it() {
-    let app = TestApp::builder()
-        .upstream(V3)
-        .config(|settings| settings.wukongim.timeout = Duration::from_secs(1))
-        .start()
-        .await;
+    let app = TestApp::with(V3, |settings| {
+        settings.wukongim.timeout = Duration::from_secs(1);
+    })
+    .await;
     app.group("g", "alice", &[]).await;
-    app.upstream.faults().once("/message/send", Fault::Hang);
+    app.faults().once("/message/send", Fault::Hang);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     alice.send(&body).await.fails(504, "message_unconfirmed");
     app.upstream.restart_as(V2).await.unwrap();
-    app.upstream.state().ban_group("g", false);
-    app.upstream.state().join("g", "alice");
-    app.upstream
-        .state()
-        .store_message(stored("g", "alice", "n", "hi"));
-    app.upstream.clear_calls();
+    app.state().ban_group("g", false);
+    app.state().join("g", "alice");
+    app.state().store_message(stored("g", "alice", "n", "hi"));
+    app.clear_calls();
     // v2 does not know v3's paths: now the gateway knows what answers there.
     while app.anon().get("/health").await.status != 200 {}
     alice.get("/system/info").await;
@@ -70,10 +67,10 @@ async fn a_lost_answer_is_not_retried_on_a_v2() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("answer".into());
-    app.upstream.faults().once("/message/send", hold);
+    app.faults().once("/message/send", hold);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     let swapped = async {
-        app.upstream.faults().wait_held("answer", 1).await;
+        app.faults().wait_held("answer", 1).await;
         app.upstream.restart_as(V2).await.unwrap();
     };
     let (answer, ()) = tokio::join!(alice.send(&body), swapped);

@@ -68,12 +68,12 @@ async fn a_body_without_a_json_content_type_is_415_and_an_empty_one_is_none() {
                 .request("POST", endpoint.path)
                 .header("content-type", content_type)
                 .body(body.clone());
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::to(request).await;
             answer.fails(415, "unsupported_media_type");
             let request = alice
                 .request("POST", endpoint.path)
                 .header("content-type", content_type);
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::to(request).await;
             if endpoint.path.starts_with("/token") {
                 answer.ok();
             } else {
@@ -85,15 +85,12 @@ async fn a_body_without_a_json_content_type_is_415_and_an_empty_one_is_none() {
         .request("POST", "/channel/create")
         .header("content-type", "Application/JSON ; charset=\"UTF-8\"")
         .body(r#"{"channelId":"g","channelType":2}"#);
-    Answer::of(request.send().await.unwrap()).await.ok();
+    Answer::to(request).await.ok();
 }
 
 #[tokio::test]
 async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() {
-    let app = TestApp::builder()
-        .config(|settings| settings.server.body_limit = 200)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.server.body_limit = 200).await;
     let alice = app.user("alice");
     for endpoint in with_body() {
         let answer = alice.post_text(endpoint.path, " ".repeat(201)).await;
@@ -105,7 +102,7 @@ async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() {
             .request("POST", endpoint.path)
             .header("content-type", "application/json")
             .body(reqwest::Body::wrap(StreamBody::new(chunks)));
-        let answer = Answer::of(request.send().await.unwrap()).await;
+        let answer = Answer::to(request).await;
         answer.fails(413, "payload_too_large");
     }
     app.nothing_was_written();
@@ -117,13 +114,12 @@ async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() {
 #[tokio::test]
 async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.server.request_timeout = Duration::from_millis(150))
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.server.request_timeout = Duration::from_millis(150);
+        })
+        .await;
         app.anon().get("/health").await.ok();
-        app.upstream.faults().always("/", Fault::Hang);
+        app.faults().always("/", Fault::Hang);
         for endpoint in all() {
             // Health answers from its last probe or from its own, shorter deadline.
             if endpoint.is_public() {
@@ -146,13 +142,12 @@ async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
 #[tokio::test]
 async fn a_hanging_call_is_504_when_the_calls_time_is_over() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.wukongim.timeout = Duration::from_millis(150))
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.wukongim.timeout = Duration::from_millis(150);
+        })
+        .await;
         app.anon().get("/health").await.ok();
-        app.upstream.faults().always("/user/token", Fault::Hang);
+        app.faults().always("/user/token", Fault::Hang);
         let answer = app.user("alice").post_nothing("/token").await;
         answer.fails(504, "upstream_timeout");
     }
@@ -160,10 +155,10 @@ async fn a_hanging_call_is_504_when_the_calls_time_is_over() {
 
 #[tokio::test]
 async fn a_body_that_drips_is_408() {
-    let app = TestApp::builder()
-        .config(|settings| settings.server.request_timeout = Duration::from_millis(200))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.server.request_timeout = Duration::from_millis(200);
+    })
+    .await;
     let token =
         crate::support::actors::sign(&serde_json::json!({"sub": "a", "exp": 4_000_000_000_u64}));
     for path in ["/message/send", "/token", "/channel/create"] {
@@ -227,12 +222,12 @@ async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
         let app = TestApp::start(dialect).await;
         let longest = "a".repeat(128);
         for good in ["1", "Az09._-", &longest] {
-            app.upstream.clear_calls();
+            app.clear_calls();
             let request = app
                 .user("alice")
                 .request("POST", "/token")
                 .header("x-request-id", good);
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::to(request).await;
             assert_eq!(answer.header("x-request-id"), good);
             answer.ok();
             // The very first call of all may be the probe for the generation, which carries it too.
@@ -244,12 +239,12 @@ async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
         let too_long = "a".repeat(129);
         let mut seen = std::collections::HashSet::new();
         for bad in ["", " ", "a b", "a/b", "ü", "a\tb", "{}", "a,b", &too_long] {
-            app.upstream.clear_calls();
+            app.clear_calls();
             let request = app
                 .user("alice")
                 .request("POST", "/token")
                 .header("x-request-id", bad);
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::to(request).await;
             let id = answer.header("x-request-id").to_owned();
             assert_ne!(id, bad);
             assert!(
@@ -269,7 +264,7 @@ async fn every_call_a_request_makes_carries_its_id() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         for endpoint in all() {
-            app.upstream.clear_calls();
+            app.clear_calls();
             let request = endpoint.request(&app.user("alice"));
             let answer = Answer::of(
                 request
@@ -314,7 +309,7 @@ async fn a_message_speaks_the_clients_language_and_the_code_none() {
             if let Some(accepted) = accepted {
                 request = request.header("accept-language", accepted);
             }
-            let answer = Answer::of(request.send().await.unwrap()).await;
+            let answer = Answer::to(request).await;
             assert_eq!(answer.body["code"], code, "{answer:#?}");
             assert_eq!(answer.body["message"], text, "{accepted:?}");
         }
@@ -326,14 +321,14 @@ async fn a_message_speaks_the_clients_language_and_the_code_none() {
         .header("accept-language", "en")
         .header("content-type", "application/json")
         .body(r#"{"channelId":"","channelType":3}"#);
-    let answer = Answer::of(request.send().await.unwrap()).await;
+    let answer = Answer::to(request).await;
     let answer = answer.fails(400, "invalid_request");
     assert!(answer.text.is_ascii(), "{answer:#?}");
     // The reference's own sentence, in every language.
     for accepted in ["en", "zh"] {
         let request = app.user("alice").request("GET", "/message/sync");
         let request = request.header("accept-language", accepted);
-        let answer = Answer::of(request.send().await.unwrap()).await;
+        let answer = Answer::to(request).await;
         let answer = answer.fails(400, "invalid_request");
         assert_eq!(
             answer.body["message"],
@@ -345,11 +340,10 @@ async fn a_message_speaks_the_clients_language_and_the_code_none() {
 #[tokio::test]
 async fn nothing_of_upstreams_words_reaches_a_client() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(100))
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.wukongim.confirm_timeout = Duration::from_millis(100);
+        })
+        .await;
         app.anon().get("/health").await.ok();
         let words =
             r#"{"msg":"pebble: /var/lib/wukong closed","status":400,"error":"goroutine 7"}"#;
@@ -362,8 +356,8 @@ async fn nothing_of_upstreams_words_reaches_a_client() {
             Fault::Reset,
             Fault::HalfAnswer,
         ] {
-            app.upstream.faults().clear();
-            app.upstream.faults().always("/", fault.clone());
+            app.faults().clear();
+            app.faults().always("/", fault.clone());
             for endpoint in all() {
                 let answer = endpoint.call(&app.user("alice")).await;
                 for word in ["pebble", "wukong", "goroutine", "127.0.0.1", "html"] {

@@ -10,7 +10,7 @@ use crate::support::{TestApp, V2, V3};
 async fn in_english(app: &TestApp, endpoint: &Endpoint) -> Answer {
     let request = endpoint.request(&app.user("alice"));
     let request = request.header("accept-language", "en");
-    Answer::of(request.send().await.unwrap()).await
+    Answer::to(request).await
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn nonsense_from_wukongim_is_a_5xx_with_the_endpoints_own_text() {
         for fault in [Fault::Status(500, "boom".into()), Fault::Garbage] {
             let app = TestApp::start(dialect).await;
             app.anon().get("/health").await.ok();
-            app.upstream.faults().always("/", fault);
+            app.faults().always("/", fault);
             for endpoint in all() {
                 // Health answers from its last probe.
                 if endpoint.is_public() {

@@ -9,7 +9,7 @@ use crate::support::{TestApp, V2};
 /// The answer to a request with the id `r-1`, as text.
 async fn told(request: reqwest::RequestBuilder) -> String {
     let request = request.header("x-request-id", "r-1");
-    let answer = Answer::of(request.send().await.unwrap()).await;
+    let answer = Answer::to(request).await;
     let mut lines = vec![answer.status.to_string()];
     for name in ["allow", "retry-after", "www-authenticate", "content-type"] {
         if !answer.header(name).is_empty() {

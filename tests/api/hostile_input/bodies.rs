@@ -20,7 +20,7 @@ async fn post(app: &TestApp, path: &str, content_type: Option<&str>, body: Vec<u
     if let Some(content_type) = content_type {
         request = request.header("content-type", content_type);
     }
-    Answer::of(request.send().await.expect("an answer")).await
+    Answer::to(request).await
 }
 
 #[tokio::test]
@@ -37,10 +37,7 @@ async fn a_body_over_the_limit_is_413_on_every_path() {
 
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_read() {
-    let app = TestApp::builder()
-        .config(|settings| settings.server.body_limit = 1000)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.server.body_limit = 1000).await;
     let mut body = message("clientMsgNo", json!("n")).to_string();
     body.extend(std::iter::repeat_n(' ', 1000 - body.len()));
     app.user("alice")
@@ -106,7 +103,7 @@ async fn an_empty_body_is_no_body_whatever_it_is_called() {
         ] {
             let token = post(&app, "/token", content_type, Vec::new()).await.ok();
             assert_eq!(token["deviceFlag"], 1, "{content_type:?}");
-            app.upstream.clear_calls();
+            app.clear_calls();
             let answer = post(&app, "/message/send", content_type, Vec::new()).await;
             names(answer, &["channelId", "channelType", "payload"]);
             let answer = post(&app, "/message/sendbatch", content_type, Vec::new()).await;
@@ -162,7 +159,7 @@ async fn a_byte_order_mark_is_skipped() {
         answer.ok();
         let token = post(&app, "/token", None, marked("")).await.ok();
         assert_eq!(token["deviceFlag"], 1, "and a mark alone is no body");
-        app.upstream.clear_calls();
+        app.clear_calls();
         let twice = format!("\u{feff}{body}");
         let answer = post(&app, "/message/send", json, marked(&twice)).await;
         names(answer, &["body"]);
@@ -181,7 +178,7 @@ async fn a_body_with_a_content_encoding_is_415_with_the_accepted_encodings() {
             .header("content-encoding", encoding)
             .header("accept-language", "en")
             .body(body.to_owned());
-        Answer::of(request.send().await.unwrap()).await
+        Answer::to(request).await
     };
     for path in POSTS {
         for encoding in ["gzip", "br", "identity, gzip", "GZIP", "x"] {
@@ -214,7 +211,7 @@ async fn null_is_no_body_where_a_body_may_be_left_out() {
             let revoked = alice.post_text("/token/revoke", text).await.ok();
             assert_eq!(revoked["deviceFlags"], json!([0, 1, 2]), "{text:?}");
         }
-        app.upstream.clear_calls();
+        app.clear_calls();
         for text in ["nul", "null,", "\u{c}null", "\"null\"", "[null]"] {
             names(alice.post_text("/token", text).await, &["body"]);
             names(alice.post_text("/token/revoke", text).await, &["body"]);
@@ -269,7 +266,7 @@ async fn refusals_speak_the_clients_language() {
     for language in ["zh", "en"] {
         let request = app.user("alice").request("POST", "/message/send");
         let request = request.header("accept-language", language).body("");
-        let answer = Answer::of(request.send().await.unwrap()).await;
+        let answer = Answer::to(request).await;
         let message = answer.body["details"][0]["message"].clone();
         said.push((answer.body["message"].clone(), message));
         names(answer, &["channelId", "channelType", "payload"]);

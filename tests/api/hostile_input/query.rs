@@ -25,7 +25,7 @@ async fn a_sync_without_channel_says_so_in_the_references_words() {
             let request = alice
                 .request("GET", &path)
                 .header("accept-language", language);
-            let answer = crate::support::answer::Answer::of(request.send().await.unwrap()).await;
+            let answer = crate::support::answer::Answer::to(request).await;
             assert_eq!(answer.body["message"], TEXT, "{language} {query}");
             names(answer, fields);
         }

@@ -158,7 +158,7 @@ async fn unknown_fields_are_passed_over_however_deep_and_never_sent_on() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         for more in &unknown {
-            app.upstream.clear_calls();
+            app.clear_calls();
             app.user("alice")
                 .post_text("/message/send", with(more))
                 .await

@@ -14,13 +14,12 @@ async fn a_client_that_hung_up_sends_again_without_storing_twice() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         let answer = Fault::HoldAnswer("answer".into());
-        app.upstream
-            .faults()
+        app.faults()
             .add(Rule::new("/message/send", answer).containing("n-1"));
         let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
-        let held = app.upstream.faults().wait_held("answer", 1);
+        let held = app.faults().wait_held("answer", 1);
         alice.send_and_hang_up(&body, held).await;
-        app.upstream.faults().clear();
+        app.faults().clear();
         assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{dialect:?}");
         assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
     }
@@ -28,18 +27,16 @@ async fn a_client_that_hung_up_sends_again_without_storing_twice() {
 
 /// A v2 whose answer to `n-1` is held, and which stores it only some time later.
 async fn slow() -> TestApp {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.wukongim.confirm_timeout = Duration::from_secs(20);
-            settings.server.request_timeout = Duration::from_mins(1);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_secs(20);
+        settings.server.request_timeout = Duration::from_mins(1);
+    })
+    .await;
     app.group("g", "alice", &[]).await;
     let late = Fault::StoreLate(Duration::from_millis(700));
     for fault in [Fault::HoldAnswer("answer".into()), late] {
         let rule = Rule::new("/message/send", fault).containing("n-1");
-        app.upstream.faults().add(rule);
+        app.faults().add(rule);
     }
     app
 }
@@ -48,9 +45,9 @@ async fn slow() -> TestApp {
 async fn a_retry_after_a_disconnect_waits_for_the_first_attempt() {
     let app = slow().await;
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
-    let held = app.upstream.faults().wait_held("answer", 1);
+    let held = app.faults().wait_held("answer", 1);
     alice.send_and_hang_up(&body, held).await;
-    app.upstream.faults().clear();
+    app.faults().clear();
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
     assert_eq!((app.stored_in("g").len(), app.sends().len()), (1, 1));
     let id = &app.sends()[0].request_id;
@@ -72,9 +69,9 @@ async fn a_batch_goes_on_when_its_client_has_hung_up() {
         .body(json!(bodies).to_string());
     tokio::select! {
         answer = request.send() => panic!("answered before the client was gone: {answer:?}"),
-        () = app.upstream.faults().wait_held("answer", 1) => {}
+        () = app.faults().wait_held("answer", 1) => {}
     }
-    app.upstream.faults().clear();
+    app.faults().clear();
     alice.send_batch(&bodies).await.ok();
     let mut numbers: Vec<_> = app
         .stored_in("g")

@@ -9,10 +9,10 @@ use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
 async fn clocks_may_differ_by_the_leeway() {
-    let app = TestApp::builder()
-        .config(|settings| settings.auth.leeway = std::time::Duration::from_mins(5))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.auth.leeway = std::time::Duration::from_mins(5);
+    })
+    .await;
     ask_as(&app, &sign(&json!({"sub": "a", "exp": from_now(-200)})))
         .await
         .ok();
@@ -45,10 +45,10 @@ async fn openchats_own_tokens_work_as_they_are() {
         let told = ask_as(&app, &sign(&claims)).await.ok();
         assert_eq!(told["uid"], "42");
     }
-    let app = TestApp::builder()
-        .config(|settings| settings.auth.uid_claims = vec!["userId".into(), "sub".into()])
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.auth.uid_claims = vec!["userId".into(), "sub".into()];
+    })
+    .await;
     let token = sign(&json!({"userId": "mine", "sub": "other", "exp": FAR}));
     assert_eq!(ask_as(&app, &token).await.ok()["uid"], "mine");
     let token = sign(&json!({"sub": "other", "exp": FAR}));
@@ -57,13 +57,11 @@ async fn openchats_own_tokens_work_as_they_are() {
 
 #[tokio::test]
 async fn issuer_and_audience_are_required_where_configured() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.auth.issuer = Some("openchat".into());
-            settings.auth.audience = Some("im".into());
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.auth.issuer = Some("openchat".into());
+        settings.auth.audience = Some("im".into());
+    })
+    .await;
     let ask = async |extra: Value| {
         let mut claims = json!({"sub": "a", "exp": FAR});
         claims
@@ -76,7 +74,7 @@ async fn issuer_and_audience_are_required_where_configured() {
     ask(json!({"iss": "openchat", "aud": ["x", "im"]}))
         .await
         .ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     for extra in [
         json!({}),
         json!({"iss": "openchat"}),
@@ -104,14 +102,11 @@ async fn former_secrets_are_good_for_as_long_as_they_are_configured() {
     let by_other = signed_by(OTHER, Algorithm::HS256, &json!({"sub": "a", "exp": FAR}));
     let app = TestApp::start(V2).await;
     refused(ask_as(&app, &by_other).await, "token_invalid");
-    let app = TestApp::builder()
-        .config(|settings| {
-            let older = "yet-another-secret-that-nobody-uses-now";
-            settings.auth.jwt_previous_secrets =
-                vec![older.to_owned().into(), OTHER.to_owned().into()];
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        let older = "yet-another-secret-that-nobody-uses-now";
+        settings.auth.jwt_previous_secrets = vec![older.to_owned().into(), OTHER.to_owned().into()];
+    })
+    .await;
     ask_as(&app, &by_other).await.ok();
     ask_as(&app, &sign(&json!({"sub": "a", "exp": FAR})))
         .await

@@ -14,11 +14,11 @@ use jsonwebtoken::Algorithm as By;
 use serde_json::{Value, json};
 
 use super::{FAR, ask, ask_as, refused};
-use crate::keys::{ED_ONE, ED_TWO, P256_ONE, P384_ONE, RSA_ONE, RSA_TWO, TestKey};
-use crate::support::TestApp;
 use crate::support::actors::sign;
-use crate::support::app::SECRET;
 use crate::support::issuer::Issuer;
+use crate::support::keys::{ED_ONE, ED_TWO, P256_ONE, P384_ONE, RSA_ONE, RSA_TWO, TestKey};
+use crate::support::served::SECRET;
+use crate::support::{TestApp, V2};
 
 fn claims() -> Value {
     json!({"sub": "a", "exp": FAR})
@@ -89,13 +89,11 @@ async fn no_forged_token_is_accepted() {
     let issuer = Issuer::start(&[rsa, oct, enc, P384_ONE.jwk(Some("ec"))]).await;
     let url = issuer.url();
     let files = [RSA_ONE, P256_ONE, ED_ONE].map(TestKey::public_file);
-    let app = TestApp::builder()
-        .config(move |settings| {
-            settings.auth.jwks_url = Some(url);
-            settings.auth.jwt_public_keys = files.to_vec();
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, move |settings| {
+        settings.auth.jwks_url = Some(url);
+        settings.auth.jwt_public_keys = files.to_vec();
+    })
+    .await;
     // Every key works, so what follows is refused for its own fault.
     for good in [
         sign(&claims()),
@@ -113,7 +111,7 @@ async fn no_forged_token_is_accepted() {
     ] {
         assert_eq!(ask_as(&app, &good).await.ok()["uid"], "a");
     }
-    app.upstream.clear_calls();
+    app.clear_calls();
     let forged = [
         algorithms::unsigned(),
         algorithms::confusions(),

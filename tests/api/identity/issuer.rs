@@ -8,12 +8,12 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::{FAR, ask_as, refused};
-use crate::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
 use crate::operations::Ops;
 use crate::support::actors::sign;
 use crate::support::answer::Answer;
 use crate::support::app::Builder;
 use crate::support::issuer::{Issuer, time_passes};
+use crate::support::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
 use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3};
 
@@ -98,11 +98,11 @@ async fn what_is_no_key_set_brings_no_keys() {
         (StatusCode::OK, big),
         (
             StatusCode::NOT_FOUND,
-            crate::keys::key_set(&[RSA_ONE.jwk(Some("one"))]),
+            crate::support::keys::key_set(&[RSA_ONE.jwk(Some("one"))]),
         ),
         (
             StatusCode::FOUND,
-            crate::keys::key_set(&[RSA_ONE.jwk(Some("one"))]),
+            crate::support::keys::key_set(&[RSA_ONE.jwk(Some("one"))]),
         ),
     ] {
         issuer.answers(status, body);
@@ -292,6 +292,6 @@ async fn a_hanging_issuer_is_reported_before_the_deadline() {
     no_keys(ask_as(&app, &token).await);
     let mut nowhere = app.anon().request("GET", "/nothing");
     nowhere = nowhere.bearer_auth(token);
-    let answer = Answer::of(nowhere.send().await.unwrap()).await;
+    let answer = Answer::to(nowhere).await;
     answer.fails(404, "not_found");
 }

@@ -18,7 +18,7 @@ fn the_two_keys_are_equal() {
 }
 
 fn token(app: &TestApp) -> String {
-    let token = app.upstream.state().token_of(USER, 1);
+    let token = app.state().token_of(USER, 1);
     token.unwrap_or_default()
 }
 
@@ -37,22 +37,22 @@ async fn a_deleted_groups_record_does_not_block_a_user() {
             let app = app(release).await;
             let user = app.user(USER);
             let old = user.post_nothing("/token").await.ok();
-            app.upstream.state().connect(USER, 1);
+            app.state().connect(USER, 1);
             let mallory = app.user("mallory");
             mallory.create_group(GROUP_ID).await.ok();
             if banned {
-                app.upstream.state().ban_group(GROUP_ID, true);
+                app.state().ban_group(GROUP_ID, true);
             }
             mallory.delete_group(GROUP_ID).await.ok();
 
             assert_eq!(user.post_nothing("/token").await.ok(), old);
             user.send_to_person("bob", "still here").await.ok();
             user.post_nothing("/token/revoke").await.ok();
-            assert_eq!(app.upstream.state().connections(), 0);
+            assert_eq!(app.state().connections(), 0);
             let new = user.post_nothing("/token").await.ok();
             assert_ne!(new["token"], old["token"]);
             assert_eq!(token(&app), new["token"]);
-            let flags = app.upstream.state().flags(PERSON, USER).unwrap_or_default();
+            let flags = app.state().flags(PERSON, USER).unwrap_or_default();
             assert!(!flags.ban && (!flags.disband || release < V2Release::V2_2_1));
             mallory
                 .create_group(GROUP_ID)
@@ -66,12 +66,12 @@ async fn a_deleted_groups_record_does_not_block_a_user() {
 async fn a_revocation_replaces_the_record_of_a_deleted_group() {
     let app = TestApp::start(V2).await;
     let old = app.user(USER).post_nothing("/token").await.ok();
-    app.upstream.state().connect(USER, 1);
+    app.state().connect(USER, 1);
     app.user("mallory").create_group(GROUP_ID).await.ok();
     app.user("mallory").delete_group(GROUP_ID).await.ok();
     let body = json!({"uid": USER});
     app.admin().post("/token/revoke", &body).await.ok();
-    assert_eq!(app.upstream.state().connections(), 0);
+    assert_eq!(app.state().connections(), 0);
     assert!(!token(&app).is_empty() && token(&app) != old["token"]);
 }
 
@@ -80,21 +80,19 @@ async fn a_half_deleted_groups_record_is_replaced_and_the_delete_is_finished_wit
     let app = TestApp::start(V2).await;
     let mallory = app.user("mallory");
     mallory.create_group(GROUP_ID).await.ok();
-    app.upstream.state().join(GROUP_ID, "bob");
+    app.state().join(GROUP_ID, "bob");
     let path = "/channel/subscriber_remove_all";
-    app.upstream
-        .faults()
-        .once(path, Fault::Status(500, "{}".into()));
+    app.faults().once(path, Fault::Status(500, "{}".into()));
     mallory
         .delete_group(GROUP_ID)
         .await
         .fails(502, "upstream_error");
-    app.upstream.state().ban_group(GROUP_ID, true);
+    app.state().ban_group(GROUP_ID, true);
 
     app.user(USER).post_nothing("/token").await.ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     mallory.delete_group(GROUP_ID).await.ok();
-    assert_eq!(app.upstream.state().members(GROUP_ID), [""; 0]);
+    assert_eq!(app.state().members(GROUP_ID), [""; 0]);
     assert!(
         app.calls_to("/channel/delete").is_empty(),
         "it is the user's record by now"
@@ -110,10 +108,10 @@ async fn a_half_deleted_groups_record_is_replaced_and_the_delete_is_finished_wit
 async fn a_live_groups_flags_are_kept_and_an_error_is_logged() {
     let app = TestApp::start(V2).await;
     app.user(USER).post_nothing("/token").await.ok();
-    app.upstream.state().connect(USER, 1);
+    app.state().connect(USER, 1);
     app.user("mallory").create_group(GROUP_ID).await.ok();
-    app.upstream.state().ban_group(GROUP_ID, true);
-    app.upstream.clear_calls();
+    app.state().ban_group(GROUP_ID, true);
+    app.clear_calls();
 
     let (lines, _listening) = audit::listen_to_errors();
     let refused = app.user(USER).post_nothing("/token").await;
@@ -133,8 +131,8 @@ async fn a_live_groups_flags_are_kept_and_an_error_is_logged() {
     let body = json!({"uid": USER});
     app.admin().post("/token/revoke", &body).await.ok();
     assert_eq!(token(&app), "");
-    assert_eq!(app.upstream.state().connections(), 0);
-    assert!(app.upstream.state().flags(GROUP, GROUP_ID).unwrap().ban);
+    assert_eq!(app.state().connections(), 0);
+    assert!(app.state().flags(GROUP, GROUP_ID).unwrap().ban);
 }
 
 #[tokio::test]
@@ -142,12 +140,12 @@ async fn a_users_own_ban_is_never_lifted() {
     let app = TestApp::start(V2).await;
     app.user("mallory").create_group(GROUP_ID).await.ok();
     app.user("mallory").delete_group(GROUP_ID).await.ok();
-    app.upstream.state().ban_user(USER, true);
+    app.state().ban_user(USER, true);
     let refused = app.user(USER).post_nothing("/token").await;
     refused.fails(403, "forbidden");
     let refused = app.user(USER).send_to_person("bob", "banned").await;
     refused.fails(403, "forbidden");
-    assert!(app.upstream.state().flags(PERSON, USER).unwrap().ban);
+    assert!(app.state().flags(PERSON, USER).unwrap().ban);
     let refused = app.user("mallory").delete_group(GROUP_ID).await;
     refused.fails(404, "channel_not_found");
 }
@@ -158,7 +156,7 @@ async fn a_ban_is_not_lifted_for_a_deleted_group_with_the_same_id() {
     let spent = ChannelId::parse("bob", 128).unwrap();
     app.store.mark_deleted(&spent, None).await.unwrap();
     let row = json!({"data": [{"channel_id": "bob", "channel_type": 1, "ban": 1, "disband": 0}]});
-    let faults = app.upstream.faults();
+    let faults = app.faults();
     faults.always("/cluster/channels?", Fault::Status(200, row.to_string()));
     faults.always("/user/token", Fault::Status(200, r#"{"status":19}"#.into()));
     app.user("alice")

@@ -14,7 +14,7 @@ use crate::support::{TestApp, V2, V3};
 const TIMEOUT: Duration = Duration::from_millis(300);
 
 fn registered(app: &TestApp) -> String {
-    let token = app.upstream.state().token_of("alice", 1);
+    let token = app.state().token_of("alice", 1);
     token.unwrap_or_default()
 }
 
@@ -35,17 +35,12 @@ async fn a_late_registration_does_not_restore_a_revoked_token() {
     for dialect in [V2, V3] {
         for revoked_before_the_answer in [true, false] {
             println!("{dialect:?} {revoked_before_the_answer}");
-            let app = TestApp::builder()
-                .upstream(dialect)
-                .config(|settings| settings.wukongim.timeout = TIMEOUT)
-                .start()
-                .await;
+            let app = TestApp::with(dialect, |settings| settings.wukongim.timeout = TIMEOUT).await;
             let replica = App::new(app.settings.clone(), app.store.clone()).unwrap();
             let alice = Uid::parse("alice", 128).unwrap();
             let user = app.user("alice");
             let old = user.post_nothing("/token").await.ok();
-            app.upstream
-                .faults()
+            app.faults()
                 .add(Rule::exact("/user/token", Fault::Hang).times(1));
             let revoke = async {
                 let devices = [DeviceFlag::Web];
@@ -58,7 +53,7 @@ async fn a_late_registration_does_not_restore_a_revoked_token() {
             if revoked_before_the_answer {
                 let later = async {
                     // The rule is used up, so only the issued one hangs.
-                    until(|| app.upstream.faults().remaining() == 0).await;
+                    until(|| app.faults().remaining() == 0).await;
                     revoke.await;
                 };
                 tokio::join!(issue, later);
@@ -68,33 +63,29 @@ async fn a_late_registration_does_not_restore_a_revoked_token() {
             }
             let new = registered(&app);
             assert_ne!(new, old["token"]);
-            app.upstream.state().connect("alice", 1);
+            app.state().connect("alice", 1);
             let mut late = last_registration(&app);
             late["token"] = old["token"].clone();
             arrives(&app, &late).await;
             assert_eq!(registered(&app), old["token"], "it is good again");
-            until(|| registered(&app) == new && app.upstream.state().connections() == 0).await;
+            until(|| registered(&app) == new && app.state().connections() == 0).await;
         }
     }
 }
 
 #[tokio::test]
 async fn an_unanswered_registration_is_kept_without_a_revocation() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.timeout = TIMEOUT)
-        .start()
-        .await;
-    app.upstream
-        .faults()
+    let app = TestApp::with(V2, |settings| settings.wukongim.timeout = TIMEOUT).await;
+    app.faults()
         .add(Rule::exact("/user/token", Fault::Hang).times(1));
     let user = app.user("alice");
     user.post_nothing("/token")
         .await
         .fails(504, "upstream_timeout");
-    app.upstream.state().connect("alice", 1);
+    app.state().connect("alice", 1);
     tokio::time::sleep(2 * TIMEOUT).await;
     assert_eq!(app.calls_to("/user/").len(), 1);
-    assert_eq!(app.upstream.state().connections(), 1);
+    assert_eq!(app.state().connections(), 1);
 }
 
 #[tokio::test]
@@ -102,12 +93,12 @@ async fn issuing_and_revoking_for_one_device_are_serialised() {
     let app = TestApp::start(V2).await;
     app.user("alice").post_nothing("/token").await.ok();
     let rule = Rule::exact("/user/token", Fault::Hold("token".into())).times(1);
-    app.upstream.faults().add(rule);
-    app.upstream.clear_calls();
+    app.faults().add(rule);
+    app.clear_calls();
     let web = json!({"deviceFlag": 1});
     let issuing = async { app.user("alice").post("/token", &web).await.ok() };
     let revoking = async {
-        app.upstream.faults().wait_held("token", 1).await;
+        app.faults().wait_held("token", 1).await;
         // Other devices and users are not held up.
         app.user("bob").post("/token", &web).await.ok();
         app.user("alice")
@@ -117,7 +108,7 @@ async fn issuing_and_revoking_for_one_device_are_serialised() {
         let release = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert!(app.calls_to("/user/device_quit").is_empty(), "it waits");
-            app.upstream.faults().release("token");
+            app.faults().release("token");
         };
         let revoke = async { app.user("alice").post("/token/revoke", &web).await.ok() };
         tokio::join!(release, revoke);

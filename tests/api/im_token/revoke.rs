@@ -17,7 +17,7 @@ async fn token(app: &TestApp, uid: &str, device: u8) -> String {
 }
 
 fn upstream_token(app: &TestApp, uid: &str, device: u8) -> String {
-    let token = app.upstream.state().token_of(uid, device);
+    let token = app.state().token_of(uid, device);
     token.unwrap_or_default()
 }
 
@@ -37,13 +37,13 @@ async fn all_devices_get_other_tokens_and_their_connections_end() {
         let mut before = Vec::new();
         for device in 0..=2 {
             before.push(token(&app, "alice", device).await);
-            app.upstream.state().connect("alice", device);
+            app.state().connect("alice", device);
         }
         let bobs = token(&app, "bob", 1).await;
-        app.upstream.state().connect("bob", 1);
+        app.state().connect("bob", 1);
         let told = app.user("alice").post_nothing("/token/revoke").await.ok();
         assert_eq!(told, json!({"uid": "alice", "deviceFlags": [0, 1, 2]}));
-        assert_eq!(app.upstream.state().connections(), 1, "bob's");
+        assert_eq!(app.state().connections(), 1, "bob's");
         for device in 0..=2 {
             let registered = upstream_token(&app, "alice", device);
             assert!(!registered.is_empty() && !before.contains(&registered));
@@ -63,13 +63,13 @@ async fn one_device_is_revoked_and_the_others_stay() {
         let app = TestApp::start(dialect).await;
         let before = [token(&app, "alice", 0).await, token(&app, "alice", 1).await];
         for device in 0..=1 {
-            app.upstream.state().connect("alice", device);
+            app.state().connect("alice", device);
         }
-        app.upstream.clear_calls();
+        app.clear_calls();
         let body = json!({"deviceFlag": 0, "uid": "alice", "more": [1]});
         let told = app.user("alice").post("/token/revoke", &body).await.ok();
         assert_eq!(told, json!({"uid": "alice", "deviceFlags": [0]}));
-        assert_eq!(app.upstream.state().connections(), 1);
+        assert_eq!(app.state().connections(), 1);
         assert_eq!(upstream_token(&app, "alice", 1), before[1]);
         let new = upstream_token(&app, "alice", 0);
         assert_ne!(new, before[0]);
@@ -107,7 +107,7 @@ async fn only_an_admin_revokes_another_users_tokens() {
         let app = TestApp::start(dialect).await;
         let before = token(&app, "alice", 1).await;
         let (lines, _listening) = audit::listen();
-        app.upstream.clear_calls();
+        app.clear_calls();
         let body = json!({"uid": "alice"});
         let refused = app.user("bob").post("/token/revoke", &body).await;
         refused.fails(403, "forbidden");
@@ -141,14 +141,14 @@ async fn another_replica_that_gave_out_the_old_token_never_registers_it_again() 
         let issue = async || other.im_tokens().issue(&alice(), DeviceFlag::Web).await;
         let old = issue().await.unwrap();
         app.user("alice").post_nothing("/token/revoke").await.ok();
-        app.upstream.state().connect("alice", 1);
-        app.upstream.clear_calls();
+        app.state().connect("alice", 1);
+        app.clear_calls();
         let new = issue().await.unwrap();
         assert_ne!(new, old);
         let calls = app.calls_to("/user/");
         let registered: Vec<_> = calls.iter().map(|call| &call.body["token"]).collect();
         assert_eq!(registered, [new.as_str()]);
-        assert_eq!(app.upstream.state().connections(), 1, "it is a good one");
+        assert_eq!(app.state().connections(), 1, "it is a good one");
         assert_eq!(token(&app, "alice", 1).await, new.as_str());
     }
 }
@@ -180,7 +180,7 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
         let app = TestApp::start(dialect).await;
         let old = token(&app, "alice", 1).await;
         let rule = Rule::exact("/user/token", Fault::Hold("registering".into())).times(1);
-        app.upstream.faults().add(rule);
+        app.faults().add(rule);
         let other = replica(&app);
         let giving = tokio::spawn(async move {
             other
@@ -189,10 +189,10 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
                 .await
                 .unwrap()
         });
-        app.upstream.faults().wait_held("registering", 1).await;
+        app.faults().wait_held("registering", 1).await;
         app.user("alice").post_nothing("/token/revoke").await.ok();
         let new = upstream_token(&app, "alice", 1);
-        app.upstream.faults().release("registering");
+        app.faults().release("registering");
         assert_eq!(giving.await.unwrap().as_str(), new);
         assert_ne!(new, old);
         assert_eq!(upstream_token(&app, "alice", 1), new);
@@ -232,15 +232,15 @@ async fn what_failed_upstream_is_finished_by_repeating_it() {
             ] {
                 let app = TestApp::start(dialect).await;
                 let old = token(&app, "alice", 1).await;
-                app.upstream.state().connect("alice", 1);
-                app.upstream.faults().always(path, fault.clone());
+                app.state().connect("alice", 1);
+                app.faults().always(path, fault.clone());
                 let body = json!({"deviceFlag": 1});
                 let failed = app.user("alice").post("/token/revoke", &body).await;
                 assert!(failed.status >= 500, "{path} {fault:?}: {failed:#?}");
                 assert_eq!(failed.body["message"], "服务内部错误");
-                app.upstream.faults().clear();
+                app.faults().clear();
                 app.user("alice").post("/token/revoke", &body).await.ok();
-                assert_eq!(app.upstream.state().connections(), 0);
+                assert_eq!(app.state().connections(), 0);
                 assert_ne!(token(&app, "alice", 1).await, old);
             }
         }
@@ -252,7 +252,7 @@ async fn a_revocation_whose_client_hung_up_is_finished() {
     let app = TestApp::start(V2).await;
     let old = token(&app, "alice", 1).await;
     let rule = Rule::exact("/user/device_quit", Fault::Hold("quit".into())).times(1);
-    app.upstream.faults().add(rule);
+    app.faults().add(rule);
     let body = json!({"deviceFlag": 1}).to_string();
     let request = app.user("alice").request("POST", "/token/revoke");
     let request = request
@@ -260,11 +260,11 @@ async fn a_revocation_whose_client_hung_up_is_finished() {
         .body(body);
     tokio::select! {
         answer = request.send() => panic!("{answer:?}"),
-        () = app.upstream.faults().wait_held("quit", 1) => {}
+        () = app.faults().wait_held("quit", 1) => {}
     }
     // The gateway sees that the client is gone.
     tokio::time::sleep(Duration::from_millis(100)).await;
-    app.upstream.faults().release("quit");
+    app.faults().release("quit");
     crate::support::messages::until(|| {
         let token = upstream_token(&app, "alice", 1);
         !token.is_empty() && token != old && app.calls_to("/user/token").len() == 3
@@ -276,11 +276,11 @@ async fn a_revocation_whose_client_hung_up_is_finished() {
 async fn a_banned_users_tokens_can_be_revoked() {
     let app = TestApp::start(V2).await;
     token(&app, "alice", 1).await;
-    app.upstream.state().connect("alice", 1);
-    app.upstream.state().ban_user("alice", true);
+    app.state().connect("alice", 1);
+    app.state().ban_user("alice", true);
     let body = json!({"uid": "alice"});
     app.admin().post("/token/revoke", &body).await.ok();
-    assert_eq!(app.upstream.state().connections(), 0);
+    assert_eq!(app.state().connections(), 0);
     assert_eq!(upstream_token(&app, "alice", 1), "");
 }
 

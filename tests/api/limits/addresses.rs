@@ -4,24 +4,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::keys::{ED_ONE, ED_TWO, RSA_ONE};
 use crate::support::actors::Actor;
 use crate::support::answer::Answer;
 use crate::support::issuer::Issuer;
+use crate::support::keys::{ED_ONE, ED_TWO, RSA_ONE};
 use crate::support::{TestApp, V2};
 
 /// A gateway that forgives an address `per_second` failures, behind these proxies.
 async fn limited(per_second: u32, proxies: &'static [&'static str]) -> TestApp {
-    TestApp::builder()
-        .config(move |settings| {
-            settings.limits.anonymous_per_second = per_second;
-            settings.public.ws_url = Some("ws://im".into());
-            settings.public.tcp_addr = Some("im:5100".into());
-            settings.server.trusted_proxies =
-                proxies.iter().map(|range| range.parse().unwrap()).collect();
-        })
-        .start()
-        .await
+    TestApp::with(V2, move |settings| {
+        settings.limits.anonymous_per_second = per_second;
+        settings.public.ws_url = Some("ws://im".into());
+        settings.public.tcp_addr = Some("im:5100".into());
+        settings.server.trusted_proxies =
+            proxies.iter().map(|range| range.parse().unwrap()).collect();
+    })
+    .await
 }
 
 /// A request with these headers as well.
@@ -30,7 +28,7 @@ async fn with(actor: &Actor<'_>, path: &str, headers: &[(&str, &str)]) -> Answer
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    Answer::of(request.send().await.unwrap()).await
+    Answer::to(request).await
 }
 
 const FORGED: (&str, &str) = ("authorization", "Bearer a.b.c");
@@ -149,11 +147,7 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
 
 #[tokio::test]
 async fn unknown_paths_of_a_user_are_charged_to_the_user() {
-    let app = TestApp::builder()
-        .upstream(V2)
-        .config(|settings| settings.limits.burst = 2)
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| settings.limits.burst = 2).await;
     let alice = app.user("alice");
     alice.get("/nothing").await.fails(404, "not_found");
     alice.get("/nothing").await.fails(404, "not_found");
@@ -178,13 +172,11 @@ fn signed(number: usize) -> String {
 
 #[tokio::test]
 async fn an_address_with_nothing_left_has_new_asymmetric_signatures_checked_500_times_a_second() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.limits.anonymous_per_second = 1;
-            settings.auth.jwt_public_keys = vec![ED_ONE.public_file()];
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.limits.anonymous_per_second = 1;
+        settings.auth.jwt_public_keys = vec![ED_ONE.public_file()];
+    })
+    .await;
     app.anon().get("/config").await.fails(401, "token_missing");
     app.anon().get("/config").await.fails(429, "rate_limited");
     // The first of the 500: a good user at a bad address.
@@ -229,13 +221,11 @@ async fn a_token_that_cannot_be_checked_for_want_of_keys_costs_the_address_nothi
     let issuer = Issuer::start(&[]).await;
     issuer.is_down();
     let url = issuer.url();
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.limits.anonymous_per_second = 1;
-            settings.auth.jwks_url = Some(url);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.limits.anonymous_per_second = 1;
+        settings.auth.jwks_url = Some(url);
+    })
+    .await;
     let claims = json!({"sub": "carol", "exp": 4_000_000_000_u64});
     let token = RSA_ONE.sign(Some("one"), &claims);
     for _ in 0..3 {
@@ -258,14 +248,12 @@ async fn checks_that_no_address_pays_for_are_made_500_times_a_second() {
     let issuer = Issuer::start(&[]).await;
     issuer.is_down();
     let url = issuer.url();
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.limits.anonymous_per_second = 1;
-            settings.auth.jwks_url = Some(url);
-            settings.auth.jwt_public_keys = vec![ED_ONE.public_file()];
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.limits.anonymous_per_second = 1;
+        settings.auth.jwks_url = Some(url);
+        settings.auth.jwt_public_keys = vec![ED_ONE.public_file()];
+    })
+    .await;
     let claims = json!({"sub": "carol", "exp": 4_000_000_000_u64});
     // The issuer may have that key by now.
     let strange = ED_TWO.sign(None, &claims);

@@ -12,15 +12,13 @@ use crate::support::{TestApp, V2, V3, seeds};
 
 /// A gateway with these limits for users.
 async fn limited(per_second: u32, burst: u32) -> TestApp {
-    TestApp::builder()
-        .config(move |settings| {
-            settings.limits.requests_per_second = per_second;
-            settings.limits.burst = burst;
-            settings.public.ws_url = Some("ws://im".into());
-            settings.public.tcp_addr = Some("im:5100".into());
-        })
-        .start()
-        .await
+    TestApp::with(V2, move |settings| {
+        settings.limits.requests_per_second = per_second;
+        settings.limits.burst = burst;
+        settings.public.ws_url = Some("ws://im".into());
+        settings.public.tcp_addr = Some("im:5100".into());
+    })
+    .await
 }
 
 /// `RateLimit-Limit`, `-Remaining`, `-Reset`.
@@ -77,15 +75,12 @@ async fn a_call_costs_what_it_makes_wukongim_do() {
 #[tokio::test]
 async fn every_answer_to_a_user_tells_what_is_left_and_no_other_does() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                settings.limits.requests_per_second = 50;
-                settings.limits.burst = 1000;
-                settings.server.request_timeout = Duration::from_millis(300);
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.limits.requests_per_second = 50;
+            settings.limits.burst = 1000;
+            settings.server.request_timeout = Duration::from_millis(300);
+        })
+        .await;
         seeds::group(&app, "g", &["alice"]);
         let alice = app.user("alice");
         for (status, answer) in [
@@ -98,14 +93,14 @@ async fn every_answer_to_a_user_tells_what_is_left_and_no_other_does() {
             (404, alice.get("/nothing").await),
             (415, {
                 let request = alice.request("POST", "/message/sendbatch").body("[]");
-                Answer::of(request.send().await.unwrap()).await
+                Answer::to(request).await
             }),
         ] {
             assert_eq!(answer.status, status, "{answer:#?}");
             let [limit, remaining, reset] = told(&answer);
             assert!(limit == 1000 && remaining < 1000 && reset >= 1);
         }
-        app.upstream.faults().always("/", Fault::Hang);
+        app.faults().always("/", Fault::Hang);
         let answer = alice.post_nothing("/token").await;
         told(&answer.fails(504, "upstream_timeout"));
         for answer in [
@@ -128,7 +123,7 @@ async fn a_user_with_nothing_left_gets_429_and_others_do_not() {
         assert_eq!(told(&answer)[..2], [100, left]);
         answer.ok();
     }
-    app.upstream.clear_calls();
+    app.clear_calls();
     let refused = alice.get("/config").await.fails(429, "rate_limited");
     assert_eq!(refused.header("retry-after"), "1");
     assert_eq!(told(&refused), [100, 0, 2]);

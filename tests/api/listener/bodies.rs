@@ -56,13 +56,11 @@ async fn a_slow_or_long_unread_body_closes_the_connection() {
 
 #[tokio::test]
 async fn a_too_large_body_is_not_drained() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.limits.requests_per_second = 1;
-            settings.limits.burst = 1;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.limits.requests_per_second = 1;
+        settings.limits.burst = 1;
+    })
+    .await;
     app.user("alice").get("/config").await.ok();
     let request = head("POST", "/message/send", 3, &alice()) + "{ }";
     let mut socket = Socket::sending(&app, &request).await;

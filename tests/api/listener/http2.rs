@@ -13,11 +13,7 @@ use super::socket::{BOUND, Socket, alice, good_requests_are_served};
 use crate::support::{TestApp, V2, seeds};
 
 async fn speaking_http2() -> TestApp {
-    TestApp::builder()
-        .upstream(V2)
-        .config(|settings| settings.server.http2 = true)
-        .start()
-        .await
+    TestApp::with(V2, |settings| settings.server.http2 = true).await
 }
 
 /// A connection of HTTP/2 and the task that drives it, which ends with the connection.
@@ -90,7 +86,7 @@ async fn where_configured_both_are_spoken_on_one_port() {
 #[tokio::test]
 async fn streams_opened_and_reset_at_once_end_only_their_connection() {
     let app = speaking_http2().await;
-    app.upstream.faults().always("/varz", Fault::Hang);
+    app.faults().always("/varz", Fault::Hang);
     let (sender, driver) = connect(&app).await;
     let (mut resets, started) = (0, Instant::now());
     while let Ok(mut ready) = sender.clone().ready().await {
@@ -116,19 +112,17 @@ async fn streams_opened_and_reset_at_once_end_only_their_connection() {
         Some(h2::Reason::ENHANCE_YOUR_CALM),
         "{error}"
     );
-    app.upstream.faults().clear();
+    app.faults().clear();
     good_requests_are_served(&app).await;
 }
 
 #[tokio::test]
 async fn an_idle_connection_of_http_2_is_closed_whatever_it_pings() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.server.http2 = true;
-            settings.server.idle_timeout = Duration::from_millis(300);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.server.http2 = true;
+        settings.server.idle_timeout = Duration::from_millis(300);
+    })
+    .await;
     let address = app.base.strip_prefix("http://").unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, mut connection) = h2::client::handshake(stream).await.unwrap();
@@ -149,15 +143,13 @@ async fn an_idle_connection_of_http_2_is_closed_whatever_it_pings() {
 #[tokio::test]
 async fn unread_answers_of_one_connection_are_bounded() {
     for (proxies, status) in [(None, 429), (Some("127.0.0.1"), 200)] {
-        let app = TestApp::builder()
-            .config(move |settings| {
-                settings.server.http2 = true;
-                settings.server.max_buffered = 3200 * 1024;
-                let proxies = proxies.into_iter();
-                settings.server.trusted_proxies = proxies.map(|it| it.parse().unwrap()).collect();
-            })
-            .start()
-            .await;
+        let app = TestApp::with(V2, move |settings| {
+            settings.server.http2 = true;
+            settings.server.max_buffered = 3200 * 1024;
+            let proxies = proxies.into_iter();
+            settings.server.trusted_proxies = proxies.map(|it| it.parse().unwrap()).collect();
+        })
+        .await;
         seeds::group(&app, "g", &["alice"]);
         for _ in 0..4 {
             seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; 40 * 1024]);

@@ -11,15 +11,12 @@ const LONG: Duration = Duration::from_hours(1);
 const HEALTH: &str = "GET /api/v1/im/health HTTP/1.1\r\nhost: h\r\n\r\n";
 
 async fn timed(head: Duration, idle: Duration, request: Duration) -> TestApp {
-    TestApp::builder()
-        .upstream(V2)
-        .config(move |settings| {
-            settings.server.header_timeout = head;
-            settings.server.idle_timeout = idle;
-            settings.server.request_timeout = request;
-        })
-        .start()
-        .await
+    TestApp::with(V2, move |settings| {
+        settings.server.header_timeout = head;
+        settings.server.idle_timeout = idle;
+        settings.server.request_timeout = request;
+    })
+    .await
 }
 
 #[tokio::test]
@@ -86,18 +83,16 @@ async fn a_body_that_drips_is_408_when_the_requests_time_is_over() {
         socket.ends().await;
     }
     app.nothing_was_written();
-    app.upstream.clear_calls();
+    app.clear_calls();
 }
 
 #[tokio::test]
 async fn connections_beyond_the_most_are_refused_and_taken_again_when_others_end() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.server.max_connections = 2;
-            settings.server.max_connections_per_address = Some(0);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.server.max_connections = 2;
+        settings.server.max_connections_per_address = Some(0);
+    })
+    .await;
     let mut one = Socket::sending(&app, HEALTH).await;
     let mut two = Socket::sending(&app, HEALTH).await;
     one.answers(200).await;
@@ -139,14 +134,12 @@ async fn connections_beyond_the_most_are_refused_and_taken_again_when_others_end
 #[tokio::test]
 async fn an_address_has_a_quarter_of_the_connections_and_a_trusted_proxy_all_of_them() {
     for (proxies, most) in [(None, 2), (Some("127.0.0.1"), 8)] {
-        let app = TestApp::builder()
-            .config(move |settings| {
-                settings.server.max_connections = 8;
-                let proxies = proxies.into_iter();
-                settings.server.trusted_proxies = proxies.map(|it| it.parse().unwrap()).collect();
-            })
-            .start()
-            .await;
+        let app = TestApp::with(V2, move |settings| {
+            settings.server.max_connections = 8;
+            let proxies = proxies.into_iter();
+            settings.server.trusted_proxies = proxies.map(|it| it.parse().unwrap()).collect();
+        })
+        .await;
         let mut sockets = Vec::new();
         for _ in 0..most {
             let mut socket = Socket::sending(&app, HEALTH).await;

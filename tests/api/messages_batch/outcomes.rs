@@ -38,7 +38,7 @@ async fn some_sent_is_207_with_an_entry_for_each() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["bob"]).await;
         app.group("h", "alice", &[]).await;
-        app.upstream.state().deny(1, "carol", "bob");
+        app.state().deny(1, "carol", "bob");
         let bodies = [
             message(2, "g", "fine"),
             message(2, "h", "not mine"),
@@ -101,7 +101,7 @@ async fn entries_and_message_are_english_if_preferred() {
         .header("content-type", "application/json")
         .header("accept-language", "en-US,en;q=0.9")
         .body(json!([message(2, "g", "x")]).to_string());
-    let answer = crate::support::answer::Answer::of(request.send().await.unwrap()).await;
+    let answer = crate::support::answer::Answer::to(request).await;
     let answer = answer.fails(403, "not_a_member");
     assert_eq!(answer.body["message"], "failed to send the batch");
     let entry = &answer.body["data"][0]["error"];
@@ -129,15 +129,15 @@ async fn an_unreachable_upstream_is_reported_with_an_entry_for_each_message() {
 
 #[tokio::test]
 async fn an_unconfirmed_message_of_a_batch_returns_its_client_msg_no() {
-    let app = TestApp::builder()
-        .config(|settings| settings.wukongim.confirm_timeout = Duration::from_secs(1))
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_secs(1);
+    })
+    .await;
     app.group("g", "alice", &[]).await;
     let drop = Rule::new("/message/send", Fault::DropMessage)
         .containing("n-1")
         .times(1);
-    app.upstream.faults().add(drop);
+    app.faults().add(drop);
     let bodies: Vec<_> = (0..3)
         .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
         .collect();
@@ -161,8 +161,7 @@ async fn what_follows_a_message_that_was_not_taken_does_not_overtake_it() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         let refuse = Fault::Status(400, "{}".into());
-        app.upstream
-            .faults()
+        app.faults()
             .add(Rule::new("/message/send", refuse).containing("n-1"));
         let mut bodies: Vec<_> = (0..4)
             .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
@@ -185,19 +184,16 @@ async fn what_follows_a_message_that_was_not_taken_does_not_overtake_it() {
 #[tokio::test]
 async fn every_message_has_an_entry_when_the_time_is_up() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                settings.server.request_timeout = Duration::from_secs(6);
-                settings.wukongim.confirm_timeout = Duration::from_secs(3);
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.server.request_timeout = Duration::from_secs(6);
+            settings.wukongim.confirm_timeout = Duration::from_secs(3);
+        })
+        .await;
         app.group("g", "alice", &[]).await;
         let slow = Rule::new("/message/send", Fault::Delay(Duration::from_millis(400)));
-        app.upstream.faults().add(slow.containing("n-"));
+        app.faults().add(slow.containing("n-"));
         let stuck = Rule::new("/message/send", Fault::Hang);
-        app.upstream.faults().add(stuck.containing("stuck"));
+        app.faults().add(stuck.containing("stuck"));
         let mut bodies: Vec<_> = (0..40)
             .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
             .collect();
@@ -225,17 +221,14 @@ async fn every_message_has_an_entry_when_the_time_is_up() {
 #[tokio::test]
 async fn nothing_overtakes_a_message_that_was_not_answered() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                settings.wukongim.timeout = Duration::from_secs(1);
-                settings.wukongim.confirm_timeout = Duration::from_secs(1);
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.wukongim.timeout = Duration::from_secs(1);
+            settings.wukongim.confirm_timeout = Duration::from_secs(1);
+        })
+        .await;
         app.group("g", "alice", &[]).await;
         let stuck = Rule::new("/message/send", Fault::Hang);
-        app.upstream.faults().add(stuck.containing("n-1"));
+        app.faults().add(stuck.containing("n-1"));
         let bodies: Vec<_> = (0..4)
             .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
             .collect();
@@ -258,7 +251,7 @@ async fn a_lost_answer_whose_message_is_found_stops_nothing() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         let lost = Rule::new("/message/send", Fault::ResetAfter).containing("n-1");
-        app.upstream.faults().add(lost.times(1));
+        app.faults().add(lost.times(1));
         let bodies: Vec<_> = (0..4)
             .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
             .collect();
@@ -272,18 +265,15 @@ async fn a_lost_answer_whose_message_is_found_stops_nothing() {
 #[tokio::test]
 async fn messages_before_a_hanging_one_are_reported_as_sent() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                settings.server.request_timeout = Duration::from_secs(4);
-                settings.wukongim.confirm_timeout = Duration::from_secs(2);
-                settings.wukongim.timeout = Duration::from_secs(30);
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.server.request_timeout = Duration::from_secs(4);
+            settings.wukongim.confirm_timeout = Duration::from_secs(2);
+            settings.wukongim.timeout = Duration::from_secs(30);
+        })
+        .await;
         app.group("g", "alice", &[]).await;
         let stuck = Rule::new("/message/send", Fault::Hang);
-        app.upstream.faults().add(stuck.containing("n-2"));
+        app.faults().add(stuck.containing("n-2"));
         let bodies: Vec<_> = (0..4)
             .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
             .collect();
@@ -302,7 +292,7 @@ async fn a_message_that_is_stored_late_is_not_overtaken() {
     let late = Rule::new("/message/send", Fault::StoreLate(Duration::from_millis(15)))
         .containing("n-1")
         .times(1);
-    app.upstream.faults().add(late);
+    app.faults().add(late);
     let bodies: Vec<_> = (0..3)
         .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
         .collect();

@@ -31,13 +31,13 @@ async fn send_until_acknowledged(app: &TestApp, number: &str) -> Answer {
 async fn it_is_unconfirmed_until_another_node_has_it() {
     let app = cluster(V2, 3).await;
     send(&app, "before").await.ok();
-    app.upstream.state().stop_copying();
+    app.state().stop_copying();
     for _ in 0..2 {
         // Seen, and not sent again.
         send(&app, "n").await.fails(504, "message_unconfirmed");
         assert_eq!(app.stored_in("g").len(), 2);
     }
-    app.upstream.state().copy();
+    app.state().copy();
     let sent = send(&app, "n").await.ok();
     assert_eq!(sent["messageSeq"], 2);
     assert_eq!(app.stored_in("g").len(), 2);
@@ -47,11 +47,11 @@ async fn it_is_unconfirmed_until_another_node_has_it() {
 async fn what_is_lost_with_its_node_was_not_acknowledged_and_a_retry_stores_it() {
     let app = cluster(V2, 3).await;
     send(&app, "before").await.ok();
-    app.upstream.state().stop_copying();
+    app.state().stop_copying();
     for number in ["one", "two"] {
         send(&app, number).await.fails(504, "message_unconfirmed");
     }
-    app.upstream.state().lose_what_is_not_copied();
+    app.state().lose_what_is_not_copied();
     assert_eq!(app.stored_in("g").len(), 1);
     // Another one takes its seq, and is not taken for it.
     assert_eq!(send(&app, "other").await.ok()["messageSeq"], 2);
@@ -72,10 +72,10 @@ async fn it_does_not_hold_up_those_before_it() {
     }
     let looks_wait = async {
         until(|| app.stored_in("g").len() == 2).await;
-        app.upstream.state().stop_copying();
+        app.state().stop_copying();
         for number in ["a", "b", "c", "d"] {
             let message = stored("g", "bob", number, "later");
-            app.upstream.state().store_message(message);
+            app.state().store_message(message);
         }
         for node in app.nodes() {
             node.faults().release("looks");
@@ -93,11 +93,11 @@ async fn a_duplicate_that_one_node_alone_has_is_no_answer() {
         settings.wukongim.duplicate_check = DuplicateCheck::Upstream;
     })
     .await;
-    app.upstream.state().stop_copying();
+    app.state().stop_copying();
     let message = stored("g", "alice", "n", "n");
-    app.upstream.state().store_message(message);
+    app.state().store_message(message);
     send(&app, "n").await.fails(504, "message_unconfirmed");
-    app.upstream.state().copy();
+    app.state().copy();
     assert_eq!(send(&app, "n").await.ok()["messageSeq"], 1);
     assert_eq!(app.stored_in("g").len(), 1);
 }
@@ -130,7 +130,7 @@ async fn a_single_node_is_asked_for_its_topology_only() {
 async fn a_single_server_without_cluster_calls_is_supported() {
     let app = TestApp::start(V2).await;
     let filtered = Fault::Status(404, "404 page not found".into());
-    app.upstream.faults().always("/cluster/info", filtered);
+    app.faults().always("/cluster/info", filtered);
     for n in 0..3 {
         let sent = app.user("alice").send_to_person("bob", "hi").await.ok();
         assert_eq!(sent["messageSeq"], n + 1);

@@ -68,7 +68,7 @@ async fn one_that_hangs_from_the_start_is_passed_over() {
             .upstream(dialect)
             .nodes(2);
         let app = builder.config(hasty).start().await;
-        app.upstream.faults().always("/", Fault::Hang);
+        app.faults().always("/", Fault::Hang);
         app.user("alice").create_group("g").await.ok();
         for _ in 0..5 {
             app.user("alice").send_to_group("g", "hi").await.ok();

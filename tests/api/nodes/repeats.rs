@@ -75,7 +75,7 @@ async fn a_send_to_v3_is_retried_on_another_node_with_its_client_msg_no() {
         all_are_known(&app).await;
         // Whichever is asked first.
         let rule = Rule::new("/message/send", fault.clone()).containing("first");
-        app.upstream.faults().add(rule.clone());
+        app.faults().add(rule.clone());
         app.others[0].faults().add(rule.containing("never"));
         let mut repeated = 0;
         for n in 0..6 {
@@ -106,7 +106,7 @@ async fn a_read_is_made_once_more_elsewhere_and_not_on_one_node_alone() {
                 all_are_known(&app).await;
             }
             let broken = Fault::Status(500, "{}".into());
-            app.upstream.faults().always("/channel/messagesync", broken);
+            app.faults().always("/channel/messagesync", broken);
             for _ in 0..10 {
                 let answer = app.user("alice").sync(2, "g", "").await;
                 assert_eq!(answer.status, status, "{dialect:?} {nodes} {answer:#?}");

@@ -21,7 +21,7 @@ async fn a_message_has_the_fields_of_the_reference_and_its_client_msg_no() {
             "channelId": "bob", "channelType": 1, "payload": "eyJ0eXBlIjoxfQ==", "clientMsgNo": "n-1"
         });
         let sent = app.user("alice").post("/message/send", &body).await.ok();
-        let stored = app.upstream.state().messages_between("alice", "bob");
+        let stored = app.state().messages_between("alice", "bob");
         assert_eq!(sent["messageId"], stored[0].message_id.to_string());
         for (reader, peer) in [("alice", "bob"), ("bob", "alice")] {
             let read = only(&app.user(reader).sync(PERSON, peer, "").await.ok());
@@ -49,7 +49,7 @@ async fn timestamps_are_milliseconds_of_upstreams_seconds_or_of_the_id() {
         // 2024-01-15T10:00:00.123Z in the id, another time in the message.
         let id_ms = 1_705_312_800_123_i64;
         for timestamp in [1_700_000_000, 0] {
-            app.upstream.state().store_message(StoredMessage {
+            app.state().store_message(StoredMessage {
                 channel_id: "g".into(),
                 channel_type: GROUP,
                 from_uid: "alice".into(),
@@ -89,7 +89,7 @@ async fn a_message_id_is_text_to_its_last_digit() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         seeds::group(&app, "g", &["alice"]);
-        app.upstream.state().store_message(StoredMessage {
+        app.state().store_message(StoredMessage {
             channel_id: "g".into(),
             channel_type: GROUP,
             from_uid: "alice".into(),

@@ -13,16 +13,13 @@ async fn app_with(
     sync_bytes: usize,
     sizes: impl IntoIterator<Item = usize>,
 ) -> TestApp {
-    let app = TestApp::builder()
-        .upstream(dialect)
-        .config(move |settings| {
-            settings.limits.sync_bytes = sync_bytes;
-            // A busy machine needs its time for megabytes.
-            settings.wukongim.timeout = Duration::from_secs(25);
-            settings.server.request_timeout = Duration::from_secs(25);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(dialect, move |settings| {
+        settings.limits.sync_bytes = sync_bytes;
+        // A busy machine needs its time for megabytes.
+        settings.wukongim.timeout = Duration::from_secs(25);
+        settings.server.request_timeout = Duration::from_secs(25);
+    })
+    .await;
     seeds::group(&app, "g", &["alice"]);
     for size in sizes {
         seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; size]);
@@ -134,22 +131,19 @@ async fn pages_requested_from_wukongim_are_bounded_in_bytes() {
             (512 * KIB, 1024 * KIB, 6),
             (512 * KIB, 600 * KIB, 4),
         ] {
-            let app = TestApp::builder()
-                .upstream(dialect)
-                .config(move |settings| {
-                    settings.limits.sync_bytes = sync_bytes;
-                    settings.limits.payload = payload;
-                    settings.wukongim.timeout = Duration::from_secs(25);
-                    settings.server.request_timeout = Duration::from_secs(25);
-                })
-                .start()
-                .await;
+            let app = TestApp::with(dialect, move |settings| {
+                settings.limits.sync_bytes = sync_bytes;
+                settings.limits.payload = payload;
+                settings.wukongim.timeout = Duration::from_secs(25);
+                settings.server.request_timeout = Duration::from_secs(25);
+            })
+            .await;
             seeds::group(&app, "g", &["alice"]);
             for _ in 0..count {
                 seeds::message(&app, GROUP, "g", "alice", &vec![b'x'; payload]);
             }
             for bounds in ["", "&lastMessageSeq=1", "&beforeMessageSeq=80"] {
-                app.upstream.clear_calls();
+                app.clear_calls();
                 let query = format!("&limit=200{bounds}");
                 let answer = app.user("alice").sync(GROUP, "g", &query).await;
                 let (seqs, more) = page(answer);

@@ -127,7 +127,7 @@ fn paging_back_to_ones_joining_ends_there_on_v3() {
         for _ in 0..before {
             seeds::message(app, GROUP, group, "bob", &vec![b'x'; size]);
         }
-        app.upstream.state().join(group, "alice");
+        app.state().join(group, "alice");
         for _ in 0..after {
             seeds::message(app, GROUP, group, "bob", &vec![b'x'; size]);
         }

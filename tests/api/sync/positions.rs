@@ -153,14 +153,11 @@ async fn the_limit_is_50_by_default_and_more_than_the_maximum_means_the_maximum(
 #[tokio::test]
 async fn a_deployment_sets_default_and_maximum() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .config(|settings| {
-                settings.limits.sync_default = 2;
-                settings.limits.sync_max = 3;
-            })
-            .start()
-            .await;
+        let app = TestApp::with(dialect, |settings| {
+            settings.limits.sync_default = 2;
+            settings.limits.sync_max = 3;
+        })
+        .await;
         seeds::two_channels(&app, 10);
         let alice = app.user("alice");
         assert_eq!(page(alice.sync(GROUP, "g", "").await), (vec![9, 10], true));
@@ -217,7 +214,7 @@ async fn a_later_member_sees_only_messages_after_joining_on_v3() {
     for _ in 0..6 {
         seeds::message(&app, GROUP, "g", "alice", b"before");
     }
-    app.upstream.state().join("g", "late");
+    app.state().join("g", "late");
     let late = app.user("late");
     assert_eq!(
         page(late.sync(GROUP, "g", "").await),

@@ -36,7 +36,7 @@ async fn a_group_with_the_hash_of_a_pair_shows_nothing_of_the_pair() {
     assert_eq!(dropped(&app), 0);
     for reader in ["mallory", "hc-alice"] {
         for bounds in BOUNDS {
-            app.upstream.clear_calls();
+            app.clear_calls();
             let before = dropped(&app);
             let answer = app.user(reader).sync(GROUP, TWIN, bounds).await;
             assert_eq!(page(answer), (vec![], false), "{reader} {bounds}");
@@ -162,7 +162,7 @@ async fn a_log_that_is_another_channels_is_given_up_after_a_few_pages() {
         (&*after_own, vec![], false),
         ("&limit=2&beforeMessageSeq=2", vec![own], false),
     ] {
-        app.upstream.clear_calls();
+        app.clear_calls();
         let answer = app.user("alice").sync(GROUP, FIRST, bounds).await;
         assert_eq!(page(answer), (found, more), "{bounds}");
         let looks = app.calls_to("/channel/messagesync").len();
@@ -176,7 +176,7 @@ async fn messages_of_another_channel_are_dropped() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         seeds::two_channels(&app, 2);
-        app.upstream.faults().always(
+        app.faults().always(
             "/channel/messagesync",
             Fault::Status(
                 200,

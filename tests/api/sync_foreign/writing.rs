@@ -18,7 +18,7 @@ async fn an_id_with_the_hash_of_a_pair_that_spoke_cannot_be_created() {
         .send_to_person("hc-bob", "private")
         .await
         .ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     let mallory = app.user("mallory");
     for _ in 0..2 {
         mallory
@@ -49,8 +49,8 @@ async fn an_id_with_the_hash_of_a_pair_that_spoke_cannot_be_created() {
             .fails(404, "channel_not_found");
     }
     app.nothing_was_written();
-    assert_eq!(app.upstream.state().members(TWIN), Vec::<String>::new());
-    assert_eq!(app.upstream.state().flags(PERSON, PAIR), None);
+    assert_eq!(app.state().members(TWIN), Vec::<String>::new());
+    assert_eq!(app.state().flags(PERSON, PAIR), None);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn an_id_with_the_hash_of_another_group_cannot_be_created_joined_or_delete
             .fails(404, "channel_not_found");
     }
     app.nothing_was_written();
-    let mut members = app.upstream.state().members(FIRST);
+    let mut members = app.state().members(FIRST);
     members.sort();
     assert_eq!(members, ["alice", "bob"]);
     app.user("bob")
@@ -98,7 +98,7 @@ async fn an_id_with_the_hash_of_another_group_cannot_be_created_joined_or_delete
 async fn a_lost_group_is_not_made_again_where_another_one_lies_now() {
     let app = TestApp::start(V2).await;
     app.group(FIRST, "alice", &["bob"]).await;
-    app.upstream.state().forget_channel(FIRST);
+    app.state().forget_channel(FIRST);
     seeds::group(&app, SECOND, &["victor"]);
     let alice = app.user("alice");
     alice.create_group(FIRST).await.fails(409, "channel_exists");
@@ -118,8 +118,8 @@ async fn a_lost_group_is_not_made_again_where_another_one_lies_now() {
     // The id is the owner's to spend; what lies under its hash is not.
     alice.delete_group(FIRST).await.ok();
     app.nothing_was_written();
-    assert_eq!(app.upstream.state().members(SECOND), ["victor"]);
-    let flags = app.upstream.state().flags(GROUP, SECOND).expect("a record");
+    assert_eq!(app.state().members(SECOND), ["victor"]);
+    let flags = app.state().flags(GROUP, SECOND).expect("a record");
     assert!(!flags.disband);
     app.user("victor")
         .send_to_group(SECOND, "untouched")
@@ -129,18 +129,16 @@ async fn a_lost_group_is_not_made_again_where_another_one_lies_now() {
 
 #[tokio::test]
 async fn in_mode_open_a_twin_shows_nothing_and_takes_nothing_either() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.authorization.mode = Mode::Open;
-            settings.authorization.cache_ttl = Duration::ZERO;
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.authorization.mode = Mode::Open;
+        settings.authorization.cache_ttl = Duration::ZERO;
+    })
+    .await;
     app.user("hc-alice")
         .send_to_person("hc-bob", "private")
         .await
         .ok();
-    app.upstream.clear_calls();
+    app.clear_calls();
     let mallory = app.user("mallory");
     mallory
         .sync(GROUP, TWIN, "")
@@ -170,15 +168,13 @@ async fn in_mode_open_a_twin_shows_nothing_and_takes_nothing_either() {
 
 #[tokio::test]
 async fn a_foreign_message_is_no_confirmation_and_a_swallowed_send_no_success() {
-    let app = TestApp::builder()
-        .config(|settings| {
-            settings.wukongim.confirm_timeout = Duration::from_millis(200);
-        })
-        .start()
-        .await;
+    let app = TestApp::with(V2, |settings| {
+        settings.wukongim.confirm_timeout = Duration::from_millis(200);
+    })
+    .await;
     seeds::group(&app, TWIN, &["mallory"]);
     // The pair owns the log: what the group sends is answered 200 and never stored.
-    app.upstream.state().store_message(StoredMessage {
+    app.state().store_message(StoredMessage {
         channel_id: PAIR.into(),
         channel_type: PERSON,
         from_uid: "hc-alice".into(),
@@ -194,7 +190,7 @@ async fn a_foreign_message_is_no_confirmation_and_a_swallowed_send_no_success() 
     // A v2 that does not say whose log it is.
     let silent = Fault::Status(404, "404 page not found".into());
     let rule = Rule::new("/cluster/channels/", silent).containing("/config");
-    app.upstream.faults().add(rule);
+    app.faults().add(rule);
     let answer = mallory.post("/message/send", &body).await;
     let answer = answer.fails(504, "message_unconfirmed");
     assert_eq!(answer.body["clientMsgNo"], "n-1");

@@ -9,10 +9,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::support::TestApp;
 use crate::support::actors::payload;
-use crate::support::app::{people, unique};
-use crate::support::server::Server;
+use crate::support::real::{Server, TestApp, people, unique};
 
 const GROUPS: usize = 10;
 const PAIRS: usize = 10;

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::{by_key, claims, confused, der, raw, with_signature};
 use crate::identity::{signed_by, with_header};
-use crate::keys::{ED_ONE, ED_TWO, P256_ONE, P384_ONE, RSA_ONE, RSA_TWO, TestKey};
 use crate::support::actors::sign;
-use crate::support::app::SECRET;
+use crate::support::keys::{ED_ONE, ED_TWO, P256_ONE, P384_ONE, RSA_ONE, RSA_TWO, TestKey};
+use crate::support::served::SECRET;
 
 pub fn unsigned() -> Vec<(&'static str, String)> {
     let none = |alg: &str| with_header(&json!({"alg": alg}), &claims());

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{b64, by_secret, claims, raw, with_signature};
 use crate::identity::FAR;
 use crate::support::actors::sign;
-use crate::support::app::SECRET;
+use crate::support::served::SECRET;
 
 pub fn pieces() -> Vec<(&'static str, String)> {
     let good = sign(&claims());

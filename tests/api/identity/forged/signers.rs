@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{b64, by_key, claims, der, header, with_signature};
 use crate::identity::{OTHER, signed_by};
-use crate::keys::{ED_ONE, ED_TWO, P256_ONE, P256_TWO, P384_ONE, RSA_ONE, RSA_TWO};
+use crate::support::keys::{ED_ONE, ED_TWO, P256_ONE, P256_TWO, P384_ONE, RSA_ONE, RSA_TWO};
 
 pub fn of_other_keys() -> Vec<(&'static str, String)> {
     let mine = |more: Value| by_key(P256_TWO, By::ES256, &header(P256_TWO, &more));

@@ -1,0 +1,90 @@
+//! An answer of the gateway, and asserts on it that print it whole. Each is held to the OpenAPI document, whatever the test is about.
+
+use reqwest::header::HeaderMap;
+use serde_json::Value;
+
+use super::document;
+
+/// Status, headers and body of an answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    /// The answer to this request.
+    pub async fn to(request: reqwest::RequestBuilder) -> Self {
+        Self::of(request.send().await.expect("an answer")).await
+    }
+
+    pub async fn of(response: reqwest::Response) -> Self {
+        let status = response.status().as_u16();
+        let headers = response.headers().clone();
+        let path = response.url().path().to_owned();
+        let text = response.text().await.expect("a whole body");
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        document::expects(&path, status, &headers, &body);
+        Self {
+            status,
+            headers,
+            body,
+            text,
+        }
+    }
+
+    /// A header's text, empty where it is missing.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    }
+
+    /// Asserts a success envelope and gives its data.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert_eq!(self.status, 200, "{self:#?}");
+        assert_eq!(self.body["success"], true, "{self:#?}");
+        assert!(
+            self.body.get("message").is_none(),
+            "a success has no message: {self:#?}"
+        );
+        assert!(!self.header("x-request-id").is_empty(), "{self:#?}");
+        self.body["data"].clone()
+    }
+
+    /// Asserts a failure envelope with this status and code, and gives it on.
+    #[track_caller]
+    pub fn fails(self, status: u16, code: &str) -> Self {
+        assert_eq!(
+            (self.status, &self.body["code"]),
+            (status, &Value::from(code)),
+            "{self:#?}"
+        );
+        assert_eq!(self.body["success"], false, "{self:#?}");
+        assert!(
+            self.body["message"]
+                .as_str()
+                .is_some_and(|text| !text.is_empty()),
+            "{self:#?}"
+        );
+        assert_eq!(
+            self.body["requestId"],
+            self.header("x-request-id"),
+            "{self:#?}"
+        );
+        self
+    }
+
+    /// The fields named in `details`.
+    pub fn bad_fields(&self) -> Vec<String> {
+        let details = self.body["details"].as_array().cloned().unwrap_or_default();
+        details
+            .iter()
+            .map(|detail| detail["field"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+}

@@ -1,8 +1,8 @@
-//! Whether the dashboard, the alert rules and the queries of docs/METRICS.md ask for what `/metrics` really has, and whether they are
-//! whole. That the rules fire when they should is what `promtool test rules` sees.
+//! Whether the dashboard, the alert rules and the queries of docs/METRICS.md name metrics, labels and values that a gateway has, and
+//! whether they are complete. `promtool` evaluates them on series made of real `/metrics`; that the rules fire when they should is the
+//! subject of `promtool test rules` with deploy/prometheus/alerts.test.yml.
 
-mod known;
-mod promql;
+mod promtool;
 mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use dev_upstream::Fault;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use self::known::Known;
+use self::promtool::{Series, variants};
 use self::yaml::values;
 use crate::operations::Ops;
 use crate::support::backend::Backend;
@@ -89,11 +89,10 @@ fn panel_queries(board: &Value) -> Vec<(String, &str, &str)> {
     queries
 }
 
-/// The labels that a legend (`{{label}}`) or a text of an alert (`$labels.label`) shows.
-fn shown<'a>(text: &'a str, before: &str) -> Vec<&'a str> {
-    let ends = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    let names = text.split(before).skip(1);
-    names.map(|rest| rest.split(ends).next().unwrap()).collect()
+/// The labels that a legend (`{{label}}`) shows.
+fn labels_shown(legend: &str) -> impl Iterator<Item = &str> {
+    let names = legend.split("{{").skip(1);
+    names.map(|rest| rest.split("}}").next().unwrap())
 }
 
 /// The rules: name and text of each.
@@ -113,95 +112,80 @@ fn documented_queries(document: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
+#[ignore = "needs promtool; .ci/run runs it"]
 async fn every_query_names_metrics_and_labels_that_are_there() {
     let (texts, document) = (expositions().await, file(DOCUMENT));
-    let known = Known::new(&texts, &document);
-    let bare = known.without_rows(&texts);
-    assert!(
-        bare.is_empty(),
-        "nothing is known of the labels of {bare:?}"
-    );
+    let series = Series::new(&texts, &document);
+    let without_rows = series.families_without_rows(&texts);
+    assert!(without_rows.is_empty(), "not tested: {without_rows:?}");
 
-    let mut problems = Vec::new();
-    let mut check = |index: &str, query: &str, shown: &[&str]| {
-        let found = known.problems(query, shown).into_iter();
-        problems.extend(found.map(|problem| format!("{index}: {problem}")));
-    };
     let board = dashboard();
+    let mut queries: Vec<String> = Vec::new();
     for (index, query, legend) in panel_queries(&board) {
-        check(&index, query, &shown(legend, "{{"));
+        queries.extend(variants(query));
+        for label in labels_shown(legend) {
+            let kept = query.split_once("by (").unwrap().1;
+            let kept = kept.split(')').next().unwrap();
+            let is_kept = kept.split(", ").any(|name| name == label);
+            assert!(is_kept, "{index} shows {label}, which its result lacks");
+        }
     }
     for list in ["templating", "annotations"] {
         for entry in board[list]["list"].as_array().unwrap() {
             let definition = entry["definition"].as_str().or(entry["expr"].as_str());
-            if let Some(query) = definition {
-                // The second argument of `label_values` is a label.
-                let query = query.replace(", instance)", ")");
-                check(entry["name"].as_str().unwrap(), &query, &[]);
-            }
+            let query = definition.unwrap_or("up").replace("label_values", "");
+            queries.extend(variants(&query.replace(", instance)", ")")));
         }
     }
-    for (name, rule) in alerts(&file(ALERTS)) {
-        let queries = values(rule, "expr");
-        assert_eq!(queries.len(), 1, "{name}");
-        let texts = [values(rule, "summary"), values(rule, "description")].concat();
-        check(name, &queries[0], &shown(&texts.concat(), "$labels."));
-    }
     for series in values(&file(ALERTS_TEST), "series") {
-        check("a series of the rules' tests", &series, &[]);
+        let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap();
+        let labels = labels
+            .split(',')
+            .filter(|label| !label.starts_with("instance"));
+        if name == "up" {
+            continue;
+        }
+        queries.push(name.to_owned());
+        queries.extend(labels.map(|label| format!("{name}{{{label}}}")));
     }
-    for query in documented_queries(&document) {
-        check("docs/METRICS.md", query, &[]);
-    }
-    assert!(problems.is_empty(), "{problems:#?}");
+    queries.extend(documented_queries(&document).into_iter().flat_map(variants));
+    let empty = series.empty_results(&queries);
+    assert!(empty.is_empty(), "without a result: {empty:#?}");
 }
 
 #[test]
+#[ignore = "needs promtool; .ci/run runs it"]
 fn a_query_that_names_something_else_is_noticed() {
-    let text =
-        "calls_total{node=\"n1\",outcome=\"ok\"} 1\ntime_bucket{le=\"1\"} 1\nheld 2\n# EOF\n";
-    let document = "| `calls_total` | counter | `node`, `outcome` | `ok`, `lost` |\n";
-    let known = Known::new(&[text.to_owned()], document);
+    let text = "gateway_calls_total{node=\"n1\",outcome=\"ok\"} 1\ngateway_time_bucket{le=\"1\"} 1\ngateway_held 2\n# EOF\n";
+    let document = "| `gateway_calls_total` | counter | `node`, `outcome` | `ok`, `lost` |\n";
+    let series = Series::new(&[text.to_owned()], document);
     for good in [
-        "held",
-        "up{job=\"x\"} == 0",
-        "sum by (node) (rate(calls_total{outcome!=\"lost\", instance=~\"$instance\"}[5m])) > 0.5",
-        "histogram_quantile(0.99, sum by (le) (rate(time_bucket[5m])))",
-        "held and on (instance) sum by (instance) (calls_total{node=~\"n.*\"} offset 5m)",
+        "gateway_held",
+        "up{job=\"wukongim-gateway\"} > 0",
+        "sum by (node) (rate(gateway_calls_total{outcome!=\"lost\", instance=~\"$instance\"}[5m])) > 0.01",
+        "histogram_quantile(0.99, sum by (le) (rate(gateway_time_bucket[5m])))",
+        "gateway_held and on (instance) sum by (instance) (gateway_calls_total{node=~\"n.*\"} offset 5m)",
     ] {
-        assert_eq!(known.problems(good, &[]), [""; 0], "{good}");
+        assert_eq!(series.empty_results(&variants(good)), [""; 0], "{good}");
     }
-    for (bad, problem) in [
-        ("helt", "no metric helt"),
-        ("sum(rate(call_total[5m]))", "no metric call_total"),
-        ("held / heldt", "no metric heldt"),
-        ("calls_total{nod=\"n1\"}", "calls_total has no label nod"),
-        (
-            "calls_total{outcome=\"lots\"}",
-            "calls_total has no outcome lots",
-        ),
-        (
-            "calls_total{outcome=~\"ok|lots\"}",
-            "calls_total has no outcome lots",
-        ),
-        ("sum by (nod) (calls_total)", "calls_total has no label nod"),
-        (
-            "sum by (le) (rate(calls_total[5m]))",
-            "calls_total has no label le",
-        ),
-        ("held * on (nod) held", "held has no label nod"),
-        ("summ(held)", "function summ"),
-        ("{job=\"x\"}", "a selector without a metric"),
-        ("sum by (node (calls_total)", "a bracket is not closed"),
+    for bad in [
+        "gateway_helt",
+        "sum(rate(gateway_call_total[5m]))",
+        "gateway_held / gateway_heldt",
+        "gateway_held or gateway_heldt",
+        "gateway_calls_total{nod=\"n1\"}",
+        "gateway_calls_total{outcome=\"lots\"}",
+        "gateway_calls_total{outcome=~\"ok|lots\"}",
+        "gateway_calls_total{outcome!=\"lots\"}",
+        "gateway_calls_total{outcome!~\"ok|lots\"}",
+        "sum by (nod) (gateway_calls_total)",
+        "sum by (le) (rate(gateway_calls_total[5m]))",
+        "gateway_held * on (nod) gateway_held",
+        "summ(gateway_held)",
+        "sum by (node (gateway_calls_total)",
     ] {
-        let found = known.problems(bad, &[]);
-        assert!(
-            found.iter().any(|found| found == problem),
-            "{bad}: {found:?}"
-        );
+        assert!(!series.empty_results(&variants(bad)).is_empty(), "{bad}");
     }
-    let legend = known.problems("sum by (node) (calls_total)", &["outcome"]);
-    assert_eq!(legend, ["shows outcome, which it has not"]);
 }
 
 #[test]

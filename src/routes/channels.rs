@@ -7,12 +7,10 @@ use utoipa::ToSchema;
 use crate::auth::Caller;
 use crate::channels::Actor;
 use crate::config::Limits;
-use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::http::envelope::Envelope;
-use crate::http::errors::{ApiError, Failure};
-use crate::http::extract::{BodyFields, FieldProblems, FromJson, Json};
-use crate::http::openapi::{Avatar, GroupName, GroupType};
+use crate::http::errors::{ApiError, Failure, Problem};
+use crate::http::extract::{Avatar, GroupName, GroupType, Json, request};
 use crate::state::App;
 
 /// Why a group is not created.
@@ -46,46 +44,22 @@ pub(super) const REMOVE_REFUSALS: &[ApiError] = &[
     ApiError::StoreUnavailable,
 ];
 
-/// A channel to create.
-#[derive(ToSchema)]
-#[schema(as = CreateChannelRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct CreateChannelBody {
-    /// For a group: left out, the gateway makes one, `g_` and 22 random characters. Where the deployment lets only admins choose
-    /// (`limits.group_ids`), others leave it out, but for a group that is theirs already.
-    channel_id: Option<ChannelId>,
-    channel_type: ChannelType,
-    name: Option<GroupName>,
-    avatar: Option<Avatar>,
-}
-
-/// A channel to create, read.
-#[derive(Debug)]
-pub(super) struct CreateChannelRequest {
-    channel_type: ChannelType,
-    /// `None` for a group whose id is to be made.
-    id: Option<ChannelId>,
-    name: Option<String>,
-    avatar: Option<String>,
-}
-
-impl FromJson for CreateChannelRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let mut fields = BodyFields::of_body(body, limits, problems)?;
-        let channel = fields.channel_to_create();
-        let name = fields.optional_short_text("name", NAME_CHARS);
-        let avatar = fields.optional_http_url("avatar", AVATAR_CHARS);
-        let (channel_type, id) = channel?;
-        Some(Self {
-            channel_type,
-            id,
-            name: name?,
-            avatar: avatar?,
-        })
+request! {
+    /// A channel to create.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct CreateChannelRequest: schema {
+        /// For a group: left out, the gateway makes one, `g_` and 22 random characters. Where the deployment lets only admins choose
+        /// (`limits.group_ids`), others leave it out, but for a group that is theirs already.
+        "channelId" => channel_id: Option<ChannelId>,
+        "channelType" => channel_type: ChannelType, check |fields| {
+            // An id that is longer than allowed is not generated.
+            let is_generated = channel_type == Some(ChannelType::Group) && fields.limits.id_bytes >= ChannelId::RANDOM_BYTES;
+            if let (Some(None), Some(_), false) = (&channel_id, channel_type, is_generated) {
+                fields.report("channelId", Problem::Required);
+            }
+        },
+        "name" => name: Option<GroupName>,
+        "avatar" => avatar: Option<Avatar>,
     }
 }
 
@@ -115,7 +89,7 @@ pub(super) struct CreateChannelResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = CreateChannelBody, example = json!({
+    request_body(content = CreateChannelRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"
     })),
     responses((status = 200, description = "It is there.", body = CreateChannelResponse, example = json!({
@@ -127,13 +101,9 @@ pub(super) async fn create_channel(
     State(app): State<App>,
     Json(request): Json<CreateChannelRequest>,
 ) -> Result<Envelope<CreateChannelResponse>, Failure> {
-    let CreateChannelRequest {
-        channel_type,
-        id,
-        name,
-        avatar,
-    } = request;
-    let (id, name, avatar) = match (channel_type, id) {
+    let name = request.name.map(|GroupName(name)| name);
+    let avatar = request.avatar.map(|Avatar(url)| url);
+    let (id, name, avatar) = match (request.channel_type, request.channel_id) {
         (ChannelType::Person, Some(peer)) => (peer.to_string(), name, avatar),
         (_, id) => {
             let channels = app.channels();
@@ -143,35 +113,18 @@ pub(super) async fn create_channel(
     };
     Ok(Envelope(CreateChannelResponse {
         channel_id: id,
-        channel_type: channel_type.number(),
+        channel_type: request.channel_type.number(),
         name,
         avatar,
     }))
 }
 
-/// A group.
-#[derive(ToSchema)]
-#[schema(as = DeleteChannelRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct DeleteChannelBody {
-    channel_id: ChannelId,
-    channel_type: GroupType,
-}
-
-/// A group, named by the body.
-#[derive(Debug)]
-pub(super) struct DeleteChannelRequest {
-    group: ChannelId,
-}
-
-impl FromJson for DeleteChannelRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let group = BodyFields::of_body(body, limits, problems)?.group()?;
-        Some(Self { group })
+request! {
+    /// A group.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct DeleteChannelRequest: schema {
+        "channelId" => channel_id: ChannelId,
+        "channelType" => channel_type: GroupType,
     }
 }
 
@@ -189,54 +142,36 @@ pub(super) struct DeleteChannelResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = DeleteChannelBody, example = json!({"channelId": "channel-xxx", "channelType": 2})),
+    request_body(content = DeleteChannelRequest, example = json!({"channelId": "channel-xxx", "channelType": 2})),
     responses((status = 200, description = "It is gone.", body = DeleteChannelResponse, example = json!({"channelId": "channel-xxx"})))
 )]
 pub(super) async fn delete_channel(
     caller: Caller,
     State(app): State<App>,
-    Json(DeleteChannelRequest { group }): Json<DeleteChannelRequest>,
+    Json(request): Json<DeleteChannelRequest>,
 ) -> Result<Envelope<DeleteChannelResponse>, Failure> {
-    app.channels().delete(actor(&caller), &group).await?;
-    Ok(Envelope(DeleteChannelResponse { channel_id: group }))
+    let DeleteChannelRequest {
+        channel_id,
+        channel_type: GroupType,
+    } = request;
+    app.channels().delete(actor(&caller), &channel_id).await?;
+    Ok(Envelope(DeleteChannelResponse { channel_id }))
 }
 
-/// A group, and users. Who is named twice counts once.
-#[derive(ToSchema)]
-#[schema(as = SubscribersRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct SubscribersBody {
-    channel_id: ChannelId,
-    channel_type: GroupType,
-    /// At most `limits.subscribers` of `/config`, 500 unless configured.
-    #[schema(min_items = 1, max_items = 5000)]
-    subscribers: Vec<Uid>,
-}
-
-/// A group and distinct uids.
-#[derive(Debug)]
-pub(super) struct SubscribersRequest {
-    group: ChannelId,
-    subscribers: Vec<Uid>,
-}
-
-impl FromJson for SubscribersRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let mut fields = BodyFields::of_body(body, limits, problems)?;
-        let group = fields.group();
-        let subscribers = fields.uids("subscribers");
-        Some(Self {
-            group: group?,
-            subscribers: subscribers?,
-        })
+request! {
+    /// A group, and users. Who is named twice counts once.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct SubscribersRequest: schema {
+        "channelId" => channel_id: ChannelId,
+        "channelType" => channel_type: GroupType,
+        /// At most `limits.subscribers` of `/config`, 500 unless configured.
+        #[schema(min_items = 1, max_items = 5000)]
+        "subscribers" => subscribers: Vec<Uid>,
     }
-
-    fn cost(&self) -> usize {
-        1 + self.subscribers.len() / 10
+    impl {
+        fn cost(&self, _: &Limits) -> usize {
+            1 + self.subscribers.len() / 10
+        }
     }
 }
 
@@ -254,7 +189,7 @@ pub(super) struct AddSubscribersResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = SubscribersBody, example = json!({
+    request_body(content = SubscribersRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
     })),
     responses((status = 200, description = "They are subscribers.", body = AddSubscribersResponse, example = json!({"added": 5})))
@@ -262,11 +197,15 @@ pub(super) struct AddSubscribersResponse {
 pub(super) async fn add_subscribers(
     caller: Caller,
     State(app): State<App>,
-    Json(SubscribersRequest { group, subscribers }): Json<SubscribersRequest>,
+    Json(SubscribersRequest {
+        channel_id,
+        channel_type: GroupType,
+        subscribers,
+    }): Json<SubscribersRequest>,
 ) -> Result<Envelope<AddSubscribersResponse>, Failure> {
     let added = app
         .channels()
-        .add(actor(&caller), &group, &subscribers)
+        .add(actor(&caller), &channel_id, &subscribers)
         .await?;
     Ok(Envelope(AddSubscribersResponse { added }))
 }
@@ -285,7 +224,7 @@ pub(super) struct RemoveSubscribersResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = SubscribersBody, example = json!({
+    request_body(content = SubscribersRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
     })),
     responses((status = 200, description = "They are no subscribers.", body = RemoveSubscribersResponse, example = json!({"removed": 5})))
@@ -293,11 +232,15 @@ pub(super) struct RemoveSubscribersResponse {
 pub(super) async fn remove_subscribers(
     caller: Caller,
     State(app): State<App>,
-    Json(SubscribersRequest { group, subscribers }): Json<SubscribersRequest>,
+    Json(SubscribersRequest {
+        channel_id,
+        channel_type: GroupType,
+        subscribers,
+    }): Json<SubscribersRequest>,
 ) -> Result<Envelope<RemoveSubscribersResponse>, Failure> {
     let removed = app
         .channels()
-        .remove(actor(&caller), &group, &subscribers)
+        .remove(actor(&caller), &channel_id, &subscribers)
         .await?;
     Ok(Envelope(RemoveSubscribersResponse { removed }))
 }

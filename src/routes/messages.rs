@@ -1,23 +1,19 @@
 //! The endpoints that send messages: one, or many.
 
-use std::borrow::Cow;
-
 use axum::extract::State;
 use http::header::HeaderMap;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
-use utoipa::openapi::schema::{ArrayBuilder, Schema};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{PartialSchema, ToSchema};
+use utoipa::ToSchema;
 
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::domain::{
-    ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, PayloadProblem, Uid, caps,
+    Channel, ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, PayloadProblem, Uid,
 };
 use crate::http::envelope::{Envelope, language, message_of};
 use crate::http::errors::{ApiError, Failure, FieldProblem, Lang, LocalizedText, Problem};
-use crate::http::extract::{BodyFields, Deadline, FieldProblems, FromJson, Json, entries};
+use crate::http::extract::{Deadline, FromJson, Json, list, request};
 use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::messages::{Draft, SendError, Sent};
 use crate::routes::Endpoint;
@@ -50,69 +46,35 @@ pub(super) const BATCH_REFUSALS: &[ApiError] = &[
     ApiError::PartialFailure,
 ];
 
-/// A message to send.
-#[derive(ToSchema)]
-#[schema(as = SendMessageRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct SendMessageBody {
-    channel_id: ChannelId,
-    channel_type: ChannelType,
-    payload: Payload,
-    /// Sent again with the same one, a message is stored once and answered the same. A new one is made where there is none.
-    client_msg_no: Option<ClientMsgNo>,
-    /// The sender, for admins: the caller unless given.
-    from_uid: Option<Uid>,
-}
-
-/// A message to send, and who is to be its sender where an admin says so.
-#[derive(Debug)]
-pub(super) struct SendMessageRequest {
-    draft: Draft,
-    from_uid: Option<Uid>,
+request! {
+    /// A message to send.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct SendMessageRequest: schema {
+        "channelId" => channel_id: ChannelId,
+        "channelType" => channel_type: ChannelType,
+        "payload" => payload: Payload,
+        /// Sent again with the same one, a message is stored once and answered the same. A new one is made where there is none.
+        "clientMsgNo" => client_msg_no: Option<ClientMsgNo>,
+        /// The sender, for admins: the caller unless given.
+        "fromUid" => from_uid: Option<Uid>,
+    }
 }
 
 impl SendMessageRequest {
-    fn read(mut fields: BodyFields<'_, '_>) -> Option<Self> {
-        let channel = fields.channel();
-        let payload = fields.payload();
-        let client_msg_no = fields.client_msg_no();
-        let from_uid = fields.optional_uid("fromUid");
-        let draft = Draft {
-            actor: None,
-            channel: channel?,
-            payload: payload?,
-            client_msg_no: client_msg_no?,
-        };
-        Some(Self {
-            draft,
-            from_uid: from_uid?,
-        })
-    }
-
-    /// Only an admin may send as another user, under that user's permissions.
+    /// The sender and the message. Only an admin may send as another user, under that user's permissions.
     fn with_sender(self, caller: &Caller) -> Result<(Uid, Draft), Failure> {
-        let Self {
-            mut draft,
-            from_uid,
-        } = self;
-        match from_uid.filter(|uid| *uid != caller.uid) {
-            None => Ok((caller.uid.clone(), draft)),
-            Some(sender) if caller.is_admin => {
-                draft.actor = Some(caller.uid.clone());
-                Ok((sender, draft))
-            }
-            Some(_) => Err(Failure::from(ApiError::Forbidden).because("foreign fromUid")),
+        let sender = self.from_uid.unwrap_or_else(|| caller.uid.clone());
+        let is_foreign = sender != caller.uid;
+        if is_foreign && !caller.is_admin {
+            return Err(Failure::from(ApiError::Forbidden).because("foreign fromUid"));
         }
-    }
-}
-
-impl FromJson for SendMessageRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        Self::read(BodyFields::of_body(body, limits, problems)?)
+        let draft = Draft {
+            actor: is_foreign.then(|| caller.uid.clone()),
+            channel: Channel::new(self.channel_type, self.channel_id),
+            payload: self.payload,
+            client_msg_no: self.client_msg_no,
+        };
+        Ok((sender, draft))
     }
 }
 
@@ -151,7 +113,7 @@ impl From<Sent> for SendMessageResponse {
     post,
     path = "",
     tag = "messages",
-    request_body(content = SendMessageBody, example = json!({
+    request_body(content = SendMessageRequest, example = json!({
         "channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"
     })),
     responses((status = 200, description = "It is stored.", body = SendMessageResponse, example = json!({
@@ -171,58 +133,17 @@ pub(super) async fn send_message(
     Ok(Envelope(sent.into()))
 }
 
-/// Messages to send.
-struct SendMessageBatchBody;
-
-impl PartialSchema for SendMessageBatchBody {
-    fn schema() -> RefOr<Schema> {
-        ArrayBuilder::new()
-            .description(Some(
-                "At most `limits.batch` of `/config`, 100 unless configured.",
-            ))
-            .items(Ref::from_schema_name(SendMessageBody::name()))
-            .min_items(Some(1))
-            .max_items(Some(caps::BATCH))
-            .into()
-    }
-}
-
-impl ToSchema for SendMessageBatchBody {
-    fn name() -> Cow<'static, str> {
-        "SendMessageBatchRequest".into()
-    }
-}
-
-/// At least one message, at most `limits.batch`.
-#[derive(Debug)]
+/// At most `limits.batch` of `/config`, 100 unless configured.
+#[derive(Debug, ToSchema)]
+#[schema(min_items = 1, max_items = 1000)]
 pub(super) struct SendMessageBatchRequest(Vec<SendMessageRequest>);
 
 impl FromJson for SendMessageBatchRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let entries = entries(body, problems)?;
-        if entries.is_empty() {
-            problems.add("body", Problem::Empty);
-            return None;
-        }
-        if entries.len() > limits.batch {
-            problems.add("body", Problem::TooMany { max: limits.batch });
-            return None;
-        }
-        let mut requests = Vec::with_capacity(entries.len());
-        for (index, raw) in entries.into_iter().enumerate() {
-            // Every item is parsed, so that all bad ones are reported.
-            if let Some(fields) = BodyFields::of_entry(index, raw, limits, problems) {
-                requests.extend(SendMessageRequest::read(fields));
-            }
-        }
-        problems.is_empty().then_some(Self(requests))
+    fn from_json(body: Option<&[u8]>, limits: &Limits) -> Result<Self, Vec<FieldProblem>> {
+        list(body, limits.batch, limits).map(Self)
     }
 
-    fn cost(&self) -> usize {
+    fn cost(&self, _: &Limits) -> usize {
         self.0.len()
     }
 }
@@ -257,7 +178,7 @@ struct BatchError {
     post,
     path = "",
     tag = "messages",
-    request_body(content = SendMessageBatchBody, example = json!([
+    request_body(content = SendMessageBatchRequest, example = json!([
         {"channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"}
     ])),
     responses(

@@ -7,14 +7,11 @@ use utoipa::{IntoParams, ToSchema};
 use super::channels::actor;
 use crate::auth::Caller;
 use crate::config::{Limits, Mode};
-use crate::domain::caps::{AVATAR_CHARS, NAME_CHARS};
 use crate::domain::{ChannelId, ConversationKey, Uid};
 use crate::http::envelope::Envelope;
 use crate::http::errors::{ApiError, Failure};
-use crate::http::extract::{
-    BodyFields, FieldProblems, FromJson, FromQuery, Json, Query, QueryFields,
-};
-use crate::http::openapi::{Avatar, GroupName, GroupType, UnixMs};
+use crate::http::extract::{Avatar, GroupName, GroupType, Json, Query, request};
+use crate::http::openapi::UnixMs;
 use crate::state::App;
 
 /// Why a group's record is not shown.
@@ -35,31 +32,15 @@ pub(super) const OWNER_REFUSALS: &[ApiError] = &[
 
 const GROUP: u8 = 2;
 
-/// A group.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct GetChannelQuery {
-    /// The group's id.
-    channel_id: ChannelId,
-    /// 2.
-    channel_type: GroupType,
-}
-
-/// A group, named by the query.
-#[derive(Debug)]
-pub(super) struct GetChannelRequest {
-    group: ChannelId,
-}
-
-impl FromQuery for GetChannelRequest {
-    fn from_query(
-        query: &mut QueryFields,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let group = query.group(limits, problems)?;
-        Some(Self { group })
+request! {
+    /// A group.
+    #[derive(Debug, IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(super) struct GetChannelInfoRequest: param {
+        /// The group's id.
+        "channelId" => channel_id: ChannelId,
+        /// 2.
+        "channelType" => channel_type: GroupType,
     }
 }
 
@@ -91,7 +72,7 @@ pub(super) struct GetChannelInfoResponse {
     get,
     path = "",
     tag = "channels",
-    params(GetChannelQuery),
+    params(GetChannelInfoRequest),
     responses((status = 200, description = "What is known.", body = GetChannelInfoResponse, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg",
         "owner": "user1", "managers": ["user2"], "createdAt": 1_705_312_800_000_u64
@@ -100,8 +81,12 @@ pub(super) struct GetChannelInfoResponse {
 pub(super) async fn get_channel_info(
     caller: Caller,
     State(app): State<App>,
-    Query(GetChannelRequest { group }): Query<GetChannelRequest>,
+    Query(request): Query<GetChannelInfoRequest>,
 ) -> Result<Envelope<GetChannelInfoResponse>, Failure> {
+    let GetChannelInfoRequest {
+        channel_id: group,
+        channel_type: GroupType,
+    } = request;
     let conversation = ConversationKey::Group(group.clone());
     let Some(_permit) = app.channel_limiter().try_acquire(&conversation) else {
         return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
@@ -134,42 +119,20 @@ pub(super) async fn get_channel_info(
     }))
 }
 
-/// A group, and users. Who is named twice counts once.
-#[derive(ToSchema)]
-#[schema(as = ManagersRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct ManagersBody {
-    channel_id: ChannelId,
-    channel_type: GroupType,
-    /// At most `limits.subscribers` of `/config`, 500 unless configured.
-    #[schema(min_items = 1, max_items = 5000)]
-    uids: Vec<Uid>,
-}
-
-/// A group and distinct uids.
-#[derive(Debug)]
-pub(super) struct ManagersRequest {
-    group: ChannelId,
-    uids: Vec<Uid>,
-}
-
-impl FromJson for ManagersRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let mut fields = BodyFields::of_body(body, limits, problems)?;
-        let group = fields.group();
-        let uids = fields.uids("uids");
-        Some(Self {
-            group: group?,
-            uids: uids?,
-        })
+request! {
+    /// A group, and users. Who is named twice counts once.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct ManagersRequest: schema {
+        "channelId" => channel_id: ChannelId,
+        "channelType" => channel_type: GroupType,
+        /// At most `limits.subscribers` of `/config`, 500 unless configured.
+        #[schema(min_items = 1, max_items = 5000)]
+        "uids" => uids: Vec<Uid>,
     }
-
-    fn cost(&self) -> usize {
-        1 + self.uids.len() / 10
+    impl {
+        fn cost(&self, _: &Limits) -> usize {
+            1 + self.uids.len() / 10
+        }
     }
 }
 
@@ -186,16 +149,22 @@ pub(super) struct AddManagersResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = ManagersBody, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
+    request_body(content = ManagersRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
     responses((status = 200, description = "They are managers.", body = AddManagersResponse, example = json!({"added": 1})))
 )]
 pub(super) async fn add_managers(
     caller: Caller,
     State(app): State<App>,
-    Json(ManagersRequest { group, uids }): Json<ManagersRequest>,
+    Json(ManagersRequest {
+        channel_id,
+        channel_type: GroupType,
+        uids,
+    }): Json<ManagersRequest>,
 ) -> Result<Envelope<AddManagersResponse>, Failure> {
     let channels = app.channels();
-    let added = channels.add_managers(actor(&caller), &group, &uids).await?;
+    let added = channels
+        .add_managers(actor(&caller), &channel_id, &uids)
+        .await?;
     Ok(Envelope(AddManagersResponse { added }))
 }
 
@@ -212,62 +181,37 @@ pub(super) struct RemoveManagersResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = ManagersBody, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
+    request_body(content = ManagersRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
     responses((status = 200, description = "They are no managers.", body = RemoveManagersResponse, example = json!({"removed": 1})))
 )]
 pub(super) async fn remove_managers(
     caller: Caller,
     State(app): State<App>,
-    Json(ManagersRequest { group, uids }): Json<ManagersRequest>,
+    Json(ManagersRequest {
+        channel_id,
+        channel_type: GroupType,
+        uids,
+    }): Json<ManagersRequest>,
 ) -> Result<Envelope<RemoveManagersResponse>, Failure> {
     let channels = app.channels();
     let removed = channels
-        .remove_managers(actor(&caller), &group, &uids)
+        .remove_managers(actor(&caller), &channel_id, &uids)
         .await?;
     Ok(Envelope(RemoveManagersResponse { removed }))
 }
 
-/// A group and who shall own it.
-#[derive(ToSchema)]
-#[schema(as = TransferOwnershipRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct TransferOwnershipBody {
-    channel_id: ChannelId,
-    channel_type: GroupType,
-    /// A subscriber of the group.
-    uid: Uid,
-    /// Only for a group that is nobody's yet.
-    name: Option<GroupName>,
-    /// Only for a group that is nobody's yet.
-    avatar: Option<Avatar>,
-}
-
-/// A group and who shall own it. The other fields are for a group that is adopted.
-#[derive(Debug)]
-pub(super) struct TransferOwnershipRequest {
-    group: ChannelId,
-    uid: Uid,
-    name: Option<String>,
-    avatar: Option<String>,
-}
-
-impl FromJson for TransferOwnershipRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let mut fields = BodyFields::of_body(body, limits, problems)?;
-        let group = fields.group();
-        let uid = fields.uid("uid");
-        let name = fields.optional_short_text("name", NAME_CHARS);
-        let avatar = fields.optional_http_url("avatar", AVATAR_CHARS);
-        Some(Self {
-            group: group?,
-            uid: uid?,
-            name: name?,
-            avatar: avatar?,
-        })
+request! {
+    /// A group and who shall own it.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct TransferOwnershipRequest: schema {
+        "channelId" => channel_id: ChannelId,
+        "channelType" => channel_type: GroupType,
+        /// A subscriber of the group.
+        "uid" => uid: Uid,
+        /// Only for a group that is nobody's yet.
+        "name" => name: Option<GroupName>,
+        /// Only for a group that is nobody's yet.
+        "avatar" => avatar: Option<Avatar>,
     }
 }
 
@@ -286,7 +230,7 @@ pub(super) struct TransferOwnershipResponse {
     post,
     path = "",
     tag = "channels",
-    request_body(content = TransferOwnershipBody, example = json!({"channelId": "channel-xxx", "channelType": 2, "uid": "user2"})),
+    request_body(content = TransferOwnershipRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uid": "user2"})),
     responses((status = 200, description = "It is his.", body = TransferOwnershipResponse, example = json!({
         "channelId": "channel-xxx", "owner": "user2"
     })))
@@ -297,14 +241,17 @@ pub(super) async fn transfer_ownership(
     Json(request): Json<TransferOwnershipRequest>,
 ) -> Result<Envelope<TransferOwnershipResponse>, Failure> {
     let TransferOwnershipRequest {
-        group,
+        channel_id,
+        channel_type: GroupType,
         uid,
         name,
         avatar,
     } = request;
+    let name = name.map(|GroupName(name)| name);
+    let avatar = avatar.map(|Avatar(url)| url);
     let channels = app.channels();
     let record = channels
-        .transfer_ownership(actor(&caller), &group, &uid, name, avatar)
+        .transfer_ownership(actor(&caller), &channel_id, &uid, name, avatar)
         .await?;
     Ok(Envelope(TransferOwnershipResponse {
         channel_id: record.id,

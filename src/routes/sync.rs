@@ -11,8 +11,8 @@ use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType};
 use crate::history::Position;
 use crate::http::envelope::success;
-use crate::http::errors::{ApiError, Failure, LocalizedText, Problem};
-use crate::http::extract::{FieldProblems, FromQuery, MAX_NUMBER, Query, QueryFields};
+use crate::http::errors::{ApiError, Failure, FieldProblem, LocalizedText, Problem};
+use crate::http::extract::{MAX_NUMBER, Number, Query, request};
 use crate::state::App;
 
 /// Why a history is not read.
@@ -22,78 +22,57 @@ pub(super) const REFUSALS: &[ApiError] = &[
     ApiError::ChannelNotFound,
 ];
 
-/// Which part of which history.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct SyncMessagesQuery {
-    /// The group's id, or the other one's uid.
-    channel_id: ChannelId,
-    /// 1: a conversation of two; 2: a group.
-    channel_type: ChannelType,
-    /// Those just above this number; without it, or with 0, the newest.
-    #[param(minimum = 0, maximum = 9_223_372_036_854_775_807_usize)]
-    last_message_seq: Option<u64>,
-    /// Those just below this number; not together with a `lastMessageSeq` other than 0.
-    #[param(minimum = 1, maximum = 9_223_372_036_854_775_807_usize)]
-    before_message_seq: Option<u64>,
-    /// How many at most, 50 unless configured; more than the deployment's maximum (`limits.syncMax` of `/config`) means that maximum.
-    #[param(minimum = 1)]
-    limit: Option<u64>,
-}
-
-/// Which part of which history.
-#[derive(Debug)]
-pub(super) struct SyncMessagesRequest {
-    channel: Channel,
-    position: Position,
-    limit: usize,
-}
-
-impl FromQuery for SyncMessagesRequest {
-    fn from_query(
-        query: &mut QueryFields,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let channel = query.channel(limits, problems);
-        let after = query.number("lastMessageSeq", 0, MAX_NUMBER, problems);
-        let before = query.number("beforeMessageSeq", 1, MAX_NUMBER, problems);
-        // More than the maximum means the maximum.
-        let limit = query.number("limit", 1, u64::MAX, problems);
-        let position = match (after?.filter(|seq| *seq > 0), before?) {
-            (Some(_), Some(_)) => {
-                problems.add("beforeMessageSeq", Problem::NotWith("lastMessageSeq"));
-                return None;
+request! {
+    /// Which part of which history.
+    #[derive(Debug, IntoParams)]
+    #[into_params(parameter_in = Query)]
+    pub(super) struct SyncMessagesRequest: param {
+        /// The group's id, or the other one's uid.
+        "channelId" => channel_id: ChannelId,
+        /// 1: a conversation of two; 2: a group.
+        "channelType" => channel_type: ChannelType,
+        /// Those just above this number; without it, or with 0, the newest.
+        #[param(value_type = Option<u64>, minimum = 0, maximum = 9_223_372_036_854_775_807_usize)]
+        "lastMessageSeq" => last_message_seq: Option<Number<0, MAX_NUMBER>>,
+        /// Those just below this number; not together with a `lastMessageSeq` other than 0.
+        #[param(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_usize)]
+        "beforeMessageSeq" => before_message_seq: Option<Number<1, MAX_NUMBER>>,
+        /// How many at most, 50 unless configured; more than the deployment's maximum (`limits.syncMax` of `/config`) means that maximum.
+        #[param(value_type = Option<u64>, minimum = 1)]
+        "limit" => limit: Option<Number<1, { u64::MAX }>>, check |fields| {
+            if let (Some(Some(Number(1..))), Some(Some(_))) = (last_message_seq, before_message_seq) {
+                fields.report("beforeMessageSeq", Problem::NotWith("lastMessageSeq"));
             }
-            (Some(seq), None) => Position::After(seq),
-            (None, Some(seq)) => Position::Before(seq),
-            (None, None) => Position::Newest,
-        };
-        let limit = match limit? {
-            None => limits.sync_default,
-            Some(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
-        };
-        Some(Self {
-            channel: channel?,
-            position,
-            limit: limit.min(limits.sync_max),
-        })
+        },
     }
-
-    fn cost(&self) -> usize {
-        1 + self.limit / 50
-    }
-
-    fn failure(problems: FieldProblems) -> Failure {
-        let missing = problems.lacks("channelId") || problems.lacks("channelType");
-        // The reference's own words, in every language.
-        let text = "channelId and channelType are required";
-        let message = missing.then_some(LocalizedText { zh: text, en: text });
-        Failure {
-            message,
-            ..Failure::invalid(problems.into_details())
+    impl {
+        fn cost(&self, limits: &Limits) -> usize {
+            1 + self.limit(limits) / 50
         }
+
+        fn failure(problems: Vec<FieldProblem>) -> Failure {
+            let is_missing = |name| problems.iter().any(|it| it.field == name && it.problem == Problem::Required);
+            // The reference's own words, in every language.
+            let text = "channelId and channelType are required";
+            let message = ["channelId", "channelType"].into_iter().any(is_missing).then_some(LocalizedText { zh: text, en: text });
+            Failure { message, ..Failure::invalid(problems) }
+        }
+    }
+}
+
+impl SyncMessagesRequest {
+    fn position(&self) -> Position {
+        match (self.last_message_seq, self.before_message_seq) {
+            (_, Some(Number(seq))) => Position::Before(seq),
+            (Some(Number(seq @ 1..)), None) => Position::After(seq),
+            _ => Position::Newest,
+        }
+    }
+
+    fn limit(&self, limits: &Limits) -> usize {
+        let limit = self.limit.map(|Number(limit)| usize::try_from(limit));
+        let limit = limit.map_or(limits.sync_default, |limit| limit.unwrap_or(usize::MAX));
+        limit.min(limits.sync_max)
     }
 }
 
@@ -102,7 +81,7 @@ impl FromQuery for SyncMessagesRequest {
     get,
     path = "",
     tag = "messages",
-    params(SyncMessagesQuery),
+    params(SyncMessagesRequest),
     responses(
         (status = 200, description = "The messages.", headers(("x-has-more")), body = [SyncedMessage], example = json!([{
             "messageId": "2124961498668208128", "messageSeq": 12345, "channelId": "user2", "channelType": 1, "fromUid": "user2",
@@ -120,15 +99,11 @@ pub(super) async fn sync_messages(
     State(app): State<App>,
     Query(request): Query<SyncMessagesRequest>,
 ) -> Result<Response, Failure> {
-    let SyncMessagesRequest {
-        channel,
-        position,
-        limit,
-    } = request;
-    let excerpt = app
-        .history()
-        .read(&caller.uid, &channel, position, limit)
-        .await?;
+    let limit = request.limit(&app.settings().limits);
+    let position = request.position();
+    let channel = Channel::new(request.channel_type, request.channel_id);
+    let history = app.history();
+    let excerpt = history.read(&caller.uid, &channel, position, limit).await?;
     let messages = &excerpt.messages;
     let mut response = success(synced::size(messages, &channel), |out| {
         synced::write(out, messages, &channel);

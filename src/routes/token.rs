@@ -9,42 +9,24 @@ use utoipa::ToSchema;
 use crate::auth::{Caller, DeviceFlag, ImToken};
 use crate::authorization::Audit;
 use crate::authorization::callback::Action;
-use crate::config::Limits;
 use crate::domain::Uid;
 use crate::http::envelope::Envelope;
 use crate::http::errors::{ApiError, Failure};
-use crate::http::extract::{BodyFields, FieldProblems, FromJson, Json};
+use crate::http::extract::{Json, request};
 use crate::state::App;
 
 /// Why no token is given out or revoked.
 pub(super) const REFUSALS: &[ApiError] = &[ApiError::Forbidden, ApiError::StoreUnavailable];
 
-/// Which token.
-#[derive(ToSchema)]
-#[schema(as = CreateTokenRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct CreateTokenBody {
-    /// 1 (web) unless given.
-    device_flag: Option<DeviceFlag>,
-}
-
-/// The optional body, read.
-#[derive(Debug)]
-pub(super) struct CreateTokenRequest {
-    device: DeviceFlag,
-}
-
-impl FromJson for CreateTokenRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let flag = BodyFields::of_optional_body(body, limits, problems)?.device_flag()?;
-        let device = flag
-            .and_then(DeviceFlag::from_number)
-            .unwrap_or(DeviceFlag::Web);
-        Some(Self { device })
+request! {
+    /// Which token.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct CreateTokenRequest: schema {
+        /// 1 (web) unless given.
+        "deviceFlag" => device_flag: Option<DeviceFlag>,
+    }
+    impl {
+        const IS_OPTIONAL: bool = true;
     }
 }
 
@@ -65,7 +47,7 @@ pub(super) struct CreateTokenResponse {
     post,
     path = "",
     tag = "connection",
-    request_body(content = Option<CreateTokenBody>, example = json!({"deviceFlag": 1})),
+    request_body(content = Option<CreateTokenRequest>, example = json!({"deviceFlag": 1})),
     responses((status = 200, description = "The token.", body = CreateTokenResponse, example = json!({
         "token": "wukongim-token", "uid": "user1", "deviceFlag": 1
     })))
@@ -73,8 +55,9 @@ pub(super) struct CreateTokenResponse {
 pub(super) async fn create_token(
     caller: Caller,
     State(app): State<App>,
-    Json(CreateTokenRequest { device }): Json<CreateTokenRequest>,
+    Json(CreateTokenRequest { device_flag }): Json<CreateTokenRequest>,
 ) -> Result<Envelope<CreateTokenResponse>, Failure> {
+    let device = device_flag.unwrap_or(DeviceFlag::Web);
     let token = app.im_tokens().issue(&caller.uid, device).await?;
     Ok(Envelope(CreateTokenResponse {
         token,
@@ -83,37 +66,17 @@ pub(super) async fn create_token(
     }))
 }
 
-/// Whose tokens, and for which device.
-#[derive(ToSchema)]
-#[schema(as = RevokeTokenRequest, rename_all = "camelCase")]
-#[expect(dead_code, reason = "the document's view of what is read by hand")]
-struct RevokeTokenBody {
-    /// All three unless given.
-    device_flag: Option<DeviceFlag>,
-    /// The caller unless given; another user for admins only.
-    uid: Option<Uid>,
-}
-
-/// The optional body: whose tokens, and for which device; all of the caller's where it says nothing.
-#[derive(Debug)]
-pub(super) struct RevokeTokenRequest {
-    uid: Option<Uid>,
-    device: Option<DeviceFlag>,
-}
-
-impl FromJson for RevokeTokenRequest {
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self> {
-        let mut fields = BodyFields::of_optional_body(body, limits, problems)?;
-        let flag = fields.device_flag();
-        let uid = fields.optional_uid("uid");
-        Some(Self {
-            uid: uid?,
-            device: flag?.and_then(DeviceFlag::from_number),
-        })
+request! {
+    /// Whose tokens, and for which device.
+    #[derive(Debug, ToSchema)]
+    pub(super) struct RevokeTokenRequest: schema {
+        /// All three unless given.
+        "deviceFlag" => device_flag: Option<DeviceFlag>,
+        /// The caller unless given; another user for admins only.
+        "uid" => uid: Option<Uid>,
+    }
+    impl {
+        const IS_OPTIONAL: bool = true;
     }
 }
 
@@ -131,7 +94,7 @@ pub(super) struct RevokeTokenResponse {
     post,
     path = "",
     tag = "connection",
-    request_body(content = Option<RevokeTokenBody>, example = json!({"deviceFlag": 1})),
+    request_body(content = Option<RevokeTokenRequest>, example = json!({"deviceFlag": 1})),
     responses((status = 200, description = "They are worth nothing.", body = RevokeTokenResponse, example = json!({
         "uid": "user1", "deviceFlags": [1]
     })))
@@ -139,14 +102,14 @@ pub(super) struct RevokeTokenResponse {
 pub(super) async fn revoke_token(
     caller: Caller,
     State(app): State<App>,
-    Json(RevokeTokenRequest { uid, device }): Json<RevokeTokenRequest>,
+    Json(RevokeTokenRequest { device_flag, uid }): Json<RevokeTokenRequest>,
 ) -> Result<Envelope<RevokeTokenResponse>, Failure> {
     let uid = uid.unwrap_or_else(|| caller.uid.clone());
     let is_foreign = uid != caller.uid;
     if is_foreign && !caller.is_admin {
         return Err(ApiError::Forbidden.into());
     }
-    let devices = device.map_or(DeviceFlag::ALL.to_vec(), |device| vec![device]);
+    let devices = device_flag.map_or(DeviceFlag::ALL.to_vec(), |device| vec![device]);
     let due = Arc::new(is_foreign.into());
     let mut audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
     let revoked = app.im_tokens().revoke(&uid, &devices).await;

@@ -1,367 +1,299 @@
-//! Reads fields one by one from a JSON object, so that every problem is found and reported.
+//! Reads fields one by one from a JSON object or a query string, so that every problem is found and reported.
 //!
 //! Not serde's derive: it stops at the first bad field, accepts `1.0` as an integer, and cannot name the array entry that was wrong.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::hash::Hash;
 
 use serde_json::value::RawValue;
 
-use super::json::{Members, problem, text, whole_number};
-use super::problems::FieldProblems;
+use super::json::{json_problem, members};
+use super::value::Value;
 use crate::config::Limits;
-use crate::domain::{Channel, ChannelId, ChannelType, ClientMsgNo, Payload, Uid};
-use crate::http::errors::Problem;
+use crate::http::errors::{Failure, FieldProblem, Problem};
 
-/// The fields of one JSON object, taken one by one.
-pub struct BodyFields<'a, 'p> {
-    prefix: String,
-    members: Members<'a>,
-    limits: &'p Limits,
-    problems: &'p mut FieldProblems,
+/// Declares a request from one list of its fields: the type, its parser ([`FromFields`]) and its description in the OpenAPI document.
+///
+/// `schema` or `param` after the name is utoipa's attribute of the derived trait, `ToSchema` or `IntoParams`. A field is its name in the
+/// API, the Rust name, and the type, which says how it is read ([`Field`]). All fields are read before the request is refused, so that the
+/// client learns of all bad ones, in this order. A rule on several fields is a `check` after the last of them. There the fields read so
+/// far are `Option`s, `None` where a problem was reported. Items of [`FromFields`] are overridden in `impl`.
+///
+/// ```ignore
+/// request! {
+///     /// A group to create.
+///     #[derive(Debug, ToSchema)]
+///     struct CreateGroupRequest: schema {
+///         "channelId" => channel_id: Option<ChannelId>,
+///         /// Needed where the group has no id yet.
+///         "name" => name: Option<GroupName>, check |fields| {
+///             if let (Some(None), Some(None)) = (&channel_id, &name) {
+///                 fields.report("name", Problem::Required);
+///             }
+///         },
+///         #[schema(min_items = 1, max_items = 5000)]
+///         "subscribers" => subscribers: Vec<Uid>,
+///     }
+///     impl {
+///         fn cost(&self, _: &Limits) -> usize {
+///             self.subscribers.len()
+///         }
+///     }
+/// }
+/// ```
+macro_rules! request {
+    (
+        $(#[$about:meta])*
+        $vis:vis struct $Request:ident: $attribute:ident {
+            $(
+                $(#[$about_field:meta])*
+                $name:literal => $field:ident: $Type:ty $(, check |$fields:ident| $check:block)?
+            ),* $(,)?
+        }
+        $(impl { $($item:item)* })?
+    ) => {
+        $(#[$about])*
+        $vis struct $Request {
+            $($(#[$about_field])* #[$attribute(rename = $name)] $field: $Type,)*
+        }
+
+        impl $crate::http::extract::FromFields for $Request {
+            fn from_fields(fields: &mut $crate::http::extract::Fields<'_>) -> Option<Self> {
+                $(
+                    let $field = <$Type as $crate::http::extract::Field>::read(fields, $name);
+                    $({ let $fields = &mut *fields; $check })?
+                )*
+                Some(Self { $($field: $field?),* })
+            }
+
+            $($($item)*)?
+        }
+    };
+}
+pub(crate) use request;
+
+/// A JSON object or a query string whose fields are declared by [`request!`].
+pub trait FromFields: Sized {
+    /// Whether a body may be left out. `null`, which some clients send for none, then counts as none.
+    const IS_OPTIONAL: bool = false;
+
+    /// Reads all fields; `None` when a problem was reported.
+    fn from_fields(fields: &mut Fields<'_>) -> Option<Self>;
+
+    /// Its cost to the caller on a route with [`Cost::ByContent`](crate::limits::Cost::ByContent).
+    fn cost(&self, _: &Limits) -> usize {
+        1
+    }
+
+    /// The failure for bad fields of a query.
+    fn failure(problems: Vec<FieldProblem>) -> Failure {
+        Failure::invalid(problems)
+    }
 }
 
-impl<'a, 'p> BodyFields<'a, 'p> {
-    /// Parses `body` as an object; a missing body counts as an empty object.
-    pub fn of_body(
-        body: Option<&'a [u8]>,
-        limits: &'p Limits,
-        problems: &'p mut FieldProblems,
-    ) -> Option<Self> {
-        let members = match body {
-            None => Members(Vec::new()),
-            Some(body) => match Members::of(body) {
-                Ok(members) => members,
-                Err(error) => {
-                    problems.add("body", problem(body, &error, Problem::NotObject));
-                    return None;
-                }
-            },
-        };
-        Some(Self {
-            prefix: String::new(),
-            members,
+/// The fields of one JSON object or query string.
+pub struct Fields<'a> {
+    /// The object's index in an array; its fields are then named `[index].field`.
+    index: Option<usize>,
+    values: Vec<(Cow<'a, str>, Value<'a>)>,
+    /// The limits in force.
+    pub limits: &'a Limits,
+    problems: Vec<FieldProblem>,
+}
+
+impl<'a> Fields<'a> {
+    /// These fields of a body or a query.
+    pub(super) fn new(values: Vec<(Cow<'a, str>, Value<'a>)>, limits: &'a Limits) -> Self {
+        Self {
+            index: None,
+            values,
             limits,
-            problems,
-        })
-    }
-
-    /// [`BodyFields::of_body`] where a body may be left out: `null` is what some clients send for none.
-    pub fn of_optional_body(
-        body: Option<&'a [u8]>,
-        limits: &'p Limits,
-        problems: &'p mut FieldProblems,
-    ) -> Option<Self> {
-        let body = body.filter(|body| serde_json::from_slice::<()>(body).is_err());
-        Self::of_body(body, limits, problems)
-    }
-
-    /// Parses one entry of an array as an object; its fields are named `[index].field`.
-    pub fn of_entry(
-        index: usize,
-        raw: &'a str,
-        limits: &'p Limits,
-        problems: &'p mut FieldProblems,
-    ) -> Option<Self> {
-        match Members::of(raw.as_bytes()) {
-            Ok(members) => Some(Self {
-                prefix: format!("[{index}]."),
-                members,
-                limits,
-                problems,
-            }),
-            Err(error) => {
-                let problem = problem(raw.as_bytes(), &error, Problem::NotObject);
-                problems.add(format!("[{index}]"), problem);
-                None
-            }
+            problems: Vec::new(),
         }
     }
 
-    fn report(&mut self, name: &str, problem: Problem) {
-        let field = format!("{}{name}", self.prefix);
-        self.problems.add(field, problem);
+    /// Reads a request from these fields.
+    pub(super) fn read<T: FromFields>(mut self) -> Result<T, Vec<FieldProblem>> {
+        match T::from_fields(&mut self) {
+            Some(request) if self.problems.is_empty() => Ok(request),
+            _ => Err(self.problems),
+        }
     }
 
-    /// The field's raw value; absent where it is missing or `null`. A duplicate is reported.
-    fn take(&mut self, name: &str) -> FieldValue<'a> {
-        let mut found = self.members.0.iter().filter(|(key, _)| key == name);
-        let first = found.next().map(|(_, value)| *value);
+    /// Reports a bad field.
+    pub fn report(&mut self, name: &str, problem: Problem) {
+        let field = match self.index {
+            Some(index) => format!("[{index}].{name}"),
+            None => name.to_owned(),
+        };
+        self.problems.push(FieldProblem { field, problem });
+    }
+
+    /// The field's value; `None` where it is missing, `null` or an empty parameter.
+    fn value(&self, name: &str) -> Result<Option<&Value<'a>>, Problem> {
+        let mut found = self.values.iter().filter(|(key, _)| key == name);
+        let value = found.next().map(|(_, value)| value);
         if found.next().is_some() {
-            self.report(name, Problem::Twice);
-            return FieldValue::Reported;
+            return Err(Problem::Twice);
         }
-        match first {
-            None | Some("null") => FieldValue::Absent,
-            Some(value) => FieldValue::Value(value),
-        }
+        Ok(value.filter(|value| !value.is_absent()))
     }
+}
 
-    /// An optional text. The outer `None` means that a problem was reported.
-    pub fn optional_text(&mut self, name: &str) -> Option<Option<Cow<'a, str>>> {
-        match self.take(name) {
-            FieldValue::Reported => None,
-            FieldValue::Absent => Some(None),
-            FieldValue::Value(raw) => match text(raw) {
-                Ok(text) => Some(Some(text)),
-                Err(problem) => {
-                    self.report(name, problem);
-                    None
-                }
-            },
-        }
-    }
+/// The type of a field of a [`request!`].
+pub trait Field: Sized {
+    /// Reads the field with this name; `None` when a problem was reported.
+    fn read(fields: &mut Fields<'_>, name: &str) -> Option<Self>;
+}
 
-    fn text(&mut self, name: &str) -> Option<Cow<'a, str>> {
-        let text = self.optional_text(name)?;
-        if text.is_none() {
-            self.report(name, Problem::Required);
-        }
-        text
-    }
+/// A value that is parsed by itself: text or a number.
+pub trait FieldValue: Sized {
+    /// Parses the value.
+    fn parse(value: &Value<'_>, limits: &Limits) -> Result<Self, Problem>;
+}
 
-    /// An optional whole number. The outer `None` means that a problem was reported.
-    pub fn optional_number(&mut self, name: &str) -> Option<Option<u64>> {
-        match self.take(name) {
-            FieldValue::Reported => None,
-            FieldValue::Absent => Some(None),
-            FieldValue::Value(raw) => match whole_number(raw) {
-                Ok(number) => Some(Some(number)),
-                Err(problem) => {
-                    self.report(name, problem);
-                    None
-                }
-            },
-        }
-    }
-
-    /// `channelId` and `channelType`, 1 or 2.
-    pub fn channel(&mut self) -> Option<Channel> {
-        let id = self.channel_id();
-        let channel_type = self.channel_type(true);
-        Some(Channel::new(channel_type?, id?))
-    }
-
-    /// `channelType`, 1 or 2, and a `channelId` that may be left out for a group, unless the one that the gateway makes would be too long
-    /// here.
-    pub fn channel_to_create(&mut self) -> Option<(ChannelType, Option<ChannelId>)> {
-        let id = self.optional_channel_id();
-        let channel_type = self.channel_type(true);
-        let (id, channel_type) = (id?, channel_type?);
-        let is_made =
-            channel_type == ChannelType::Group && self.limits.id_bytes >= ChannelId::RANDOM_BYTES;
-        if id.is_none() && !is_made {
-            self.report("channelId", Problem::Required);
-            return None;
-        }
-        Some((channel_type, id))
-    }
-
-    /// `channelId` and a `channelType` that must be 2.
-    pub fn group(&mut self) -> Option<ChannelId> {
-        let id = self.channel_id();
-        self.channel_type(false)?;
-        id
-    }
-
-    fn channel_id(&mut self) -> Option<ChannelId> {
-        let id = self.optional_channel_id()?;
-        if id.is_none() {
-            self.report("channelId", Problem::Required);
-        }
-        id
-    }
-
-    /// An optional `channelId`. The outer `None` means that a problem was reported.
-    pub fn optional_channel_id(&mut self) -> Option<Option<ChannelId>> {
-        let Some(text) = self.optional_text("channelId")? else {
-            return Some(None);
-        };
-        match ChannelId::parse(&text, self.limits.id_bytes) {
-            Ok(id) => Some(Some(id)),
+/// Optional.
+impl<T: FieldValue> Field for Option<T> {
+    fn read(fields: &mut Fields<'_>, name: &str) -> Option<Self> {
+        let parse = |value| T::parse(value, fields.limits);
+        let value = fields.value(name);
+        match value.and_then(|value| value.map(parse).transpose()) {
+            Ok(parsed) => Some(parsed),
             Err(problem) => {
-                self.report("channelId", Problem::Id(problem));
-                None
-            }
-        }
-    }
-
-    fn channel_type(&mut self, person: bool) -> Option<ChannelType> {
-        let Some(number) = self.optional_number("channelType")? else {
-            self.report("channelType", Problem::Required);
-            return None;
-        };
-        match ChannelType::from_number(number) {
-            Some(ChannelType::Person) if !person => {}
-            Some(channel_type) => return Some(channel_type),
-            None => {}
-        }
-        self.report("channelType", Problem::ChannelType { person });
-        None
-    }
-
-    /// The `payload`.
-    pub fn payload(&mut self) -> Option<Payload> {
-        let text = self.text("payload")?;
-        match Payload::parse(&text, self.limits.payload) {
-            Ok(payload) => Some(payload),
-            Err(problem) => {
-                self.report("payload", Problem::Payload(problem));
-                None
-            }
-        }
-    }
-
-    /// The optional `clientMsgNo`.
-    pub fn client_msg_no(&mut self) -> Option<Option<ClientMsgNo>> {
-        let Some(text) = self.optional_text("clientMsgNo")? else {
-            return Some(None);
-        };
-        match ClientMsgNo::parse(&text, self.limits.client_msg_no_bytes) {
-            Ok(number) => Some(Some(number)),
-            Err(problem) => {
-                self.report("clientMsgNo", Problem::Id(problem));
-                None
-            }
-        }
-    }
-
-    /// An optional uid.
-    pub fn optional_uid(&mut self, name: &str) -> Option<Option<Uid>> {
-        let Some(text) = self.optional_text(name)? else {
-            return Some(None);
-        };
-        match Uid::parse(&text, self.limits.id_bytes) {
-            Ok(uid) => Some(Some(uid)),
-            Err(problem) => {
-                self.report(name, Problem::Id(problem));
-                None
-            }
-        }
-    }
-
-    /// A uid.
-    pub fn uid(&mut self, name: &str) -> Option<Uid> {
-        let uid = self.optional_uid(name)?;
-        if uid.is_none() {
-            self.report(name, Problem::Required);
-        }
-        uid
-    }
-
-    /// A list of at least one uid, duplicates dropped; the limit counts what was sent.
-    pub fn uids(&mut self, name: &str) -> Option<Vec<Uid>> {
-        let raw = match self.take(name) {
-            FieldValue::Reported => return None,
-            FieldValue::Absent => {
-                self.report(name, Problem::Required);
-                return None;
-            }
-            FieldValue::Value(raw) => raw,
-        };
-        let Ok(entries) = serde_json::from_str::<Vec<&'a RawValue>>(raw) else {
-            self.report(name, Problem::NotArray);
-            return None;
-        };
-        if entries.is_empty() {
-            self.report(name, Problem::Empty);
-            return None;
-        }
-        let max = self.limits.subscribers;
-        let mut uids = Vec::with_capacity(entries.len().min(max));
-        let mut seen = std::collections::HashSet::with_capacity(entries.len().min(max));
-        let mut fine = true;
-        if entries.len() > max {
-            self.report(name, Problem::TooMany { max });
-            return None;
-        }
-        for (index, raw) in entries.into_iter().enumerate() {
-            let problem = match text(raw.get()) {
-                Err(problem) => problem,
-                Ok(text) => match Uid::parse(&text, self.limits.id_bytes) {
-                    Err(problem) => Problem::Id(problem),
-                    Ok(uid) => {
-                        if seen.insert(uid.clone()) {
-                            uids.push(uid);
-                        }
-                        continue;
-                    }
-                },
-            };
-            fine = false;
-            self.report(&format!("{name}[{index}]"), problem);
-        }
-        fine.then_some(uids)
-    }
-
-    /// An optional text of at most `max_chars` characters and without control characters.
-    pub fn optional_short_text(&mut self, name: &str, max_chars: usize) -> Option<Option<String>> {
-        let Some(text) = self.optional_text(name)? else {
-            return Some(None);
-        };
-        if text.chars().count() > max_chars {
-            self.report(name, Problem::TooLong { max_chars });
-            return None;
-        }
-        if text.chars().any(char::is_control) {
-            self.report(name, Problem::Id(crate::domain::IdProblem::Character));
-            return None;
-        }
-        Some(Some(text.into_owned()))
-    }
-
-    /// An optional http(s) URL of at most `max_chars` characters.
-    pub fn optional_http_url(&mut self, name: &str, max_chars: usize) -> Option<Option<String>> {
-        let Some(text) = self.optional_short_text(name, max_chars)? else {
-            return Some(None);
-        };
-        // The parser mends what browsers do: `http:host`, white space in front.
-        let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-        let is_http = ["http", "https"].map(|http| http.eq_ignore_ascii_case(scheme));
-        match url::Url::parse(&text) {
-            Ok(url) if url.has_host() && is_http.contains(&true) => Some(Some(text)),
-            _ => {
-                self.report(name, Problem::NotUrl);
-                None
-            }
-        }
-    }
-
-    /// The optional `deviceFlag`: 0, 1 or 2.
-    pub fn device_flag(&mut self) -> Option<Option<u8>> {
-        match self.optional_number("deviceFlag")? {
-            None => Some(None),
-            Some(flag @ 0..=2) => Some(u8::try_from(flag).ok()),
-            Some(_) => {
-                self.report("deviceFlag", Problem::DeviceFlag);
+                fields.report(name, problem);
                 None
             }
         }
     }
 }
 
-enum FieldValue<'a> {
-    Absent,
-    Reported,
-    Value(&'a str),
+/// Required.
+impl<T: FieldValue> Field for T {
+    fn read(fields: &mut Fields<'_>, name: &str) -> Option<Self> {
+        let value = Option::<T>::read(fields, name)?;
+        if value.is_none() {
+            fields.report(name, Problem::Required);
+        }
+        value
+    }
+}
+
+/// At least one entry, at most `limits.subscribers`; duplicates are counted and dropped.
+impl<T: FieldValue + Clone + Eq + Hash> Field for Vec<T> {
+    fn read(fields: &mut Fields<'_>, name: &str) -> Option<Self> {
+        let max = fields.limits.subscribers;
+        let value = fields.value(name);
+        let entries = value.and_then(|value| match value.ok_or(Problem::Required)?.entries()? {
+            entries if entries.is_empty() => Err(Problem::Empty),
+            entries if entries.len() > max => Err(Problem::TooMany { max }),
+            entries => Ok(entries),
+        });
+        let entries = entries
+            .map_err(|problem| fields.report(name, problem))
+            .ok()?;
+        let mut distinct = Vec::with_capacity(entries.len());
+        let mut seen = HashSet::with_capacity(entries.len());
+        let problems = fields.problems.len();
+        for (index, raw) in entries.into_iter().enumerate() {
+            match T::parse(&Value::Json(raw.get()), fields.limits) {
+                Ok(entry) if seen.insert(entry.clone()) => distinct.push(entry),
+                Ok(_) => {}
+                Err(problem) => fields.report(&format!("{name}[{index}]"), problem),
+            }
+        }
+        (fields.problems.len() == problems).then_some(distinct)
+    }
+}
+
+/// A request body that can be parsed from JSON, reporting every problem.
+pub trait FromJson: Sized {
+    /// Reads the body; `None` where the client sent none.
+    fn from_json(body: Option<&[u8]>, limits: &Limits) -> Result<Self, Vec<FieldProblem>>;
+
+    /// Its cost to the caller on a route with [`Cost::ByContent`](crate::limits::Cost::ByContent).
+    fn cost(&self, limits: &Limits) -> usize;
+}
+
+/// An object; no body counts as an empty one.
+impl<T: FromFields> FromJson for T {
+    fn from_json(body: Option<&[u8]>, limits: &Limits) -> Result<Self, Vec<FieldProblem>> {
+        let is_null = |body: &[u8]| serde_json::from_slice::<()>(body).is_ok();
+        let body = body.filter(|body| !(T::IS_OPTIONAL && is_null(body)));
+        let values = body.map_or(Ok(Vec::new()), members);
+        Fields::new(values.map_err(whole_body)?, limits).read()
+    }
+
+    fn cost(&self, limits: &Limits) -> usize {
+        FromFields::cost(self, limits)
+    }
+}
+
+/// Reads an array of objects, at least one and at most `max`.
+pub fn list<T: FromFields>(
+    body: Option<&[u8]>,
+    max: usize,
+    limits: &Limits,
+) -> Result<Vec<T>, Vec<FieldProblem>> {
+    let body = body.ok_or_else(|| whole_body(Problem::Required))?;
+    let entries = serde_json::from_slice::<Vec<&RawValue>>(body)
+        .map_err(|error| whole_body(json_problem(body, &error, Problem::NotArray)))?;
+    if entries.is_empty() {
+        return Err(whole_body(Problem::Empty));
+    }
+    if entries.len() > max {
+        return Err(whole_body(Problem::TooMany { max }));
+    }
+    let mut requests = Vec::with_capacity(entries.len());
+    let mut problems = Vec::new();
+    for (index, entry) in entries.into_iter().enumerate() {
+        // Every entry is parsed, so that all bad ones are reported.
+        let request = match members(entry.get().as_bytes()) {
+            Ok(values) => Fields {
+                index: Some(index),
+                ..Fields::new(values, limits)
+            }
+            .read(),
+            Err(problem) => Err(vec![FieldProblem {
+                field: format!("[{index}]"),
+                problem,
+            }]),
+        };
+        match request {
+            Ok(request) => requests.push(request),
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() {
+        Ok(requests)
+    } else {
+        Err(problems)
+    }
+}
+
+/// The report of a bad body.
+pub(super) fn whole_body(problem: Problem) -> Vec<FieldProblem> {
+    let field = "body".to_owned();
+    vec![FieldProblem { field, problem }]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::{ChannelId, ChannelType};
 
     #[test]
     fn escaped_names_and_duplicates_are_seen() {
         let limits = crate::config::Settings::for_tests().limits;
-        let mut problems = FieldProblems::default();
         let body =
             br#"{"channel\u0049d":"g","channelType":2,"channelType":2,"other":[1,2],"other":3}"#;
-        let mut fields = BodyFields::of_body(Some(body), &limits, &mut problems).unwrap();
-        assert_eq!(fields.channel(), None);
-        let details = problems.into_details();
-        assert_eq!(details.len(), 1);
-        assert_eq!(
-            (details[0].field.as_str(), details[0].problem),
-            ("channelType", Problem::Twice)
-        );
+        let mut fields = Fields::new(members(body).unwrap(), &limits);
+        assert!(ChannelId::read(&mut fields, "channelId").is_some());
+        assert_eq!(ChannelType::read(&mut fields, "channelType"), None);
+        let twice = FieldProblem {
+            field: "channelType".into(),
+            problem: Problem::Twice,
+        };
+        assert_eq!(fields.problems, [twice]);
     }
 }

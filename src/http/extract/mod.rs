@@ -3,9 +3,9 @@
 
 mod fields;
 mod json;
-mod problems;
-mod query;
+mod value;
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,18 +19,19 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use http::request::Parts;
 use http_body::Body as _;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use percent_encoding::percent_decode_str;
 
 use crate::auth::Caller;
 use crate::config::Limits;
 use crate::context::{current_deadline, current_reservation};
-use crate::http::errors::{ApiError, Failure, FieldProblem, Problem};
+use crate::http::errors::{ApiError, Failure, Problem};
 use crate::limits::{Allowance, Cost, Refused, UserPermit};
 use crate::state::App;
 
-pub use fields::BodyFields;
-pub use json::{MAX_NUMBER, entries};
-pub use problems::FieldProblems;
-pub use query::QueryFields;
+pub(crate) use fields::request;
+use fields::whole_body;
+pub use fields::{Field, FieldValue, Fields, FromFields, FromJson, list};
+pub use value::{Avatar, GroupName, GroupType, MAX_NUMBER, Number, Value};
 
 /// What the outermost layer, authentication and the extractors record about one request.
 #[derive(Debug)]
@@ -82,14 +83,14 @@ fn charge<T>(
     app: &App,
     extensions: &Extensions,
     request: &Result<T, Failure>,
-    cost: impl Fn(&T) -> usize,
+    cost: impl Fn(&T, &Limits) -> usize,
 ) -> Result<(), Failure> {
     let (Some(state), Ok(request)) = (extensions.get::<Arc<RequestState>>(), request) else {
         return Ok(());
     };
     let cost = match state.cost {
         Cost::Fixed(cost) => cost,
-        Cost::ByContent => u32::try_from(cost(request)).unwrap_or(u32::MAX),
+        Cost::ByContent => u32::try_from(cost(request, &app.settings().limits)).unwrap_or(u32::MAX),
     };
     let (2.., Some(caller)) = (cost, extensions.get::<Caller>()) else {
         return Ok(());
@@ -107,41 +108,6 @@ impl FromRequestParts<App> for Deadline {
     async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, Infallible> {
         let without = || Instant::now() + app.settings().server.request_timeout;
         Ok(Self(current_deadline().unwrap_or_else(without)))
-    }
-}
-
-/// A request body that can be parsed from JSON, reporting every problem.
-pub trait FromJson: Sized {
-    /// Reads the body; `None` when problems were reported. `body` is `None` where the client sent none.
-    fn from_json(
-        body: Option<&[u8]>,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self>;
-
-    /// Its cost to the caller on a route with [`Cost::ByContent`].
-    fn cost(&self) -> usize {
-        1
-    }
-}
-
-/// A type that can be parsed from a query string, reporting every problem.
-pub trait FromQuery: Sized {
-    /// Reads the query; `None` when problems were reported.
-    fn from_query(
-        query: &mut QueryFields,
-        limits: &Limits,
-        problems: &mut FieldProblems,
-    ) -> Option<Self>;
-
-    /// Its cost to the caller on a route with [`Cost::ByContent`].
-    fn cost(&self) -> usize {
-        1
-    }
-
-    /// The failure for bad fields.
-    fn failure(problems: FieldProblems) -> Failure {
-        Failure::invalid(problems.into_details())
     }
 }
 
@@ -183,20 +149,14 @@ async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Fa
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
-    let mut problems = FieldProblems::default();
-    match T::from_json(body, &app.settings().limits, &mut problems) {
-        Some(value) if problems.is_empty() => Ok(value),
-        _ => {
-            if body.is_some_and(|body| !is_utf8(body)) {
-                problems = FieldProblems::default();
-                problems.add("body", Problem::NotUtf8);
-            }
-            if problems.is_empty() {
-                problems.add("body", Problem::NotJson);
-            }
-            Err(Failure::invalid(problems.into_details()))
-        }
-    }
+    T::from_json(body, &app.settings().limits).map_err(|problems| {
+        let is_text = body.is_none_or(is_utf8);
+        Failure::invalid(if is_text {
+            problems
+        } else {
+            whole_body(Problem::NotUtf8)
+        })
+    })
 }
 
 /// Whether the body is UTF-8. JSON contains no NUL, so a NUL indicates UTF-16 or UTF-32.
@@ -256,11 +216,7 @@ fn body_error(error: &(dyn std::error::Error + Send + Sync + 'static)) -> Failur
     if error.is::<LengthLimitError>() {
         return ApiError::PayloadTooLarge.into();
     }
-    let problem = FieldProblem {
-        field: "body".into(),
-        problem: Problem::NotJson,
-    };
-    Failure::invalid(vec![problem]).because(format!("body not read: {error}"))
+    Failure::invalid(whole_body(Problem::NotJson)).because(format!("body not read: {error}"))
 }
 
 /// `application/json` with any parameters, in any case.
@@ -285,19 +241,30 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
-impl<T: FromQuery> FromRequestParts<App> for Query<T> {
+impl<T: FromFields> FromRequestParts<App> for Query<T> {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
-        let mut problems = FieldProblems::default();
-        let mut query = QueryFields::parse(parts.uri.query().unwrap_or_default());
-        let request = match T::from_query(&mut query, &app.settings().limits, &mut problems) {
-            Some(value) if problems.is_empty() => Ok(value),
-            _ => Err(T::failure(problems)),
-        };
-        charge(app, &parts.extensions, &request, T::cost)?;
+        let values = parameters(parts.uri.query().unwrap_or_default());
+        let request = Fields::new(values, &app.settings().limits).read();
+        let request = request.map_err(T::failure);
+        charge(app, &parts.extensions, &request, FromFields::cost)?;
         request.map(Self)
     }
+}
+
+/// Splits and decodes a raw query string, in the way HTML forms are encoded.
+fn parameters(query: &str) -> Vec<(Cow<'_, str>, Value<'_>)> {
+    let decode = |text: &str| {
+        let spaced = text.replace('+', " ");
+        let decoded = percent_decode_str(&spaced).decode_utf8();
+        decoded.ok().map(|text| Cow::Owned(text.into_owned()))
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .filter_map(|(name, value)| Some((decode(name)?, Value::Query(decode(value)))))
+        .collect()
 }
 
 #[cfg(test)]
@@ -322,5 +289,20 @@ mod tests {
         ] {
             assert!(!is_json(bad.as_bytes()), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_query_is_decoded_strictly() {
+        let values = parameters("a=%E7%BE%A4+x&b=%ff&c=1&c=2&d=&e&%ff=1");
+        let text = |name, text: &str| (Cow::from(name), Value::Query(Some(text.to_owned().into())));
+        let expected = [
+            text("a", "群 x"),
+            (Cow::from("b"), Value::Query(None)),
+            text("c", "1"),
+            text("c", "2"),
+            text("d", ""),
+            text("e", ""),
+        ];
+        assert_eq!(values, expected);
     }
 }

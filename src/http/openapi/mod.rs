@@ -20,7 +20,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use crate::http::errors::{ApiError, LocalizedText};
 
-pub use values::{Avatar, GroupName, GroupType, MessageSeq, UnixMs};
+pub use values::{MessageSeq, UnixMs};
 
 const JSON: &str = "application/json";
 /// Request id and client_msg_no in examples.

@@ -8,6 +8,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::auth::{DeviceFlag, ImToken};
 use crate::domain::{ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, Uid, caps};
 use crate::http::errors::ApiError;
+use crate::http::extract::{Avatar, GroupName, GroupType};
 
 /// No control characters, no white space, none of `@ # & / \ ? %`; no reserved name. White space is spelled out: `\s` is another set
 /// in each language.
@@ -16,12 +17,6 @@ const NO_CONTROLS: &str = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$";
 /// Standard base64 with padding, not empty, no bits after the end.
 const BASE64: &str = "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{4}|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)$";
 
-/// The type of a group: 2.
-pub struct GroupType;
-/// A group's name.
-pub struct GroupName;
-/// The URL of a group's avatar.
-pub struct Avatar;
 /// The number of a message in its channel.
 pub struct MessageSeq;
 /// A moment in Unix milliseconds.

@@ -104,7 +104,7 @@ A send that WuKongIM answers with 500 or with nonsense, and whose message is the
 **`Connection: close`** is on an answer after which nothing more is read on its connection: the rest of a body that was refused before it
 had come (more than 64 KiB of it, or it did not come within 100 ms; 429, 503, 408 and an unanswered `Expect`: always). HTTP clients heed it by themselves.
 
-This page is made of `src/http/errors/catalogue.rs`; a test holds it to that.
+This page is generated from `src/http/errors/codes.rs`; a test keeps it up to date.
 
 ";
 

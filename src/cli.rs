@@ -230,7 +230,7 @@ fn exit_code(served: Result<(), ServeError>) -> ExitCode {
     let code = match error {
         ServeError::Unsupported(_) => EXIT_USAGE,
         ServeError::Unavailable(_) => EXIT_UNAVAILABLE,
-        ServeError::Internal(_) => EXIT_INTERNAL,
+        ServeError::Internal(_) | ServeError::Replaced => EXIT_INTERNAL,
     };
     fail(code, &error.to_string())
 }

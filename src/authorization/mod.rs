@@ -75,8 +75,6 @@ pub struct Rules {
 /// The permission to send to a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permit {
-    /// The generation whose rules were used; a message left to v3's check must not go to v2.
-    pub generation: Generation,
     /// The channel's version at the check.
     version: u64,
     answers: Instant,
@@ -134,14 +132,10 @@ impl Authorization {
     ) -> Result<Permit, Denial> {
         // Taken before the check, so that a change during it invalidates the permit.
         let (version, answers) = (self.facts.version_of(channel.id()), Instant::now());
-        let generation = self.authorize(Action::Send, sender, channel).await?;
+        self.authorize(Action::Send, sender, channel).await?;
         let action = callback::Action::MessageSend;
         self.ask_callback(action, sender, actor, channel).await?;
-        Ok(Permit {
-            generation,
-            version,
-            answers,
-        })
+        Ok(Permit { version, answers })
     }
 
     /// Whether the permit is still valid without a new check: it is recent, and the gateway has not changed the channel since.
@@ -150,13 +144,12 @@ impl Authorization {
             && permit.version == self.facts.version_of(channel.id())
     }
 
-    /// Checks whether `reader` may read `channel`, and returns the generation as [`Self::may_send`] does. [`Self::explain_read_refusal`]
-    /// maps v3's refusals of the read itself.
-    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<Generation, Denial> {
-        let permitted_by = self.authorize(Action::Read, reader, channel).await?;
+    /// Checks whether `reader` may read `channel`, as far as [`Self::may_send`] does. [`Self::explain_read_refusal`] maps v3's refusals of
+    /// the read itself.
+    pub async fn may_read(&self, reader: &Uid, channel: &Channel) -> Result<(), Denial> {
+        self.authorize(Action::Read, reader, channel).await?;
         let action = callback::Action::MessageSync;
-        self.ask_callback(action, reader, None, channel).await?;
-        Ok(permitted_by)
+        self.ask_callback(action, reader, None, channel).await
     }
 
     /// Asks the application's backend in mode `callback`.
@@ -176,8 +169,8 @@ impl Authorization {
     /// Checks whether `user` may see the gateway's own record of the group: subscribers may, or users that the callback permits.
     pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
         let channel = Channel::Group(group.clone());
-        let permitted_by = self.authorize(Action::Read, user, &channel).await?;
-        match (&self.mode, permitted_by) {
+        self.authorize(Action::Read, user, &channel).await?;
+        match (&self.mode, self.generation().await?) {
             (Mode::Callback(_), _) => {
                 let action = callback::Action::ChannelInfo;
                 return self.ask_callback(action, user, None, &channel).await;
@@ -251,21 +244,16 @@ impl Authorization {
         })
     }
 
-    async fn authorize(
-        &self,
-        action: Action,
-        user: &Uid,
-        channel: &Channel,
-    ) -> Result<Generation, Denial> {
+    async fn authorize(&self, action: Action, user: &Uid, channel: &Channel) -> Result<(), Denial> {
         let group = match channel {
             Channel::Person(peer) => {
                 let generation = self.generation().await?;
                 if generation == Generation::V3 && action == Action::Send && user == peer {
                     return Err(Denial::ToOneself);
                 }
-                self.authorize_with_peer(generation, action, user, peer)
-                    .await?;
-                return Ok(generation);
+                return self
+                    .authorize_with_peer(generation, action, user, peer)
+                    .await;
             }
             Channel::Group(group) => group,
         };
@@ -276,8 +264,7 @@ impl Authorization {
         let allowed = async {
             let generation = self.generation().await?;
             self.authorize_in_group(generation, action, user, group)
-                .await?;
-            Ok(generation)
+                .await
         };
         let (deleted, allowed) = tokio::join!(self.tombstones.is_deleted(group), allowed);
         // The tombstone has precedence: it applies whatever WuKongIM answers, and also if WuKongIM fails.

@@ -18,6 +18,15 @@ pub enum Generation {
     V3,
 }
 
+impl fmt::Display for Generation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V2 => "v2",
+            Self::V3 => "v3",
+        })
+    }
+}
+
 /// What decides about permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {

@@ -83,9 +83,9 @@ pub async fn serve(
         introduce(&gateway.settings, gateway.address);
     }
     tracing::info!(listen = %gateway.address, ops_listen = %gateway.ops_address, "serving");
-    gateway.run_until_stopped(signals).await;
+    let served = gateway.run_until_stopped(signals).await;
     tracing::info!("stopped");
-    Ok(())
+    served
 }
 
 /// Why the gateway does not serve.
@@ -100,6 +100,11 @@ pub enum ServeError {
     /// A bug, or the system refuses a required resource.
     #[error("{0}")]
     Internal(String),
+    /// All WuKongIM nodes became the other generation, which only a new process uses.
+    #[error(
+        "all wukongim nodes are of another generation than the one in use: start again to use it"
+    )]
+    Replaced,
 }
 
 /// A running gateway: its listeners are bound and its workers serve.
@@ -153,9 +158,9 @@ impl Gateway {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGHUP, then drains: not ready at once, after `shutdown_delay` no new connections, running requests
-    /// finish within `drain_timeout`. A second signal ends it at once.
-    async fn run_until_stopped(mut self, mut signals: Signals) {
+    /// Serves until SIGTERM, SIGINT or SIGHUP, or until all WuKongIM nodes became another generation. Then drains: not ready at once, after
+    /// `shutdown_delay` no new connections, running requests finish within `drain_timeout`. A second signal ends it at once.
+    async fn run_until_stopped(mut self, mut signals: Signals) -> Result<(), ServeError> {
         let server = &self.settings.server;
         let draining = Arc::new(AtomicBool::new(false));
         let ready = Readiness::new(self.app.clone(), draining.clone());
@@ -168,9 +173,17 @@ impl Gateway {
         ));
         sweep_limits(self.app.clone());
 
-        signals.stop_requested().await;
+        let served = tokio::select! {
+            () = signals.stop_requested() => {
+                tracing::info!("stop signal received, draining");
+                Ok(())
+            }
+            () = self.app.client().replaced() => {
+                tracing::error!("all wukongim nodes are of another generation, draining");
+                Err(ServeError::Replaced)
+            }
+        };
         draining.store(true, Ordering::Relaxed);
-        tracing::info!("stop signal received, draining");
         let drain = async {
             tokio::time::sleep(server.shutdown_delay).await;
             let _ = self.stop.send(true);
@@ -194,10 +207,11 @@ impl Gateway {
         // After the last worker that uses it has ended.
         self.app.store().close().await;
         self.app.spans().end().await;
+        served
     }
 }
 
-/// Detects WuKongIM's generation before the first request, and logs a failure. Then probes WuKongIM and the store periodically, so that the
+/// Settles WuKongIM's generation before the first request, and logs a failure. Then probes WuKongIM and the store periodically, so that the
 /// metrics are current on an idle gateway too.
 fn monitor_dependencies(app: App, readiness: Readiness) {
     tokio::spawn(async move {

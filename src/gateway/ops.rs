@@ -1,5 +1,7 @@
 //! The operations port: `/livez`, `/readyz`, `/metrics`, `/version`. Plain HTTP without authentication; shows no secrets.
 
+use std::borrow::Cow;
+use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -62,6 +64,7 @@ impl Readiness {
         let token = &self.app.settings().wukongim.manager_token;
         match self.app.client().health().await {
             Ok(()) => None,
+            Err(Error::OtherGeneration) => Some("every wukongim node is of another generation"),
             Err(Error::Credentials) if token.is_some() => {
                 Some("wukongim refuses wukongim.manager_token")
             }
@@ -77,9 +80,9 @@ impl Readiness {
 struct Report {
     ready: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<&'static str>,
+    reasons: Vec<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    degraded: Vec<&'static str>,
+    degraded: Vec<Cow<'static, str>>,
 }
 
 /// The routes of the operations port.
@@ -92,24 +95,31 @@ pub fn router(readiness: Readiness) -> Router {
         .with_state(readiness)
 }
 
-/// 503 with the reasons while no WuKongIM node answers, or none takes the gateway's manager token, the issuer's keys were never loaded or
-/// the gateway drains. A store that is down only degrades readiness, since messages still flow.
+/// 503 with the reasons while no WuKongIM node of the generation in use answers, or none takes the gateway's manager token, the issuer's keys
+/// were never loaded or the gateway drains. A store that is down only degrades readiness, since messages still flow.
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     let (upstream, store_healthy) =
         tokio::join!(readiness.upstream_problem(), readiness.is_store_healthy());
-    let mut reasons = Vec::new();
+    let mut reasons: Vec<Cow<'static, str>> = Vec::new();
     if readiness.draining.load(Ordering::Relaxed) {
-        reasons.push("draining");
+        reasons.push("draining".into());
     }
-    reasons.extend(upstream);
+    // Such nodes do no harm while another one answers.
+    let others = readiness.app.client().other_nodes();
+    let others = others.into_iter().map(|(name, generation)| {
+        format!("wukongim node {name} is of another generation: {generation}").into()
+    });
+    let mut degraded = Vec::new();
+    match upstream {
+        Some(problem) => reasons.extend(iter::once(problem.into()).chain(others)),
+        None => degraded.extend(others),
+    }
     if readiness.app.verifier().lacks_keys() {
-        reasons.push("no signing key was ever loaded");
+        reasons.push("no signing key was ever loaded".into());
     }
-    let degraded = if store_healthy {
-        Vec::new()
-    } else {
-        vec!["store"]
-    };
+    if !store_healthy {
+        degraded.push("store".into());
+    }
     let status = if reasons.is_empty() {
         StatusCode::OK
     } else {

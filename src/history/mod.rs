@@ -9,7 +9,7 @@ use crate::config;
 use crate::domain::{Channel, ConversationKey, Message, Uid, caps};
 use crate::limits::channel_limiter::ChannelLimiter;
 use crate::messages::Messages;
-use crate::wukongim::{Client, Error, Generation, Page, Rejection, Window};
+use crate::wukongim::{Client, Error, Page, Rejection, Window};
 
 /// Bytes of one message besides its payload in an upstream answer.
 const MESSAGE_OVERHEAD: usize = 2 * 1024;
@@ -101,11 +101,10 @@ impl History {
         let Some(_permit) = self.channel_limiter.try_acquire(&conversation) else {
             return Err(ReadError::Upstream(Error::Busy));
         };
-        let permitted_by = self.authorization.may_read(reader, channel).await?;
+        self.authorization.may_read(reader, channel).await?;
         loop {
             let mut read = HistoryRead {
                 history: self,
-                permitted_by,
                 reader,
                 channel,
                 pages_left: MAX_PAGES,
@@ -152,8 +151,6 @@ impl History {
 /// One read in progress.
 struct HistoryRead<'a> {
     history: &'a History,
-    /// The generation that permitted the read.
-    permitted_by: Generation,
     reader: &'a Uid,
     channel: &'a Channel,
     /// Upstream pages that may still be read.
@@ -339,14 +336,7 @@ impl HistoryRead<'_> {
         match self
             .history
             .client
-            .permitted_page(
-                self.permitted_by,
-                self.reader,
-                self.channel,
-                window,
-                self.page_size,
-                max_bytes,
-            )
+            .page(self.reader, self.channel, window, self.page_size, max_bytes)
             .await
         {
             Err(Error::TooLarge { .. }) if self.page_size > 1 && self.pages_left > 0 => {

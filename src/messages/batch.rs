@@ -195,7 +195,7 @@ impl Messages {
                     continue;
                 }
             };
-            if !is_serial && permit.generation == Generation::V2 {
+            if !is_serial && self.client.generation().await == Ok(Generation::V2) {
                 sleep(SEND_GAP.min(SERIAL_BUDGET / left)).await;
             }
             let claimed = {

@@ -2,7 +2,7 @@
 //! searched for.
 
 use crate::domain::{Channel, Uid};
-use crate::wukongim::{Client, Error, Generation, Page, Window};
+use crate::wukongim::{Client, Error, Page, Window};
 
 /// Maximum messages per page.
 const MAX_PAGE_MESSAGES: usize = 100;
@@ -37,7 +37,7 @@ impl PageSize {
     }
 }
 
-/// One page of at most `limit` messages, from v2 only: messages acknowledged by v3 are never searched for.
+/// One page of at most `limit` messages.
 pub(super) async fn page(
     client: &Client,
     reader: &Uid,
@@ -50,9 +50,7 @@ pub(super) async fn page(
     } else {
         MAX_PAGE_BYTES
     };
-    client
-        .permitted_page(Generation::V2, reader, channel, window, limit, max_bytes)
-        .await
+    client.page(reader, channel, window, limit, max_bytes).await
 }
 
 #[derive(Clone, Copy)]

@@ -24,7 +24,7 @@ use crate::authorization::callback::Action;
 use crate::authorization::{Audit, Denial};
 use crate::context::{inherit_context, inherit_identity};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
-use crate::wukongim::{self, Generation, NodeAffinity};
+use crate::wukongim::{self, NodeAffinity};
 
 pub use send::Messages;
 
@@ -147,14 +147,13 @@ impl SendTask {
         ))
     }
 
-    /// The upstream message, bound to the generation that permitted it.
-    fn outgoing(&self, permitted_by: Generation) -> wukongim::Outgoing<'_> {
+    /// The upstream message.
+    fn outgoing(&self) -> wukongim::Outgoing<'_> {
         wukongim::Outgoing {
             from: &self.sender,
             channel: &self.channel,
             payload: &self.payload,
             client_msg_no: &self.client_msg_no,
-            permitted_by,
             affinity: &self.affinity,
         }
     }

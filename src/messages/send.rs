@@ -196,8 +196,7 @@ impl Messages {
         }
     }
 
-    /// Dispatches one message, only to the generation that permitted it, unless another request is sending the same client_msg_no. Sends
-    /// nothing after `answer_by`.
+    /// Dispatches one message, unless another request is sending the same client_msg_no. Sends nothing after `answer_by`.
     pub(super) async fn try_dispatch(
         &self,
         task: &SendTask,
@@ -207,9 +206,10 @@ impl Messages {
         if Instant::now() >= answer_by {
             return settled(Err(task.unconfirmed(Cause::OutOfTime)));
         }
-        match permit.generation {
-            Generation::V3 => settled(self.send_v3(task, permit).await),
-            Generation::V2 => self.send_v2(task, permit, answer_by).await,
+        match self.client.generation().await {
+            Ok(Generation::V3) => settled(self.send_v3(task, permit).await),
+            Ok(Generation::V2) => self.send_v2(task, permit, answer_by).await,
+            Err(error) => settled(Err(SendError::Upstream(error))),
         }
     }
 
@@ -233,7 +233,7 @@ impl Messages {
             *late_denial.lock() = denial;
             may
         };
-        let outgoing = task.outgoing(permit.generation);
+        let outgoing = task.outgoing();
         match self.client.send(&outgoing, is_still_permitted).await {
             Err(Error::Withdrawn) => Err(late_denial.into_inner().unwrap_or(Denial::Forbidden)),
             answer => Ok(answer),

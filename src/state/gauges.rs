@@ -20,7 +20,6 @@ impl App {
         let state = &*self.0;
         let mut caches = state.authorization.sizes();
         caches.push(("tokens", state.verifier.cached_tokens()));
-        state.client.export_generations();
         state.metrics.gauges.set(&GaugeSnapshot {
             in_flight: self.requests_in_flight(),
             buffered: state.byte_budget.held(),

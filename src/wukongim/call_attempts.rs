@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::call_policy::{CallPolicy, NodeAffinity, Retry};
-use super::detect::generation_of;
 use super::load::now_us;
-use super::nodes::{Choice, Node};
-use super::transport::on_new_connection;
+use super::node::{Node, Standing};
+use super::nodes::Choice;
 use super::{Client, Error, Generation, Rejection, maintenance};
 use crate::context::current_deadline;
 
@@ -96,49 +95,26 @@ impl<'a> CallAttempts<'a> {
         &self.client.nodes.all()[self.current.index]
     }
 
-    /// The next node to try, and its generation.
+    /// The next node to try, and the generation in use.
     pub(super) async fn next(&mut self) -> Result<(&'a Arc<Node>, Generation), Error> {
         let nodes = &self.client.nodes;
-        let mut other = None;
+        self.generation = nodes.generation().await?;
         loop {
             maintenance::spawn_maintenance(self.client);
-            let choice = match other {
-                None => self.choose(),
-                // Only when no node of the active generation is left.
-                Some(_) => nodes.choose(nodes.active_generation(), &self.tried),
-            };
-            let choice = match (choice, other) {
-                (Some(choice), _) => choice,
-                (None, Some((current, generation))) => return Ok(self.select(current, generation)),
-                (None, None) => return Err(self.final_error()),
+            let Some(choice) = self.choose() else {
+                return Err(self.final_error());
             };
             let node = &nodes.all()[choice.index];
-            let detection = match node.generation() {
-                Some(generation) => Ok(generation),
-                None => self.detect(node).await,
-            };
-            match detection {
-                Ok(generation)
-                    if self
-                        .policy
-                        .required_generation
-                        .is_some_and(|required| required != generation) =>
-                {
-                    self.last_error = Some(Error::OtherGeneration);
-                    self.tried.push(choice.index);
+            match self.check(node).await {
+                Ok(()) => {
+                    self.current = choice;
+                    self.sent_us = now_us();
+                    return Ok((node, self.generation));
                 }
-                Ok(generation)
-                    if self.policy.required_generation.is_none()
-                        && nodes
-                            .active_generation()
-                            .is_some_and(|active| active != generation) =>
-                {
-                    other.get_or_insert((choice, generation));
-                    self.tried.push(choice.index);
-                }
-                Ok(generation) => return Ok(self.select(choice, generation)),
                 Err(error) => {
-                    node.ejection.record_failure(true);
+                    if error != Error::OtherGeneration {
+                        node.ejection.record_failure(true);
+                    }
                     self.last_error = Some(error);
                     self.tried.push(choice.index);
                 }
@@ -146,26 +122,20 @@ impl<'a> CallAttempts<'a> {
         }
     }
 
-    /// Detects a node's generation. Boxed because it is rare and would enlarge every call's future.
-    async fn detect(&self, node: &Node) -> Result<Generation, Error> {
-        let transport = &self.client.transport;
-        let detection = on_new_connection(self.new_connection, generation_of(transport, node));
-        let detection = Box::pin(detection);
-        if self.client.nodes.is_single() {
-            return detection.await;
+    /// Checks that the node is of the generation in use.
+    async fn check(&self, node: &Arc<Node>) -> Result<(), Error> {
+        if node.standing() == Standing::Usable {
+            return Ok(());
         }
-        let detection = tokio::time::timeout(DETECTION_TIMEOUT, detection).await;
-        detection.unwrap_or(Err(Error::Timeout))
-    }
-
-    fn select(&mut self, current: Choice, generation: Generation) -> (&'a Arc<Node>, Generation) {
-        if self.policy.required_generation.is_none() && self.client.nodes.activate(generation) {
-            tracing::info!(?generation, "wukongim generation switched");
-        }
-        self.current = current;
-        self.generation = generation;
-        self.sent_us = now_us();
-        (self.node(), generation)
+        // Boxed because a probe is rare and would enlarge every call's future.
+        let check = Box::pin(node.check_generation());
+        let found = if self.client.nodes.is_single() {
+            check.await
+        } else {
+            let found = tokio::time::timeout(DETECTION_TIMEOUT, check).await;
+            found.unwrap_or(Err(Error::Timeout))
+        };
+        found.map(drop)
     }
 
     fn choose(&self) -> Option<Choice> {
@@ -173,7 +143,7 @@ impl<'a> CallAttempts<'a> {
         if let Some(index) = self.policy.affinity.and_then(NodeAffinity::node) {
             let is_free = !self.tried.contains(&index);
             let ejected = nodes.all()[index].ejection.is_ejected();
-            if self.policy.required_generation == Some(Generation::V2) {
+            if self.generation == Generation::V2 {
                 // An earlier message may still be in flight to this node; through another node, this one would overtake it.
                 return is_free.then_some(Choice { index, ejected });
             }
@@ -181,7 +151,7 @@ impl<'a> CallAttempts<'a> {
                 return Some(Choice { index, ejected });
             }
         }
-        nodes.choose(self.policy.required_generation, &self.tried)
+        nodes.choose(&self.tried)
     }
 
     /// The call's error when no node is left.
@@ -224,7 +194,7 @@ impl<'a> CallAttempts<'a> {
         if nodes.is_single() || self.retries >= MAX_RETRIES {
             return false;
         }
-        nodes.has_another(self.current.index, self.generation, &self.tried)
+        nodes.has_another(self.current.index, &self.tried)
     }
 
     fn take_retry_token(&self) -> bool {

@@ -1,8 +1,6 @@
-//! The policy of a call: whether it may be retried, which generation it needs, and whether it is bound to a node.
+//! The policy of a call: whether it may be retried, and whether it is bound to a node.
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use super::Generation;
 
 /// When a call may be retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,8 +45,6 @@ pub(super) struct CallPolicy<'a> {
     /// The call's label in metrics.
     pub(super) call: &'static str,
     pub(super) retry: Retry,
-    /// The only generation that may take the call; `None` for the active one.
-    pub(super) required_generation: Option<Generation>,
     pub(super) affinity: Option<&'a NodeAffinity>,
 }
 
@@ -65,7 +61,6 @@ impl CallPolicy<'_> {
         Self {
             call,
             retry,
-            required_generation: None,
             affinity: None,
         }
     }

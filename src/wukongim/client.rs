@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use http::header::HeaderValue;
 use serde::Serialize;
 
-use super::call_attempts::{CallAttempts, on_node};
+use super::call_attempts::on_node;
 use super::call_policy::{CallPolicy, Retry};
 use super::log_owner::{LogObservation, LogObservations};
 use super::manager::Manager;
@@ -87,7 +87,6 @@ impl Client {
             .map(|url| url.as_url().clone())
             .collect();
         let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
-        let nodes = Nodes::new(&urls, settings.version, &metrics);
         let called: Vec<_> = urls
             .iter()
             .chain(settings.manager_url.as_ref().map(config::HttpUrl::as_url))
@@ -96,11 +95,10 @@ impl Client {
         let client =
             move || crate::http_client::client_for(&called).connect_timeout(connect_timeout);
         let transport = Transport::new(client, timeout, token, cores, metrics, byte_budget)?;
-        if settings.version == Some(Generation::V3) {
-            transport.warn_unchecked_tokens();
-        }
+        let transport = Arc::new(transport);
+        let nodes = Nodes::new(&urls, settings.version, &transport);
         Ok(Self {
-            transport: Arc::new(transport),
+            transport,
             nodes: Arc::new(nodes),
             manager,
             health: SingleFlight::new(),
@@ -113,36 +111,21 @@ impl Client {
         })
     }
 
-    /// Writes each node's last known generation to the metrics.
-    pub fn export_generations(&self) {
-        for node in self.nodes.all() {
-            node.export_generation();
-        }
-    }
-
-    /// The active generation; probes a node where it is not known.
-    pub async fn generation(&self) -> Result<Generation, Error> {
-        let mut attempts = CallAttempts::begin(self, CallPolicy::read("generation"));
-        attempts.next().await.map(|(_, generation)| generation)
-    }
-
     /// Sends a message. v2's answer does not prove that it is stored, see [`Accepted::seq`]. `is_permitted` is called directly before each
     /// attempt.
     ///
     /// # Errors
-    /// [`Error::OtherGeneration`] where no node of the generation that permitted it answers; [`Error::Withdrawn`] where `is_permitted` returns
-    /// false.
+    /// [`Error::Withdrawn`] where `is_permitted` returns false.
     pub async fn send<F: Future<Output = bool>>(
         &self,
         message: &Outgoing<'_>,
         is_permitted: impl Fn() -> F,
     ) -> Result<Accepted, Error> {
         let policy = CallPolicy {
-            retry: match message.permitted_by {
+            retry: match self.generation().await? {
                 Generation::V2 => Retry::Never,
                 Generation::V3 => Retry::IdempotencyKey,
             },
-            required_generation: Some(message.permitted_by),
             affinity: Some(message.affinity),
             ..CallPolicy::write("message_send")
         };
@@ -153,12 +136,12 @@ impl Client {
             match generation {
                 Generation::V2 => {
                     self.check_payload_size(node, message).await?;
-                    let accepted = v2::send(&self.transport, node, message).await?;
+                    let accepted = v2::send(node, message).await?;
                     let entry = self.logs.entry(message.from, message.channel);
                     entry.record(LogObservation::Exists);
                     Ok(accepted)
                 }
-                Generation::V3 => v3::send(&self.transport, node, message).await,
+                Generation::V3 => v3::send(node, message).await,
             }
         })
     }
@@ -175,48 +158,7 @@ impl Client {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Page, Error> {
-        self.page_by(None, reader, channel, window, limit, max_bytes)
-            .await
-    }
-
-    /// [`Client::page`] on nodes of `permitted_by` only: v2 lets every user read everything, so a read whose check was left to v3 must not
-    /// reach it.
-    ///
-    /// # Errors
-    /// [`Error::OtherGeneration`] where no node of that generation answers.
-    pub async fn permitted_page(
-        &self,
-        permitted_by: Generation,
-        reader: &Uid,
-        channel: &Channel,
-        window: Window,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Page, Error> {
-        self.page_by(
-            Some(permitted_by),
-            reader,
-            channel,
-            window,
-            limit,
-            max_bytes,
-        )
-        .await
-    }
-
-    async fn page_by(
-        &self,
-        permitted_by: Option<Generation>,
-        reader: &Uid,
-        channel: &Channel,
-        window: Window,
-        limit: usize,
-        max_bytes: usize,
-    ) -> Result<Page, Error> {
-        let policy = CallPolicy {
-            required_generation: permitted_by,
-            ..CallPolicy::read(MESSAGESYNC)
-        };
+        let policy = CallPolicy::read(MESSAGESYNC);
         let page = on_node!(self, policy, |node, generation| async {
             let log = match generation {
                 Generation::V2 => Some(self.logs.entry(reader, channel)),
@@ -229,7 +171,7 @@ impl Client {
             }
             let body = PageRequest::new(reader, channel, window, limit);
             let call = Call::post(MESSAGESYNC, "/channel/messagesync", &body).max_bytes(max_bytes);
-            let answer = self.transport.call(node, call).await?;
+            let answer = node.call(call).await?;
             if !answer.status.is_success() {
                 return Err(refusal(generation, &answer));
             }
@@ -268,10 +210,7 @@ impl Client {
     ) -> Result<(), Error> {
         let name = policy.call;
         on_node!(self, policy, |node, generation| async {
-            let answer = self
-                .transport
-                .call(node, Call::post(name, path, body))
-                .await?;
+            let answer = node.call(Call::post(name, path, body)).await?;
             match generation {
                 Generation::V2 => v2::command_result(&answer),
                 Generation::V3 => v3::command_result(&answer),

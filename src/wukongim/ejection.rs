@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::nodes::Node;
+use super::node::Node;
 
 /// Consecutive failures after which a node is ejected.
 const FAILURE_THRESHOLD: u32 = 3;

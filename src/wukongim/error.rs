@@ -43,8 +43,8 @@ pub enum Error {
     /// v3 is restoring a backup.
     #[error("wukongim is in maintenance")]
     Maintenance,
-    /// The node is not of the generation that permitted the call: nothing was done.
-    #[error("wukongim node is not of the generation that permitted the call")]
+    /// The node is not of the generation that this process uses: nothing was done.
+    #[error("wukongim node is of another generation than the one in use")]
     OtherGeneration,
     /// The node is not known to accept so large a payload; nothing was sent.
     #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
@@ -134,6 +134,15 @@ impl Error {
                 | Self::TooLarge { .. }
                 | Self::Credentials
         )
+    }
+
+    /// The more telling of two nodes' errors: first refused credentials, last the other generation.
+    pub(super) fn combine(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Credentials, _) | (_, Self::Credentials) => Self::Credentials,
+            (one, Self::OtherGeneration) => one,
+            (_, other) => other,
+        }
     }
 
     /// The short label of this outcome in metrics.

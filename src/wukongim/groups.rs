@@ -136,9 +136,7 @@ impl Client {
         }
         on_node!(self, CallPolicy::read("list"), |node, generation| async {
             match generation {
-                Generation::V2 => v2::list(&self.transport, node, list, channel_type, id)
-                    .await
-                    .map(Some),
+                Generation::V2 => v2::list(node, list, channel_type, id).await.map(Some),
                 Generation::V3 => Ok(None),
             }
         })
@@ -154,8 +152,8 @@ impl Client {
             CallPolicy::read("channel_state"),
             |node, generation| async {
                 match generation {
-                    Generation::V2 => v2::group_state(&self.transport, node, group).await,
-                    Generation::V3 => v3::probe_group(&self.transport, node, group).await,
+                    Generation::V2 => v2::group_state(node, group).await,
+                    Generation::V3 => v3::probe_group(node, group).await,
                 }
             }
         )
@@ -184,18 +182,12 @@ impl Client {
                     Generation::V2 => {
                         let (members, max) = tokio::join!(
                             v2::list(
-                                &self.transport,
                                 node,
                                 MemberList::Subscribers,
                                 ChannelType::Group,
                                 group.as_str()
                             ),
-                            v2::max_message_seq(
-                                &self.transport,
-                                node,
-                                ChannelType::Group,
-                                group.as_str()
-                            ),
+                            v2::max_message_seq(node, ChannelType::Group, group.as_str()),
                         );
                         Ok(!members?.is_empty() || max? > Some(0))
                     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Error;
 use super::load::now_us;
-use super::nodes::Node;
+use super::node::Node;
 use super::transport::{Answer, Transport, outcome, start_span};
 use crate::telemetry::CallSpan;
 

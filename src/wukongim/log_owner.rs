@@ -8,8 +8,8 @@ use quick_cache::sync::Cache;
 
 use super::call_attempts::on_node;
 use super::call_policy::CallPolicy;
-use super::nodes::Node;
-use super::{Client, Error, Generation, v2};
+use super::node::Node;
+use super::{Client, Error, v2};
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 
 /// Maximum cached channels, about 50 bytes each.
@@ -104,7 +104,7 @@ impl Client {
         channel: &Channel,
     ) -> Result<bool, Error> {
         let (id, channel_type) = (v2::stored_id(reader, channel), channel.channel_type());
-        match v2::max_message_seq(&self.transport, node, channel_type, &id).await {
+        match v2::max_message_seq(node, channel_type, &id).await {
             Ok(None) => Ok(true),
             // On a single node this is an empty log, or a v2.0.10, where reads create no logs. In a cluster it may also mean that there is
             // no log.
@@ -134,12 +134,8 @@ impl Client {
             Ok(topology) => topology.slot_leader(stored_id),
             Err(_) => None,
         };
-        let policy = CallPolicy {
-            required_generation: Some(Generation::V2),
-            ..CallPolicy::read("log_owner")
-        };
+        let policy = CallPolicy::read("log_owner");
         let owner = on_node!(self, policy, |node, _v2| v2::log_owner(
-            &self.transport,
             node,
             channel_type,
             stored_id,

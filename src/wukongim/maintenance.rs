@@ -2,14 +2,11 @@
 //! the next call, so an idle gateway sends nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use super::detect::{generation_of, health};
 use super::ejection::probe_until_healthy;
-use super::nodes::Node;
-use super::transport::Transport;
-use super::{Client, Generation};
+use super::node::Node;
+use super::{Client, Error};
 
 /// A slower probe counts as failed.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
@@ -22,46 +19,27 @@ pub(super) fn spawn_maintenance(client: &Client) {
     }
     for (node, ejection_id) in nodes.newly_ejected() {
         tracing::warn!(node = %node.name, "wukongim node ejected");
-        let transport = Arc::downgrade(&client.transport);
-        let recovery = probe_until_healthy(Arc::downgrade(node), ejection_id, move |node| {
-            let transport = transport.upgrade();
-            async move {
-                match transport {
-                    Some(transport) => is_healthy(&transport, &node).await,
-                    None => true,
-                }
-            }
-        });
-        tokio::spawn(recovery);
+        let node = Arc::downgrade(node);
+        tokio::spawn(probe_until_healthy(node, ejection_id, is_healthy));
     }
     for node in nodes.due_for_probe() {
-        tokio::spawn(probe_generation(client.transport.clone(), node.clone()));
+        let node = Arc::clone(node);
+        tokio::spawn(async move {
+            let probe = tokio::time::timeout(PROBE_TIMEOUT, node.probe()).await;
+            if !matches!(probe, Ok(Ok(_))) {
+                node.ejection.record_failure(true);
+            }
+        });
     }
 }
 
-async fn is_healthy(transport: &Transport, node: &Node) -> bool {
+async fn is_healthy(node: Arc<Node>) -> bool {
     // Another generation may run at this address by now.
     node.forget_generation();
-    let healthy = health(transport, node).await.is_ok();
-    if healthy {
+    let health = node.health().await;
+    if health.is_ok() {
         tracing::info!(node = %node.name, "wukongim node is healthy again");
     }
-    healthy
-}
-
-/// Probes the generation of a node that receives no calls.
-async fn probe_generation(transport: Arc<Transport>, node: Arc<Node>) {
-    /// Allows the next probe, however this one ends.
-    struct ProbeGuard(Arc<Node>);
-    impl Drop for ProbeGuard {
-        fn drop(&mut self) {
-            self.0.is_probing.store(false, Relaxed);
-        }
-    }
-    let guard = ProbeGuard(node);
-    guard.0.forget_generation();
-    let generation = tokio::time::timeout(PROBE_TIMEOUT, generation_of(&transport, &guard.0)).await;
-    if !matches!(generation, Ok(Ok(Generation::V2 | Generation::V3))) {
-        guard.0.ejection.record_failure(true);
-    }
+    // A node of the other generation is excluded as such.
+    matches!(health, Ok(()) | Err(Error::OtherGeneration))
 }

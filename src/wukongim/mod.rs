@@ -4,9 +4,9 @@
 mod call_attempts;
 mod call_policy;
 mod client;
-mod detect;
 mod ejection;
 mod error;
+mod generation;
 mod groups;
 mod in_flight_call;
 mod load;
@@ -14,6 +14,7 @@ mod log_owner;
 mod maintenance;
 mod manager;
 mod members;
+mod node;
 mod nodes;
 mod page;
 mod payload_limit;
@@ -47,8 +48,6 @@ pub struct Outgoing<'a> {
     pub payload: &'a Payload,
     /// The idempotency key of the send.
     pub client_msg_no: &'a ClientMsgNo,
-    /// The generation whose rules permitted it. v2 checks nothing itself, so it must not receive a message whose check was left to v3.
-    pub permitted_by: Generation,
     /// The node that keeps the order of a batch's messages to one channel.
     pub affinity: &'a NodeAffinity,
 }

@@ -2,19 +2,24 @@
 //! has the same line in its source), while v2.2.0 and later accept 512 KiB. A node gets larger payloads only once it is known to accept
 //! them. That is detected before the first large message, and again after the node may have been replaced.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::detect::generation_of;
-use super::nodes::Node;
-use super::transport::{Call, Transport};
+use super::node::Node;
+use super::transport::Call;
 use super::{Client, Error, Generation, Outgoing, v2};
 
 /// Every v2 accepts payloads of at most so many bytes.
 pub const SAFE_PAYLOAD_BYTES: usize = 32_000;
 /// The maximum size of a stored message on v2.0.10: payload, client_msg_no, sender, channel and overhead.
 const MAX_SMALL_MESSAGE_BYTES: usize = 32_767;
+/// How long a v2 counts as limited to small payloads; then it is checked again, which finds an upgrade that no call noticed.
+const SMALL_TTL: Duration = Duration::from_mins(1);
 /// Measured: 34 bytes.
 const MESSAGE_OVERHEAD_BYTES: usize = 64;
 
@@ -32,7 +37,7 @@ impl Outgoing<'_> {
 }
 
 impl Client {
-    /// The maximum payload in bytes for the active generation: v3 has no bound beyond the contract's.
+    /// The maximum payload in bytes for the generation in use: v3 has no bound beyond the contract's.
     ///
     /// # Errors
     /// Where no node can be asked.
@@ -44,15 +49,12 @@ impl Client {
             return Ok(limit);
         }
         let queries = self.nodes.all().iter().map(async |node| {
-            match generation_of(&self.transport, node).await? {
-                Generation::V2 => accepts_large_payloads(&self.transport, node).await,
-                // Gets no messages.
-                Generation::V3 => Ok(true),
-            }
+            node.check_generation().await?;
+            node.accepts_large_payloads().await
         });
         let mut answers = join_all(queries).await;
-        // An unreachable node gets no messages either, and is asked when it is back.
-        answers.retain(|answer| !matches!(answer, Err(Error::Connect)));
+        // These get no messages either; an unreachable node is asked when it is back.
+        answers.retain(|answer| !matches!(answer, Err(Error::Connect | Error::OtherGeneration)));
         let all_accept = answers.into_iter().collect::<Result<Vec<bool>, Error>>()?;
         Ok(
             if !all_accept.is_empty() && all_accept.into_iter().all(|accepts| accepts) {
@@ -66,7 +68,7 @@ impl Client {
     /// Refuses a payload that this v2 node is not known to accept, before it is sent.
     pub(super) async fn check_payload_size(
         &self,
-        node: &Node,
+        node: &Arc<Node>,
         message: &Outgoing<'_>,
     ) -> Result<(), Error> {
         let length = message.payload.decoded_len();
@@ -82,7 +84,7 @@ impl Client {
         if self.v2_payload_limit.is_some() {
             return Err(too_large);
         }
-        match Box::pin(accepts_large_payloads(&self.transport, node)).await {
+        match Box::pin(node.accepts_large_payloads()).await {
             Ok(true) => Ok(()),
             Err(Error::Connect) => Err(Error::Connect),
             // The probe may have arrived, but the message was not sent.
@@ -91,45 +93,54 @@ impl Client {
     }
 }
 
-/// Whether the v2 node accepts large payloads; detected on first use, by one task at a time.
-async fn accepts_large_payloads(transport: &Transport, node: &Node) -> Result<bool, Error> {
-    if let Some(accepts) = node.accepts_large_payloads() {
-        return Ok(accepts);
+impl Node {
+    /// Whether the v2 node accepts large payloads; detected on first use, and again after [`SMALL_TTL`] where it does not.
+    async fn accepts_large_payloads(self: &Arc<Self>) -> Result<bool, Error> {
+        let detect = || {
+            let node = Arc::clone(self);
+            async move {
+                let accepts = detect(&node).await?;
+                node.log_payload_limit(accepts);
+                Ok(accepts)
+            }
+        };
+        let is_fresh = |accepts: &Result<bool, Error>, age| match accepts {
+            Ok(accepts) => *accepts || age < SMALL_TTL,
+            Err(_) => false,
+        };
+        self.large_payloads.get(is_fresh, detect).await
     }
-    let _detecting = node.detecting.lock().await;
-    if let Some(accepts) = node.accepts_large_payloads() {
-        return Ok(accepts);
-    }
-    let accepts = detect(transport, node).await?;
-    if node.set_accepts_large_payloads(accepts) {
-        if accepts {
-            tracing::info!(node = %node.name, "wukongim accepts large payloads now");
-        } else {
-            tracing::warn!(
-                node = %node.name,
+
+    fn log_payload_limit(&self, accepts: bool) {
+        match (self.is_limited.swap(!accepts, Relaxed), accepts) {
+            (true, true) => {
+                tracing::info!(node = %self.name, "wukongim accepts large payloads now");
+            }
+            (false, false) => tracing::warn!(
+                node = %self.name,
                 max_bytes = SAFE_PAYLOAD_BYTES,
                 "wukongim is older than v2.2 or does not tell, larger payloads might end it and are refused; wukongim.v2_payload_limit overrides"
-            );
+            ),
+            _ => {}
         }
     }
-    Ok(accepts)
 }
 
 /// By the reported version, else by a read-only path that exists since v2.2.0.
-async fn detect(transport: &Transport, node: &Node) -> Result<bool, Error> {
+async fn detect(node: &Node) -> Result<bool, Error> {
     #[derive(Deserialize)]
     struct Varz {
         #[serde(default)]
         version: String,
     }
-    let answer = transport.call(node, Call::get("varz", "/varz")).await?;
+    let answer = node.call(Call::get("varz", "/varz")).await?;
     if let Ok(Varz { version }) = v2::data(&answer)
         && let Some(version) = parse_version(&version)
     {
         return Ok(version >= (2, 2));
     }
     let path = "/cluster/slots/0/localReplica";
-    let answer = transport.call(node, Call::get("release", path)).await?;
+    let answer = node.call(Call::get("release", path)).await?;
     match answer.status {
         // A server with this path may not have the slot.
         StatusCode::OK | StatusCode::BAD_REQUEST => Ok(true),
@@ -171,7 +182,6 @@ mod tests {
                 channel: &Channel::Person(uid("b")),
                 payload: &Payload::parse("YQ==", 9).unwrap(),
                 client_msg_no: &ClientMsgNo::parse(&"n".repeat(length), 255).unwrap(),
-                permitted_by: Generation::V2,
                 affinity: &NodeAffinity::default(),
             };
             outgoing.safe_payload_bytes()

@@ -18,9 +18,9 @@ use tokio::time::timeout;
 
 use super::call_attempts::on_node;
 use super::call_policy::CallPolicy;
-use super::nodes::Node;
-use super::transport::{Call, Transport};
-use super::{Client, Error, Generation, v2};
+use super::node::Node;
+use super::transport::Call;
+use super::{Client, Error, v2};
 use crate::domain::MessageId;
 
 /// How long the cluster's list of nodes is reused.
@@ -97,16 +97,9 @@ impl Client {
     /// runs again anyway.
     async fn node_has_message(&self, member: u64, id: MessageId, seq: u64) -> bool {
         let query = async {
-            let policy = CallPolicy {
-                required_generation: Some(Generation::V2),
-                ..CallPolicy::write("message_copy")
-            };
+            let policy = CallPolicy::write("message_copy");
             on_node!(self, policy, |node, _v2| query_message(
-                &self.transport,
-                node,
-                member,
-                id,
-                seq
+                node, member, id, seq
             ))
         };
         matches!(timeout(ANSWER_TIMEOUT, query).await, Ok(Ok(true)))
@@ -124,14 +117,9 @@ impl Client {
             }
             None => None,
         };
-        let policy = CallPolicy {
-            required_generation: Some(Generation::V2),
-            ..CallPolicy::read("cluster")
-        };
-        let answer = on_node!(self, policy, |node, _v2| fetch_topology(
-            &self.transport,
-            node
-        ));
+        let answer = on_node!(self, CallPolicy::read("cluster"), |node, _v2| {
+            fetch_topology(node)
+        });
         // An old server, or one whose cluster endpoints are blocked for the gateway: a single node needs no others.
         let alone = Error::Status(StatusCode::NOT_FOUND.as_u16());
         let answer = match answer {
@@ -176,7 +164,7 @@ impl Client {
 }
 
 /// `GET /cluster/info`; every node forwards it to the cluster's leader.
-async fn fetch_topology(transport: &Transport, node: &Node) -> Result<Topology, Error> {
+async fn fetch_topology(node: &Node) -> Result<Topology, Error> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Info {
@@ -201,9 +189,7 @@ async fn fetch_topology(transport: &Transport, node: &Node) -> Result<Topology, 
         #[serde(default)]
         allow_vote: bool,
     }
-    let answer = transport
-        .call(node, Call::get("cluster", "/cluster/info"))
-        .await?;
+    let answer = node.call(Call::get("cluster", "/cluster/info")).await?;
     let info: Info = v2::data(&answer)?;
     let voters = info.nodes.into_iter().filter(|member| member.allow_vote);
     let nodes: Vec<u64> = voters.map(|member| member.id).collect();
@@ -225,13 +211,7 @@ async fn fetch_topology(transport: &Transport, node: &Node) -> Result<Topology, 
 
 /// `GET /cluster/messages`: one message from that node's own storage. Id and seq must both match, since another message may have been
 /// written at this position since.
-async fn query_message(
-    transport: &Transport,
-    node: &Node,
-    member: u64,
-    id: MessageId,
-    seq: u64,
-) -> Result<bool, Error> {
+async fn query_message(node: &Node, member: u64, id: MessageId, seq: u64) -> Result<bool, Error> {
     #[derive(Deserialize)]
     struct Found<'a> {
         #[serde(borrow)]
@@ -245,7 +225,7 @@ async fn query_message(
     }
     let path = format!("/cluster/messages?node_id={member}&message_id={}", id.0);
     let call = Call::get("message_copy", path).max_bytes(MAX_MESSAGE_BYTES);
-    let answer = transport.call(node, call).await?;
+    let answer = node.call(call).await?;
     let found: Found<'_> = v2::data(&answer)?;
     let is_it = |row: &Row<'_>| row.message_id.parse() == Ok(id.0) && row.message_seq == seq;
     Ok(found.data.iter().any(is_it))

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
 use super::call_attempts::on_node;
 use super::call_policy::CallPolicy;
 use super::client::Client;
-use super::detect::{self, generation_of};
-use super::nodes::{Node, Nodes};
-use super::transport::{Transport, retry_once};
+use super::node::Node;
+use super::nodes::Nodes;
+use super::transport::retry_once;
 use super::{Error, Generation, Record, RouteInfo, SystemInfo, v2, v3};
 use crate::domain::{ChannelId, ChannelType, Uid};
 
@@ -20,20 +21,18 @@ const ANSWER_TTL: Duration = Duration::from_secs(1);
 impl Client {
     /// Succeeds when any node is healthy. All callers share one query a second; a failure is known within a second.
     pub async fn health(&self) -> Result<(), Error> {
-        let fetch = || any_healthy(Arc::clone(&self.transport), Arc::clone(&self.nodes));
+        let fetch = || any_healthy(Arc::clone(&self.nodes));
         self.health.get(|_, age| age < ANSWER_TTL, fetch).await
     }
 
     /// Probes every node and waits for all, which updates `gateway_upstream_up`.
     pub async fn probe_all(&self) {
-        let probes = self.nodes.all().iter();
-        let probes = probes.map(|node| detect::health(&self.transport, node));
-        futures_util::future::join_all(probes).await;
+        join_all(self.nodes.all().iter().map(Node::health)).await;
     }
 
     /// Version, uptime and connections over all nodes that answer; an error when none does. Queried at most once a second.
     pub async fn system_info(&self) -> Result<SystemInfo, Error> {
-        let fetch = || aggregate_info(Arc::clone(&self.transport), Arc::clone(&self.nodes));
+        let fetch = || aggregate_info(Arc::clone(&self.nodes));
         self.system.get(|_, age| age < ANSWER_TTL, fetch).await
     }
 
@@ -60,7 +59,7 @@ impl Client {
             CallPolicy::read("channel_state"),
             |node, generation| async {
                 match generation {
-                    Generation::V2 => v2::record(&self.transport, node, channel_type, id).await,
+                    Generation::V2 => v2::record(node, channel_type, id).await,
                     Generation::V3 => Ok(None),
                 }
             }
@@ -70,36 +69,32 @@ impl Client {
     /// The addresses for `uid` to connect to.
     pub async fn route(&self, uid: &Uid) -> Result<RouteInfo, Error> {
         on_node!(self, CallPolicy::read("route"), |node, _generation| {
-            v2::route(&self.transport, node, uid)
+            v2::route(node, uid)
         })
     }
 }
 
-async fn any_healthy(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<(), Error> {
+async fn any_healthy(nodes: Arc<Nodes>) -> Result<(), Error> {
     let probes = nodes.all().iter();
-    let mut probes: FuturesUnordered<_> = probes
-        .map(|node| retry_once(|| detect::health(&transport, node)))
-        .collect();
-    let mut failure = Error::Connect;
+    let mut probes: FuturesUnordered<_> = probes.map(|node| retry_once(|| node.health())).collect();
+    let mut failure = Error::OtherGeneration;
     while let Some(health) = probes.next().await {
         match health {
             Ok(()) => return Ok(()),
-            // A refusal of the gateway's credentials tells more than a missing answer.
-            Err(error) if failure != Error::Credentials => failure = error,
-            Err(_) => {}
+            Err(error) => failure = failure.combine(error),
         }
     }
     Err(failure)
 }
 
-async fn aggregate_info(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<SystemInfo, Error> {
+async fn aggregate_info(nodes: Arc<Nodes>) -> Result<SystemInfo, Error> {
     let asked = nodes
         .all()
         .iter()
-        .map(|node| retry_once(|| node_info(&transport, node)));
+        .map(|node| retry_once(|| node_info(node)));
     let mut total: Option<SystemInfo> = None;
-    let mut failure = Error::Connect;
-    for result in futures_util::future::join_all(asked).await {
+    let mut failure = Error::OtherGeneration;
+    for result in join_all(asked).await {
         match (result, &mut total) {
             (Ok(info), None) => total = Some(info),
             (Ok(info), Some(sum)) => {
@@ -107,15 +102,15 @@ async fn aggregate_info(transport: Arc<Transport>, nodes: Arc<Nodes>) -> Result<
                 sum.uptime_s = sum.uptime_s.max(info.uptime_s);
                 sum.version = sum.version.take().or(info.version);
             }
-            (Err(error), _) => failure = error,
+            (Err(error), _) => failure = failure.combine(error),
         }
     }
     total.ok_or(failure)
 }
 
-async fn node_info(transport: &Transport, node: &Node) -> Result<SystemInfo, Error> {
-    match generation_of(transport, node).await? {
-        Generation::V2 => v2::system_info(transport, node).await,
-        Generation::V3 => v3::system_info(transport, node).await,
+async fn node_info(node: &Arc<Node>) -> Result<SystemInfo, Error> {
+    match node.check_generation().await? {
+        Generation::V2 => v2::system_info(node).await,
+        Generation::V3 => v3::system_info(node).await,
     }
 }

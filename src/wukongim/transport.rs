@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 
 use super::Error;
 use super::in_flight_call::InFlightCall;
-use super::nodes::Node;
+use super::node::Node;
 use crate::context::{self, ByteBudget, Reservation};
 use crate::per_worker::PerWorker;
 use crate::telemetry::{CallSpan, Metrics};
@@ -126,8 +126,6 @@ pub(super) struct Transport {
     pub(super) byte_budget: Arc<ByteBudget>,
     /// The manager port's name in metrics.
     manager: Arc<str>,
-    /// The warning about v3's unchecked tokens is logged once.
-    v3_warning: Once,
 }
 
 impl Transport {
@@ -158,17 +156,7 @@ impl Transport {
             metrics,
             byte_budget,
             manager: "manager".into(),
-            v3_warning: Once::new(),
         })
-    }
-
-    /// Called when a node is v3: warns once that v3 does not check connect tokens.
-    pub(super) fn warn_unchecked_tokens(&self) {
-        self.v3_warning.call_once(|| {
-            tracing::warn!(
-                "wukongim v3 checks no connect token: any client that reaches its ports 5100 and 5200 can connect as any user"
-            );
-        });
     }
 
     /// Carries out one call on one node, within the call's deadline.
@@ -184,7 +172,7 @@ impl Transport {
             .await;
         match &result {
             // Only a success confirms the node: a proxy may answer with errors while WuKongIM is being replaced.
-            Ok(answer) if answer.status.is_success() => node.refresh_generation(),
+            Ok(answer) if answer.status.is_success() => node.record_answer(),
             // Another generation may answer at this address next.
             Err(Error::Connect | Error::Lost) => node.forget_generation(),
             _ => {}

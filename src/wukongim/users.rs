@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::call_policy::{CallPolicy, Retry};
-use super::detect::generation_of;
 use super::transport::Call;
 use super::{Client, Error, Generation, v3};
 use crate::domain::{ChannelType, Uid};
@@ -73,17 +72,14 @@ impl Client {
             return self.post_command(NAME, PATH, &body).await;
         }
         let quits = self.nodes.all().iter().map(async |node| {
-            // A v2 node is not part of the v3 cluster.
-            if generation_of(&self.transport, node).await? != Generation::V3 {
-                return Err(Error::Connect);
-            }
+            node.check_generation().await?;
             let call = Call::post(NAME, PATH, &body);
-            v3::command_result(&self.transport.call(node, call).await?)
+            v3::command_result(&node.call(call).await?)
         });
         let mut outcome = Err(Error::Connect);
         for quit in futures_util::future::join_all(quits).await {
             match quit {
-                Err(Error::Connect) => {}
+                Err(Error::Connect | Error::OtherGeneration) => {}
                 Ok(()) => outcome = Ok(()),
                 Err(error) => return Err(error),
             }

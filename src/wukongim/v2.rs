@@ -6,8 +6,8 @@ use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
-use super::nodes::Node;
-use super::transport::{Answer, Call, Transport};
+use super::node::Node;
+use super::transport::{Answer, Call};
 use super::{
     Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Record, Rejection,
     RouteInfo, SystemInfo,
@@ -53,14 +53,16 @@ pub(super) struct SendBody<'a> {
     client_msg_no: &'a str,
 }
 
-impl<'a> From<&Outgoing<'a>> for SendBody<'a> {
-    fn from(message: &Outgoing<'a>) -> Self {
+impl<'a> SendBody<'a> {
+    /// The body for a node of this generation, which one of the other refuses.
+    pub(super) fn new(generation: Generation, message: &Outgoing<'a>) -> Self {
+        let is_v2 = generation == Generation::V2;
         Self {
             // A message whose check is left to v3 must not be stored unchecked by a v2 that has just replaced it.
-            tag_key: (message.permitted_by == Generation::V3).then_some(0),
+            tag_key: (!is_v2).then_some(0),
             // Nor may a message permitted by v2's rules be stored by a v3, which has none of the channel's other messages.
-            device_id: (message.permitted_by == Generation::V2).then_some(0),
-            header: (message.permitted_by == Generation::V2).then_some(Header { red_dot: 1 }),
+            device_id: is_v2.then_some(0),
+            header: is_v2.then_some(Header { red_dot: 1 }),
             from_uid: message.from.as_str(),
             channel_id: message.channel.id(),
             channel_type: message.channel.channel_type().number(),
@@ -97,11 +99,7 @@ pub(super) fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Erro
 }
 
 /// `/message/send`: an id for a message that is not stored yet and may never be.
-pub(super) async fn send(
-    transport: &Transport,
-    node: &Node,
-    message: &Outgoing<'_>,
-) -> Result<Accepted, Error> {
+pub(super) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted, Error> {
     #[derive(Deserialize)]
     struct Data {
         message_id: u64,
@@ -116,11 +114,12 @@ pub(super) async fn send(
     struct V3Error<'a> {
         error: Cow<'a, str>,
     }
-    let answer = transport
-        .call(
-            node,
-            Call::post("message_send", "/message/send", &SendBody::from(message)),
-        )
+    let answer = node
+        .call(Call::post(
+            "message_send",
+            "/message/send",
+            &SendBody::new(Generation::V2, message),
+        ))
         .await?;
     let is_v3_error = || {
         answer
@@ -145,7 +144,6 @@ pub(super) async fn send(
 
 /// `GET /cluster/channels/{id}/{type}/…`: the whole list, in no order.
 pub(super) async fn list(
-    transport: &Transport,
     node: &Node,
     list: MemberList,
     channel_type: ChannelType,
@@ -161,8 +159,8 @@ pub(super) async fn list(
         encode(id),
         channel_type.number()
     );
-    let answer = transport
-        .call(node, Call::get(name, path).max_bytes(MAX_LIST_BYTES))
+    let answer = node
+        .call(Call::get(name, path).max_bytes(MAX_LIST_BYTES))
         .await?;
     Ok(data::<Option<Vec<String>>>(&answer)?.unwrap_or_default())
 }
@@ -170,7 +168,6 @@ pub(super) async fn list(
 /// `GET /cluster/channels?channel_id&channel_type`: always one row, empty where nothing is stored under the id's key (`None`). The record
 /// may be another channel's with the same key.
 pub(super) async fn record(
-    transport: &Transport,
     node: &Node,
     channel_type: ChannelType,
     id: &str,
@@ -192,9 +189,7 @@ pub(super) async fn record(
         "/cluster/channels?channel_id={}&channel_type={number}",
         encode(id)
     );
-    let answer = transport
-        .call(node, Call::get("channel_state", path))
-        .await?;
+    let answer = node.call(Call::get("channel_state", path)).await?;
     let rows: Rows = data(&answer)?;
     let row = rows.data.into_iter().next();
     let row = row.filter(|row| !row.channel_id.is_empty());
@@ -207,12 +202,8 @@ pub(super) async fn record(
 }
 
 /// A group's state, by the record under its key.
-pub(super) async fn group_state(
-    transport: &Transport,
-    node: &Node,
-    group: &ChannelId,
-) -> Result<ChannelState, Error> {
-    let record = record(transport, node, ChannelType::Group, group.as_str()).await?;
+pub(super) async fn group_state(node: &Node, group: &ChannelId) -> Result<ChannelState, Error> {
+    let record = record(node, ChannelType::Group, group.as_str()).await?;
     Ok(
         record.map_or_else(ChannelState::default, |record| ChannelState {
             exists: record.id == group.as_str(),
@@ -260,7 +251,6 @@ fn is_not_found(answer: &Answer) -> bool {
 /// others and on a single node. A pair must be queried by its stored id: with the peer's uid and `login_uid`, v2 before v2.2.5 gives the
 /// same answer for every pair (all seen on running servers).
 pub(super) async fn max_message_seq(
-    transport: &Transport,
     node: &Node,
     channel_type: ChannelType,
     stored_id: &str,
@@ -274,9 +264,7 @@ pub(super) async fn max_message_seq(
         encode(stored_id),
         channel_type.number()
     );
-    let answer = transport
-        .call(node, Call::get("max_message_seq", path))
-        .await?;
+    let answer = node.call(Call::get("max_message_seq", path)).await?;
     if is_not_found(&answer) {
         return Ok(None);
     }
@@ -286,7 +274,6 @@ pub(super) async fn max_message_seq(
 /// `GET /cluster/channels/{id}/{type}/config`: the stored id of the channel that owns the log under this one's hash, `None` where there is
 /// none. Creates no log. Only the leader of the id's slot knows; `leader` is its node id in a cluster.
 pub(super) async fn log_owner(
-    transport: &Transport,
     node: &Node,
     channel_type: ChannelType,
     stored_id: &str,
@@ -302,7 +289,7 @@ pub(super) async fn log_owner(
         encode(stored_id),
         channel_type.number()
     );
-    let answer = transport.call(node, Call::get("log_owner", path)).await?;
+    let answer = node.call(Call::get("log_owner", path)).await?;
     if is_not_found(&answer) {
         return Ok(None);
     }
@@ -310,7 +297,7 @@ pub(super) async fn log_owner(
 }
 
 /// `GET /varz`.
-pub(super) async fn system_info(transport: &Transport, node: &Node) -> Result<SystemInfo, Error> {
+pub(super) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
     #[derive(Deserialize)]
     struct Varz {
         #[serde(default)]
@@ -318,7 +305,7 @@ pub(super) async fn system_info(transport: &Transport, node: &Node) -> Result<Sy
         uptime: String,
         connections: i64,
     }
-    let answer = transport.call(node, Call::get("varz", "/varz")).await?;
+    let answer = node.call(Call::get("varz", "/varz")).await?;
     let varz: Varz = data(&answer)?;
     Ok(SystemInfo {
         version: Some(varz.version).filter(|version| !version.is_empty()),
@@ -359,11 +346,7 @@ fn parse_uptime(text: &str) -> Option<u64> {
 }
 
 /// `GET /route?uid`, the same on both generations.
-pub(super) async fn route(
-    transport: &Transport,
-    node: &Node,
-    uid: &Uid,
-) -> Result<RouteInfo, Error> {
+pub(super) async fn route(node: &Node, uid: &Uid) -> Result<RouteInfo, Error> {
     #[derive(Deserialize)]
     #[expect(clippy::struct_field_names, reason = "the wire's names")]
     struct Route {
@@ -374,11 +357,11 @@ pub(super) async fn route(
         #[serde(default)]
         wss_addr: String,
     }
-    let answer = transport
-        .call(
-            node,
-            Call::get("route", format!("/route?uid={}", encode(uid.as_str()))),
-        )
+    let answer = node
+        .call(Call::get(
+            "route",
+            format!("/route?uid={}", encode(uid.as_str())),
+        ))
         .await?;
     let Route {
         tcp_addr,

@@ -3,10 +3,10 @@
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::nodes::Node;
-use super::transport::{Answer, Call, Transport};
+use super::node::Node;
+use super::transport::{Answer, Call};
 use super::v2::SendBody;
-use super::{Accepted, ChannelState, Error, Outgoing, Reason, Rejection, SystemInfo};
+use super::{Accepted, ChannelState, Error, Generation, Outgoing, Reason, Rejection, SystemInfo};
 use crate::domain::{ChannelId, MessageId};
 
 /// Maps an answer other than 200 to an error; the texts were seen on a running server.
@@ -62,16 +62,13 @@ pub(super) fn command_result(answer: &Answer) -> Result<(), Error> {
 }
 
 /// `/message/send`: id and seq of a stored message, or the reason why it was not stored.
-pub(super) async fn send(
-    transport: &Transport,
-    node: &Node,
-    message: &Outgoing<'_>,
-) -> Result<Accepted, Error> {
-    let answer = transport
-        .call(
-            node,
-            Call::post("message_send", "/message/send", &SendBody::from(message)),
-        )
+pub(super) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted, Error> {
+    let answer = node
+        .call(Call::post(
+            "message_send",
+            "/message/send",
+            &SendBody::new(Generation::V3, message),
+        ))
         .await?;
     sent(&answer)
 }
@@ -116,11 +113,7 @@ fn sent(answer: &Answer) -> Result<Accepted, Error> {
 
 /// Whether a group exists, without the manager port: a send from a uid that cannot be a member is always refused, with reason 5 where there
 /// is no group (v3 checks the channel first, then membership). Nothing is ever stored.
-pub(super) async fn probe_group(
-    transport: &Transport,
-    node: &Node,
-    group: &ChannelId,
-) -> Result<ChannelState, Error> {
+pub(super) async fn probe_group(node: &Node, group: &ChannelId) -> Result<ChannelState, Error> {
     // No user can have this uid: the gateway refuses ids that begin with `____`, and WuKongIM does not use it itself.
     let body = serde_json::json!({
         "header": {"no_persist": 1},
@@ -131,8 +124,8 @@ pub(super) async fn probe_group(
         // As in `SendBody`: unknown to v3, and refused by v2.
         "tag_key": 0,
     });
-    let answer = transport
-        .call(node, Call::post("channel_probe", "/message/send", &body))
+    let answer = node
+        .call(Call::post("channel_probe", "/message/send", &body))
         .await?;
     match sent(&answer) {
         Err(Error::Refused(Reason::NO_CHANNEL) | Error::Rejected(Rejection::ChannelNotFound)) => {
@@ -160,7 +153,7 @@ pub(super) async fn probe_group(
 }
 
 /// `/metrics` for the start time, `/top/v1/snapshot` for connections (0 while that has no figures or is switched off).
-pub(super) async fn system_info(transport: &Transport, node: &Node) -> Result<SystemInfo, Error> {
+pub(super) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
     #[derive(Deserialize, Default)]
     struct Clients {
         #[serde(default)]
@@ -172,11 +165,8 @@ pub(super) async fn system_info(transport: &Transport, node: &Node) -> Result<Sy
         clients: Clients,
     }
     let (metrics, snapshot) = tokio::join!(
-        transport.call(
-            node,
-            Call::get("metrics", "/metrics").max_bytes(4 * 1024 * 1024)
-        ),
-        transport.call(node, Call::get("snapshot", "/top/v1/snapshot")),
+        node.call(Call::get("metrics", "/metrics").max_bytes(4 * 1024 * 1024)),
+        node.call(Call::get("snapshot", "/top/v1/snapshot")),
     );
     let metrics = metrics?;
     if metrics.status != StatusCode::OK {

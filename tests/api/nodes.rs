@@ -3,9 +3,9 @@
 mod batches;
 mod copies;
 mod deaths;
+mod generations;
 mod hanging;
 mod repeats;
-mod upgrades;
 
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dev_upstream::{DevUpstream, Dialect, Options};
 use serde_json::{Value, json};
@@ -51,18 +51,71 @@ async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
         becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
         let sent = becomes(200, || gateway.send(&alice, "hi")).await;
         assert_eq!(sent["data"]["messageSeq"], 1, "{sent}");
-
-        // And when it comes back as the other generation, with nothing of the old one's.
-        let other = if dialect == Dialect::V2 {
-            Dialect::V3
-        } else {
-            Dialect::V2
-        };
-        upstream.restart_as(other).await.unwrap();
-        becomes(200, || gateway.send(&alice, "hi again")).await;
-        let stored = upstream.state().messages_between("alice", "bob");
-        assert_eq!(&*stored[0].client_msg_no, "hi again");
     }
+}
+
+/// WuKongIM is replaced by its other generation: the gateway ends, and its next process uses the other one.
+async fn is_replaced(index: u8, old: Dialect, new: Dialect) {
+    let mut options = Options::new(old);
+    options.listen = own_loopback(index);
+    let upstream = DevUpstream::start(options).await.unwrap();
+    let url = upstream.url();
+    let mut env = usual();
+    env.push(("WUKONGIM_API_URL", &url));
+    let mut gateway = Gateway::start(&[], &env);
+    let alice = token("alice");
+    becomes(200, || gateway.send(&alice, "hi")).await;
+
+    upstream.restart_as(new).await.unwrap();
+    let ready = || client().get(format!("{}/readyz", gateway.ops));
+    let told = becomes(503, ready).await;
+    let deadline = Instant::now() + TIMEOUT_BOUND;
+    let reasons = loop {
+        let (_, told) = answer(ready()).await;
+        if told["reasons"][0] == "every wukongim node is of another generation" {
+            break told["reasons"].clone();
+        }
+        assert!(Instant::now() < deadline, "{told}");
+    };
+    let found = if new == Dialect::V3 { "v3" } else { "v2" };
+    let named = format!("wukongim node n1 is of another generation: {found}");
+    assert_eq!(reasons[1], named, "{told}");
+    let (status, _) = answer(gateway.send(&alice, "no")).await;
+    assert_eq!(status, 503);
+    let began = Instant::now();
+    let code = tokio::task::spawn_blocking(move || {
+        let code = gateway.wait().code();
+        (code, gateway)
+    });
+    let (code, gateway) = code.await.unwrap();
+    assert_eq!(code, Some(70));
+    assert!(
+        began.elapsed() > Duration::from_secs(25),
+        "{:?}",
+        began.elapsed()
+    );
+    let stderr = gateway.stderr();
+    assert!(stderr.ends_with("start again to use it\n"), "{stderr}");
+    let lines = stderr.lines();
+    let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    assert!(
+        lines.any(|line| line["level"] == "ERROR" && line["node"] == "n1"),
+        "{stderr}"
+    );
+    assert!(upstream.state().messages_between("alice", "bob").is_empty());
+
+    let gateway = Gateway::start(&[], &env);
+    becomes(200, || gateway.send(&alice, "hi again")).await;
+    let stored = upstream.state().messages_between("alice", "bob");
+    assert_eq!(&*stored[0].client_msg_no, "hi again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_wukongim_became_the_other_generation_it_exits_with_70() {
+    tokio::join!(
+        is_replaced(6, Dialect::V2, Dialect::V3),
+        is_replaced(7, Dialect::V3, Dialect::V2)
+    );
 }
 
 #[test]

@@ -1,17 +1,39 @@
+use std::time::Duration;
+
 use super::*;
+use crate::context::ByteBudget;
+use crate::telemetry::Metrics;
+use crate::wukongim::node::PATHS;
 
 /// Nodes that are never called.
 pub(in super::super) fn nodes(count: u16) -> Nodes {
-    let url = |port: u16| Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
-    let urls: Vec<Url> = (1..=count).map(url).collect();
-    Nodes::new(&urls, None, &Metrics::new())
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let urls: Vec<String> = (1..=count).map(url).collect();
+    nodes_at(&urls)
+}
+
+/// Nodes at these addresses.
+pub(in super::super) fn nodes_at(urls: &[String]) -> Nodes {
+    let urls: Vec<Url> = urls.iter().map(|url| url.parse().unwrap()).collect();
+    let (metrics, byte_budget) = (Arc::new(Metrics::new()), ByteBudget::unbounded());
+    let client = crate::http_client::client;
+    let timeout = Duration::from_secs(1);
+    let transport = Transport::new(client, timeout, None, 0, metrics, byte_budget).unwrap();
+    Nodes::new(&urls, None, &Arc::new(transport))
 }
 
 fn all_are(nodes: &Nodes, generation: Generation) {
-    nodes.activate(generation);
+    nodes.settle(generation);
     for node in nodes.all() {
         node.set_generation(generation);
+        node.record_answer();
     }
+}
+
+/// A probe has found this.
+fn found(node: &Node, generation: Generation) {
+    node.record_probe();
+    node.set_generation(generation);
 }
 
 fn eject(node: &Node) {
@@ -25,8 +47,7 @@ fn index(choice: Option<Choice>) -> Option<usize> {
 
 #[test]
 fn static_urls_are_built_once_and_urls_with_ids_on_demand() {
-    let url = Url::parse("http://proxy.example/im").unwrap();
-    let nodes = Nodes::new(&[url], None, &Metrics::new());
+    let nodes = nodes_at(&["http://proxy.example/im".to_owned()]);
     let node = &nodes.all()[0];
     for path in PATHS {
         let expected = format!("http://proxy.example/im{path}");
@@ -44,7 +65,7 @@ fn in_flight_calls_decide_between_equal_nodes() {
         nodes.all()[0].load.begin(now_us());
     }
     for _ in 0..100 {
-        assert_eq!(index(nodes.choose(None, &[])), Some(1));
+        assert_eq!(index(nodes.choose(&[])), Some(1));
     }
 }
 
@@ -54,7 +75,7 @@ fn equal_nodes_share_the_calls() {
     all_are(&nodes, Generation::V3);
     let mut chosen = [0; 5];
     for _ in 0..1000 {
-        chosen[index(nodes.choose(None, &[])).unwrap()] += 1;
+        chosen[index(nodes.choose(&[])).unwrap()] += 1;
     }
     assert!(chosen.iter().all(|count| *count > 50), "{chosen:?}");
 }
@@ -70,7 +91,7 @@ fn when_all_are_ejected_the_least_failed_is_tried_once_each() {
     nodes.all()[1].load.begin(0);
     nodes.all()[1].load.begin(0);
     let mut tried = Vec::new();
-    while let Some(choice) = nodes.choose(None, &tried) {
+    while let Some(choice) = nodes.choose(&tried) {
         assert!(choice.ejected);
         tried.push(choice.index);
     }
@@ -78,66 +99,59 @@ fn when_all_are_ejected_the_least_failed_is_tried_once_each() {
 }
 
 #[test]
-fn a_call_that_requires_one_generation_never_reaches_the_other() {
+fn a_node_of_the_other_generation_is_never_chosen() {
     let nodes = nodes(3);
     all_are(&nodes, Generation::V2);
-    nodes.all()[1].set_generation(Generation::V3);
+    found(&nodes.all()[1], Generation::V3);
     for _ in 0..100 {
-        assert_eq!(index(nodes.choose(Some(Generation::V3), &[])), Some(1));
-        assert_ne!(index(nodes.choose(Some(Generation::V2), &[])), Some(1));
-        assert_ne!(index(nodes.choose(None, &[])), Some(1));
+        assert_ne!(index(nodes.choose(&[])), Some(1));
     }
-    assert_eq!(nodes.choose(Some(Generation::V3), &[1]), None);
-    eject(&nodes.all()[1]);
-    let choice = nodes.choose(Some(Generation::V3), &[]).unwrap();
-    assert_eq!((choice.index, choice.ejected), (1, true));
+    assert!(!nodes.has_another(0, &[2]));
+    for index in [0, 2] {
+        eject(&nodes.all()[index]);
+    }
+    assert_ne!(
+        index(nodes.choose(&[])),
+        Some(1),
+        "an ejected one is better"
+    );
+    assert_eq!(nodes.choose(&[0, 2]), None);
 }
 
 #[test]
-fn the_other_generation_is_used_when_no_node_of_the_active_one_is_left() {
+fn a_node_of_unknown_generation_is_probed_before_an_ejected_one_is_called() {
     let nodes = nodes(3);
     all_are(&nodes, Generation::V2);
-    nodes.all()[2].set_generation(Generation::V3);
-    eject(&nodes.all()[0]);
-    assert_eq!(index(nodes.choose(None, &[])), Some(1));
-    // A node of unknown generation is probed before the other generation is used.
     nodes.all()[1].forget_generation();
-    assert_eq!(index(nodes.choose(None, &[])), Some(1));
-    eject(&nodes.all()[1]);
-    // An ejected node of the active generation is still preferred.
-    assert_ne!(index(nodes.choose(None, &[])), Some(2));
-    assert_eq!(index(nodes.choose(None, &[0, 1])), Some(2));
+    assert_ne!(index(nodes.choose(&[])), Some(1));
+    assert_eq!(index(nodes.choose(&[0, 2])), Some(1));
+    for index in [0, 2] {
+        eject(&nodes.all()[index]);
+    }
+    assert_eq!(index(nodes.choose(&[])), Some(1));
 }
 
 #[test]
-fn unknown_nodes_are_probed_once_a_generation_is_active() {
+fn unknown_nodes_are_probed_in_the_background() {
     let nodes = nodes(3);
-    assert_eq!(nodes.due_for_probe().count(), 0);
-    nodes.activate(Generation::V2);
-    nodes.all()[0].set_generation(Generation::V2);
-    nodes.all()[1].set_generation(Generation::V3);
-    nodes.all()[1].last_probe_us.store(now_us(), Relaxed);
+    nodes.settle(Generation::V2);
+    found(&nodes.all()[0], Generation::V2);
+    found(&nodes.all()[1], Generation::V3);
     let names = |nodes: &Nodes| -> Vec<String> {
         let asked = nodes.due_for_probe();
         asked.map(|node| node.name.to_string()).collect()
     };
     assert_eq!(names(&nodes), ["n3"]);
-    assert!(names(&nodes).is_empty(), "one probe at a time");
-    nodes.all()[2].is_probing.store(false, Relaxed);
-    eject(&nodes.all()[2]);
-    assert!(
-        names(&nodes).is_empty(),
-        "an ejected node is probed already"
-    );
+    assert!(names(&nodes).is_empty(), "one probe a second");
 }
 
 #[test]
-fn a_single_node_is_never_ejected_and_never_probed() {
+fn a_single_node_is_never_ejected_and_never_probed_in_the_background() {
     let nodes = nodes(1);
     nodes.all()[0].ejection.record_failure(true);
     assert_eq!(nodes.newly_ejected().count(), 0);
-    nodes.activate(Generation::V2);
+    nodes.settle(Generation::V2);
     assert_eq!(nodes.due_for_probe().count(), 0);
-    assert_eq!(index(nodes.choose(None, &[])), Some(0));
-    assert_eq!(nodes.choose(None, &[0]), None);
+    assert_eq!(index(nodes.choose(&[])), Some(0));
+    assert_eq!(nodes.choose(&[0]), None);
 }

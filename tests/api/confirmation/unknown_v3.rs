@@ -1,10 +1,8 @@
 //! v3: answers to sends with an unknown outcome, and their recorded attempts.
 
-use std::time::Duration;
-
 use dev_upstream::Fault;
 
-use crate::support::messages::{message, numbered, stored};
+use crate::support::messages::{message, numbered};
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
@@ -37,29 +35,6 @@ async fn a_conflict_of_a_generated_client_msg_no_is_not_the_clients_fault() {
         app.faults().once("/message/send", fault);
         app.user("alice").send(&body).await.fails(status, code);
     }
-}
-
-#[tokio::test]
-async fn a_send_unanswered_by_v3_is_searched_for_on_the_v2_that_replaced_it() {
-    let app = TestApp::with(V3, |settings| {
-        settings.wukongim.timeout = Duration::from_secs(1);
-    })
-    .await;
-    app.group("g", "alice", &[]).await;
-    app.faults().once("/message/send", Fault::Hang);
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.upstream.restart_as(V2).await.unwrap();
-    app.state().ban_group("g", false);
-    app.state().join("g", "alice");
-    app.state().store_message(stored("g", "alice", "n", "hi"));
-    app.clear_calls();
-    // v2 does not know v3's paths: now the gateway knows what answers there.
-    while app.anon().get("/health").await.status != 200 {}
-    alice.get("/system/info").await;
-    alice.get("/system/info").await.ok();
-    assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
-    assert!(app.sends().is_empty());
 }
 
 #[tokio::test]

@@ -3,9 +3,7 @@
 use dev_upstream::{Dialect, Fault, Rule};
 use wukongim_gateway::authorization::{Denial, Mode};
 use wukongim_gateway::domain::{Channel, ClientMsgNo, Payload};
-use wukongim_gateway::wukongim::{
-    Error, Generation, NodeAffinity, Outgoing, Reason, Rejection, Window,
-};
+use wukongim_gateway::wukongim::{Error, NodeAffinity, Outgoing, Reason, Rejection, Window};
 
 use super::{Fixture, GROUP, PERSON, Plan, group, group_id, person, uid};
 
@@ -18,7 +16,6 @@ async fn send(fixture: &Fixture, who: &str, channel: &Channel) -> Result<(), Den
         channel,
         payload: &Payload::parse("aGk=", 100).unwrap(),
         client_msg_no: &ClientMsgNo::generate(),
-        permitted_by: Generation::V3,
         affinity: &NodeAffinity::default(),
     };
     fixture.may_send(who, channel).await?;
@@ -181,17 +178,4 @@ async fn what_is_no_refusal_stays_what_it_is() {
             Denial::Upstream(error)
         );
     }
-}
-
-#[tokio::test]
-async fn when_v2_replaces_v3_the_gateway_decides_again() {
-    let fixture = Fixture::new(Dialect::V3, Mode::Members).await;
-    fixture.group("g", &["alice"]).await;
-    assert_eq!(fixture.may_send("eve", &group("g")).await, Ok(()));
-    fixture.upstream.restart_as(Dialect::V2).await.unwrap();
-    // The first call finds out, perhaps by failing.
-    let _ = fixture.client.group_state(&group_id("g")).await;
-    let g = fixture.group("g", &["alice"]).await;
-    assert_eq!(fixture.may_send("eve", &g).await, Err(Denial::NotAMember));
-    assert_eq!(fixture.may_send("alice", &g).await, Ok(()));
 }

@@ -126,15 +126,15 @@ impl Node {
         let is_recent = |at: &AtomicU64, ttl: Duration| {
             u128::from(now_us().saturating_sub(at.load(Relaxed))) < ttl.as_micros()
         };
-        match self.generation() {
-            Some(found) if self.settled.get() == Some(&found) => {
+        match (self.generation(), self.settled.get()) {
+            (Some(found), Some(used)) if found == *used => {
                 if found == Generation::V2 || is_recent(&self.last_success_us, V3_TTL) {
                     Standing::Usable
                 } else {
                     Standing::Expired
                 }
             }
-            Some(_) if is_recent(&self.last_probe_us, OTHER_TTL) => Standing::Other,
+            (Some(_), Some(_)) if is_recent(&self.last_probe_us, OTHER_TTL) => Standing::Other,
             _ => Standing::Unknown,
         }
     }

@@ -61,14 +61,14 @@ async fn measure() -> Outcome<()> {
     println!("at the start            {:>6.1} MB", mb(start));
 
     come(&app, &settings, 0, USERS.max(ADDRESSES)).await?;
-    let remembered = app.limits().tracked();
+    let remembered = app.limits.tracked();
     if remembered != (USERS + ADDRESSES) as usize {
         return Err(format!("{remembered} are remembered").into());
     }
     println!("{remembered} remembered      {:>6.1} MB", mb(resident()?));
 
     forget(&app, &time).await?;
-    if app.limits().tracked() != 0 {
+    if app.limits.tracked() != 0 {
         return Err("some are remembered for good".into());
     }
     let end = resident()?;
@@ -139,7 +139,7 @@ async fn forget(app: &App, time: &Time) -> Outcome<()> {
     time.pass(Duration::from_mins(1));
     for _ in 0..3 {
         let swept = app.clone();
-        tokio::spawn(async move { swept.limits().sweep() }).await?;
+        tokio::spawn(async move { swept.limits.sweep() }).await?;
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(())

@@ -107,7 +107,7 @@ pub async fn run_api(listener: TcpListener, app: App, stop: watch::Receiver<bool
 
 /// The acceptors of `count` workers that serve the API of `app`.
 pub(super) fn accept_pool_for(app: &App, count: usize) -> Vec<Acceptor> {
-    let settings = &app.settings().server;
+    let settings = &app.settings.server;
     let addresses = AddressConnections::new(settings);
     let refusals = Refusals::for_app(app.clone());
     accept_pool(count, settings.max_connections, addresses, refusals)
@@ -120,7 +120,7 @@ pub(super) async fn run_api_at(
     app: &App,
     stop: watch::Receiver<bool>,
 ) {
-    let bounds = Bounds::of(&app.settings().server);
+    let bounds = Bounds::of(&app.settings.server);
     accept(listener, Framed::api(app), bounds, acceptor, stop).await;
 }
 

@@ -58,7 +58,7 @@ impl Framed {
     pub fn new(app: &App, routes: Router<App>) -> Self {
         Self {
             app: app.clone(),
-            cors: Cors::new(&app.settings().cors).map(Arc::new),
+            cors: Cors::new(&app.settings.cors).map(Arc::new),
             routes: routes.with_state(app.clone()),
         }
     }
@@ -87,21 +87,21 @@ async fn frame(
     mut routes: Router,
 ) -> Response {
     let started = Instant::now();
-    let metrics = app.metrics();
+    let metrics = &app.metrics;
     let method = method_label(request.method());
     let endpoint = Endpoint::found_at(request.uri().path());
     let request_id = request_id(request.headers());
     let active = ActiveRequest::new(app, method, endpoint.route, started, &request_id);
     let lang = language(request.headers());
-    let timeout = app.settings().server.request_timeout;
+    let timeout = app.settings.server.request_timeout;
     let deadline = deadline(started, timeout);
-    let state = Arc::new(RequestState::new(endpoint.cost));
-    let reservation = Arc::new(app.byte_budget().new_reservation());
+    let state = Arc::new(RequestState::new(app.limits.clone(), endpoint.cost));
+    let reservation = Arc::new(app.byte_budget.new_reservation());
     let peer = request.extensions().get().copied();
-    app.limits().warn_unknown_proxy(peer, request.headers());
-    let (trace, span) = app.spans().begin(
+    app.limits.warn_unknown_proxy(peer, request.headers());
+    let (trace, span) = app.spans.begin(
         request.headers(),
-        || app.limits().is_trusted_proxy(peer),
+        || app.limits.is_trusted_proxy(peer),
         method,
         endpoint.route,
         &request_id,
@@ -151,7 +151,7 @@ async fn frame(
         }
     }
     if let Some(balance) = state.balance() {
-        app.limits().write_headers(balance, response.headers_mut());
+        app.limits.write_headers(balance, response.headers_mut());
     }
     if let (Some(cors), Some(origin)) = (cors, origin) {
         cors.add_headers(origin, response.headers_mut());
@@ -172,7 +172,7 @@ async fn frame(
         metrics.request_failed(labels.route, code);
     }
     span.end(labels.status, code);
-    if is_logged(&app.settings().log, status, duration) {
+    if is_logged(&app.settings.log, status, duration) {
         log(&labels, status, duration, &request_id, failure.as_ref());
     }
     response
@@ -201,11 +201,11 @@ fn refuse(
     if endpoint.is_exempt() {
         return None;
     }
-    if active.others >= app.settings().server.max_in_flight {
-        app.metrics().limited("in_flight");
+    if active.others >= app.settings.server.max_in_flight {
+        app.metrics.limited("in_flight");
         return Some(Failure::from(ApiError::Overloaded).because("max_in_flight requests run"));
     }
-    if let Err(full) = app.byte_budget().check_room() {
+    if let Err(full) = app.byte_budget.check_room() {
         return Some(full.into());
     }
     unwritten.and_then(|unwritten| check_unwritten_room(app, unwritten, 1).err())
@@ -213,12 +213,12 @@ fn refuse(
 
 /// Whether a connection may have so many more unwritten bytes. A single answer is always allowed.
 fn check_unwritten_room(app: &App, unwritten: &UnwrittenBytes, more: u64) -> Result<(), Failure> {
-    let most = app.settings().server.max_buffered / CONNECTION_SHARE_DIVISOR;
+    let most = app.settings.server.max_buffered / CONNECTION_SHARE_DIVISOR;
     let waiting = unwritten.bytes();
     if waiting == 0 || waiting as u64 + more <= most as u64 {
         return Ok(());
     }
-    app.metrics().limited("unwritten");
+    app.metrics.limited("unwritten");
     Err(Failure::retry_later(
         "a sixteenth of max_buffered waits on this connection to be fetched",
     ))
@@ -367,7 +367,7 @@ impl<'a> ActiveRequest<'a> {
         started: Instant,
         request_id: &HeaderValue,
     ) -> Self {
-        let others = app.in_flight().fetch_add(1, Ordering::Relaxed);
+        let others = app.in_flight.fetch_add(1, Ordering::Relaxed);
         let labels = HttpLabels {
             method,
             route,
@@ -395,12 +395,12 @@ impl<'a> ActiveRequest<'a> {
 
 impl Drop for ActiveRequest<'_> {
     fn drop(&mut self) {
-        self.app.in_flight().fetch_sub(1, Ordering::Relaxed);
+        self.app.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.answered {
             return;
         }
         let duration = self.started.elapsed();
-        let metrics = self.app.metrics();
+        let metrics = &self.app.metrics;
         metrics.request_answered(&self.labels, duration.as_secs_f64());
         metrics.request_failed(self.labels.route, CLIENT_CLOSED_CODE);
         tracing::event!(

@@ -142,7 +142,7 @@ impl Gateway {
             bind("server.ops_listen", settings.server.ops_listen).await?;
         let app = App::new(settings.clone(), store)
             .map_err(|error| ServeError::Internal(error.to_string()))?;
-        app.metrics().gauges.track_runtime(Handle::current());
+        app.metrics.gauges.track_runtime(Handle::current());
         let (stop, stopped) = watch::channel(false);
         let count = crate::per_worker::count(settings.server.worker_threads);
         let api = Workers::start(listener, &app, count, &stopped)
@@ -178,7 +178,7 @@ impl Gateway {
                 tracing::info!("stop signal received, draining");
                 Ok(())
             }
-            () = self.app.client().replaced() => {
+            () = self.app.client.replaced() => {
                 tracing::error!("all wukongim nodes are of another generation, draining");
                 Err(ServeError::Replaced)
             }
@@ -190,7 +190,7 @@ impl Gateway {
             let finished = async {
                 self.api.drained().await;
                 // Deletes continue after their requests have ended.
-                self.app.channels().wait_idle().await;
+                self.app.channels.wait_idle().await;
             };
             let drained = tokio::time::timeout(server.drain_timeout, finished);
             if drained.await.is_err() {
@@ -205,8 +205,8 @@ impl Gateway {
         }
         self.api.end().await;
         // After the last worker that uses it has ended.
-        self.app.store().close().await;
-        self.app.spans().end().await;
+        self.app.store.close().await;
+        self.app.spans.end().await;
         served
     }
 }
@@ -215,16 +215,16 @@ impl Gateway {
 /// metrics are current on an idle gateway too.
 fn monitor_dependencies(app: App, readiness: Readiness) {
     tokio::spawn(async move {
-        if let Err(error) = app.client().generation().await {
+        if let Err(error) = app.client.generation().await {
             tracing::warn!(%error, "wukongim not detected yet; probing again with each request");
-        } else if app.settings().limits.payload > SAFE_PAYLOAD_BYTES {
+        } else if app.settings.limits.payload > SAFE_PAYLOAD_BYTES {
             // Logs a warning if payloads are limited.
-            let _ = app.client().payload_limit().await;
+            let _ = app.client.payload_limit().await;
         }
         let mut interval = tokio::time::interval(PROBE_INTERVAL);
         loop {
             interval.tick().await;
-            tokio::join!(app.client().probe_all(), readiness.is_store_healthy());
+            tokio::join!(app.client.probe_all(), readiness.is_store_healthy());
         }
     });
 }
@@ -235,7 +235,7 @@ fn sweep_limits(app: App) {
         let mut interval = tokio::time::interval(SWEEP_INTERVAL);
         loop {
             interval.tick().await;
-            app.limits().sweep();
+            app.limits.sweep();
         }
     });
 }

@@ -53,7 +53,7 @@ impl Readiness {
         {
             return healthy;
         }
-        let ping = tokio::time::timeout(STORE_TIMEOUT, self.app.store().ping()).await;
+        let ping = tokio::time::timeout(STORE_TIMEOUT, self.app.store.ping()).await;
         let healthy = matches!(ping, Ok(Ok(())));
         *last = Some((now, healthy));
         healthy
@@ -61,8 +61,8 @@ impl Readiness {
 
     /// Why WuKongIM cannot be used, if it cannot.
     async fn upstream_problem(&self) -> Option<&'static str> {
-        let token = &self.app.settings().wukongim.manager_token;
-        match self.app.client().health().await {
+        let token = &self.app.settings.wukongim.manager_token;
+        match self.app.client.health().await {
             Ok(()) => None,
             Err(Error::OtherGeneration) => Some("every wukongim node is of another generation"),
             Err(Error::Credentials) if token.is_some() => {
@@ -105,7 +105,7 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
         reasons.push("draining".into());
     }
     // Such nodes do no harm while another one answers.
-    let others = readiness.app.client().other_nodes();
+    let others = readiness.app.client.other_nodes();
     let others = others.into_iter().map(|(name, generation)| {
         format!("wukongim node {name} is of another generation: {generation}").into()
     });
@@ -114,7 +114,7 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
         Some(problem) => reasons.extend(iter::once(problem.into()).chain(others)),
         None => degraded.extend(others),
     }
-    if readiness.app.verifier().lacks_keys() {
+    if readiness.app.verifier.lacks_keys() {
         reasons.push("no signing key was ever loaded".into());
     }
     if !store_healthy {

@@ -48,7 +48,7 @@ impl Refusals {
     /// Counts in `gateway_limited_total`.
     pub(super) fn for_app(app: App) -> Self {
         Self {
-            cors: Cors::new(&app.settings().cors).map(Arc::new),
+            cors: Cors::new(&app.settings.cors).map(Arc::new),
             app: Some(app),
             ..Self::without_app()
         }
@@ -56,14 +56,14 @@ impl Refusals {
 
     /// The metrics of accepted connections.
     pub(super) fn connection_meters(&self) -> ConnectionMeters {
-        let metrics = self.app.as_ref().map(App::metrics);
+        let metrics = self.app.as_ref().map(|app| &app.metrics);
         metrics.map_or_else(Default::default, |metrics| metrics.connections.clone())
     }
 
     /// Answers and closes the connection, in its own task. `limit` is the label of the metric.
     pub(super) fn refuse(&self, stream: TcpStream, limit: &'static str) {
         if let Some(app) = &self.app {
-            app.metrics().limited(limit);
+            app.metrics.limited(limit);
         }
         if self.running.fetch_add(1, Ordering::Relaxed) >= MAX_CONCURRENT {
             self.running.fetch_sub(1, Ordering::Relaxed);

@@ -39,7 +39,7 @@ impl Workers {
         let listener = listener.into_std()?;
         for (index, acceptor) in accept_pool_for(app, count).into_iter().enumerate() {
             let runtime = Builder::new_current_thread().enable_all().build()?;
-            app.metrics().gauges.track_runtime(runtime.handle().clone());
+            app.metrics.gauges.track_runtime(runtime.handle().clone());
             let listener = listener.try_clone()?;
             let (app, stop, mut ending) = (app.clone(), stop.clone(), ending.clone());
             let (until_drained, until_ended) = (until_drained.clone(), until_ended.clone());

@@ -16,12 +16,11 @@ use http::{Extensions, HeaderMap};
 use tokio::time::Instant;
 use tower::Service;
 
-use crate::auth::{Caller, Precheck, TokenError, Unverified};
+use crate::auth::{Caller, Precheck, TokenError, Unverified, Verifier};
 use crate::context::{current_deadline, current_reservation};
 use crate::http::errors::{ApiError, Failure};
 use crate::http::extract::RequestState;
-use crate::limits::Refused;
-use crate::state::App;
+use crate::limits::{Limits, Refused};
 
 /// A request stops waiting for an issuer's keys this long before its deadline, so that the client learns that the keys are unavailable and
 /// retries with the same token.
@@ -32,16 +31,25 @@ const KEY_WAIT_MARGIN: Duration = Duration::from_millis(100);
 /// A service of its own: `from_fn` would clone and box the inner route before authentication, and refusals must be cheap.
 #[derive(Clone)]
 pub struct Authenticate<S> {
-    app: App,
+    by: Authenticator,
     inner: S,
+}
+
+/// What authentication needs.
+#[derive(Clone)]
+pub struct Authenticator {
+    /// Checks JWTs.
+    pub verifier: Arc<Verifier>,
+    /// Charges users and addresses.
+    pub limits: Arc<Limits>,
 }
 
 type Outcome = Result<Response, Infallible>;
 
 impl<S> Authenticate<S> {
     /// Wraps `inner`.
-    pub fn new(app: App, inner: S) -> Self {
-        Self { app, inner }
+    pub fn new(by: Authenticator, inner: S) -> Self {
+        Self { by, inner }
     }
 }
 
@@ -60,17 +68,17 @@ where
     }
 
     fn call(&mut self, mut request: Request) -> Self::Future {
-        let identified = match precheck(&self.app, request.headers()) {
+        let identified = match self.by.precheck(request.headers()) {
             Ok(Precheck::Known(caller)) => Ok(caller),
             Ok(Precheck::Unverified(token)) => {
                 // Uses the instance that is ready, and leaves a clone in its place.
                 let next = self.inner.clone();
                 let mut inner = std::mem::replace(&mut self.inner, next);
-                let app = self.app.clone();
+                let by = self.by.clone();
                 let checked = async move {
                     let (headers, extensions) = (request.headers(), request.extensions());
-                    let identified = verify(&app, headers, extensions, token).await;
-                    match charge_and_attach(&app, &mut request, identified) {
+                    let identified = by.verify(headers, extensions, token).await;
+                    match by.charge_and_attach(&mut request, identified) {
                         Ok(()) => inner.call(request).await,
                         Err(failure) => Ok(failure.into_response()),
                     }
@@ -79,57 +87,120 @@ where
             }
             Err(unauthenticated) => Err(unauthenticated),
         };
-        match charge_and_attach(&self.app, &mut request, identified) {
+        match self.by.charge_and_attach(&mut request, identified) {
             Ok(()) => Either::Right(Either::Left(self.inner.call(request))),
             Err(failure) => Either::Left(ready(Ok(failure.into_response()))),
         }
     }
 }
 
-/// Charges the user or the address, and adds the caller to the request.
-fn charge_and_attach(
-    app: &App,
-    request: &mut Request,
-    identified: Result<Caller, Unauthenticated>,
-) -> Result<(), Failure> {
-    let (headers, extensions) = (request.headers(), request.extensions());
-    match identified {
-        Ok(caller) => {
-            charge_caller(app, extensions, &caller)?;
-            request.extensions_mut().insert(caller);
-            Ok(())
+impl Authenticator {
+    /// Charges the user or the address, and adds the caller to the request.
+    fn charge_and_attach(
+        &self,
+        request: &mut Request,
+        identified: Result<Caller, Unauthenticated>,
+    ) -> Result<(), Failure> {
+        let (headers, extensions) = (request.headers(), request.extensions());
+        match identified {
+            Ok(caller) => {
+                self.charge_caller(extensions, &caller)?;
+                request.extensions_mut().insert(caller);
+                Ok(())
+            }
+            Err(unauthenticated) => {
+                let failure = match unauthenticated {
+                    Unauthenticated::Failed(error) => error.into(),
+                    Unauthenticated::Unchecked(refused) => refused.into(),
+                };
+                Err(self.charge_unauthenticated(headers, extensions, unauthenticated, failure))
+            }
         }
-        Err(unauthenticated) => {
-            let failure = match unauthenticated {
-                Unauthenticated::Failed(error) => error.into(),
-                Unauthenticated::Unchecked(refused) => refused.into(),
-            };
-            Err(charge_unauthenticated(
-                app,
-                headers,
-                extensions,
-                unauthenticated,
-                failure,
-            ))
+    }
+
+    /// The part of the verification that needs no waiting.
+    fn precheck(&self, headers: &HeaderMap) -> Result<Precheck, Unauthenticated> {
+        let precheck = bearer(headers).and_then(|token| self.verifier.precheck(token));
+        precheck.map_err(Unauthenticated::Failed)
+    }
+
+    /// Checks the signature, if the address may have it checked.
+    async fn verify(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        token: Unverified,
+    ) -> Result<Caller, Unauthenticated> {
+        let address = self.limits.address(extensions.get().copied(), headers);
+        let is_billed = !self.verifier.is_check_unbilled(&token);
+        self.limits
+            .may_check_signature(address, is_billed)
+            .map_err(Unauthenticated::Unchecked)?;
+        let until = key_wait_deadline();
+        let caller = self.verifier.finish(token, until).await;
+        caller.map_err(Unauthenticated::Failed)
+    }
+
+    fn charge_caller(&self, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {
+        let (Some(state), Some(reservation)) =
+            (extensions.get::<Arc<RequestState>>(), current_reservation())
+        else {
+            return Ok(());
+        };
+        // A user without tokens left is refused before the body is read.
+        state.record_charge(self.limits.charge_user(&caller.uid))?;
+        state.admitted(self.limits.admit_user(&caller.uid, &reservation)?);
+        Ok(())
+    }
+
+    /// The answer to a request without a valid token: `failure`, or 429 once its address is out of tokens.
+    fn charge_unauthenticated(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        unauthenticated: Unauthenticated,
+        failure: Failure,
+    ) -> Failure {
+        match unauthenticated {
+            // A legitimate user with an expired token, or possibly one.
+            Unauthenticated::Failed(TokenError::Expired | TokenError::KeysUnavailable) => {
+                return failure;
+            }
+            Unauthenticated::Unchecked(refused) => return refused.into(),
+            Unauthenticated::Failed(
+                TokenError::Missing | TokenError::TooLong | TokenError::Invalid(_),
+            ) => {}
+        }
+        let address = self.limits.address(extensions.get().copied(), headers);
+        match self.limits.charge_address(address) {
+            Ok(_) => failure,
+            Err(refused) => refused.into(),
         }
     }
 }
 
+/// Until when a request may wait for an issuer's keys; not at all outside of a request.
+fn key_wait_deadline() -> Instant {
+    let deadline = current_deadline().map_or_else(Instant::now, Instant::from_std);
+    deadline.checked_sub(KEY_WAIT_MARGIN).unwrap_or(deadline)
+}
+
 /// 404 for an unknown path; the address is charged unless the request is authenticated.
-pub async fn unknown_path(State(app): State<App>, request: Parts) -> Failure {
+pub async fn unknown_path(State(by): State<Authenticator>, request: Parts) -> Failure {
     let not_found = Failure::from(ApiError::NotFound);
     let (headers, extensions) = (&request.headers, &request.extensions);
-    let identified = match precheck(&app, headers) {
+    let identified = match by.precheck(headers) {
         Ok(Precheck::Known(caller)) => Ok(caller),
-        Ok(Precheck::Unverified(token)) => verify(&app, headers, extensions, token).await,
+        Ok(Precheck::Unverified(token)) => by.verify(headers, extensions, token).await,
         Err(unauthenticated) => Err(unauthenticated),
     };
     match identified {
-        Ok(caller) => charge_caller(&app, extensions, &caller)
+        Ok(caller) => by
+            .charge_caller(extensions, &caller)
             .err()
             .unwrap_or(not_found),
         Err(unauthenticated) => {
-            charge_unauthenticated(&app, headers, extensions, unauthenticated, not_found)
+            by.charge_unauthenticated(headers, extensions, unauthenticated, not_found)
         }
     }
 }
@@ -141,75 +212,6 @@ enum Unauthenticated {
     Failed(TokenError),
     /// The signature was not checked, since the address is out of tokens, or the limit of unbilled checks is reached.
     Unchecked(Refused),
-}
-
-/// The part of the verification that needs no waiting.
-fn precheck(app: &App, headers: &HeaderMap) -> Result<Precheck, Unauthenticated> {
-    let precheck = bearer(headers).and_then(|token| app.verifier().precheck(token));
-    precheck.map_err(Unauthenticated::Failed)
-}
-
-/// Checks the signature, if the address may have it checked.
-async fn verify(
-    app: &App,
-    headers: &HeaderMap,
-    extensions: &Extensions,
-    token: Unverified,
-) -> Result<Caller, Unauthenticated> {
-    let address = app.limits().address(extensions.get().copied(), headers);
-    let is_billed = !app.verifier().is_check_unbilled(&token);
-    app.limits()
-        .may_check_signature(address, is_billed)
-        .map_err(Unauthenticated::Unchecked)?;
-    let until = key_wait_deadline(app);
-    let caller = app.verifier().finish(token, until).await;
-    caller.map_err(Unauthenticated::Failed)
-}
-
-/// Until when a request may wait for an issuer's keys.
-fn key_wait_deadline(app: &App) -> Instant {
-    let deadline = current_deadline().map_or_else(
-        || Instant::now() + app.settings().server.request_timeout,
-        Instant::from_std,
-    );
-    deadline.checked_sub(KEY_WAIT_MARGIN).unwrap_or(deadline)
-}
-
-fn charge_caller(app: &App, extensions: &Extensions, caller: &Caller) -> Result<(), Failure> {
-    let (Some(state), Some(reservation)) =
-        (extensions.get::<Arc<RequestState>>(), current_reservation())
-    else {
-        return Ok(());
-    };
-    // A user without tokens left is refused before the body is read.
-    state.record_charge(app.limits().charge_user(&caller.uid))?;
-    state.admitted(app.limits().admit_user(&caller.uid, &reservation)?);
-    Ok(())
-}
-
-/// The answer to a request without a valid token: `failure`, or 429 once its address is out of tokens.
-fn charge_unauthenticated(
-    app: &App,
-    headers: &HeaderMap,
-    extensions: &Extensions,
-    unauthenticated: Unauthenticated,
-    failure: Failure,
-) -> Failure {
-    match unauthenticated {
-        // A legitimate user with an expired token, or possibly one.
-        Unauthenticated::Failed(TokenError::Expired | TokenError::KeysUnavailable) => {
-            return failure;
-        }
-        Unauthenticated::Unchecked(refused) => return refused.into(),
-        Unauthenticated::Failed(
-            TokenError::Missing | TokenError::TooLong | TokenError::Invalid(_),
-        ) => {}
-    }
-    let address = app.limits().address(extensions.get().copied(), headers);
-    match app.limits().charge_address(address) {
-        Ok(_) => failure,
-        Err(refused) => refused.into(),
-    }
 }
 
 /// The token of the only `Authorization` header; the scheme is case-insensitive.
@@ -228,10 +230,10 @@ fn bearer(headers: &HeaderMap) -> Result<&str, TokenError> {
     Ok(token)
 }
 
-impl FromRequestParts<App> for Caller {
+impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
         // Missing only on a route without the middleware, which is a bug and must not permit the request.
         let caller = parts.extensions.get::<Self>().cloned();
         caller

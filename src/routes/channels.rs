@@ -106,7 +106,7 @@ pub(super) async fn create_channel(
     let (id, name, avatar) = match (request.channel_type, request.channel_id) {
         (ChannelType::Person, Some(peer)) => (peer.to_string(), name, avatar),
         (_, id) => {
-            let channels = app.channels();
+            let channels = &app.channels;
             let record = channels.create(actor(&caller), id, name, avatar).await?;
             (record.id.to_string(), record.name, record.avatar)
         }
@@ -154,7 +154,7 @@ pub(super) async fn delete_channel(
         channel_id,
         channel_type: GroupType,
     } = request;
-    app.channels().delete(actor(&caller), &channel_id).await?;
+    app.channels.delete(actor(&caller), &channel_id).await?;
     Ok(Envelope(DeleteChannelResponse { channel_id }))
 }
 
@@ -204,7 +204,7 @@ pub(super) async fn add_subscribers(
     }): Json<SubscribersRequest>,
 ) -> Result<Envelope<AddSubscribersResponse>, Failure> {
     let added = app
-        .channels()
+        .channels
         .add(actor(&caller), &channel_id, &subscribers)
         .await?;
     Ok(Envelope(AddSubscribersResponse { added }))
@@ -239,7 +239,7 @@ pub(super) async fn remove_subscribers(
     }): Json<SubscribersRequest>,
 ) -> Result<Envelope<RemoveSubscribersResponse>, Failure> {
     let removed = app
-        .channels()
+        .channels
         .remove(actor(&caller), &channel_id, &subscribers)
         .await?;
     Ok(Envelope(RemoveSubscribersResponse { removed }))

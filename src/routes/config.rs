@@ -88,18 +88,18 @@ pub(super) async fn get_config(
     State(app): State<App>,
 ) -> Result<Envelope<ConfigResponse>, Failure> {
     // What is configured; WuKongIM's own for the caller where it is not.
-    let public = &app.settings().public;
+    let public = &app.settings.public;
     let route = if public.ws_url.is_some() && public.tcp_addr.is_some() {
         RouteInfo::default()
     } else {
-        app.client().route(&caller.uid).await?
+        app.client.route(&caller.uid).await?
     };
-    let limits = &app.settings().limits;
+    let limits = &app.settings.limits;
     let payload = if limits.payload <= SAFE_PAYLOAD_BYTES {
         limits.payload
     } else {
         // Until a higher limit is known. The addresses are returned even while WuKongIM is down.
-        let upstream_limit = timeout(LIMIT_TIMEOUT, app.client().payload_limit()).await;
+        let upstream_limit = timeout(LIMIT_TIMEOUT, app.client.payload_limit()).await;
         limits
             .payload
             .min(upstream_limit.map_or(SAFE_PAYLOAD_BYTES, |limit| {

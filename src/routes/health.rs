@@ -57,7 +57,7 @@ impl HealthResponse {
 pub(super) async fn get_health(
     State(app): State<App>,
 ) -> Result<Envelope<HealthResponse>, Failure> {
-    match app.client().health().await {
+    match app.client.health().await {
         Ok(()) => Ok(Envelope(HealthResponse::now(HealthStatus::Healthy))),
         Err(error) => {
             let mut failure =

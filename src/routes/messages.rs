@@ -129,7 +129,7 @@ pub(super) async fn send_message(
     let draft = request.with_sender(&caller)?;
     check_payloads(&app, std::slice::from_ref(&draft), false).await?;
     let (sender, draft) = draft;
-    let sent = app.messages().send(&sender, draft, deadline).await?;
+    let sent = app.messages.send(&sender, draft, deadline).await?;
     Ok(Envelope(sent.into()))
 }
 
@@ -206,7 +206,7 @@ pub(super) async fn send_message_batch(
         .map(|request| request.with_sender(&caller));
     let drafts = with_senders.collect::<Result<Vec<_>, Failure>>()?;
     check_payloads(&app, &drafts, true).await?;
-    let self_messages = app.messages().indices_refused_to_self(&drafts).await;
+    let self_messages = app.messages.indices_refused_to_self(&drafts).await;
     if !self_messages.is_empty() {
         let details = self_messages.into_iter().map(|index| FieldProblem {
             field: format!("[{index}].channelId"),
@@ -214,7 +214,7 @@ pub(super) async fn send_message_batch(
         });
         return Err(Failure::invalid(details.collect()));
     }
-    let results = app.messages().send_batch(drafts, deadline).await;
+    let results = app.messages.send_batch(drafts, deadline).await;
     if results.iter().all(Result::is_ok) {
         return Ok(Envelope(
             results
@@ -234,7 +234,7 @@ async fn check_payloads(app: &App, drafts: &[(Uid, Draft)], is_batch: bool) -> R
     if lengths.iter().all(|length| *length <= SAFE_PAYLOAD_BYTES) {
         return Ok(());
     }
-    let max_bytes = app.client().payload_limit().await?;
+    let max_bytes = app.client.payload_limit().await?;
     let mut details = Vec::new();
     for (index, length) in lengths.into_iter().enumerate() {
         if length > max_bytes {

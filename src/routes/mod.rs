@@ -13,11 +13,12 @@ mod system;
 mod token;
 
 use axum::Router;
+use axum::extract::FromRef as _;
 use tower::layer::layer_fn;
 use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
-use crate::http::authenticate::{Authenticate, unknown_path};
+use crate::http::authenticate::{Authenticate, Authenticator, unknown_path};
 use crate::http::errors::{ApiError, LocalizedText};
 use crate::limits::Cost;
 use crate::state::App;
@@ -103,12 +104,12 @@ pub fn router(app: &App) -> Router<App> {
         let methods = if endpoint.is_public() {
             methods
         } else {
-            let app = app.clone();
-            methods.route_layer(layer_fn(move |route| Authenticate::new(app.clone(), route)))
+            let by = Authenticator::from_ref(app);
+            methods.route_layer(layer_fn(move |route| Authenticate::new(by.clone(), route)))
         };
         router = router.route(endpoint.route, methods);
     }
-    if app.settings().docs.enabled {
+    if app.settings.docs.enabled {
         router = docs::add_to(router);
     }
     router

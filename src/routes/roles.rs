@@ -88,21 +88,21 @@ pub(super) async fn get_channel_info(
         channel_type: GroupType,
     } = request;
     let conversation = ConversationKey::Group(group.clone());
-    let Some(_permit) = app.channel_limiter().try_acquire(&conversation) else {
+    let Some(_permit) = app.channel_limiter.try_acquire(&conversation) else {
         return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
     };
-    let record = app.channels().info(&group).await?;
+    let record = app.channels.info(&group).await?;
     let has_role = record
         .as_ref()
         .is_some_and(|record| record.is_owned_by(&caller.uid) || record.is_managed_by(&caller.uid));
-    let needs_asking = match app.settings().authorization.mode {
+    let needs_asking = match app.settings.authorization.mode {
         Mode::Members => !(has_role || caller.is_admin),
         Mode::Open => false,
         // The backend decides, regardless of the caller's role.
         Mode::Callback => true,
     };
     if needs_asking {
-        app.authorization().may_see(&caller.uid, &group).await?;
+        app.authorization.may_see(&caller.uid, &group).await?;
     }
     let created_at = record.as_ref().map(|record| record.created_at_ms);
     let (owner, managers, name, avatar) = record.map_or_else(Default::default, |record| {
@@ -161,7 +161,7 @@ pub(super) async fn add_managers(
         uids,
     }): Json<ManagersRequest>,
 ) -> Result<Envelope<AddManagersResponse>, Failure> {
-    let channels = app.channels();
+    let channels = &app.channels;
     let added = channels
         .add_managers(actor(&caller), &channel_id, &uids)
         .await?;
@@ -193,7 +193,7 @@ pub(super) async fn remove_managers(
         uids,
     }): Json<ManagersRequest>,
 ) -> Result<Envelope<RemoveManagersResponse>, Failure> {
-    let channels = app.channels();
+    let channels = &app.channels;
     let removed = channels
         .remove_managers(actor(&caller), &channel_id, &uids)
         .await?;
@@ -249,7 +249,7 @@ pub(super) async fn transfer_ownership(
     } = request;
     let name = name.map(|GroupName(name)| name);
     let avatar = avatar.map(|Avatar(url)| url);
-    let channels = app.channels();
+    let channels = &app.channels;
     let record = channels
         .transfer_ownership(actor(&caller), &channel_id, &uid, name, avatar)
         .await?;

@@ -99,10 +99,10 @@ pub(super) async fn sync_messages(
     State(app): State<App>,
     Query(request): Query<SyncMessagesRequest>,
 ) -> Result<Response, Failure> {
-    let limit = request.limit(&app.settings().limits);
+    let limit = request.limit(&app.settings.limits);
     let position = request.position();
     let channel = Channel::new(request.channel_type, request.channel_id);
-    let history = app.history();
+    let history = &app.history;
     let excerpt = history.read(&caller.uid, &channel, position, limit).await?;
     let messages = &excerpt.messages;
     let mut response = success(synced::size(messages, &channel), |out| {

@@ -38,7 +38,7 @@ pub(super) async fn get_system_info(
     _: Caller,
     State(app): State<App>,
 ) -> Result<Envelope<SystemInfoResponse>, Failure> {
-    let info = app.client().system_info().await?;
+    let info = app.client.system_info().await?;
     Ok(Envelope(SystemInfoResponse {
         version: info.version.unwrap_or_else(|| "unknown".to_owned()),
         uptime: info.uptime_s,

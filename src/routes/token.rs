@@ -58,7 +58,7 @@ pub(super) async fn create_token(
     Json(CreateTokenRequest { device_flag }): Json<CreateTokenRequest>,
 ) -> Result<Envelope<CreateTokenResponse>, Failure> {
     let device = device_flag.unwrap_or(DeviceFlag::Web);
-    let token = app.im_tokens().issue(&caller.uid, device).await?;
+    let token = app.im_tokens.issue(&caller.uid, device).await?;
     Ok(Envelope(CreateTokenResponse {
         token,
         uid: caller.uid,
@@ -112,7 +112,7 @@ pub(super) async fn revoke_token(
     let devices = device_flag.map_or(DeviceFlag::ALL.to_vec(), |device| vec![device]);
     let due = Arc::new(is_foreign.into());
     let mut audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
-    let revoked = app.im_tokens().revoke(&uid, &devices).await;
+    let revoked = app.im_tokens.revoke(&uid, &devices).await;
     audit.record_outcome(&revoked);
     revoked?;
     Ok(Envelope(RevokeTokenResponse {

@@ -7,13 +7,13 @@ impl App {
     /// All metrics as OpenMetrics text, with current gauges.
     pub fn metrics_text(&self) -> String {
         self.measure();
-        self.metrics().render()
+        self.metrics.render()
     }
 
     /// [`App::metrics_text`] in Prometheus's text format 0.0.4.
     pub fn prometheus_text(&self) -> String {
         self.measure();
-        self.metrics().render_prometheus()
+        self.metrics.render_prometheus()
     }
 
     fn measure(&self) {
@@ -22,11 +22,11 @@ impl App {
         caches.push(("tokens", state.verifier.cached_tokens()));
         state.metrics.gauges.set(&GaugeSnapshot {
             in_flight: self.requests_in_flight(),
-            buffered: state.byte_budget.held(),
-            remembered_sends: state.messages.remembered_sends(),
-            limiter_entries: state.limits.entries(),
+            buffered: self.byte_budget.held(),
+            remembered_sends: self.messages.remembered_sends(),
+            limiter_entries: self.limits.entries(),
             caches,
-            store: state.store.connections(),
+            store: self.store.connections(),
         });
     }
 }

@@ -2,8 +2,11 @@
 
 mod gauges;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::extract::FromRef;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::{self, Callback};
@@ -12,6 +15,7 @@ use crate::channels::{self, Channels};
 use crate::config::{self, Settings};
 use crate::context::ByteBudget;
 use crate::history::History;
+use crate::http::authenticate::Authenticator;
 use crate::limits::channel_limiter::ChannelLimiter;
 use crate::limits::{Limits, Time};
 use crate::messages::Messages;
@@ -24,22 +28,38 @@ use crate::wukongim::Client;
 #[derive(Clone)]
 pub struct App(Arc<AppState>);
 
-struct AppState {
-    settings: Settings,
-    verifier: Verifier,
-    im_tokens: ImTokens,
-    client: Arc<Client>,
-    store: Arc<Store>,
-    authorization: Arc<Authorization>,
-    messages: Arc<Messages>,
-    history: History,
-    channels: Channels,
-    limits: Limits,
-    in_flight: AtomicUsize,
-    channel_limiter: Arc<ChannelLimiter>,
-    byte_budget: Arc<ByteBudget>,
-    spans: Spans,
-    metrics: Arc<Metrics>,
+/// What an [`App`] shares.
+pub struct AppState {
+    /// The configuration in force.
+    pub settings: Arc<Settings>,
+    /// Checks JWTs.
+    pub verifier: Arc<Verifier>,
+    /// Issues and revokes connect tokens.
+    pub im_tokens: ImTokens,
+    /// The client for WuKongIM.
+    pub client: Arc<Client>,
+    /// Owners, names and tombstones.
+    pub store: Arc<Store>,
+    /// Who may read and send.
+    pub authorization: Arc<Authorization>,
+    /// Sending.
+    pub messages: Arc<Messages>,
+    /// Reading.
+    pub history: History,
+    /// Groups and their subscribers.
+    pub channels: Channels,
+    /// The rate limits of users and addresses.
+    pub limits: Arc<Limits>,
+    /// Counts the requests being worked on.
+    pub in_flight: AtomicUsize,
+    /// The limit of concurrent requests per channel.
+    pub channel_limiter: Arc<ChannelLimiter>,
+    /// The byte budget of request bodies and upstream answers.
+    pub byte_budget: Arc<ByteBudget>,
+    /// Starts the spans of requests.
+    pub spans: Spans,
+    /// The metrics registry.
+    pub metrics: Arc<Metrics>,
 }
 
 /// Why the application cannot be built.
@@ -141,8 +161,8 @@ impl App {
         let spans = Spans::new(&settings.telemetry)
             .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
         Ok(Self(Arc::new(AppState {
-            settings,
-            verifier,
+            settings: Arc::new(settings),
+            verifier: Arc::new(verifier),
             im_tokens,
             client,
             store,
@@ -150,7 +170,7 @@ impl App {
             messages,
             history,
             channels,
-            limits,
+            limits: Arc::new(limits),
             in_flight: AtomicUsize::new(0),
             channel_limiter,
             byte_budget,
@@ -159,84 +179,32 @@ impl App {
         })))
     }
 
-    /// The configuration in force.
-    pub fn settings(&self) -> &Settings {
-        &self.0.settings
-    }
-
-    /// Checks JWTs.
-    pub fn verifier(&self) -> &Verifier {
-        &self.0.verifier
-    }
-
-    /// Issues and revokes connect tokens.
-    pub fn im_tokens(&self) -> &ImTokens {
-        &self.0.im_tokens
-    }
-
-    /// The client for WuKongIM.
-    pub fn client(&self) -> &Client {
-        &self.0.client
-    }
-
-    /// Owners, names and tombstones.
-    pub fn store(&self) -> &Store {
-        &self.0.store
-    }
-
-    /// Who may read and send.
-    pub fn authorization(&self) -> &Authorization {
-        &self.0.authorization
-    }
-
-    /// Sending.
-    pub fn messages(&self) -> &Arc<Messages> {
-        &self.0.messages
-    }
-
-    /// Reading.
-    pub fn history(&self) -> &History {
-        &self.0.history
-    }
-
-    /// Groups and their subscribers.
-    pub fn channels(&self) -> &Channels {
-        &self.0.channels
-    }
-
-    /// The rate limits of users and addresses.
-    pub fn limits(&self) -> &Limits {
-        &self.0.limits
-    }
-
-    /// Counts the requests being worked on.
-    pub(crate) fn in_flight(&self) -> &AtomicUsize {
-        &self.0.in_flight
-    }
-
     /// How many requests are being worked on.
     pub fn requests_in_flight(&self) -> usize {
-        self.in_flight().load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Relaxed)
     }
+}
 
-    /// The limit of concurrent requests per channel.
-    pub fn channel_limiter(&self) -> &Arc<ChannelLimiter> {
-        &self.0.channel_limiter
+impl Deref for App {
+    type Target = AppState;
+
+    fn deref(&self) -> &AppState {
+        &self.0
     }
+}
 
-    /// The byte budget of request bodies and upstream answers.
-    pub fn byte_budget(&self) -> &Arc<ByteBudget> {
-        &self.0.byte_budget
+impl FromRef<App> for Arc<Settings> {
+    fn from_ref(app: &App) -> Self {
+        app.settings.clone()
     }
+}
 
-    /// Starts the spans of requests.
-    pub fn spans(&self) -> &Spans {
-        &self.0.spans
-    }
-
-    /// The metrics registry.
-    pub fn metrics(&self) -> &Metrics {
-        &self.0.metrics
+impl FromRef<App> for Authenticator {
+    fn from_ref(app: &App) -> Self {
+        Self {
+            verifier: app.verifier.clone(),
+            limits: app.limits.clone(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ async fn start(dialect: Dialect) -> TestApp {
 fn all_but(app: &TestApp, left: usize) -> Vec<Permit> {
     let hot = ConversationKey::Group(ChannelId::parse("hot", 9).unwrap());
     let mut permits: Vec<Permit> =
-        std::iter::from_fn(|| app.app.channel_limiter().try_acquire(&hot)).collect();
+        std::iter::from_fn(|| app.app.channel_limiter.try_acquire(&hot)).collect();
     permits.truncate(permits.len() - left);
     permits
 }

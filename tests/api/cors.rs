@@ -122,7 +122,7 @@ async fn every_answer_has_the_headers_errors_included() {
     app.faults()
         .always("/user/token", Fault::Status(500, "{}".into()));
     answers.push((502, from_page(&alice, PAGE, "POST", "/token").await));
-    let share = app.app.byte_budget().new_reservation();
+    let share = app.app.byte_budget.new_reservation();
     share.force_reserve(usize::MAX / 2);
     answers.push((503, from_page(&alice, PAGE, "GET", "/config").await));
     for (status, answer) in answers {

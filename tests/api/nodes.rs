@@ -156,7 +156,7 @@ async fn the_state_of_each_node_is_in_the_metrics() {
     all_are_known(&app).await;
     let told = |name: &str, node: &str| -> String {
         let sample = format!("gateway_upstream_{name}{{node=\"{node}\"}}");
-        let text = app.app.metrics().render();
+        let text = app.app.metrics.render();
         let value = text.lines().find_map(|line| line.strip_prefix(&sample));
         value
             .unwrap_or_else(|| panic!("{sample}"))

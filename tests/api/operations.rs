@@ -219,7 +219,7 @@ async fn node_health_is_exported_without_traffic() {
             .await;
         let ops = Ops::of(&app).await;
         let up = async || {
-            app.app.client().probe_all().await;
+            app.app.client.probe_all().await;
             let of = async |node| {
                 let name = format!("gateway_upstream_up{{node=\"{node}\"}}");
                 ops.metric(&name).await.unwrap()

@@ -41,7 +41,7 @@ async fn requests_beyond_max_in_flight_are_refused_at_once() {
             assert_eq!(app.upstream.calls().len(), calls, "nothing was asked");
             assert!(started.elapsed() < Duration::from_secs(5));
             app.anon().get("/health").await.ok();
-            let metrics = app.app.metrics().render();
+            let metrics = app.app.metrics.render();
             assert!(metrics.contains("gateway_limited_total{limit=\"in_flight\"} 3\n"));
             app.faults().release("held");
         };
@@ -92,10 +92,10 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
     for sent in sent {
         sent.ok();
     }
-    until(|| app.app.byte_budget().held() == 0).await;
+    until(|| app.app.byte_budget.held() == 0).await;
     send("bob", 60).await.ok();
     assert_eq!(app.sends().len(), 5);
-    let metrics = app.app.metrics().render();
+    let metrics = app.app.metrics.render();
     assert!(
         metrics.contains("gateway_limited_total{limit=\"buffered\"} 3\n"),
         "{metrics}"
@@ -126,13 +126,13 @@ async fn one_users_bodies_are_bounded_to_a_quarter() {
     let ((one, other), ()) = tokio::join!(running, others);
     one.ok();
     other.ok();
-    until(|| app.app.byte_budget().held() == 0).await;
+    until(|| app.app.byte_budget.held() == 0).await;
     alice.post("/message/send", &large(12)).await.ok();
     // One that alone is too much never gets anywhere, and leaves nothing behind.
     let refused = alice.post("/message/send", &large(90)).await;
     refused.fails(429, "rate_limited");
-    until(|| app.app.byte_budget().held() == 0).await;
-    let metrics = app.app.metrics().render();
+    until(|| app.app.byte_budget.held() == 0).await;
+    let metrics = app.app.metrics.render();
     assert!(
         metrics.contains("gateway_limited_total{limit=\"user_buffered\"} 3\n"),
         "{metrics}"
@@ -165,7 +165,7 @@ async fn one_users_requests_are_bounded_to_a_quarter() {
         drop(unfinished);
         until(|| app.app.requests_in_flight() == 0).await;
         app.user("alice").get("/system/info").await.ok();
-        let metrics = app.app.metrics().render();
+        let metrics = app.app.metrics.render();
         assert!(metrics.contains("gateway_limited_total{limit=\"user_in_flight\"} 2\n"));
     }
 }
@@ -173,7 +173,7 @@ async fn one_users_requests_are_bounded_to_a_quarter() {
 #[tokio::test]
 async fn with_the_memory_full_nothing_but_health_is_answered() {
     let app = TestApp::with(V2, |settings| settings.server.max_buffered = 10).await;
-    let share = app.app.byte_budget().new_reservation();
+    let share = app.app.byte_budget.new_reservation();
     share.try_reserve(10).unwrap();
     app.user("alice")
         .get("/system/info")
@@ -213,7 +213,7 @@ async fn unread_answers_of_one_user_are_bounded() {
         assert!(!unfetched.is_empty());
         app.user("bob").sync(2, "g", "&limit=100").await.ok();
         drop(unfetched);
-        until(|| app.app.byte_budget().held() == 0).await;
+        until(|| app.app.byte_budget.held() == 0).await;
         app.user("alice").sync(2, "g", "&limit=100").await.ok();
     }
 }
@@ -231,14 +231,14 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
         }
         let alice = app.user("alice");
         alice.sync(2, "g", "").await.ok();
-        until(|| app.app.byte_budget().held() == 0).await;
-        let elsewhere = app.app.byte_budget().new_reservation();
+        until(|| app.app.byte_budget.held() == 0).await;
+        let elsewhere = app.app.byte_budget.new_reservation();
         elsewhere.try_reserve(1050 * KIB).unwrap();
         let refused = alice.sync(2, "g", "").await.fails(503, "overloaded");
         assert_eq!(refused.body["message"], "同步消息失败");
         drop(elsewhere);
         alice.sync(2, "g", "").await.ok();
-        until(|| app.app.byte_budget().held() == 0).await;
+        until(|| app.app.byte_budget.held() == 0).await;
     }
 }
 
@@ -255,8 +255,8 @@ async fn a_send_that_goes_on_without_its_client_is_counted_until_it_ends() {
         app.user("alice").send_and_hang_up(&body, held).await;
         // The request itself has ended when the gauge says so.
         until(|| app.app.requests_in_flight() == 0).await;
-        assert!(app.app.byte_budget().held() > 4 * KIB);
+        assert!(app.app.byte_budget.held() > 4 * KIB);
         app.faults().release("held");
-        until(|| app.app.byte_budget().held() == 0).await;
+        until(|| app.app.byte_budget.held() == 0).await;
     }
 }

@@ -28,7 +28,7 @@ fn the_twins_have_equal_hashes() {
 /// What `gateway_foreign_messages_dropped_total` says.
 fn dropped(app: &TestApp) -> u64 {
     let name = "gateway_foreign_messages_dropped_total ";
-    let metrics = app.app.metrics().render();
+    let metrics = app.app.metrics.render();
     let value = metrics.lines().find_map(|line| line.strip_prefix(name));
     value
         .expect("the metric is there")

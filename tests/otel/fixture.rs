@@ -8,7 +8,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::routing::post;
 use bytes::Bytes;
-use dev_upstream::{Call, DevUpstream, Dialect, Options};
 use dev_upstream::{Call, Dialect};
 use http::StatusCode;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -90,7 +89,7 @@ impl Fixture {
 
     /// All spans, sent to the last one. No more are made after this.
     pub async fn exported(&self) -> Vec<Span> {
-        self.app.app.spans().end().await;
+        self.app.app.spans.end().await;
         let documents = self.collector.documents.lock();
         let documents = documents
             .iter()

@@ -209,7 +209,7 @@ async fn a_collector_that_is_down_affects_no_request() {
         fixture.send("bob", "hi").send().await.unwrap().status(),
         200
     );
-    fixture.app.app.spans().end().await;
+    fixture.app.app.spans.end().await;
     // The end of the tracing is not the end of the serving.
     assert_eq!(
         fixture.send("bob", "ho").send().await.unwrap().status(),

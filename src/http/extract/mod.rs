@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::body::Body;
-use axum::extract::{FromRequest, FromRequestParts, Request};
+use axum::extract::{FromRef, FromRequest, FromRequestParts, Request};
 use bytes::{Bytes, BytesMut};
 use http::Extensions;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
@@ -22,11 +22,10 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use percent_encoding::percent_decode_str;
 
 use crate::auth::Caller;
-use crate::config::Limits;
+use crate::config::{Limits, Settings};
 use crate::context::{current_deadline, current_reservation};
 use crate::http::errors::{ApiError, Failure, Problem};
-use crate::limits::{Allowance, Cost, Refused, UserPermit};
-use crate::state::App;
+use crate::limits::{self, Allowance, Cost, Refused, UserPermit};
 
 pub(crate) use fields::request;
 use fields::whole_body;
@@ -34,10 +33,10 @@ pub use fields::{Field, FieldValue, Fields, FromFields, FromJson, list};
 pub use value::{Avatar, GroupName, GroupType, MAX_NUMBER, Number, Value};
 
 /// What the outermost layer, authentication and the extractors record about one request.
-#[derive(Debug)]
 pub struct RequestState {
+    limits: Arc<limits::Limits>,
     /// The cost of the call to its user.
-    pub cost: Cost,
+    cost: Cost,
     /// Set while the body is being read: a timeout is then the client's fault.
     pub reading_body: AtomicBool,
     /// The user's balance of tokens; [`UNCHARGED`] before a charge.
@@ -49,9 +48,10 @@ pub struct RequestState {
 const UNCHARGED: i64 = i64::MIN;
 
 impl RequestState {
-    /// A request with this cost.
-    pub fn new(cost: Cost) -> Self {
+    /// A request with this cost, charged to `limits`.
+    pub fn new(limits: Arc<limits::Limits>, cost: Cost) -> Self {
         Self {
+            limits,
             cost,
             reading_body: AtomicBool::new(false),
             balance: AtomicI64::new(UNCHARGED),
@@ -80,34 +80,33 @@ impl RequestState {
 
 /// Charges the caller the cost of the parsed request beyond the first token; nothing for an invalid request.
 fn charge<T>(
-    app: &App,
     extensions: &Extensions,
     request: &Result<T, Failure>,
-    cost: impl Fn(&T, &Limits) -> usize,
+    cost: impl Fn(&T) -> usize,
 ) -> Result<(), Failure> {
     let (Some(state), Ok(request)) = (extensions.get::<Arc<RequestState>>(), request) else {
         return Ok(());
     };
     let cost = match state.cost {
         Cost::Fixed(cost) => cost,
-        Cost::ByContent => u32::try_from(cost(request, &app.settings().limits)).unwrap_or(u32::MAX),
+        Cost::ByContent => u32::try_from(cost(request)).unwrap_or(u32::MAX),
     };
     let (2.., Some(caller)) = (cost, extensions.get::<Caller>()) else {
         return Ok(());
     };
-    state.record_charge(app.limits().charge_user_remainder(&caller.uid, cost - 1))
+    state.record_charge(state.limits.charge_user_remainder(&caller.uid, cost - 1))
 }
 
 /// The request's deadline; this extractor never fails.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline(pub Instant);
 
-impl FromRequestParts<App> for Deadline {
+impl<S: Sync> FromRequestParts<S> for Deadline {
     type Rejection = Infallible;
 
-    async fn from_request_parts(_: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let without = || Instant::now() + app.settings().server.request_timeout;
-        Ok(Self(current_deadline().unwrap_or_else(without)))
+    async fn from_request_parts(_: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Outside of a request, which has one, there is no time.
+        Ok(Self(current_deadline().unwrap_or_else(Instant::now)))
     }
 }
 
@@ -115,25 +114,31 @@ impl FromRequestParts<App> for Deadline {
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
-impl<T: FromJson> FromRequest<App> for Json<T> {
+impl<S: Send + Sync, T: FromJson> FromRequest<S> for Json<T>
+where
+    Arc<Settings>: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request(request: Request, app: &App) -> Result<Self, Failure> {
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
         let (parts, body) = request.into_parts();
-        let request = read(&parts, body, app).await;
-        charge(app, &parts.extensions, &request, T::cost)?;
+        let settings = Arc::<Settings>::from_ref(state);
+        let request = read::<T>(&parts, body, &settings).await;
+        charge(&parts.extensions, &request, |request| {
+            request.cost(&settings.limits)
+        })?;
         request.map(Self)
     }
 }
 
-async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Failure> {
+async fn read<T: FromJson>(parts: &Parts, body: Body, settings: &Settings) -> Result<T, Failure> {
     let state = parts.extensions.get::<Arc<RequestState>>();
-    let limit = app.settings().server.body_limit;
+    let limit = settings.server.body_limit;
     let body = read_body(body, limit, state.map(AsRef::as_ref)).await?;
     let text = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
     if text.is_empty() {
         // An empty body counts as missing, regardless of its content type.
-        return parse(None, app);
+        return parse(None, &settings.limits);
     }
     if is_encoded(&parts.headers) {
         return Err(Failure::encoded_body());
@@ -142,14 +147,14 @@ async fn read<T: FromJson>(parts: &Parts, body: Body, app: &App) -> Result<T, Fa
     if !content_type.is_some_and(|value| is_json(value.as_bytes())) {
         return Err(ApiError::UnsupportedMediaType.into());
     }
-    parse(Some(text), app)
+    parse(Some(text), &settings.limits)
 }
 
 /// Some programs write it before UTF-8 text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-fn parse<T: FromJson>(body: Option<&[u8]>, app: &App) -> Result<T, Failure> {
-    T::from_json(body, &app.settings().limits).map_err(|problems| {
+fn parse<T: FromJson>(body: Option<&[u8]>, limits: &Limits) -> Result<T, Failure> {
+    T::from_json(body, limits).map_err(|problems| {
         let is_text = body.is_none_or(is_utf8);
         Failure::invalid(if is_text {
             problems
@@ -241,14 +246,20 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
-impl<T: FromFields> FromRequestParts<App> for Query<T> {
+impl<S: Send + Sync, T: FromFields> FromRequestParts<S> for Query<T>
+where
+    Arc<Settings>: FromRef<S>,
+{
     type Rejection = Failure;
 
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Failure> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let settings = Arc::<Settings>::from_ref(state);
         let values = parameters(parts.uri.query().unwrap_or_default());
-        let request = Fields::new(values, &app.settings().limits).read();
+        let request = Fields::new(values, &settings.limits).read();
         let request = request.map_err(T::failure);
-        charge(app, &parts.extensions, &request, FromFields::cost)?;
+        charge(&parts.extensions, &request, |request: &T| {
+            request.cost(&settings.limits)
+        })?;
         request.map(Self)
     }
 }

@@ -30,7 +30,7 @@ fn parts(app: &TestApp, verb: &str) -> usize {
 
 /// Waits until nothing is under way, and tells how many parts there were.
 async fn settled(app: &TestApp, verb: &str) -> usize {
-    app.app.channels().wait_idle().await;
+    app.app.channels.wait_idle().await;
     parts(app, verb)
 }
 
@@ -51,7 +51,7 @@ async fn no_chunk_starts_after_the_deadline_and_a_retry_does_the_rest() {
             added += answer.ok()["added"].as_u64().unwrap();
             break;
         }
-        app.app.channels().wait_idle().await;
+        app.app.channels.wait_idle().await;
         added = app.state().members("g").len() as u64 - 1;
     }
     assert_eq!(added, 500);
@@ -82,7 +82,7 @@ async fn a_delete_continues_after_its_deadline() {
             .send_to_group("g", "late")
             .await
             .fails(404, "channel_not_found");
-        app.app.channels().wait_idle().await;
+        app.app.channels.wait_idle().await;
         assert_eq!(app.calls_to(path).len(), 4);
         assert_eq!(app.state().members("g"), [""; 0]);
         assert!(app.state().flags(2, "g").unwrap().disband);

@@ -44,7 +44,7 @@ async fn a_late_registration_does_not_restore_a_revoked_token() {
                 .add(Rule::exact("/user/token", Fault::Hang).times(1));
             let revoke = async {
                 let devices = [DeviceFlag::Web];
-                replica.im_tokens().revoke(&alice, &devices).await.unwrap();
+                replica.im_tokens.revoke(&alice, &devices).await.unwrap();
             };
             let issue = async {
                 let answer = user.post_nothing("/token").await;

@@ -52,7 +52,7 @@ async fn all_devices_get_other_tokens_and_their_connections_end() {
         assert_eq!(token(&app, "bob", 1).await, bobs);
         // The same after a restart.
         let restarted = replica(&app);
-        let again = restarted.im_tokens().issue(&alice(), DeviceFlag::Web).await;
+        let again = restarted.im_tokens.issue(&alice(), DeviceFlag::Web).await;
         assert_eq!(again.unwrap().as_str(), token(&app, "alice", 1).await);
     }
 }
@@ -138,7 +138,7 @@ async fn another_replica_that_gave_out_the_old_token_never_registers_it_again() 
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let other = replica(&app);
-        let issue = async || other.im_tokens().issue(&alice(), DeviceFlag::Web).await;
+        let issue = async || other.im_tokens.issue(&alice(), DeviceFlag::Web).await;
         let old = issue().await.unwrap();
         app.user("alice").post_nothing("/token/revoke").await.ok();
         app.state().connect("alice", 1);
@@ -160,7 +160,7 @@ async fn a_store_that_is_down_brings_no_revoked_token_back_on_any_replica() {
             let builder = TestApp::builder().upstream(dialect).database(kind).await;
             let app = builder.start().await;
             let other = replica(&app);
-            let issue = async || other.im_tokens().issue(&alice(), DeviceFlag::Web).await;
+            let issue = async || other.im_tokens.issue(&alice(), DeviceFlag::Web).await;
             let old = issue().await.unwrap();
             app.user("alice").post_nothing("/token/revoke").await.ok();
             let new = upstream_token(&app, "alice", 1);
@@ -184,7 +184,7 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
         let other = replica(&app);
         let giving = tokio::spawn(async move {
             other
-                .im_tokens()
+                .im_tokens
                 .issue(&alice(), DeviceFlag::Web)
                 .await
                 .unwrap()
@@ -207,7 +207,7 @@ async fn of_concurrent_revocations_the_last_token_stays_registered() {
         let calls = (0..8).map(|n| {
             let replica = replicas[n % 2].clone();
             async move {
-                let tokens = replica.im_tokens();
+                let tokens = &replica.im_tokens;
                 if n < 4 {
                     tokens.revoke(&alice(), &[DeviceFlag::Web]).await.unwrap();
                 } else {

@@ -84,7 +84,7 @@ async fn a_flood_of_bad_tokens_takes_nothing_from_a_good_user_of_that_address() 
         }
     }
     assert_eq!(refused, 400 - 20);
-    let metrics = app.app.metrics().render();
+    let metrics = app.app.metrics.render();
     assert!(
         metrics.contains("gateway_limited_total{limit=\"address\"} 380\n"),
         "{metrics}"
@@ -191,7 +191,7 @@ async fn an_address_with_nothing_left_has_new_asymmetric_signatures_checked_500_
             .fails(429, "rate_limited");
     }
     let refusals = |limit: &str| {
-        let metrics = app.app.metrics().render();
+        let metrics = app.app.metrics.render();
         let name = format!("gateway_limited_total{{limit=\"{limit}\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
         line.map_or(0, |count| count.parse::<u32>().unwrap())

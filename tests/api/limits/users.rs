@@ -265,7 +265,7 @@ async fn the_metrics_say_which_limit_refused() {
     let app = limited(10, 1).await;
     app.user("alice").get("/config").await.ok();
     app.user("alice").get("/config").await;
-    let metrics = app.app.metrics().render();
+    let metrics = app.app.metrics.render();
     assert!(
         metrics.contains("gateway_limited_total{limit=\"user\"} 1\n"),
         "{metrics}"

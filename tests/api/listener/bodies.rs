@@ -67,7 +67,7 @@ async fn a_too_large_body_is_not_drained() {
     let answer = socket.answers(429).await;
     assert!(says_close(&answer), "{answer:#?}");
     socket.ends().await;
-    let share = app.app.byte_budget().new_reservation();
+    let share = app.app.byte_budget.new_reservation();
     share.force_reserve(app.settings.server.max_buffered);
     let mut socket = Socket::sending(&app, &request).await;
     let answer = socket.answers(503).await;

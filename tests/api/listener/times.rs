@@ -110,7 +110,7 @@ async fn connections_beyond_the_most_are_refused_and_taken_again_when_others_end
     }
     one.send(HEALTH).await;
     one.answers(200).await;
-    let metrics = app.app.metrics().render();
+    let metrics = app.app.metrics.render();
     assert!(
         metrics.contains("gateway_limited_total{limit=\"connections\"} 2\n"),
         "{metrics}"
@@ -157,7 +157,7 @@ async fn an_address_has_a_quarter_of_the_connections_and_a_trusted_proxy_all_of_
             "connections"
         };
         let counted = format!("gateway_limited_total{{limit=\"{limit}\"}} 1\n");
-        let metrics = app.app.metrics().render();
+        let metrics = app.app.metrics.render();
         assert!(metrics.contains(&counted), "{metrics}");
         sockets.pop();
         let metric = "gateway_connections";
@@ -175,7 +175,7 @@ async fn the_bytes_of_a_disconnected_client_are_freed() {
     );
     let mut socket = Socket::sending(&app, head).await;
     socket.send(" ".repeat(50_000)).await;
-    until(|| app.app.byte_budget().held() == 50_000).await;
+    until(|| app.app.byte_budget.held() == 50_000).await;
     drop(socket);
-    until(|| app.app.byte_budget().held() == 0).await;
+    until(|| app.app.byte_budget.held() == 0).await;
 }

@@ -9,7 +9,7 @@ at_rest() {
 
 startup() {
     local round port=$((base + 20))
-    gateway_environment "$port" "$fake_v2"
+    gateway_environment "$port" "$upstream_v2"
     for round in {1..9}; do
         rm -f "$work/$port".db*
         "${environment[@]}" taskset -c 0 "$rig" startup "127.0.0.1:$port" "$gateway"
@@ -23,7 +23,7 @@ idle() {
         printf '  %s idle connections: SKIPPED, the limit of open files is %s\n' "$count" "$(ulimit -n)" >&2
         return
     fi
-    start_gateway "idle-$count" "$port" "$fake_v3"
+    start_gateway "idle-$count" "$port" "$upstream_v3"
     local pid=$started
     : >"$work/holder-$count.out"
     start "holder-$count" 1 "$rig" idle "127.0.0.1:$port" "$count"

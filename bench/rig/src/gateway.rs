@@ -1,4 +1,4 @@
-//! Processes that are measured and what measures them: the gateway, and the fake WuKongIM in a process of its own.
+//! The gateway that is measured, in a process of its own.
 
 use std::io;
 use std::process::{Child, Command, Stdio};
@@ -183,79 +183,5 @@ impl Gateway {
             return Err(io::Error::other(format!("no {name} in /metrics")));
         }
         Ok(samples.iter().sum())
-    }
-}
-
-/// A fake WuKongIM in a process of its own.
-pub struct Upstream {
-    process: Process,
-    /// Of its nodes.
-    pub nodes: Vec<String>,
-    admin: String,
-}
-
-impl Upstream {
-    /// Starts one of as many nodes at ports from `index` on; the port after them is for faults.
-    pub async fn start(
-        stage: &Stage,
-        v3: bool,
-        index: u16,
-        nodes: u16,
-        latency: Duration,
-    ) -> io::Result<Self> {
-        let admin = stage.address(index + nodes);
-        let nodes: Vec<String> = (0..nodes).map(|node| stage.address(index + node)).collect();
-        let child = Command::new(std::env::current_exe()?)
-            .args(["upstream", if v3 { "v3" } else { "v2" }, &nodes.join(",")])
-            // A real v2's.
-            .args(["500", &admin, &latency.as_micros().to_string()])
-            .stdin(Stdio::null())
-            .spawn()?;
-        let upstream = Self {
-            process: Process(child),
-            nodes,
-            admin,
-        };
-        let began = Instant::now();
-        while upstream.sends().await.is_err() {
-            if began.elapsed() > PATIENCE {
-                return Err(io::Error::other("the fake WuKongIM does not start"));
-            }
-            sleep(Duration::from_millis(20)).await;
-        }
-        Ok(upstream)
-    }
-
-    /// Tells a node, or all with 0, what to do wrong.
-    pub async fn fault(&self, node: usize, name: &str) -> io::Result<()> {
-        self.tell(&format!("/bench/fault/{node}/{name}")).await?;
-        Ok(())
-    }
-
-    /// Ends all connections to it.
-    pub async fn drop_connections(&self) -> io::Result<()> {
-        self.tell("/bench/drop").await?;
-        Ok(())
-    }
-
-    /// Sends it took.
-    pub async fn sends(&self) -> io::Result<u64> {
-        let told = self.tell("/bench/sends").await?;
-        told.parse().map_err(|_| io::Error::other("no number"))
-    }
-
-    /// Memory in RAM, in bytes.
-    pub fn memory(&self) -> io::Result<u64> {
-        Ok(memory_and_threads(self.process.0.id())?.0)
-    }
-
-    async fn tell(&self, path: &str) -> io::Result<String> {
-        let answer = get(&self.admin, path).await?;
-        if answer.status != 200 {
-            return Err(io::Error::other(format!(
-                "the fake WuKongIM knows no {path}"
-            )));
-        }
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
     }
 }

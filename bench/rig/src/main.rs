@@ -1,12 +1,10 @@
-//! The programs `bench/run` needs beside wrk and nginx: a fast fake WuKongIM, many idle connections, the time a start takes.
+//! The programs `bench/run` needs beside wrk and nginx: the built-in upstream as WuKongIM, many idle connections, the time a start takes.
 
 mod client;
 mod contract;
 mod gateway;
-mod http;
 mod idle;
 mod load;
-mod log;
 mod mix;
 mod numbers;
 mod soak;
@@ -17,12 +15,13 @@ mod truth;
 mod upstream;
 
 use std::process::ExitCode;
-use std::time::Duration;
+
+/// As the gateway's: the built-in upstream is to be as fast as it can be.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const USAGE: &str = "usage:
-  rig upstream v2|v3 ADDRESS[,ADDRESS] VISIBLE_AFTER_US [ADMIN_ADDRESS LATENCY_US]
-                                                a fake WuKongIM of as many nodes; v2 shows a message that long after it was sent;
-                                                faults are told it at ADMIN_ADDRESS; each answer takes LATENCY_US
+  rig upstream v2|v3 ADDRESS SENDS_ADDRESS      a WuKongIM at ADDRESS; tells how many sends it took to whoever connects to SENDS_ADDRESS
   rig idle ADDRESS COUNT                        COUNT connections with one answered request each, held until killed
   rig storm|soak|numbers GATEWAY FOLDER PORT full|quick
                                                 what bench/storm and bench/soak run: that binary, a folder for stores, the first of a
@@ -33,29 +32,11 @@ fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = match *words {
-        [
-            "upstream",
-            dialect @ ("v2" | "v3"),
-            addresses,
-            visible_after_us,
-            ref more @ ..,
-        ] => {
-            let (admin, latency_us) = match *more {
-                [] => (None, "0"),
-                [admin, latency_us] => (Some(admin), latency_us),
-                _ => return usage(),
-            };
-            let us = |text: &str| text.parse().map(Duration::from_micros);
-            let (Ok(visible_after), Ok(latency)) = (us(visible_after_us), us(latency_us)) else {
+        ["upstream", dialect @ ("v2" | "v3"), listen, sends] => {
+            let (Ok(listen), Ok(sends)) = (listen.parse(), sends.parse()) else {
                 return usage();
             };
-            upstream::run(&upstream::Options {
-                v3: dialect == "v3",
-                addresses: addresses.split(',').collect(),
-                visible_after,
-                latency,
-                admin,
-            })
+            upstream::run(dialect == "v3", listen, sends)
         }
         ["idle", address, count] => match count.parse() {
             Ok(count) => idle::run(address, count),

@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::client::Connection;
-use crate::gateway::{Gateway, Stage, Upstream};
+use crate::gateway::{Gateway, Stage};
+use crate::upstream::Upstream;
 
 /// Clients that send at the same time.
 const CLIENTS: usize = 8;

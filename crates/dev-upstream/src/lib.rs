@@ -153,12 +153,12 @@ impl DevUpstream {
             options.visible_after,
             options.membership_after,
         );
-        Self::start_with(options, Arc::new(state)).await
+        let node = state.join_node();
+        Self::start_with(options, Arc::new(state), node).await
     }
 
-    async fn start_with(options: Options, state: Arc<State>) -> io::Result<Self> {
+    async fn start_with(options: Options, state: Arc<State>, node: u64) -> io::Result<Self> {
         let api = server::bind(options.listen).await?;
-        let node = state.join_node();
         let manager = match options.manager {
             Some(_) if options.dialect == Dialect::V3 => {
                 Some(TcpListener::bind((options.listen.ip(), 0)).await?)

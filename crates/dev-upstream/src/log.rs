@@ -4,9 +4,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Instant,
 };
+
+use serde_json::value::RawValue;
 
 /// One stored message.
 #[derive(Debug, Clone)]
@@ -33,6 +35,8 @@ pub struct Message {
     pub timestamp: i32,
     /// The payload in base64, as received.
     pub payload: Arc<str>,
+    /// As pages show it to everybody.
+    pub(super) json: OnceLock<Box<RawValue>>,
 }
 
 #[derive(Debug, Default)]

@@ -123,6 +123,7 @@ mod tests {
                 expire: 0,
                 timestamp: 0,
                 payload: "".into(),
+                json: std::sync::OnceLock::new(),
             };
             log.store(Instant::now(), message, None);
         }

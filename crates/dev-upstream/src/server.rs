@@ -2,6 +2,7 @@
 //! scripted for it comes first.
 
 use std::{
+    future::poll_fn,
     io,
     net::SocketAddr,
     sync::{
@@ -21,7 +22,7 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -80,10 +81,17 @@ impl Shared {
     }
 }
 
-/// Closes the connection without an answer.
+/// Why a connection ends without an answer.
 #[derive(Debug, thiserror::Error)]
 #[error("connection dropped")]
-pub(super) struct Dropped;
+pub(super) enum Dropped {
+    Closed,
+    #[cfg(feature = "testing")]
+    Reset,
+    /// After these bytes, whatever they are.
+    #[cfg(feature = "testing")]
+    Raw(Bytes),
+}
 
 /// How long a crashing server may take to send its last answer.
 const LAST_ANSWER: Duration = Duration::from_millis(200);
@@ -107,20 +115,25 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, port: Por
         let _ = stream.set_nodelay(true);
         let shared = shared.clone();
         connections.spawn(async move {
-            let service = service_fn(|request| answer(shared.clone(), port, request));
+            let service = service_fn(|request| Box::pin(answer(shared.clone(), port, request)));
             let mut up = shared.up.subscribe();
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service);
-            let mut connection = std::pin::pin!(connection);
+            // Without timeouts: the only clients are the gateway, its tests and benchmarks.
+            let mut connection =
+                http1::Builder::new().serve_connection(TokioIo::new(stream), service);
             // An error is a disconnected client or a scripted fault.
-            tokio::select! {
-                _ = connection.as_mut() => {}
+            let outcome = tokio::select! {
+                outcome = poll_fn(|context| connection.poll_without_shutdown(context)) => outcome,
                 () = ended(&mut up) => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
+                    std::pin::Pin::new(&mut connection).graceful_shutdown();
+                    (&mut connection).await
                 }
+            };
+            #[cfg(feature = "testing")]
+            if let Err(error) = outcome {
+                super::testing::end(connection.into_parts().io.into_inner(), &error).await;
             }
+            #[cfg(not(feature = "testing"))]
+            drop(outcome);
         });
     }
     drop(listener);
@@ -182,13 +195,17 @@ async fn answer(
     request: hyper::Request<Incoming>,
 ) -> Result<Response<Body>, Dropped> {
     if shared.killed.load(Ordering::SeqCst) && !*shared.up.borrow() {
-        return Err(Dropped);
+        return Err(Dropped::Closed);
     }
     let (parts, body) = request.into_parts();
     let received = Received {
         port,
         parts,
-        body: body.collect().await.map_err(|_| Dropped)?.to_bytes(),
+        body: body
+            .collect()
+            .await
+            .map_err(|_| Dropped::Closed)?
+            .to_bytes(),
     };
     #[cfg(feature = "testing")]
     let answered = super::testing::answer(&shared, &received).await;
@@ -228,7 +245,7 @@ pub(super) fn process(
         shared.die();
     }
     if reply.crash == Crash::BeforeAnswer {
-        return Err(Dropped);
+        return Err(Dropped::Closed);
     }
     Ok(reply)
 }

@@ -1,6 +1,9 @@
 //! v2's messages: sends are acknowledged before they are stored, without permission checks.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use serde::Deserialize;
 
@@ -13,7 +16,7 @@ use super::{
     reply::{Crash, Reply, Request, Storing},
     requests::{self, Send, Sync},
     state::{Inner, State},
-    views::{self, SyncView},
+    views::{self, Shown, SyncView},
 };
 
 /// Longer strings crash the process after the answer (seen with 33,000 bytes).
@@ -94,6 +97,7 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
         expire: send.expire,
         timestamp: unix_seconds(std::time::SystemTime::now()),
         payload: Arc::from(&*payload.text),
+        json: OnceLock::new(),
     };
     let mut inner = state.lock();
     inner.received += 1;
@@ -342,7 +346,7 @@ pub(super) fn search(state: &State, request: &Request<'_>) -> Reply {
     drop(inner);
     let messages = found
         .iter()
-        .map(|message| views::v2(message, false))
+        .map(|message| Shown::Own(views::v2(message, false)))
         .collect();
     Reply::json(
         200,

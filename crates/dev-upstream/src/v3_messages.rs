@@ -1,6 +1,10 @@
 //! v3's messages: sends are checked and stored with a seq before they are answered, and only members may read.
 
-use std::{borrow::Cow, sync::Arc, time::Instant};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -136,6 +140,7 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
         expire: send.expire,
         timestamp: 0,
         payload: payload.into(),
+        json: OnceLock::new(),
     };
     let seq = log.store(Instant::now(), message, keep);
     log.index_client_msg_no();

@@ -1,6 +1,7 @@
 //! A stored message as the two generations show it.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
     keys::{PERSON, SYSTEM_UID},
@@ -38,7 +39,27 @@ pub(super) struct SyncView<'a> {
     pub(super) start_message_seq: u64,
     pub(super) end_message_seq: u64,
     pub(super) more: u8,
-    pub(super) messages: Vec<MessageView<'a>>,
+    pub(super) messages: Vec<Shown<'a>>,
+}
+
+/// One message of a page.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Shown<'a> {
+    /// In a group, where all see the same: made once for each message, since pages of them are what is read most.
+    Alike(&'a RawValue),
+    Own(MessageView<'a>),
+}
+
+impl<'a> Shown<'a> {
+    fn new(message: &'a Message, alike: bool, view: impl FnOnce() -> MessageView<'a>) -> Self {
+        if !alike {
+            return Self::Own(view());
+        }
+        // Fails only for maps with non-string keys and custom `Serialize` impls, and there are none here.
+        let json = || to_raw_value(&view()).unwrap_or_default();
+        Self::Alike(message.json.get_or_init(json))
+    }
 }
 
 fn view<'a>(
@@ -112,7 +133,10 @@ impl<'a> SyncView<'a> {
             end_message_seq,
             more: u8::from(page.more),
             messages: messages
-                .map(|(place, message)| v2(message, place > 0))
+                .map(|(place, message)| {
+                    let alike = place > 0 && message.channel_type != PERSON;
+                    Shown::new(message, alike, || v2(message, place > 0))
+                })
                 .collect(),
         }
     }
@@ -130,7 +154,10 @@ impl<'a> SyncView<'a> {
             messages: page
                 .messages
                 .iter()
-                .map(|message| v3(message, login_uid))
+                .map(|message| {
+                    let alike = message.channel_type != PERSON;
+                    Shown::new(message, alike, || v3(message, login_uid))
+                })
                 .collect(),
         }
     }

@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use tokio::time::sleep;
 
-use super::report::Report;
 use super::fault_phase::{FaultPhase, MonitoredGateway};
+use super::report::Report;
 use super::{CONNECTIONS, SHARE, Times, latency, most, name_of};
-use crate::gateway::{Stage, Upstream};
+use crate::gateway::Stage;
 use crate::load::Load;
 use crate::mix::Mix;
+use crate::upstream::Upstream;
 
 /// Allowed answers to a send in flight to the failing node.
 const UNKNOWN: &[&str] = &["message_unconfirmed", "partial_failure"];

@@ -10,10 +10,11 @@ use tokio::time::{Instant, sleep};
 
 use super::Times;
 use super::report::Row;
-use crate::gateway::{Gateway, Upstream};
+use crate::gateway::Gateway;
 use crate::load::Load;
 use crate::tally::{Phase, Slowest};
 use crate::truth::Witness;
+use crate::upstream::Upstream;
 
 /// How long errors of the fault are still allowed after a recovery.
 const GRACE: Duration = Duration::from_secs(5);
@@ -142,7 +143,13 @@ impl FaultPhase {
         };
         let all = [
             phase("latency × 100", "slow", true, OVERLOAD_CODES, !v3),
-            phase("half-answers, then closed", "half", false, CONNECTION_LOSS_CODES, false),
+            phase(
+                "half-answers, then closed",
+                "half",
+                false,
+                CONNECTION_LOSS_CODES,
+                false,
+            ),
             phase(
                 "half-answers, then nothing",
                 "stalled",
@@ -153,7 +160,13 @@ impl FaultPhase {
             phase("resets", "reset", false, CONNECTION_LOSS_CODES, false),
             phase("garbage", "garbage", false, GARBAGE_CODES, v3),
             phase("full stop: no answers", "silent", false, TIMEOUT_CODES, !v3),
-            phase("full stop: no process", "dead", false, CONNECTION_LOSS_CODES, v3),
+            phase(
+                "full stop: no process",
+                "dead",
+                false,
+                CONNECTION_LOSS_CODES,
+                v3,
+            ),
         ];
         all.into_iter().filter(move |phase| phase.quick || !quick)
     }

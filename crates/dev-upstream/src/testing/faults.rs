@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -22,18 +23,24 @@ pub enum Fault {
     Status(u16, String),
     /// Not processed; 200 with something that is not JSON.
     Garbage,
-    /// Not processed; the connection is closed without an answer.
+    /// Not processed; these bytes as they are, and the connection is closed.
+    Raw(Bytes),
+    /// Not processed; the connection is reset.
     Reset,
-    /// Processed; the connection is closed without an answer.
+    /// Processed; the connection is reset.
     ResetAfter,
     /// Processed; the connection is closed in the middle of the answer's body.
     HalfAnswer,
+    /// Processed; half of the answer's body, and then nothing.
+    StalledAnswer,
     /// Not processed and never answered.
     Hang,
     /// v2 sends only: 200 with an id, and the message is never stored.
     DropMessage,
     /// v2 sends only: 200 with an id, and the message is stored, with the seq of that moment, this much later.
     StoreLate(Duration),
+    /// Each of these in turn, one for each call.
+    InTurn(Vec<Fault>),
 }
 
 /// A fault and the calls it applies to.
@@ -45,6 +52,8 @@ pub struct Rule {
     containing: Option<String>,
     skip: usize,
     left: Option<usize>,
+    /// How often it has applied.
+    turn: usize,
     fault: Fault,
 }
 
@@ -58,6 +67,7 @@ impl Rule {
             containing: None,
             skip: 0,
             left: None,
+            turn: 0,
             fault,
         }
     }
@@ -127,6 +137,25 @@ pub(super) struct CallFaults {
     pub(super) answer_holds: Vec<String>,
     pub(super) after: Option<Fault>,
     pub(super) storing: Storing,
+}
+
+impl CallFaults {
+    fn add(&mut self, fault: &Fault, turn: usize) {
+        match fault {
+            Fault::Delay(delay) => self.delay += *delay,
+            Fault::Hold(name) => self.holds.push(name.clone()),
+            Fault::HoldAnswer(name) => self.answer_holds.push(name.clone()),
+            Fault::DropMessage => self.storing = Storing::Never,
+            Fault::StoreLate(late) => self.storing = Storing::Late(*late),
+            Fault::InTurn(faults) => self.add(&faults[turn % faults.len()], 0),
+            Fault::ResetAfter | Fault::HalfAnswer | Fault::StalledAnswer => {
+                self.after.get_or_insert_with(|| fault.clone());
+            }
+            Fault::Status(..) | Fault::Garbage | Fault::Raw(_) | Fault::Reset | Fault::Hang => {
+                self.instead.get_or_insert_with(|| fault.clone());
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -250,21 +279,8 @@ impl Faults {
                 };
                 *left = less;
             }
-            match &rule.fault {
-                Fault::Delay(delay) => call_faults.delay += *delay,
-                Fault::Hold(name) => call_faults.holds.push(name.clone()),
-                Fault::HoldAnswer(name) => call_faults.answer_holds.push(name.clone()),
-                Fault::DropMessage => call_faults.storing = Storing::Never,
-                Fault::StoreLate(late) => call_faults.storing = Storing::Late(*late),
-                Fault::ResetAfter | Fault::HalfAnswer => {
-                    call_faults.after.get_or_insert_with(|| rule.fault.clone());
-                }
-                Fault::Status(..) | Fault::Garbage | Fault::Reset | Fault::Hang => {
-                    call_faults
-                        .instead
-                        .get_or_insert_with(|| rule.fault.clone());
-                }
-            }
+            call_faults.add(&rule.fault, rule.turn);
+            rule.turn += 1;
         }
         rules.retain(|rule| rule.left != Some(0));
         call_faults

@@ -16,7 +16,7 @@ use super::{
     state::State,
 };
 
-pub(super) use self::answer::{Body, answer};
+pub(super) use self::answer::{Body, answer, end};
 pub use self::{
     faults::{Fault, Faults, Rule},
     state::StoredMessage,
@@ -90,7 +90,13 @@ impl DevUpstream {
         if options.dialect != self.dialect() {
             return Err(io::Error::other("a cluster speaks one dialect"));
         }
-        Self::start_with(options, self.shared.state.clone()).await
+        let node = self.shared.state.join_node();
+        Self::start_with(options, self.shared.state.clone(), node).await
+    }
+
+    /// Starts a second address of this node, with its data and its number, but with calls and faults of its own.
+    pub async fn start_twin(&self, options: Options) -> io::Result<Self> {
+        Self::start_with(options, self.shared.state.clone(), self.shared.node).await
     }
 
     /// The current dialect.

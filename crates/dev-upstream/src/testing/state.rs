@@ -1,8 +1,8 @@
 //! Test controls: inspect an upstream's state, or change it without a call.
 
 use std::{
-    sync::Arc,
-    time::{Instant, SystemTime},
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -147,6 +147,7 @@ impl State {
             expire: 0,
             timestamp: message.timestamp.unwrap_or(own_timestamp),
             payload: STANDARD.encode(&message.payload).into(),
+            json: OnceLock::new(),
         };
         let (keep, dialect) = (inner.keep, inner.dialect);
         let log = &mut inner
@@ -182,6 +183,16 @@ impl State {
     /// Simulates a connected client.
     pub fn connect(&self, uid: &str, device_flag: u8) {
         self.lock().online.push((uid.to_owned(), device_flag));
+    }
+
+    /// The number of sends taken so far.
+    pub fn received(&self) -> u64 {
+        self.lock().received
+    }
+
+    /// v2: how long after a send its message is visible, from now on.
+    pub fn set_visible_after(&self, visible_after: Duration) {
+        self.lock().visible_after = visible_after;
     }
 
     /// The number of connected clients, after all kicks.

@@ -1,9 +1,12 @@
 //! Each kind of fault does what it says, and as often as it says.
 
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use dev_upstream::{Fault, GROUP, Rule};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::{Upstream, client, message};
 
@@ -66,6 +69,55 @@ async fn half_an_answer_has_its_status_and_not_its_end() {
     let response = client().get(url).send().await.expect("the head arrives");
     assert_eq!(response.status(), 200);
     response.text().await.expect_err("the body breaks off");
+}
+
+#[tokio::test]
+async fn a_stalled_answer_has_its_status_and_neither_its_end_nor_that_of_its_connection() {
+    let upstream = Upstream::v2().await;
+    upstream
+        .server
+        .faults()
+        .once("/health", Fault::StalledAnswer);
+    let url = format!("{}/health", upstream.server.url());
+    let mut response = client().get(url).send().await.expect("the head arrives");
+    assert_eq!(response.status(), 200);
+    let half = response.chunk().await.expect("half the body arrives");
+    assert!(half.is_some_and(|half| br#"{"status":"ok"}"#.starts_with(&half)));
+    let rest = tokio::time::timeout(Duration::from_millis(50), response.chunk());
+    rest.await.expect_err("nothing more");
+}
+
+#[tokio::test]
+async fn a_reset_is_one_and_raw_bytes_are_all_that_comes() {
+    let upstream = Upstream::v2().await;
+    let ask = async || {
+        let address = upstream.server.url().replace("http://", "");
+        let mut stream = TcpStream::connect(address).await.expect("connects");
+        let request = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.expect("is taken");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.map(|_| answer)
+    };
+    for fault in [Fault::Reset, Fault::ResetAfter] {
+        upstream.server.faults().once("/health", fault);
+        let error = ask().await.expect_err("a reset");
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    }
+    let bytes = b"\x16\x03no http";
+    let raw = Fault::Raw(bytes[..].into());
+    upstream.server.faults().once("/health", raw);
+    assert_eq!(ask().await.expect("an end"), bytes);
+}
+
+#[tokio::test]
+async fn faults_in_turn_are_one_for_each_call() {
+    let upstream = Upstream::v2().await;
+    let status = |status| Fault::Status(status, "{}".to_owned());
+    let faults = Fault::InTurn(vec![status(503), status(418)]);
+    upstream.server.faults().always("/health", faults);
+    for expected in [503, 418, 503] {
+        assert_eq!(upstream.get("/health").await.status, expected);
+    }
 }
 
 #[tokio::test]

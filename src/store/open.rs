@@ -5,19 +5,44 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr as _;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _};
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, Connection as _, SqlSafeStr as _};
 use tokio::sync::watch;
 use url::Url;
 
 use super::connect::{self, State};
 use super::{StoreError, cause};
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/store/migrations");
+/// The files of `migrations/`. A released one never changes: every database holds the checksums of those it has been through.
+///
+/// Not by sqlx's macro, for which its drivers, SQLite's C code with them, would be built twice.
+static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
+    let files = [
+        (1, "channels", include_str!("migrations/0001_channels.sql")),
+        (2, "managers", include_str!("migrations/0002_managers.sql")),
+        (
+            3,
+            "im tokens",
+            include_str!("migrations/0003_im_tokens.sql"),
+        ),
+        (4, "pings", include_str!("migrations/0004_pings.sql")),
+    ];
+    let migrations = files.map(|(version, name, sql)| {
+        Migration::new(
+            version,
+            name.into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    Migrator::with_migrations(migrations.into())
+});
 
 /// Characters of a path that are not encoded in a URL; `?` and `#` would end the path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
@@ -288,6 +313,17 @@ async fn set_pragmas(connection: &mut AnyConnection, timeout: Duration) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_file_of_the_folder_is_a_migration_in_its_turn() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/migrations");
+        let files = std::fs::read_dir(folder).unwrap().count();
+        let versions: Vec<_> = MIGRATIONS
+            .iter()
+            .map(|migration| migration.version)
+            .collect();
+        assert!(versions.into_iter().eq(1..=i64::try_from(files).unwrap()));
+    }
 
     #[test]
     fn an_ipv6_address_is_not_resolved_as_a_name() {

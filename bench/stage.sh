@@ -18,8 +18,8 @@ ulimit -n "$(ulimit -Hn)"
 export CARGO_TERM_PROGRESS_WHEN=never
 gateway=${BENCH_GATEWAY:-}
 if [[ -z $gateway ]]; then
-    cargo build --release --locked --quiet
-    gateway=$PWD/target/release/wukongim-gateway
+    cargo build --profile dist --locked --quiet
+    gateway=$PWD/target/dist/wukongim-gateway
 fi
 cargo build --release --locked --quiet --manifest-path bench/rig/Cargo.toml --target-dir target/bench
 if [[ -n ${BENCH_NICE:-} ]]; then

@@ -2,7 +2,6 @@
 
 mod bodies;
 mod deadly;
-mod fields;
 mod names;
 mod query;
 mod shapes;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::actors::payload;
 use crate::support::answer::Answer;
-use crate::support::{TestApp, V2};
+use crate::support::TestApp;
 
 /// A field of a JSON body: where it is sent, a body that is fine but for `value`, and its name in the details.
 struct Field {
@@ -105,8 +104,9 @@ impl Field {
 
 /// Asserts a 400 that names exactly these fields, with a sentence each and not one piece of what was sent.
 #[track_caller]
-fn names(answer: Answer, fields: &[&str]) {
+fn names(answer: Answer, fields: &[impl AsRef<str>]) {
     let answer = answer.fails(400, "invalid_request");
+    let fields: Vec<_> = fields.iter().map(AsRef::as_ref).collect();
     assert_eq!(answer.bad_fields(), fields, "{answer:#?}");
     for detail in answer.body["details"].as_array().expect("details") {
         let message = detail["message"].as_str().unwrap_or_default();
@@ -130,14 +130,10 @@ fn with(more: &str) -> String {
     )
 }
 
-/// Posts each text to the path and asserts which fields its refusal names; nothing must reach WuKongIM.
-async fn refused(path: &str, rows: &[(&str, &[&str])]) {
-    let app = TestApp::start(V2).await;
-    let root = app.admin();
-    for (text, fields) in rows {
-        let answer = root.post_text(path, *text).await;
-        let answer = answer.fails(400, "invalid_request");
-        assert_eq!(answer.bad_fields(), *fields, "{text}");
-    }
-    untouched(&app);
+/// The rows of tests/tables/`name`.jsonl.
+fn table<T: serde::de::DeserializeOwned>(name: &str) -> Vec<T> {
+    let path = format!("{}/tests/tables/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).expect("a table");
+    let rows = text.lines().map(serde_json::from_str);
+    rows.collect::<Result<_, _>>().expect("rows")
 }

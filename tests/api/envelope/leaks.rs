@@ -4,112 +4,15 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
-use bytes::Bytes;
 use dev_upstream::Fault;
-use http_body::Frame;
-use http_body_util::StreamBody;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wukongim_gateway::gateway::Framed;
 use wukongim_gateway::state::App;
 
-use super::endpoints::{Endpoint, all};
+use super::endpoints::all;
 use crate::support::answer::Answer;
 use crate::support::{TestApp, V2, V3};
-
-/// The endpoints that take a JSON body.
-fn with_body() -> impl Iterator<Item = Endpoint> {
-    all()
-        .into_iter()
-        .filter(|endpoint| endpoint.method == "POST")
-}
-
-#[tokio::test]
-async fn a_body_that_is_no_json_is_400_on_every_endpoint() {
-    let app = TestApp::start(V2).await;
-    let alice = app.user("alice");
-    for endpoint in with_body() {
-        for broken in ["{", "{\"channelId\":", "not json", "[}", "{} {}", "\u{0}"] {
-            let answer = alice.post_text(endpoint.path, broken).await;
-            let answer = answer.fails(400, "invalid_request");
-            assert_eq!(answer.bad_fields(), ["body"], "{} {broken}", endpoint.path);
-        }
-        // Text that is no UTF-8.
-        let request = alice
-            .request("POST", endpoint.path)
-            .header("content-type", "application/json");
-        let answer = Answer::of(request.body(vec![b'"', 0xff, b'"']).send().await.unwrap()).await;
-        answer.fails(400, "invalid_request");
-        // Some other JSON.
-        for other in ["7", "\"text\"", "true", "[1]", "[[]]", "{\"a\":1}"] {
-            let wants_nothing = endpoint.path.starts_with("/token") && other.starts_with('{');
-            if !wants_nothing {
-                let answer = alice.post_text(endpoint.path, other).await;
-                answer.fails(400, "invalid_request");
-            }
-        }
-    }
-    app.nothing_was_written();
-}
-
-#[tokio::test]
-async fn a_body_without_a_json_content_type_is_415_and_an_empty_one_is_none() {
-    let app = TestApp::start(V2).await;
-    let alice = app.user("alice");
-    for endpoint in with_body() {
-        let body = endpoint.body.clone().unwrap_or_default().to_string();
-        for content_type in [
-            "",
-            "text/plain",
-            "application/x-www-form-urlencoded",
-            "application/xml",
-        ] {
-            let request = alice
-                .request("POST", endpoint.path)
-                .header("content-type", content_type)
-                .body(body.clone());
-            let answer = Answer::to(request).await;
-            answer.fails(415, "unsupported_media_type");
-            let request = alice
-                .request("POST", endpoint.path)
-                .header("content-type", content_type);
-            let answer = Answer::to(request).await;
-            if endpoint.path.starts_with("/token") {
-                answer.ok();
-            } else {
-                answer.fails(400, "invalid_request");
-            }
-        }
-    }
-    let request = alice
-        .request("POST", "/channel/create")
-        .header("content-type", "Application/JSON ; charset=\"UTF-8\"")
-        .body(r#"{"channelId":"g","channelType":2}"#);
-    Answer::to(request).await.ok();
-}
-
-#[tokio::test]
-async fn a_body_over_the_limit_is_413_and_one_at_the_limit_is_read() {
-    let app = TestApp::with(V2, |settings| settings.server.body_limit = 200).await;
-    let alice = app.user("alice");
-    for endpoint in with_body() {
-        let answer = alice.post_text(endpoint.path, " ".repeat(201)).await;
-        answer.fails(413, "payload_too_large");
-        // Announced by nobody: chunked.
-        let chunk = || Ok::<_, std::io::Error>(Frame::data(Bytes::from(" ".repeat(100))));
-        let chunks = futures_util::stream::iter((0..3).map(move |_| chunk()));
-        let request = alice
-            .request("POST", endpoint.path)
-            .header("content-type", "application/json")
-            .body(reqwest::Body::wrap(StreamBody::new(chunks)));
-        let answer = Answer::to(request).await;
-        answer.fails(413, "payload_too_large");
-    }
-    app.nothing_was_written();
-    let mut body = r#"{"channelId":"g","channelType":2}"#.to_owned();
-    body.push_str(&" ".repeat(200 - body.len()));
-    alice.post_text("/channel/create", body).await.ok();
-}
 
 #[tokio::test]
 async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {

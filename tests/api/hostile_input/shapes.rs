@@ -1,144 +1,44 @@
-//! JSON that is broken, incomplete or of the wrong shape, and what is passed over in it.
+//! JSON that is broken, incomplete or of the wrong shape, fields of the wrong type or given twice, and what is ignored in a body.
 
 use serde_json::json;
 
-use super::{message, names, refused, untouched, with};
+use super::table;
+use super::{CLIENT_MSG_NOS, names, untouched, with};
+use crate::envelope::endpoints::all;
 use crate::support::{TestApp, V2, V3};
 
-const MESSAGE: [&str; 3] = ["channelId", "channelType", "payload"];
-
-#[tokio::test]
-async fn what_is_no_json_object_is_refused_as_a_whole() {
-    for path in [
-        "/message/send",
-        "/channel/create",
-        "/channel/delete",
-        "/channel/subscriber/add",
-        "/channel/subscriber/remove",
-        "/token",
-    ] {
-        refused(
-            path,
-            &[
-                ("{", &["body"]),
-                (" ", &["body"]),
-                ("nonsense", &["body"]),
-                ("true", &["body"]),
-                ("17", &["body"]),
-                ("\"text\"", &["body"]),
-                ("[]", &["body"]),
-                (r#"[{"channelId":"bob"}]"#, &["body"]),
-                ("{} {}", &["body"]),
-                ("{}]", &["body"]),
-                ("{'channelId':'bob'}", &["body"]),
-                (r#"{"channelId":"bob",}"#, &["body"]),
-                (r"{channelId:1}", &["body"]),
-                (r#"{"a":01}"#, &["body"]),
-                (r#"{"a":+1}"#, &["body"]),
-                (r#"{"a":NaN}"#, &["body"]),
-                (r#"{"a":0x1}"#, &["body"]),
-                ("{\"a\":\"\0\"}", &["body"]),
-                (r#"{"\ud800":1}"#, &["body"]),
-            ],
-        )
-        .await;
-    }
+/// A row of tests/tables/refused_bodies.jsonl, from which the seeds of fuzz/ are made, too.
+#[derive(serde::Deserialize)]
+struct Row {
+    /// A path, `all` that take a body, or those of them that take an `objects`.
+    to: String,
+    body: String,
+    /// The fields that the refusal names.
+    fields: Vec<String>,
 }
 
 #[tokio::test]
-async fn what_is_no_array_of_objects_is_no_batch() {
-    refused(
-        "/message/sendbatch",
-        &[
-            ("{}", &["body"]),
-            ("", &["body"]),
-            ("null", &["body"]),
-            ("[", &["body"]),
-            ("[]", &["body"]),
-            ("[1]", &["[0]"]),
-            ("[null]", &["[0]"]),
-            ("[[]]", &["[0]"]),
-            (
-                r#"["x",{},17]"#,
-                &[
-                    "[0]",
-                    "[1].channelId",
-                    "[1].channelType",
-                    "[1].payload",
-                    "[2]",
-                ],
-            ),
-        ],
-    )
-    .await;
-}
-
-#[tokio::test]
-async fn missing_fields_are_all_named() {
-    refused(
-        "/message/send",
-        &[
-            ("", &MESSAGE),
-            ("{}", &MESSAGE),
-            (
-                r#"{"channelId":null,"channelType":null,"payload":null}"#,
-                &MESSAGE,
-            ),
-            (
-                r#"{"ChannelId":"bob","channel_type":1,"PAYLOAD":"YQ=="}"#,
-                &MESSAGE,
-            ),
-        ],
-    )
-    .await;
-    refused("/channel/create", &[("", &["channelType"])]).await;
-    refused("/channel/delete", &[("", &["channelId", "channelType"])]).await;
-    for path in ["/channel/subscriber/add", "/channel/subscriber/remove"] {
-        refused(
-            path,
-            &[("{}", &["channelId", "channelType", "subscribers"])],
-        )
-        .await;
-    }
-}
-
-#[tokio::test]
-async fn all_bad_fields_are_reported_at_once_with_their_paths() {
+async fn every_body_of_the_table_is_refused_with_all_its_bad_fields() {
     let app = TestApp::start(V2).await;
-    let alice = app.user("alice");
-    let bad = json!({"channelId": "a b", "channelType": 9, "payload": "?", "clientMsgNo": "", "fromUid": 7});
-    let fields = [
-        "channelId",
-        "channelType",
-        "payload",
-        "clientMsgNo",
-        "fromUid",
-    ];
-    names(alice.post("/message/send", &bad).await, &fields);
-    let batch = json!([
-        message("clientMsgNo", json!("n")),
-        bad,
-        5,
-        message("payload", json!("string"))
-    ]);
-    let answer = alice.post("/message/sendbatch", &batch).await;
-    names(
-        answer,
-        &[
-            "[1].channelId",
-            "[1].channelType",
-            "[1].payload",
-            "[1].clientMsgNo",
-            "[1].fromUid",
-            "[2]",
-            "[3].payload",
-        ],
-    );
-    let bad = json!({"channelId": "..", "channelType": "2", "name": 1, "avatar": "x"});
-    names(
-        alice.post("/channel/create", &bad).await,
-        &["channelId", "channelType", "name", "avatar"],
-    );
+    let posts: Vec<_> = all()
+        .into_iter()
+        .filter(|one| one.method == "POST")
+        .collect();
+    for row in table::<Row>("refused_bodies") {
+        let paths = posts.iter().map(|endpoint| endpoint.path);
+        let matches = |path: &&str| match row.to.as_str() {
+            "all" => true,
+            "objects" => *path != "/message/sendbatch",
+            one => one == *path,
+        };
+        let paths: Vec<_> = paths.filter(matches).collect();
+        assert!(!paths.is_empty(), "{}", row.to);
+        for path in paths {
+            let answer = app.admin().post_text(path, row.body.as_str()).await;
+            assert_eq!(answer.status, 400, "{path} {}: {answer:#?}", row.body);
+            names(answer, &row.fields);
+        }
+    }
     untouched(&app);
 }
 
@@ -241,5 +141,32 @@ async fn null_is_the_same_as_leaving_an_optional_field_out() {
             .await
             .ok();
         assert_eq!(token["deviceFlag"], 1);
+    }
+}
+
+#[tokio::test]
+async fn an_escaped_payload_is_the_text_it_stands_for() {
+    let app = TestApp::start(V2).await;
+    // `\/` is a legal way to write `/` in JSON, and `\u003d` one for `=`.
+    let text = r#"{"channelId":"bob","channelType":1,"payload":"\/\/\/\/YQ\u003d="}"#;
+    app.user("alice")
+        .post_text("/message/send", text)
+        .await
+        .ok();
+    let read = app.user("bob").sync(1, "alice", "").await.ok();
+    assert_eq!(read[0]["payload"], "////YQ==");
+}
+
+#[tokio::test]
+async fn a_refusal_repeats_nothing_of_what_was_sent() {
+    let app = TestApp::start(V2).await;
+    for field in &CLIENT_MSG_NOS {
+        let secret = "tell-nobody\n";
+        let answer = app
+            .user("alice")
+            .post(field.path, &(field.body)(json!(secret)))
+            .await;
+        assert!(!answer.text.contains("tell-nobody"), "{answer:#?}");
+        names(answer, &[field.name]);
     }
 }

@@ -10,7 +10,7 @@ use super::callback::Action;
 use crate::context::current_request_id;
 use crate::domain::{Channel, Uid};
 
-/// One action in progress. The line is written when this is dropped, so that a disconnect cannot avoid it.
+/// One action in progress. The line is written when the outcome is recorded, or when this is dropped, so that a disconnect cannot avoid it.
 pub struct Audit {
     actor: Uid,
     acts_for: Option<Uid>,
@@ -18,7 +18,7 @@ pub struct Audit {
     channel: Option<Channel>,
     request_id: Option<HeaderValue>,
     is_due: Arc<AtomicBool>,
-    outcome: Option<String>,
+    is_written: AtomicBool,
 }
 
 impl Audit {
@@ -38,22 +38,20 @@ impl Audit {
             channel: channel.cloned(),
             request_id: current_request_id(),
             is_due,
-            outcome: None,
+            is_written: false.into(),
         }
     }
 
-    /// Records the outcome; without it the line says `interrupted`.
-    pub fn record_outcome<T, E: Display>(&mut self, result: &Result<T, E>) {
-        self.outcome = Some(match result {
-            Ok(_) => "done".to_owned(),
-            Err(error) => error.to_string(),
-        });
+    /// Writes the line with the outcome.
+    pub fn record_outcome<T, E: Display>(&self, result: &Result<T, E>) {
+        match result {
+            Ok(_) => self.write(&"done"),
+            Err(error) => self.write(error),
+        }
     }
-}
 
-impl Drop for Audit {
-    fn drop(&mut self) {
-        if !self.is_due.load(Ordering::SeqCst) {
+    fn write(&self, outcome: &dyn Display) {
+        if self.is_written.swap(true, Ordering::SeqCst) || !self.is_due.load(Ordering::SeqCst) {
             return;
         }
         let id = self.request_id.as_ref();
@@ -65,10 +63,16 @@ impl Drop for Audit {
             audit.actor = self.actor.as_str(),
             audit.acts_for = self.acts_for.as_ref().map(Uid::as_str),
             audit.action = self.action.name(),
-            audit.outcome = self.outcome.as_deref().unwrap_or("interrupted"),
+            audit.outcome = %outcome,
             channel.id = channel.map(Channel::id),
             channel.kind = channel.map(|channel| channel.channel_type().number()),
             "audit"
         );
+    }
+}
+
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.write(&"interrupted");
     }
 }

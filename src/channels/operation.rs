@@ -105,7 +105,7 @@ impl Channels {
         let Operation { action, caller, .. } = &operation;
         let channel = Channel::Group(operation.id.clone());
         let used_admin_right = Arc::clone(&operation.used_admin_right);
-        let mut audit = Audit::new(caller, None, *action, Some(&channel), used_admin_right);
+        let audit = Audit::new(caller, None, *action, Some(&channel), used_admin_right);
         if let Err(error) = Box::pin(operation.ask_callback()).await {
             let refused = Err(error);
             audit.record_outcome(&refused);

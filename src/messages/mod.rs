@@ -1,28 +1,28 @@
 //! Sending messages: check the permission, send once, confirm that the message is stored, answer with its seq.
+//!
+//! The path of one send on v2:
+//!  1. [`Messages::send`] takes one of the channel's permits, and asks `Authorization::may_send`.
+//!  2. From here on the work outlives its request (`DetachOnDrop`). `dispatch` waits while another request sends the same client_msg_no.
+//!  3. `send_v2` claims the client_msg_no (`IdempotencyStore::claim`): an earlier result, or a conflict, is the answer.
+//!  4. It checks that the channel's log is its own (`check_log_owner`), and registers with `Confirmer::expect`, so that no poll passes the
+//!     message unnoticed.
+//!  5. Where an earlier attempt has an unknown outcome, `find_prior_send` searches for its message, and waits until it can no longer appear.
+//!  6. `Claim::mark_sent`: from here on the outcome may be unknown. `submit` checks the permission again, unless it is fresh, and sends.
+//!  7. `settle` waits for the message in the channel's log (`Pending::stored_by`). One loop per channel, `Confirmer::poll`, reads the log
+//!     (`LogPager`), drops what is not on a majority of nodes (`truncate_unreplicated`) and finds the waiter (`ChannelWaiters`).
+//!  8. `Claim::complete` keeps the result for repetitions. A claim that is dropped instead keeps the attempt, for step 5 of the next one.
+//!
+//! v3 does 3 to 5 and 7 itself: its path is 1, 2 and 6. A batch (`send_batch`) runs 3 to 8 for the messages of a channel in their order.
 
-mod batch;
-mod channel_waiters;
 mod confirm;
-mod detach_on_drop;
 mod idempotency;
-mod idempotency_table;
-mod log_pager;
-mod lookup;
-mod poll_schedule;
-mod replicated;
 mod send;
-mod send_v2;
-mod send_v3;
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use tokio::task::JoinHandle;
-
 use crate::authorization::callback::Action;
 use crate::authorization::{Audit, Denial};
-use crate::context::{inherit_context, inherit_identity};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
 use crate::wukongim::{self, NodeAffinity};
 
@@ -96,73 +96,45 @@ pub enum Cause {
 }
 
 /// One message to send: a draft with its sender and its client_msg_no.
-#[derive(Debug)]
 struct SendTask {
-    /// The admin that sends it on behalf of `sender`.
-    actor: Option<Uid>,
     sender: Uid,
-    channel: Channel,
-    payload: Payload,
+    draft: Draft,
+    /// The draft's, or a generated one.
     client_msg_no: ClientMsgNo,
-    /// Whether the client chose the client_msg_no, and so may repeat it after a success.
-    is_client_key: bool,
+    conversation: ConversationKey,
     /// Shared by a batch's messages to one channel.
     affinity: Arc<NodeAffinity>,
+    /// The audit line, where an admin sends as another user.
+    audit: Option<Audit>,
 }
 
 impl SendTask {
-    fn new(sender: Uid, draft: Draft, affinity: Arc<NodeAffinity>) -> Self {
-        let Draft {
-            actor,
-            channel,
-            payload,
-            client_msg_no,
-        } = draft;
-        Self {
-            actor,
-            sender,
-            channel,
-            payload,
-            affinity,
-            is_client_key: client_msg_no.is_some(),
+    fn new(sender: Uid, draft: Draft, affinity: Arc<NodeAffinity>) -> Arc<Self> {
+        let audit = draft.actor.as_ref().map(|actor| {
+            let is_due = Arc::new(true.into());
+            let channel = Some(&draft.channel);
+            Audit::new(actor, Some(&sender), Action::MessageSend, channel, is_due)
+        });
+        let client_msg_no = draft.client_msg_no.clone();
+        Arc::new(Self {
+            conversation: ConversationKey::of(&sender, &draft.channel),
             client_msg_no: client_msg_no.unwrap_or_else(ClientMsgNo::generate),
+            sender,
+            draft,
+            affinity,
+            audit,
+        })
+    }
+
+    /// The task's result, after the audit line was written.
+    fn end(&self, result: Result<Stored, SendError>) -> Result<Sent, SendError> {
+        if let Some(audit) = &self.audit {
+            audit.record_outcome(&result);
         }
-    }
-
-    fn conversation(&self) -> ConversationKey {
-        ConversationKey::of(&self.sender, &self.channel)
-    }
-
-    /// The audit line, where an admin sends as another user.
-    fn audit(&self) -> Option<Audit> {
-        let actor = self.actor.as_ref()?;
-        let acts_for = Some(&self.sender);
-        let is_due = Arc::new(true.into());
-        Some(Audit::new(
-            actor,
-            acts_for,
-            Action::MessageSend,
-            Some(&self.channel),
-            is_due,
-        ))
-    }
-
-    /// The upstream message.
-    fn outgoing(&self) -> wukongim::Outgoing<'_> {
-        wukongim::Outgoing {
-            from: &self.sender,
-            channel: &self.channel,
-            payload: &self.payload,
-            client_msg_no: &self.client_msg_no,
-            affinity: &self.affinity,
-        }
-    }
-
-    fn sent(&self, stored: Stored) -> Sent {
-        Sent {
+        result.map(|stored| Sent {
             stored,
             client_msg_no: self.client_msg_no.clone(),
-        }
+        })
     }
 
     fn unconfirmed(&self, cause: Cause) -> SendError {
@@ -173,25 +145,8 @@ impl SendTask {
     }
 }
 
-/// Runs a request's `work` in its own task, which outlives a dropped request. The request's bytes stay reserved until it ends.
-fn spawn_in_request<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> JoinHandle<T> {
-    tokio::spawn(inherit_context(Box::pin(work)))
-}
-
-/// Runs `work` whose result several requests share in its own task. Its calls carry the id of the request that started it.
-fn spawn_shared<T: Send + 'static>(
-    work: impl Future<Output = T> + Send + 'static,
-) -> JoinHandle<T> {
-    // Boxed: a task moves its future whenever its state changes.
-    tokio::spawn(inherit_identity(Box::pin(work)))
-}
-
 /// Now, in Unix milliseconds.
 fn unix_ms() -> u64 {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(now.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -111,7 +111,7 @@ pub(super) async fn revoke_token(
     }
     let devices = device_flag.map_or(DeviceFlag::ALL.to_vec(), |device| vec![device]);
     let due = Arc::new(is_foreign.into());
-    let mut audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
+    let audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
     let revoked = app.im_tokens.revoke(&uid, &devices).await;
     audit.record_outcome(&revoked);
     revoked?;

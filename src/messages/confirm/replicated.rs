@@ -1,10 +1,10 @@
 //! v2 shows messages that a cluster may still lose: only those on a majority of nodes count as stored. Knows nothing of the waiters.
 
-use super::Stored;
+use crate::messages::Stored;
 use crate::wukongim::{Client, Page};
 
 /// Whether a visible message is on a majority of its channel's nodes.
-pub(super) async fn is_replicated(client: &Client, stored: Stored) -> bool {
+pub(in crate::messages) async fn is_replicated(client: &Client, stored: Stored) -> bool {
     matches!(client.is_replicated(stored.id, stored.seq).await, Ok(true))
 }
 

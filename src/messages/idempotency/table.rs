@@ -1,20 +1,18 @@
-//! The idempotency store's table: entries by key, and queues of the finished ones in the order of eviction. Every operation takes constant
-//! time on average, however uneven the senders are. Knows nothing of sending.
+//! The idempotency store's table: entries by key, and the finished ones in the order of eviction. Every operation takes logarithmic time,
+//! however uneven the senders are. Knows nothing of sending.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use tokio::sync::Notify;
 
-use super::Stored;
-use super::idempotency::Attempt;
+use super::Attempt;
+use crate::messages::Stored;
 
 /// A user with more finished entries than this has its own evicted first.
 pub(super) const USER_QUOTA: usize = 1000;
-/// Stale keys that a queue may hold beyond the number of its live ones.
-const STALE_KEYS_SLACK: usize = 16;
 /// Maximum expired entries removed in one call, because all sends wait for the table's lock meanwhile.
 const MAX_SWEEP: usize = 32;
 
@@ -24,118 +22,64 @@ pub(super) type Key = u128;
 /// The state of one client_msg_no.
 #[derive(Debug)]
 pub(super) enum State {
-    /// A request is sending it; `attempt` is set once it may have been sent.
-    InFlight {
-        done: Arc<Notify>,
-        attempt: Option<Attempt>,
-    },
+    /// A request is sending it, and notifies when it ends.
+    InFlight(Arc<Notify>),
     /// Sent, outcome unknown.
     Unknown(Attempt),
     /// Stored at this position.
     Done(Stored),
 }
 
-impl State {
-    fn is_finished(&self) -> bool {
-        !matches!(self, Self::InFlight { .. })
-    }
-}
-
 /// One client_msg_no of one sender in one channel.
-pub(super) struct Entry {
-    pub(super) state: State,
+struct Entry {
+    state: State,
     /// A hash of the payload.
-    pub(super) payload: u64,
+    payload: u64,
     /// A hash of the sender.
-    pub(super) user: u64,
+    user: u64,
     /// When it was claimed or, later, finished.
-    pub(super) since: Instant,
-    /// Distinguishes this entry in the queues from earlier ones with the same key; 0 while it is in no queue.
-    serial: u64,
-}
-
-impl Entry {
-    pub(super) fn new(state: State, payload: u64, user: u64, since: Instant) -> Self {
-        Self {
-            state,
-            payload,
-            user,
-            since,
-            serial: 0,
-        }
-    }
-}
-
-/// Its keys are keyed hashes already, so SipHash would add nothing.
-type Entries = HashMap<Key, Entry, RandomState>;
-
-/// Keys of finished entries, oldest first. Keys of removed entries stay until they reach the front or outnumber the live ones.
-#[derive(Default)]
-struct Queue {
-    keys: VecDeque<(Key, u64)>,
-    live: usize,
-}
-
-impl Queue {
-    fn push(&mut self, entry_key: (Key, u64)) {
-        if self.keys.is_empty() {
-            // Most users have one entry at a time; the default capacity would be four.
-            self.keys.reserve_exact(1);
-        }
-        self.keys.push_back(entry_key);
-        self.live += 1;
-    }
-
-    /// The oldest live entry.
-    fn front(&mut self, entries: &Entries) -> Option<Key> {
-        while let Some((key, serial)) = self.keys.front() {
-            if is_live(entries, *key, *serial) {
-                return Some(*key);
-            }
-            self.keys.pop_front();
-        }
-        None
-    }
-
-    /// Records that one of the entries was removed.
-    fn tombstone(&mut self, entries: &Entries) {
-        self.live -= 1;
-        if self.keys.len() > 2 * self.live + STALE_KEYS_SLACK {
-            self.keys
-                .retain(|(key, serial)| is_live(entries, *key, *serial));
-        }
-    }
-}
-
-fn is_live(entries: &Entries, key: Key, serial: u64) -> bool {
-    entries
-        .get(&key)
-        .is_some_and(|entry| entry.serial == serial)
+    since: Instant,
+    /// Its number among the finished ones, in the order in which they finished; `None` while it is in flight.
+    serial: Option<u64>,
 }
 
 /// Entries by key, with their eviction order.
 #[derive(Default)]
 pub(super) struct EntryTable {
-    entries: Entries,
-    finished: Queue,
-    by_user: HashMap<u64, Queue, RandomState>,
+    /// The keys are keyed hashes already, so SipHash would add nothing.
+    entries: HashMap<Key, Entry, RandomState>,
+    /// The finished entries by serial: the oldest is first.
+    finished: BTreeMap<u64, Key>,
+    /// The same by user and serial.
+    by_user: BTreeMap<(u64, u64), Key>,
+    /// The number of each user's finished entries.
+    counts: HashMap<u64, usize, RandomState>,
     /// The users above their quota.
     over_quota: BTreeSet<u64>,
-    serial: u64,
+    next_serial: u64,
 }
 
 impl EntryTable {
-    pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Entry> {
-        self.entries.get_mut(&key)
+    /// The state of an entry, and its payload's hash.
+    pub(super) fn get(&self, key: Key) -> Option<(&State, u64)> {
+        self.entries
+            .get(&key)
+            .map(|entry| (&entry.state, entry.payload))
     }
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Inserts an entry, replacing one with the same key.
-    pub(super) fn insert(&mut self, key: Key, entry: Entry) {
-        self.remove(key);
+    /// Inserts an entry for a key that has none.
+    pub(super) fn insert(&mut self, key: Key, state: State, payload: u64, user: u64, now: Instant) {
+        let entry = Entry {
+            state,
+            payload,
+            user,
+            since: now,
+            serial: None,
+        };
         self.entries.insert(key, entry);
     }
 
@@ -146,18 +90,18 @@ impl EntryTable {
             return;
         };
         entry.state = state;
-        if !entry.state.is_finished() {
+        if let State::InFlight(_) = entry.state {
             return;
         }
-        self.serial += 1;
-        entry.serial = self.serial;
-        entry.since = now;
-        let entry_key = (key, self.serial);
-        self.finished.push(entry_key);
-        let user_queue = self.by_user.entry(entry.user).or_default();
-        user_queue.push(entry_key);
-        if user_queue.live > USER_QUOTA {
-            self.over_quota.insert(entry.user);
+        let (serial, user) = (self.next_serial, entry.user);
+        self.next_serial += 1;
+        (entry.serial, entry.since) = (Some(serial), now);
+        self.finished.insert(serial, key);
+        self.by_user.insert((user, serial), key);
+        let count = self.counts.entry(user).or_default();
+        *count += 1;
+        if *count > USER_QUOTA {
+            self.over_quota.insert(user);
         }
     }
 
@@ -172,8 +116,8 @@ impl EntryTable {
             self.remove(key);
         }
         for _ in 0..MAX_SWEEP {
-            match self.finished.front(&self.entries) {
-                Some(oldest) if self.is_expired(oldest, now, window) => self.remove(oldest),
+            match self.finished.first_key_value() {
+                Some((_, oldest)) if self.is_expired(*oldest, now, window) => self.remove(*oldest),
                 _ => return,
             }
         }
@@ -181,39 +125,41 @@ impl EntryTable {
 
     fn is_expired(&self, key: Key, now: Instant, window: Duration) -> bool {
         self.entries.get(&key).is_some_and(|entry| {
-            entry.state.is_finished() && now.duration_since(entry.since) >= window
+            entry.serial.is_some() && now.duration_since(entry.since) >= window
         })
     }
 
     /// Evicts the oldest finished entry: of a user above its quota if there is one, else of all. False where all entries are in flight.
     pub(super) fn evict_one(&mut self) -> bool {
-        let over_quota = self.over_quota.first();
-        let queue = over_quota.and_then(|user| self.by_user.get_mut(user));
-        let oldest = queue.unwrap_or(&mut self.finished).front(&self.entries);
+        let oldest = match self.over_quota.first() {
+            Some(user) => self.by_user.range((*user, 0)..).next().map(|(_, key)| *key),
+            None => self.finished.first_key_value().map(|(_, key)| *key),
+        };
         oldest.is_some_and(|key| {
             self.remove(key);
             true
         })
     }
 
+    /// Takes an entry out of the order of eviction, if it is in it.
     fn dequeue(&mut self, key: Key) {
         let Some(entry) = self.entries.get_mut(&key) else {
             return;
         };
-        if std::mem::take(&mut entry.serial) == 0 {
-            return;
-        }
-        let user = entry.user;
-        self.finished.tombstone(&self.entries);
-        let Some(user_queue) = self.by_user.get_mut(&user) else {
+        let Some(serial) = entry.serial.take() else {
             return;
         };
-        user_queue.tombstone(&self.entries);
-        if user_queue.live <= USER_QUOTA {
-            self.over_quota.remove(&user);
-        }
-        if user_queue.live == 0 {
-            self.by_user.remove(&user);
+        let user = entry.user;
+        self.finished.remove(&serial);
+        self.by_user.remove(&(user, serial));
+        if let Some(count) = self.counts.get_mut(&user) {
+            *count -= 1;
+            if *count <= USER_QUOTA {
+                self.over_quota.remove(&user);
+            }
+            if *count == 0 {
+                self.counts.remove(&user);
+            }
         }
     }
 }
@@ -228,31 +174,22 @@ mod tests {
         seq: 1,
     });
 
+    fn in_flight() -> State {
+        State::InFlight(Arc::default())
+    }
+
     fn add(table: &mut EntryTable, key: Key, user: u64) {
         let now = Instant::now();
-        let in_flight = State::InFlight {
-            done: Arc::default(),
-            attempt: None,
-        };
-        table.insert(key, Entry::new(in_flight, 0, user, now));
+        table.remove(key);
+        table.insert(key, in_flight(), 0, user, now);
         table.set(key, DONE, now);
     }
 
-    fn is_bounded(queue: &Queue) -> bool {
-        queue.keys.len() <= 2 * queue.live + STALE_KEYS_SLACK
-    }
-
     #[track_caller]
-    fn queues_hold_few_stale_keys(table: &EntryTable) {
-        assert_eq!(table.finished.live, table.entries.len());
-        assert!(is_bounded(&table.finished));
-        assert!(table.by_user.values().all(is_bounded));
-        let by_users: usize = table
-            .by_user
-            .values()
-            .map(|user_queue| user_queue.live)
-            .sum();
-        assert_eq!(by_users, table.entries.len());
+    fn the_orders_hold_what_the_table_does(table: &EntryTable) {
+        assert_eq!(table.finished.len(), table.entries.len());
+        assert_eq!(table.by_user.len(), table.entries.len());
+        assert_eq!(table.counts.values().sum::<usize>(), table.entries.len());
     }
 
     #[test]
@@ -278,18 +215,14 @@ mod tests {
             "the user is within its quota again"
         );
         assert_eq!(evicted(&mut table), Some(3));
-        queues_hold_few_stale_keys(&table);
+        the_orders_hold_what_the_table_does(&table);
     }
 
     #[test]
     fn an_entry_in_flight_is_not_evicted() {
         let mut table = EntryTable::default();
         add(&mut table, 1, 1);
-        let in_flight = State::InFlight {
-            done: Arc::default(),
-            attempt: None,
-        };
-        table.set(1, in_flight, Instant::now());
+        table.set(1, in_flight(), Instant::now());
         assert!(!table.evict_one());
         table.set(1, DONE, Instant::now());
         assert!(table.evict_one());
@@ -297,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn the_queues_stay_as_short_as_the_table() {
+    fn the_orders_stay_as_short_as_the_table() {
         let mut table = EntryTable::default();
         // One user repeats a few keys, another floods, a third adds and removes; eviction follows the quota.
         for round in 0..20_000_u128 {
@@ -309,8 +242,7 @@ mod tests {
                 assert!(table.evict_one());
             }
         }
-        queues_hold_few_stale_keys(&table);
-        assert!(table.finished.keys.len() <= 3 * USER_QUOTA + STALE_KEYS_SLACK);
+        the_orders_hold_what_the_table_does(&table);
         for key in 0..7 {
             assert!(
                 table.entries.contains_key(&key),
@@ -327,8 +259,8 @@ mod tests {
         }
         table.evict_expired(999, Instant::now(), Duration::ZERO);
         assert_eq!(table.len(), 1000 - 1 - MAX_SWEEP);
-        assert!(table.get_mut(999).is_none(), "its own window is over");
-        assert!(table.get_mut(MAX_SWEEP as Key).is_some());
+        assert!(table.get(999).is_none(), "its own window is over");
+        assert!(table.get(MAX_SWEEP as Key).is_some());
     }
 
     #[test]
@@ -348,6 +280,6 @@ mod tests {
         // Scanning at every insert would take 10^10 steps; the bound is far from both.
         let took = started.elapsed();
         assert!(took < Duration::from_secs(10), "{took:?}");
-        queues_hold_few_stale_keys(&table);
+        the_orders_hold_what_the_table_does(&table);
     }
 }

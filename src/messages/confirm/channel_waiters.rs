@@ -1,24 +1,25 @@
 //! The state of one channel while sends to it are in progress (v2): the highest seq seen, the waiters, and the messages that polls have
 //! seen and no waiter has claimed. Makes no calls.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::{SendTask, Stored, unix_ms};
-use crate::domain::{Channel, ClientMsgNo, MessageId, Uid};
+use crate::domain::MessageId;
+use crate::messages::{SendTask, Stored, unix_ms};
 use crate::wukongim::Page;
 
 /// How far the clocks of two nodes may differ when a message's age is derived from its id.
-pub(super) const MAX_CLOCK_SKEW_MS: u64 = 2000;
+pub(in crate::messages) const MAX_CLOCK_SKEW_MS: u64 = 2000;
 /// Maximum messages kept per channel for sends that are not waiting yet; about 200 bytes each, and rarely more than a few.
-const MAX_SEEN: usize = 1024;
+const MAX_UNCLAIMED: usize = 256;
 
 /// How a waiter recognises its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MessageMatch {
+pub(in crate::messages) enum MessageMatch {
     /// By the id from WuKongIM's answer.
     Id(MessageId),
     /// The answer was lost: by sender and client_msg_no.
@@ -36,13 +37,10 @@ pub(super) struct ChannelWaiters(Mutex<State>);
 struct State {
     /// The highest seq seen in the channel.
     highest_seq: Option<u64>,
-    /// How often WuKongIM was found to have lost the channel; seqs of earlier epochs are void.
-    epoch: u64,
-    /// The number of sends in progress by their baseline seq (0 for none). Messages above the lowest that no waiter claims are kept in
-    /// `unclaimed`.
-    pending: BTreeMap<u64, usize>,
+    /// The number of sends in progress. While there are any, messages that no waiter claims are kept in `unclaimed`, oldest first.
+    pending: usize,
     unclaimed: VecDeque<UnclaimedMessage>,
-    /// The highest seq that was dropped from the full `unclaimed`; a send with a lower floor polls again for its message.
+    /// The highest seq that was dropped from the full `unclaimed`; a send with a lower baseline polls again for its message.
     dropped_seq: u64,
     /// The next poll starts with the newest page.
     restart_from_newest: bool,
@@ -59,23 +57,23 @@ struct UnclaimedMessage {
 /// A send that waits for its message.
 pub(super) struct Waiter {
     target: MessageMatch,
-    sender: Uid,
-    client_msg_no: ClientMsgNo,
-    channel: Channel,
+    task: Arc<SendTask>,
     since: Instant,
     found: oneshot::Sender<Stored>,
 }
 
 impl Waiter {
     /// A waiter from now on, and the receiver of its result.
-    pub(super) fn new(target: MessageMatch, task: &SendTask) -> (Self, oneshot::Receiver<Stored>) {
+    pub(super) fn new(
+        target: MessageMatch,
+        task: Arc<SendTask>,
+    ) -> (Self, oneshot::Receiver<Stored>) {
         let (found, receiver) = oneshot::channel();
+        let since = Instant::now();
         let waiter = Self {
             target,
-            sender: task.sender.clone(),
-            client_msg_no: task.client_msg_no.clone(),
-            channel: task.channel.clone(),
-            since: Instant::now(),
+            task,
+            since,
             found,
         };
         (waiter, receiver)
@@ -85,14 +83,14 @@ impl Waiter {
     /// client_msg_no it must match byte for byte, and the message must be as new as the send, since a client_msg_no may be reused after its
     /// window.
     fn matches(&self, id: MessageId, from: &[u8], client_msg_no: &[u8]) -> bool {
-        from == self.sender.as_str().as_bytes()
-            && match self.target {
-                MessageMatch::Id(target) => id == target,
-                MessageMatch::ClientMsgNo { .. } => {
-                    client_msg_no == self.client_msg_no.as_str().as_bytes()
-                        && id.unix_ms() >= self.sent_ms()
-                }
+        let is_same = match self.target {
+            MessageMatch::Id(target) => id == target,
+            MessageMatch::ClientMsgNo { .. } => {
+                client_msg_no == self.task.client_msg_no.as_str().as_bytes()
+                    && id.unix_ms() >= self.sent_ms()
             }
+        };
+        is_same && from == self.task.sender.as_str().as_bytes()
     }
 
     /// The earliest possible time of the message's id, in Unix milliseconds.
@@ -103,14 +101,6 @@ impl Waiter {
         };
         ms.saturating_sub(MAX_CLOCK_SKEW_MS)
     }
-}
-
-/// The state of the channel when a send was registered.
-#[derive(Clone, Copy)]
-pub(super) struct Baseline {
-    /// The highest seq seen.
-    pub(super) seq: Option<u64>,
-    epoch: u64,
 }
 
 /// The result of subscribing.
@@ -124,58 +114,33 @@ pub(super) enum Subscription {
 }
 
 impl ChannelWaiters {
-    /// Registers a send that is about to start.
-    pub(super) fn register(&self) -> Baseline {
+    /// Registers a send that is about to start; returns the highest seq seen, its baseline.
+    pub(super) fn register(&self) -> Option<u64> {
         let mut state = self.0.lock();
-        let (seq, epoch) = (state.highest_seq, state.epoch);
-        *state.pending.entry(seq.unwrap_or(0)).or_default() += 1;
-        Baseline { seq, epoch }
+        state.pending += 1;
+        state.highest_seq
     }
 
     /// Ends a registered send.
-    pub(super) fn unregister(&self, baseline: Baseline) {
+    pub(super) fn unregister(&self) {
         let mut state = self.0.lock();
-        let seq = match baseline.seq {
-            Some(seq) if baseline.epoch == state.epoch => seq,
-            _ => 0,
-        };
-        if let Some(count) = state.pending.get_mut(&seq) {
-            *count -= 1;
-            if *count == 0 {
-                state.pending.remove(&seq);
-            }
-        }
-        match state.pending.first_key_value().map(|(lowest, _)| *lowest) {
-            None => {
-                state.unclaimed = VecDeque::new();
-                state.dropped_seq = 0;
-            }
-            Some(lowest) => {
-                while state
-                    .unclaimed
-                    .front()
-                    .is_some_and(|unclaimed| unclaimed.stored.seq <= lowest)
-                {
-                    state.unclaimed.pop_front();
-                }
-            }
+        state.pending -= 1;
+        if state.pending == 0 {
+            state.unclaimed = VecDeque::new();
+            state.dropped_seq = 0;
         }
     }
 
-    /// Adds a waiter whose send was registered with this floor.
-    pub(super) fn subscribe(&self, waiter: Waiter, baseline: Baseline) -> Subscription {
+    /// Adds a waiter whose send was registered with this baseline.
+    pub(super) fn subscribe(&self, waiter: Waiter, baseline: Option<u64>) -> Subscription {
         let mut state = self.0.lock();
-        let mut unclaimed = state.unclaimed.iter();
-        if let Some(unclaimed) = unclaimed.find(|unclaimed| {
-            waiter.matches(
-                unclaimed.stored.id,
-                &unclaimed.from,
-                &unclaimed.client_msg_no,
-            )
+        let mut newest_first = state.unclaimed.iter().rev();
+        if let Some(message) = newest_first.find(|message| {
+            waiter.matches(message.stored.id, &message.from, &message.client_msg_no)
         }) {
-            return Subscription::Found(unclaimed.stored);
+            return Subscription::Found(message.stored);
         }
-        state.restart_from_newest |= state.dropped_seq > baseline.seq.unwrap_or(0);
+        state.restart_from_newest |= state.dropped_seq > baseline.unwrap_or(0);
         state.waiters.push(waiter);
         if std::mem::replace(&mut state.is_polling, true) {
             Subscription::Joined
@@ -185,66 +150,52 @@ impl ChannelWaiters {
     }
 
     /// The next poll starts with the newest page.
-    pub(super) fn reset_cursor(&self) {
-        self.0.lock().highest_seq = None;
+    pub(super) fn restart_from_newest(&self) {
+        self.0.lock().restart_from_newest = true;
     }
 
     /// WuKongIM has lost the channel and counts from 1 again.
-    pub(super) fn reset_epoch(&self) {
+    pub(super) fn reset(&self) {
         let mut state = self.0.lock();
         state.highest_seq = None;
         state.dropped_seq = 0;
-        state.epoch += 1;
-        let all = state.pending.values().sum();
-        state.pending.clear();
-        if all > 0 {
-            state.pending.insert(0, all);
-        }
     }
 
     /// Notifies the waiters whose messages are on the page, and returns since when each has waited. Keeps messages that may belong to sends
     /// which do not wait yet.
     pub(super) fn observe_page(&self, page: &Page) -> Vec<Instant> {
-        let mut state = self.0.lock();
+        let mut guard = self.0.lock();
+        let state = &mut *guard;
         let mut waiting_since = Vec::new();
-        for message in &page.messages {
+        'messages: for message in &page.messages {
             let (id, seq) = (message.id, message.seq);
             let (from, client_msg_no) = (message.from_uid(), message.client_msg_no());
             let stored = Stored { id, seq };
-            let mut is_taken = false;
             // An abandoned waiter may precede the one of a retry with the same client_msg_no.
-            while !is_taken
-                && let Some(index) = state
-                    .waiters
-                    .iter()
-                    .position(|waiter| waiter.matches(id, from, client_msg_no))
-            {
+            let matches = |waiter: &Waiter| waiter.matches(id, from, client_msg_no);
+            while let Some(index) = state.waiters.iter().position(matches) {
                 let waiter = state.waiters.swap_remove(index);
-                is_taken = waiter.found.send(stored).is_ok();
-                if is_taken {
+                if waiter.found.send(stored).is_ok() {
                     waiting_since.push(waiter.since);
+                    continue 'messages;
                 }
             }
-            if !is_taken && !state.pending.is_empty() {
-                if state.unclaimed.len() >= MAX_SEEN {
-                    let oldest = state.unclaimed.pop_front();
-                    let seq = oldest.map_or(0, |unclaimed| unclaimed.stored.seq);
-                    state.dropped_seq = state.dropped_seq.max(seq);
-                }
-                state.unclaimed.push_back(UnclaimedMessage {
-                    stored,
-                    from: from.into(),
-                    client_msg_no: client_msg_no.into(),
-                });
+            if state.pending == 0 {
+                continue;
             }
+            if state.unclaimed.len() >= MAX_UNCLAIMED
+                && let Some(oldest) = state.unclaimed.pop_front()
+            {
+                state.dropped_seq = state.dropped_seq.max(oldest.stored.seq);
+            }
+            state.unclaimed.push_back(UnclaimedMessage {
+                stored,
+                from: from.into(),
+                client_msg_no: client_msg_no.into(),
+            });
         }
-        if let Some((_, high)) = page.seq_range {
-            state.highest_seq = Some(
-                state
-                    .highest_seq
-                    .map_or(high, |highest_seq| highest_seq.max(high)),
-            );
-        }
+        // `None` is less than any seq.
+        state.highest_seq = state.highest_seq.max(page.seq_range.map(|(_, high)| high));
         waiting_since
     }
 
@@ -257,8 +208,7 @@ impl ChannelWaiters {
             return None;
         };
         let mut next = PollRequest {
-            reader: first.sender.clone(),
-            channel: first.channel.clone(),
+            task: first.task.clone(),
             highest_seq: state.highest_seq.filter(|_| !state.restart_from_newest),
             newest: first.since,
             oldest: first.since,
@@ -283,8 +233,8 @@ impl ChannelWaiters {
 
 /// The parameters of the next poll.
 pub(super) struct PollRequest {
-    pub(super) reader: Uid,
-    pub(super) channel: Channel,
+    /// One of the waiting sends, whose sender reads.
+    pub(super) task: Arc<SendTask>,
     pub(super) highest_seq: Option<u64>,
     /// When the newest waiter began to wait.
     pub(super) newest: Instant,
@@ -296,13 +246,11 @@ pub(super) struct PollRequest {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::domain::{ChannelId, Message, MessageText, Payload};
+    use crate::domain::{Channel, ChannelId, ClientMsgNo, Message, MessageText, Payload, Uid};
     use crate::messages::Draft;
 
-    fn task(client_msg_no: &str) -> SendTask {
+    fn task(client_msg_no: &str) -> Arc<SendTask> {
         let draft = Draft {
             actor: None,
             channel: Channel::Group(ChannelId::parse("g", 9).unwrap()),
@@ -329,16 +277,16 @@ mod tests {
     fn a_message_seen_after_a_reset_survives_the_end_of_another_send() {
         let waiters = ChannelWaiters::default();
         waiters.observe_page(&page(100, "before"));
-        let (one, other) = (waiters.register(), waiters.register());
-        waiters.reset_epoch();
+        let (_, other) = (waiters.register(), waiters.register());
+        waiters.reset();
         waiters.observe_page(&page(5, "n"));
-        waiters.unregister(one);
-        let (waiter, _receiver) = Waiter::new(MessageMatch::Id(MessageId(5)), &task("n"));
+        waiters.unregister();
+        let (waiter, _receiver) = Waiter::new(MessageMatch::Id(MessageId(5)), task("n"));
         let found = waiters.subscribe(waiter, other);
         assert!(matches!(found, Subscription::Found(stored) if stored.seq == 5));
-        waiters.unregister(other);
+        waiters.unregister();
         assert!(waiters.0.lock().unclaimed.is_empty());
-        assert!(waiters.0.lock().pending.is_empty());
+        assert_eq!(waiters.0.lock().pending, 0);
     }
 
     #[test]
@@ -346,33 +294,33 @@ mod tests {
         let waiters = ChannelWaiters::default();
         waiters.observe_page(&page(1, "before"));
         let baseline = waiters.register();
-        let last = 1 + 3 * MAX_SEEN as u64;
+        let last = 1 + 3 * MAX_UNCLAIMED as u64;
         for seq in 2..=last {
             waiters.observe_page(&page(seq, &seq.to_string()));
         }
-        assert_eq!(waiters.0.lock().unclaimed.len(), MAX_SEEN);
-        let (late, _receiver) = Waiter::new(MessageMatch::Id(MessageId(last)), &task("n"));
+        assert_eq!(waiters.0.lock().unclaimed.len(), MAX_UNCLAIMED);
+        let (late, _receiver) = Waiter::new(MessageMatch::Id(MessageId(last)), task("n"));
         let found = waiters.subscribe(late, baseline);
         assert!(matches!(found, Subscription::Found(stored) if stored.seq == last));
         // This one was dropped: the poll starts with the newest page and continues back to it.
-        let (waiter, _receiver) = Waiter::new(MessageMatch::Id(MessageId(2)), &task("n"));
+        let (waiter, _receiver) = Waiter::new(MessageMatch::Id(MessageId(2)), task("n"));
         assert!(matches!(
             waiters.subscribe(waiter, baseline),
             Subscription::StartPolling
         ));
         assert_eq!(waiters.next_poll().unwrap().highest_seq, None);
-        waiters.unregister(baseline);
+        waiters.unregister();
         assert!(waiters.0.lock().unclaimed.is_empty());
         assert_eq!(waiters.0.lock().dropped_seq, 0);
     }
 
     #[test]
     fn a_message_is_matched_by_id_or_by_sender_and_exact_client_msg_no() {
-        let (by_id, _receiver) = Waiter::new(MessageMatch::Id(MessageId(5)), &task(" "));
+        let (by_id, _receiver) = Waiter::new(MessageMatch::Id(MessageId(5)), task(" "));
         assert!(by_id.matches(MessageId(5), b"a", b"made by v2"));
         assert!(!by_id.matches(MessageId(5), b"b", b" "), "another sender's");
         let target = MessageMatch::ClientMsgNo { sent_ms: 0 };
-        let (by_client_msg_no, _receiver) = Waiter::new(target, &task(" n"));
+        let (by_client_msg_no, _receiver) = Waiter::new(target, task(" n"));
         assert!(by_client_msg_no.matches(MessageId(5), b"a", b" n"));
         assert!(!by_client_msg_no.matches(MessageId(5), b"a", b"n"));
     }
@@ -381,7 +329,7 @@ mod tests {
     fn an_aborted_poll_leaves_no_waiter() {
         let waiters = ChannelWaiters::default();
         let target = MessageMatch::Id(MessageId(5));
-        let (waiter, mut receiver) = Waiter::new(target, &task("n"));
+        let (waiter, mut receiver) = Waiter::new(target, task("n"));
         assert!(matches!(
             waiters.subscribe(waiter, waiters.register()),
             Subscription::StartPolling
@@ -391,7 +339,7 @@ mod tests {
             receiver.try_recv(),
             Err(oneshot::error::TryRecvError::Closed)
         );
-        let (waiter, _receiver) = Waiter::new(target, &task("n"));
+        let (waiter, _receiver) = Waiter::new(target, task("n"));
         assert!(matches!(
             waiters.subscribe(waiter, waiters.register()),
             Subscription::StartPolling

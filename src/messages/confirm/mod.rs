@@ -5,19 +5,27 @@
 //! ms on a single node, 100–400 ms in a cluster; seen on running servers) and polls accordingly. `/message/byclientmsgno` and `/message`
 //! are not used: in a cluster they may read from another node, and they match other senders' messages.
 
+mod channel_waiters;
+mod log_pager;
+mod poll_schedule;
+mod replicated;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::channel_waiters::{
-    Baseline, ChannelWaiters, MessageMatch, PollRequest, Subscription, Waiter,
-};
-use super::log_pager::{self, LogPager, PageSize};
-use super::poll_schedule::{PollSchedule, VisibilityDelay};
-use super::replicated::truncate_unreplicated;
-use super::{SendTask, Stored, spawn_shared};
+use super::{SendTask, Stored};
+use crate::context::inherit_identity;
 use crate::domain::ConversationKey;
 use crate::telemetry::Metrics;
-use crate::wukongim::{Client, Error, Page, Window};
+use crate::wukongim::{Client, Page, Window};
+use channel_waiters::{ChannelWaiters, PollRequest, Subscription, Waiter};
+use log_pager::PageSize;
+use poll_schedule::{PollSchedule, VisibilityDelay};
+use replicated::truncate_unreplicated;
+
+pub(super) use channel_waiters::{MAX_CLOCK_SKEW_MS, MessageMatch};
+pub(super) use log_pager::LogPager;
+pub(super) use replicated::is_replicated;
 
 /// Channels whose highest seq is remembered, about 200 bytes each.
 const MAX_CHANNELS: usize = 50_000;
@@ -39,55 +47,43 @@ pub(super) struct Confirmer {
 pub(super) struct Pending {
     confirmer: Arc<Confirmer>,
     waiters: Arc<ChannelWaiters>,
-    baseline: Baseline,
+    /// The channel's highest seq seen before the send.
+    pub(super) baseline_seq: Option<u64>,
 }
 
 impl Pending {
-    /// The channel's highest seq seen before the send.
-    pub(super) fn baseline_seq(&self) -> Option<u64> {
-        self.baseline.seq
-    }
-
-    /// Waits until the message is confirmed; `None` if that does not happen within `confirm_timeout`.
-    pub(super) async fn stored(&self, target: MessageMatch, task: &SendTask) -> Option<Stored> {
-        let until = Instant::now() + self.confirmer.timeout;
-        self.stored_by(until, target, task).await
-    }
-
     /// Waits until the message is confirmed or `until` has passed.
     pub(super) async fn stored_by(
         &self,
         until: Instant,
         target: MessageMatch,
-        task: &SendTask,
+        task: &Arc<SendTask>,
     ) -> Option<Stored> {
         let since = Instant::now();
-        let (waiter, receiver) = Waiter::new(target, task);
-        match self.waiters.subscribe(waiter, self.baseline) {
+        let (waiter, found) = Waiter::new(target, task.clone());
+        match self.waiters.subscribe(waiter, self.baseline_seq) {
             Subscription::Found(stored) => return Some(stored),
             Subscription::Joined => {}
-            // One poll serves many requests; WuKongIM's log shows the id of the request that started it.
             Subscription::StartPolling => {
-                drop(spawn_shared(
-                    self.confirmer.clone().poll(self.waiters.clone()),
-                ));
+                // One poll serves many requests; WuKongIM's log shows the id of the request that started it. Boxed: a task moves its future
+                // whenever its state changes.
+                let poll = Box::pin(self.confirmer.clone().poll(self.waiters.clone()));
+                tokio::spawn(inherit_identity(poll));
             }
         }
-        let stored = tokio::time::timeout_at(until.into(), receiver)
+        let stored = tokio::time::timeout_at(until.into(), found)
             .await
             .ok()?
             .ok()?;
-        self.confirmer
-            .metrics
-            .confirm_seconds
-            .observe(since.elapsed().as_secs_f64());
+        let waited = since.elapsed().as_secs_f64();
+        self.confirmer.metrics.confirm_seconds.observe(waited);
         Some(stored)
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.waiters.unregister(self.baseline);
+        self.waiters.unregister();
     }
 }
 
@@ -115,17 +111,16 @@ impl Confirmer {
 
     /// Registers a send that is about to start.
     pub(super) fn expect(self: &Arc<Self>, conversation: &ConversationKey) -> Pending {
+        let new = || Ok::<_, std::convert::Infallible>(Arc::default());
         let waiters = match self.channels.get(conversation) {
             Some(waiters) => waiters,
             None => self
                 .channels
-                .get_or_insert_with(conversation, || {
-                    Ok::<_, std::convert::Infallible>(Arc::default())
-                })
+                .get_or_insert_with(conversation, new)
                 .unwrap_or_default(),
         };
         Pending {
-            baseline: waiters.register(),
+            baseline_seq: waiters.register(),
             confirmer: self.clone(),
             waiters,
         }
@@ -141,76 +136,59 @@ impl Confirmer {
         let mut reset_checked = Instant::now();
         while let Some(next) = waiters.next_poll() {
             schedule.pause(next.newest).await;
-            if self.should_check_reset(&next, reset_checked) {
+            // After half the timeout, then at intervals: WuKongIM may have lost the channel and count from 1 again.
+            if next.highest_seq.is_some()
+                && next.oldest.elapsed() > self.timeout / 2
+                && reset_checked.elapsed() > self.timeout / 4
+            {
                 reset_checked = Instant::now();
-                if self.was_reset(&next).await {
-                    waiters.reset_epoch();
+                self.metrics.confirm_polls.inc();
+                let newest = self.pager(&next).newest_seq().await;
+                if newest.is_ok_and(|newest| newest < next.highest_seq) {
+                    waiters.reset();
                     continue;
                 }
             }
             let started = Instant::now();
-            let window = match next.highest_seq {
+            let window = |_| match next.highest_seq {
                 Some(seq) => Window::Up {
                     from: seq + 1,
                     until: None,
                 },
                 None => Window::Newest,
             };
-            let limit = page_size.size();
-            let mut page = match self.page(&next, window, limit).await {
-                Ok(page) => page,
-                Err(Error::TooLarge { .. }) if page_size.shrink() => continue,
-                Err(_) => {
-                    schedule.record_miss();
-                    continue;
-                }
+            self.metrics.confirm_polls.inc();
+            let (sender, channel) = (&next.task.sender, &next.task.draft.channel);
+            let page = page_size.read(&self.client, sender, channel, window).await;
+            let Ok((mut page, is_full)) = page else {
+                schedule.record_miss();
+                continue;
             };
-            page_size.grow();
-            let full = page.received >= limit;
             let was_truncated = truncate_unreplicated(&self.client, &mut page).await;
             let waiting_since = waiters.observe_page(&page);
             for since in &waiting_since {
                 self.delay.observe(*since, earlier, started);
             }
-            if !full {
+            if !is_full {
                 earlier = Some(started);
-            }
-            // Without a replicated message on the page, the log below it may still be rewritten too.
-            if page.seq_range.is_some() {
-                self.catch_up(&waiters, &next, &page, full).await;
+            } else if page.seq_range.is_some() {
+                // Without a replicated message on the page, the log below it may still be rewritten too.
+                self.catch_up(&waiters, &next, &page).await;
             }
             if !waiting_since.is_empty() {
                 schedule = PollSchedule::new(self.delay.get(), self.timeout);
-            } else if !full || was_truncated {
+            } else if !is_full || was_truncated {
                 schedule.record_miss();
             }
         }
     }
 
-    /// Whether to check if WuKongIM lost the channel and counts from 1 again: after half the timeout, then at intervals.
-    fn should_check_reset(&self, next: &PollRequest, reset_checked: Instant) -> bool {
-        next.highest_seq.is_some()
-            && next.oldest.elapsed() > self.timeout / 2
-            && reset_checked.elapsed() > self.timeout / 4
-    }
-
-    /// Whether the channel's newest seq is below the highest one seen before.
-    async fn was_reset(&self, next: &PollRequest) -> bool {
-        let newest = self.page(next, Window::Newest, 1).await;
-        newest.is_ok_and(|page| page.seq_range.map(|(_, high)| high) < next.highest_seq)
+    fn pager<'a>(&'a self, next: &'a PollRequest) -> LogPager<'a> {
+        LogPager::newest(&self.client, &next.task.sender, &next.task.draft.channel)
     }
 
     /// After a full page, decides whether the message may be on another page.
-    async fn catch_up(
-        &self,
-        waiters: &ChannelWaiters,
-        next: &PollRequest,
-        page: &Page,
-        full: bool,
-    ) {
-        if !full {
-            return;
-        }
+    async fn catch_up(&self, waiters: &ChannelWaiters, next: &PollRequest, page: &Page) {
         let mut ids_ms = page.messages.iter().map(|message| message.id.unix_ms());
         if next.highest_seq.is_none() {
             // The first poll of a busy channel: the message may be below the newest page.
@@ -220,23 +198,20 @@ impl Confirmer {
                 self.scan_back(waiters, next, below).await;
             }
         } else if ids_ms.next_back().is_some_and(|ms| ms < next.earliest_ms) {
-            // Too much was written since the last poll: skip it and start again from the newest page.
-            waiters.reset_cursor();
+            // Too much was written since the last poll: skip it.
+            waiters.restart_from_newest();
         }
     }
 
     async fn scan_back(&self, waiters: &ChannelWaiters, next: &PollRequest, below: u64) {
-        let mut pager = LogPager::down(&self.client, &next.reader, &next.channel, Some(below));
+        let mut pager = self.pager(next).down_from(below);
         for _ in 0..MAX_BACKWARD_PAGES {
             self.metrics.confirm_polls.inc();
             let page = match pager.next().await {
                 Ok(Some(page)) => page,
                 Ok(None) => return,
-                Err(_) => {
-                    // The pages below were not read: the next poll starts again from the newest page.
-                    waiters.reset_cursor();
-                    return;
-                }
+                // The pages below were not read.
+                Err(_) => return waiters.restart_from_newest(),
             };
             let oldest = page.messages.first();
             let passed = oldest.is_none_or(|message| message.id.unix_ms() < next.earliest_ms);
@@ -247,11 +222,6 @@ impl Confirmer {
             }
         }
     }
-
-    async fn page(&self, next: &PollRequest, window: Window, limit: usize) -> Result<Page, Error> {
-        self.metrics.confirm_polls.inc();
-        log_pager::page(&self.client, &next.reader, &next.channel, window, limit).await
-    }
 }
 
 #[cfg(test)]
@@ -261,10 +231,10 @@ mod tests {
     #[test]
     fn a_poll_that_panics_frees_its_channel() {
         let waiters = Arc::new(ChannelWaiters::default());
-        let looks = waiters.clone();
+        let polled = waiters.clone();
         let panicked = std::thread::spawn(move || {
-            let _guard = PollGuard(looks);
-            panic!("a look broke");
+            let _guard = PollGuard(polled);
+            panic!("a poll broke");
         });
         assert!(panicked.join().is_err());
         assert!(waiters.next_poll().is_none());

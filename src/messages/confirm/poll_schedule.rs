@@ -13,8 +13,8 @@ const TIMER_RESOLUTION_LIMIT: Duration = Duration::from_millis(4);
 /// The most that one slow message adds to an estimate of zero.
 const MAX_STEP_UP: Duration = Duration::from_millis(2);
 
-/// Consecutive messages found by the first poll before the estimate is lowered: minimum and maximum.
-const HITS_PER_STEP_DOWN: (u32, u32) = (4, 16);
+/// So many consecutive messages found by the first poll halve the estimate; the one before lowers it by half of that, and so on.
+const HITS_UNTIL_HALVED: u32 = 15;
 
 /// The estimated time until WuKongIM shows a message, such that the first poll finds most messages and the next ones follow soon for the
 /// rest. Shared by all channels.
@@ -23,15 +23,9 @@ pub(super) struct VisibilityDelay(Mutex<DelayEstimate>);
 
 #[derive(Default)]
 struct DelayEstimate {
-    /// The current estimate.
     delay: Duration,
-    /// The estimate before it was last lowered.
-    previous: Duration,
-    /// Consecutive messages found by the first poll since then, and the number that triggers the next step down.
+    /// Consecutive messages found by the first poll.
     hits: u32,
-    hits_needed: u32,
-    /// Consecutive steps down.
-    steps: u32,
 }
 
 impl VisibilityDelay {
@@ -42,39 +36,23 @@ impl VisibilityDelay {
     /// Learns from a message that was dispatched at `since` and found by a poll that began at `started`; `earlier` is the start of a poll
     /// that did not find it.
     ///
-    /// If the first poll found it, it had appeared earlier: after several such in a row the estimate is lowered, first a little, then
-    /// sooner and twice as much each time. If an earlier poll missed it, it appeared between the two: the last step down was too much and
-    /// is reverted, and the next one needs more hits. If it appeared later than estimated, the midpoint counts for a quarter, and a far
-    /// longer time only in part, since a single message may be slow for many reasons.
+    /// If the first poll found it, it had appeared earlier: the estimate is lowered, hardly at first, and by twice as much with each such
+    /// message in a row. If a poll missed it, and not before the estimated time, it appeared between the two: the estimate is raised by a
+    /// quarter at once, or by a quarter of the way to their midpoint. Of a far longer time only a part counts, since a single message may be
+    /// slow for many reasons.
     pub(super) fn observe(&self, since: Instant, earlier: Option<Instant>, started: Instant) {
-        let missed = earlier.and_then(|earlier| earlier.checked_duration_since(since));
-        self.0
-            .lock()
-            .observe(missed, started.saturating_duration_since(since));
-    }
-}
-
-impl DelayEstimate {
-    fn observe(&mut self, missed: Option<Duration>, found: Duration) {
-        let Some(missed) = missed else {
-            self.hits += 1;
-            if self.hits >= self.hits_needed {
-                self.previous = self.delay;
-                self.delay -= self.delay / (8 >> self.steps.min(2));
-                self.hits = 0;
-                self.hits_needed /= 2;
-                self.steps += 1;
-            }
+        let estimate = &mut *self.0.lock();
+        let delay = estimate.delay;
+        let Some(missed) = earlier.and_then(|earlier| earlier.checked_duration_since(since)) else {
+            estimate.hits = HITS_UNTIL_HALVED.min(estimate.hits + 1);
+            estimate.delay -= delay / (2 << (HITS_UNTIL_HALVED - estimate.hits));
             return;
         };
-        let (least, most) = HITS_PER_STEP_DOWN;
-        self.hits_needed = (self.hits_needed * 2).clamp(least, most);
-        (self.hits, self.steps) = (0, 0);
-        self.delay = self.delay.max(self.previous);
-        if missed >= self.delay {
-            let middle = (missed + found) / 2;
-            self.delay = (self.delay * 3 + middle.min(self.delay * 4 + MAX_STEP_UP)) / 4;
-            self.previous = self.delay;
+        estimate.hits = 0;
+        if missed >= delay {
+            let middle = (missed + started.saturating_duration_since(since)) / 2;
+            let middle = middle.min(delay * 4 + MAX_STEP_UP);
+            estimate.delay = ((delay * 3 + middle) / 4).max(delay + delay / 4);
         }
     }
 }
@@ -201,7 +179,7 @@ mod tests {
     #[test]
     fn the_estimate_falls_again_after_a_slow_period() {
         let estimate = believing(200 * MS);
-        for _ in 0..15 {
+        for _ in 0..25 {
             message(&estimate, MS / 2, MS / 4);
         }
         assert!(estimate.get() < MS, "still {:?}", estimate.get());

@@ -12,13 +12,14 @@ use aws_lc_rs::hmac;
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use secrecy::{ExposeSecret as _, SecretString};
-use serde::{Deserialize, Serialize};
+use secrecy::ExposeSecret as _;
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::Semaphore;
 use url::Url;
 
 use super::denial::Denial;
 use super::fact_cache::{CacheKey, Fact, FactCache};
+use crate::config;
 use crate::context::current_request_id;
 use crate::domain::{Channel, ChannelId, Uid};
 use crate::telemetry::Metrics;
@@ -119,18 +120,28 @@ impl CallbackError {
     }
 }
 
-/// The cache key of a call without targets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct CachedQuery {
+/// What is asked: the body of a call, and the cache key of one without targets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Query {
     uid: Uid,
+    #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<Uid>,
+    #[serde(serialize_with = "by_name")]
     action: Action,
-    channel: Channel,
+    channel_id: String,
+    channel_type: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<Uid>,
 }
 
-impl CacheKey for CachedQuery {
+fn by_name<S: Serializer>(action: &Action, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(action.name())
+}
+
+impl CacheKey for Query {
     fn invalidation_id(&self) -> &str {
-        self.channel.id()
+        &self.channel_id
     }
 }
 
@@ -139,7 +150,7 @@ impl CacheKey for CachedQuery {
 struct Decision {
     /// `None` allows.
     refusal: Option<Arc<str>>,
-    /// Bytes of the strings in a cached answer.
+    /// Bytes of the strings in it and in its question.
     bytes: usize,
 }
 
@@ -149,59 +160,31 @@ impl Fact for Decision {
     }
 }
 
-/// The body of a call.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    uid: &'a Uid,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    actor: Option<&'a Uid>,
-    action: &'static str,
-    channel_id: &'a str,
-    channel_type: u8,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    targets: &'a [Uid],
-}
-
 #[derive(Deserialize)]
 struct Answer {
     allow: bool,
     reason: Option<String>,
 }
 
-/// Settings of the callback.
-pub struct Settings {
-    /// The address; may contain user and password, which are sent as basic authentication.
-    pub url: Url,
-    /// The key of the signature.
-    pub secret: SecretString,
-    /// Time limit of one call.
-    pub timeout: Duration,
-    /// How long answers about messages and `channel.info` are cached.
-    pub cache_ttl: Duration,
-    /// How many of them are cached, in the unit of `cache_members` (8 bytes; an answer counts as sixteen plus its ids).
-    pub cache_members: usize,
-}
-
 /// The application's backend and its cached answers.
 pub struct Callback {
     client: Arc<CallbackClient>,
-    answers: Arc<FactCache<CachedQuery, Decision, CallbackError>>,
+    answers: Arc<FactCache<Query, Decision, CallbackError>>,
 }
 
 impl Callback {
-    /// A client for the callback. Makes no call.
+    /// A client for the callback; `None` without its address or its secret. Makes no call.
     ///
     /// # Errors
     /// When the TLS back end cannot be set up.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>) -> Result<Self, reqwest::Error> {
-        let Settings {
-            url,
-            secret,
-            timeout,
-            cache_ttl,
-            cache_members,
-        } = settings;
+    pub fn new(
+        settings: &config::Authorization,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Option<Self>, reqwest::Error> {
+        let (Some(url), Some(secret)) = (&settings.callback_url, &settings.callback_secret) else {
+            return Ok(None);
+        };
+        let url = url.as_url().clone();
         let http = crate::http_client::client_for([&url])
             .tcp_nodelay(true)
             .pool_max_idle_per_host(MAX_CONCURRENT_QUERIES)
@@ -211,20 +194,16 @@ impl Callback {
             http,
             url,
             key: hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes()),
-            timeout,
+            timeout: settings.callback_timeout,
             permits: Semaphore::new(MAX_CONCURRENT_QUERIES),
-            metrics: Arc::clone(&metrics),
+            metrics: Arc::clone(metrics),
         };
-        Ok(Self {
+        let (ttl, size) = (settings.cache_ttl, settings.cache_members);
+        let lost = CallbackError::Lost;
+        Ok(Some(Self {
             client: Arc::new(client),
-            answers: FactCache::new(
-                "callback",
-                cache_ttl,
-                cache_members,
-                CallbackError::Lost,
-                metrics,
-            ),
-        })
+            answers: FactCache::new("callback", ttl, size, lost, Arc::clone(metrics)),
+        }))
     }
 
     /// Asks whether `uid` may do `action` in `channel` to `targets`; `actor` is the admin that acts on behalf of `uid`.
@@ -242,45 +221,26 @@ impl Callback {
         channel: &Channel,
         targets: &[Uid],
     ) -> Result<(), Denial> {
-        let body = Body {
-            uid,
-            actor,
-            action: action.name(),
-            channel_id: channel.id(),
+        let query = Query {
+            uid: uid.clone(),
+            actor: actor.cloned(),
+            action,
+            channel_id: channel.id().to_owned(),
             channel_type: channel.channel_type().number(),
-            targets,
+            targets: targets.to_vec(),
         };
         let answer = if action.is_cacheable() && targets.is_empty() {
-            let cached_query = CachedQuery {
-                uid: uid.clone(),
-                actor: actor.cloned(),
-                action,
-                channel: channel.clone(),
-            };
             let look_up = || {
-                let (client, body) = (Arc::clone(&self.client), encode(&body));
-                let texts = [uid.as_str(), channel.id(), actor.map_or("", Uid::as_str)];
-                let bytes = texts.map(str::len).iter().sum::<usize>();
-                async move {
-                    let mut decision = client.ask(action, body?).await?;
-                    decision.bytes += bytes;
-                    Ok(decision)
-                }
+                let (client, query) = (Arc::clone(&self.client), query.clone());
+                async move { client.ask(&query).await }
             };
-            self.answers.get(&cached_query, look_up).await
+            self.answers.get(&query, look_up).await
         } else {
-            match encode(&body) {
-                Ok(body) => self.client.ask(action, body).await,
-                Err(error) => Err(error),
-            }
+            self.client.ask(&query).await
         };
-        match answer {
-            Ok(Decision { refusal: None, .. }) => Ok(()),
-            Ok(Decision {
-                refusal: Some(reason),
-                ..
-            }) => Err(Denial::Refused(reason)),
-            Err(error) => Err(Denial::CallbackFailed(error)),
+        match answer.map_err(Denial::CallbackFailed)?.refusal {
+            None => Ok(()),
+            Some(reason) => Err(Denial::Refused(reason)),
         }
     }
 
@@ -302,12 +262,6 @@ impl fmt::Debug for Callback {
     }
 }
 
-fn encode(body: &Body<'_>) -> Result<Bytes, CallbackError> {
-    // Strings and numbers in a struct cannot fail to serialise; if they did, no call would be made.
-    let text = serde_json::to_vec(body).map_err(|_| CallbackError::Lost)?;
-    Ok(text.into())
-}
-
 /// The HTTP client of the callback.
 struct CallbackClient {
     http: reqwest::Client,
@@ -319,26 +273,28 @@ struct CallbackClient {
 }
 
 impl CallbackClient {
-    async fn ask(&self, action: Action, body: Bytes) -> Result<Decision, CallbackError> {
+    async fn ask(&self, query: &Query) -> Result<Decision, CallbackError> {
         let began = Instant::now();
-        let answer = self.query(body).await;
+        let answer = self.query(query).await;
         let outcome = match &answer {
             Ok(Decision { refusal: None, .. }) => "allowed",
             Ok(_) => "refused",
             Err(error) => error.outcome(),
         };
-        let outside = &self.metrics.external;
-        outside.callback_called(action.name(), outcome, began.elapsed());
+        let external = &self.metrics.external;
+        external.callback_called(query.action.name(), outcome, began.elapsed());
         answer
     }
 
-    async fn query(&self, body: Bytes) -> Result<Decision, CallbackError> {
+    async fn query(&self, query: &Query) -> Result<Decision, CallbackError> {
+        // Strings and numbers in a struct cannot fail to serialise; if they did, no call would be made.
+        let body: Bytes = serde_json::to_vec(query)
+            .map_err(|_| CallbackError::Lost)?
+            .into();
+        let question_bytes = body.len();
         let exchange = async {
-            let _permit = self
-                .permits
-                .acquire()
-                .await
-                .map_err(|_| CallbackError::Lost)?;
+            let permit = self.permits.acquire().await;
+            let _permit = permit.map_err(|_| CallbackError::Lost)?;
             match self.exchange(body.clone()).await {
                 // The backend may have just closed an idle connection. Repeating a query does no harm.
                 Err(CallbackError::Lost) => self.exchange(body).await,
@@ -346,7 +302,9 @@ impl CallbackClient {
             }
         };
         let answer = tokio::time::timeout(self.timeout, exchange).await;
-        read(&answer.unwrap_or(Err(CallbackError::Timeout))?)
+        let refusal = read(&answer.unwrap_or(Err(CallbackError::Timeout))?)?;
+        let bytes = question_bytes + refusal.as_ref().map_or(0, |reason| reason.len());
+        Ok(Decision { refusal, bytes })
     }
 
     /// Sends one request, and returns the body of a 200.
@@ -392,21 +350,19 @@ impl CallbackClient {
     }
 }
 
-/// Parses an answer. Only a complete, well-formed `allow` of `true` permits.
-fn read(body: &[u8]) -> Result<Decision, CallbackError> {
+/// Parses an answer into a refusal's reason. Only a complete, well-formed `allow` of `true` permits.
+fn read(body: &[u8]) -> Result<Option<Arc<str>>, CallbackError> {
     // serde would also accept an array for a struct.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(CallbackError::Malformed);
     }
     let Answer { allow, reason } =
         serde_json::from_slice(body).map_err(|_| CallbackError::Malformed)?;
-    let refusal = (!allow).then(|| -> Arc<str> {
+    Ok((!allow).then(|| {
         let reason = reason.unwrap_or_default();
         let printable = reason.chars().filter(|c| !c.is_control());
         printable.take(MAX_REASON_CHARS).collect::<String>().into()
-    });
-    let bytes = refusal.as_ref().map_or(0, |reason| reason.len());
-    Ok(Decision { refusal, bytes })
+    }))
 }
 
 fn classify(error: &reqwest::Error) -> CallbackError {

@@ -109,19 +109,14 @@ impl Facts {
     /// `/channel/subscriber_add`), a denylist or a message alone does not, and an id with the same hash as another group shows that group's
     /// members.
     pub(super) fn group_exists(&self) -> Result<(), Denial> {
-        if self.state.exists && !self.state.disbanded {
-            Ok(())
-        } else {
-            Err(Denial::ChannelNotFound)
-        }
+        let exists = self.state.exists && !self.state.disbanded;
+        exists.then_some(()).ok_or(Denial::ChannelNotFound)
     }
 
     /// Whether the group's state permits `action`: v2 silently drops messages to a banned group.
     pub(super) fn accepts(&self, action: Action) -> Result<(), Denial> {
-        match action {
-            Action::Send if self.state.banned => Err(Denial::ChannelBanned),
-            Action::Send | Action::Read => Ok(()),
-        }
+        let accepts = action == Action::Read || !self.state.banned;
+        accepts.then_some(()).ok_or(Denial::ChannelBanned)
     }
 
     /// Whether `user` is a subscriber.
@@ -130,11 +125,8 @@ impl Facts {
         fingerprints: &Fingerprints,
         user: &Uid,
     ) -> Result<(), Denial> {
-        if fingerprints.contains(&self.subscribers, user.as_str()) {
-            Ok(())
-        } else {
-            Err(Denial::NotAMember)
-        }
+        let is_subscriber = fingerprints.contains(&self.subscribers, user.as_str());
+        is_subscriber.then_some(()).ok_or(Denial::NotAMember)
     }
 
     /// Whether the lists permit `action` to `user`; they restrict only sending.
@@ -144,16 +136,12 @@ impl Facts {
         user: &Uid,
         action: Action,
     ) -> Result<(), Denial> {
-        if action == Action::Read {
-            return Ok(());
-        }
-        if fingerprints.contains(&self.denylist, user.as_str()) {
-            return Err(Denial::Blocked);
-        }
-        if self.allowlist.is_empty() || fingerprints.contains(&self.allowlist, user.as_str()) {
-            Ok(())
-        } else {
-            Err(Denial::Forbidden)
+        let is_on = |list| fingerprints.contains(list, user.as_str());
+        match action {
+            Action::Read => Ok(()),
+            Action::Send if is_on(&self.denylist) => Err(Denial::Blocked),
+            Action::Send if self.allowlist.is_empty() || is_on(&self.allowlist) => Ok(()),
+            Action::Send => Err(Denial::Forbidden),
         }
     }
 }
@@ -164,20 +152,14 @@ fn require_list(list: Option<Vec<String>>) -> Result<Vec<String>, Error> {
 }
 
 /// The key of a user's ban.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct BanQuery(pub(super) Uid);
-
-impl CacheKey for BanQuery {
+impl CacheKey for Uid {
     fn invalidation_id(&self) -> &str {
-        self.0.as_str()
+        self.as_str()
     }
 }
 
 /// Whether a user is banned.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Banned(pub(super) bool);
-
-impl Fact for Banned {
+impl Fact for bool {
     fn memberships(&self) -> usize {
         0
     }

@@ -41,7 +41,7 @@ use crate::telemetry::Metrics;
 use crate::wukongim::{Client, Error, Generation, Rejection};
 use callback::Callback;
 use fact_cache::FactCache;
-use facts::{Action, BanQuery, Banned, FactQuery, Facts};
+use facts::{Action, FactQuery, Facts};
 use fingerprints::Fingerprints;
 use tombstones::Tombstones;
 
@@ -86,7 +86,7 @@ pub struct Authorization {
     mode: Mode,
     fingerprints: Fingerprints,
     facts: Arc<FactCache<FactQuery, Arc<Facts>, Error>>,
-    bans: Arc<FactCache<BanQuery, Banned, Error>>,
+    bans: Arc<FactCache<Uid, bool, Error>>,
     tombstones: Tombstones,
 }
 
@@ -321,21 +321,16 @@ impl Authorization {
         if matches!(self.mode, Mode::Open) || generation == Generation::V3 {
             return Ok(());
         }
-        let (banned, facts) = match action {
-            // A user may always read its own pairs, unless the user is banned.
-            Action::Read => (self.is_banned(user).await, None),
-            Action::Send => {
-                let answers = tokio::try_join!(
-                    self.is_banned(user),
-                    self.facts(FactQuery::BlockedBy(peer.clone()))
-                );
-                match answers {
-                    Ok((banned, facts)) => (Ok(banned), Some(facts)),
-                    Err(error) => (Err(error), None),
-                }
-            }
+        let blocked_by = async {
+            Ok(match action {
+                // A user may always read its own pairs, unless the user is banned.
+                Action::Read => None,
+                Action::Send => Some(self.facts(FactQuery::BlockedBy(peer.clone())).await?),
+            })
         };
-        if banned.map_err(Denial::Unavailable)? {
+        let (banned, facts) =
+            tokio::try_join!(self.is_banned(user), blocked_by).map_err(Denial::Unavailable)?;
+        if banned {
             return Err(Denial::Forbidden);
         }
         facts.map_or(Ok(()), |facts| {
@@ -366,9 +361,8 @@ impl Authorization {
     async fn is_banned(&self, user: &Uid) -> Result<bool, Error> {
         let look_up = || {
             let (client, user) = (Arc::clone(&self.client), user.clone());
-            async move { client.user_is_banned(&user).await.map(Banned) }
+            async move { client.user_is_banned(&user).await }
         };
-        let Banned(banned) = self.bans.get(&BanQuery(user.clone()), look_up).await?;
-        Ok(banned)
+        self.bans.get(user, look_up).await
     }
 }

@@ -7,7 +7,7 @@ use super::operation::Operation;
 use super::rights::Right;
 use super::{Error, Group, UNDO_ATTEMPTS, UNDO_PAUSE};
 use crate::domain::Uid;
-use crate::store::{ChannelRecord, ChannelStage};
+use crate::store::ChannelRecord;
 use crate::wukongim::{self, MemberChange, Rejection};
 
 impl Operation {
@@ -95,7 +95,7 @@ impl Operation {
             .await;
         // Another replica may have changed the group meanwhile.
         let record = self.record().await?;
-        let Some(record) = record.filter(|record| record.state == ChannelStage::Live) else {
+        let Some(record) = record.filter(ChannelRecord::is_live) else {
             return removed;
         };
         if let Some(owner) = record

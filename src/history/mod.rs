@@ -107,17 +107,27 @@ impl History {
                 history: self,
                 reader,
                 channel,
+                limit,
                 pages_left: MAX_PAGES,
                 foreign_pages: 0,
-                page_size: self.initial_page_size(limit),
+                // As many messages as certainly fit if all have the maximum size.
+                page_size: (self.budget / self.payload_limit).clamp(1, limit + 1),
+                messages: VecDeque::new(),
+                bytes: 0,
+                has_more: false,
             };
             let result = match position {
-                Position::Newest => read.newest(limit).await,
-                Position::After(seq) => read.upwards(seq, limit).await,
-                Position::Before(seq) => read.downwards(seq, limit).await,
+                Position::Newest => read.newest().await,
+                Position::After(seq) => read.upwards(seq).await,
+                Position::Before(seq) => read.downwards(seq).await,
             };
             match result {
-                Ok(excerpt) => return Ok(excerpt),
+                Ok(()) => {
+                    return Ok(Excerpt {
+                        messages: read.messages.into(),
+                        has_more: read.has_more,
+                    });
+                }
                 Err(Error::Rejected(Rejection::MembershipRequired))
                     if self.is_fresh(&conversation) =>
                 {
@@ -141,129 +151,60 @@ impl History {
             .acknowledged_ago(conversation)
             .is_some_and(|ago| ago < FRESH_WINDOW)
     }
-
-    /// As many messages as certainly fit if all have the maximum size.
-    fn initial_page_size(&self, limit: usize) -> usize {
-        (self.budget / self.payload_limit).clamp(1, limit + 1)
-    }
 }
 
-/// One read in progress.
+/// One read in progress, and what it has collected: one further message shows that more remain.
 struct HistoryRead<'a> {
     history: &'a History,
     reader: &'a Uid,
     channel: &'a Channel,
+    limit: usize,
     /// Upstream pages that may still be read.
     pages_left: usize,
     /// Consecutive pages without a message of this channel.
     foreign_pages: usize,
     /// Messages to request next.
     page_size: usize,
-}
-
-/// Collects messages up to the limits; one further message shows that more remain.
-struct ExcerptBuilder {
     messages: VecDeque<Message>,
+    /// Their decoded payloads.
     bytes: usize,
-    limit: usize,
-    budget: usize,
     has_more: bool,
 }
 
-impl ExcerptBuilder {
-    fn new(limit: usize, budget: usize) -> Self {
-        Self {
-            messages: VecDeque::new(),
-            bytes: 0,
-            limit,
-            budget,
-            has_more: false,
-        }
-    }
-
-    /// Adds one message at the far end; false when it does not fit.
-    fn push(&mut self, message: Message, at_front: bool) -> bool {
-        let bytes = message.payload_bytes();
-        let full = self.messages.len() >= self.limit;
-        if full || (!self.messages.is_empty() && self.bytes + bytes > self.budget) {
-            self.has_more = true;
-            return false;
-        }
-        self.bytes += bytes;
-        if at_front {
-            self.messages.push_front(message);
-        } else {
-            self.messages.push_back(message);
-        }
-        true
-    }
-
-    /// Reading ends before the end of the log. The client can continue from the last message, if there is one.
-    fn stop_early(&mut self) {
-        self.has_more = !self.messages.is_empty();
-    }
-
-    fn into_excerpt(self) -> Excerpt {
-        Excerpt {
-            messages: self.messages.into(),
-            has_more: self.has_more,
-        }
-    }
-}
-
 impl HistoryRead<'_> {
-    async fn newest(&mut self, limit: usize) -> Result<Excerpt, Error> {
-        let mut excerpt = ExcerptBuilder::new(limit, self.history.budget);
-        let page = self.newest_page(&excerpt).await?;
-        let Some((low, _)) = page.seq_range else {
-            return Ok(Excerpt::default());
-        };
-        if self.push_older(&mut excerpt, page) {
-            self.read_down(&mut excerpt, low).await?;
+    async fn newest(&mut self) -> Result<(), Error> {
+        let page = self.newest_page().await?;
+        if let Some((low, _)) = page.seq_range
+            && self.push_older(page)
+        {
+            self.read_down(low).await?;
         }
-        Ok(excerpt.into_excerpt())
+        Ok(())
     }
 
-    async fn downwards(&mut self, before: u64, limit: usize) -> Result<Excerpt, Error> {
-        let mut excerpt = ExcerptBuilder::new(limit, self.history.budget);
-        if !self.read_down(&mut excerpt, before).await? {
+    async fn downwards(&mut self, before: u64) -> Result<(), Error> {
+        if !self.read_down(before).await? {
             // Nothing just below: the position is above the newest message, or below all that this reader may see.
-            let page = self.newest_page(&excerpt).await?;
-            let Some((low, high)) = page.seq_range else {
-                return Ok(Excerpt::default());
-            };
-            if high < before && self.push_older(&mut excerpt, page) {
-                self.read_down(&mut excerpt, low).await?;
+            let page = self.newest_page().await?;
+            if let Some((low, high)) = page.seq_range
+                && high < before
+                && self.push_older(page)
+            {
+                self.read_down(low).await?;
             }
         }
-        Ok(excerpt.into_excerpt())
+        Ok(())
     }
 
     /// Reads downwards from just below `low` until the limits are reached; false when the first page was empty.
     ///
     /// Uses upward pages that end where the last one began: on v2, downward pages from above the newest message are empty.
-    async fn read_down(
-        &mut self,
-        excerpt: &mut ExcerptBuilder,
-        mut low: u64,
-    ) -> Result<bool, Error> {
+    async fn read_down(&mut self, mut low: u64) -> Result<bool, Error> {
         let mut first = true;
-        while low > 1 {
-            if self.is_exhausted() {
-                excerpt.stop_early();
-                break;
-            }
+        while low > 1 && !self.ends_early() {
             let from = low.saturating_sub(self.page_size as u64).max(1);
-            let Some(page) = self
-                .page(
-                    Window::Up {
-                        from,
-                        until: Some(low),
-                    },
-                    excerpt,
-                )
-                .await?
-            else {
+            let until = Some(low);
+            let Some(page) = self.page(Window::Up { from, until }).await? else {
                 continue;
             };
             if page.received == 0 {
@@ -272,110 +213,116 @@ impl HistoryRead<'_> {
             }
             first = false;
             low = from;
-            if !self.push_older(excerpt, page) {
+            if !self.push_older(page) {
                 break;
             }
         }
         Ok(true)
     }
 
-    fn push_older(&mut self, excerpt: &mut ExcerptBuilder, page: Page) -> bool {
-        excerpt.messages.reserve(page.messages.len());
-        for message in page.messages.into_iter().rev() {
-            if !excerpt.push(message, true) {
-                return false;
-            }
-        }
-        self.adapt_page_size(excerpt);
-        true
-    }
-
-    async fn upwards(&mut self, after: u64, limit: usize) -> Result<Excerpt, Error> {
-        let mut excerpt = ExcerptBuilder::new(limit, self.history.budget);
+    async fn upwards(&mut self, after: u64) -> Result<(), Error> {
         let mut from = after.saturating_add(1);
-        loop {
-            if self.is_exhausted() {
-                excerpt.stop_early();
-                break;
-            }
+        while !self.ends_early() {
             let asked = self.page_size;
-            let Some(page) = self
-                .page(Window::Up { from, until: None }, &excerpt)
-                .await?
-            else {
+            let Some(page) = self.page(Window::Up { from, until: None }).await? else {
                 continue;
             };
             let Some((_, high)) = page.seq_range else {
                 break;
             };
             let last = page.received < asked;
-            excerpt.messages.reserve(page.messages.len());
+            self.messages.reserve(page.messages.len());
             for message in page.messages {
-                if !excerpt.push(message, false) {
-                    return Ok(excerpt.into_excerpt());
+                if !self.push(message, false) {
+                    return Ok(());
                 }
             }
             if last {
                 break;
             }
             from = high.saturating_add(1);
-            self.adapt_page_size(&excerpt);
+            self.adapt_page_size();
         }
-        Ok(excerpt.into_excerpt())
+        Ok(())
     }
 
-    /// One upstream page; `None` where it was too large, after the page size was reduced.
-    async fn page(
-        &mut self,
-        window: Window,
-        excerpt: &ExcerptBuilder,
-    ) -> Result<Option<Page>, Error> {
-        self.pages_left = self.pages_left.saturating_sub(1);
-        let rest = excerpt.budget.saturating_sub(excerpt.bytes);
-        let max_bytes = (rest / 3 * 4 + self.page_size * MESSAGE_OVERHEAD).max(MIN_PAGE_BYTES);
-        match self
-            .history
-            .client
-            .page(self.reader, self.channel, window, self.page_size, max_bytes)
-            .await
-        {
-            Err(Error::TooLarge { .. }) if self.page_size > 1 && self.pages_left > 0 => {
-                self.page_size = (self.page_size / 4).max(1);
-                Ok(None)
-            }
-            page => {
-                let page = page?;
-                if page.received > 0 && page.messages.is_empty() {
-                    self.foreign_pages += 1;
-                    self.page_size = (self.page_size * 2).min(MAX_PAGE_SIZE);
-                } else {
-                    self.foreign_pages = 0;
-                }
-                Ok(Some(page))
+    /// Whether reading ends before the end of the log. The client can continue from the last message, if there is one.
+    fn ends_early(&mut self) -> bool {
+        let ends = self.pages_left == 0 || self.foreign_pages >= MAX_FOREIGN_PAGES;
+        if ends {
+            self.has_more = !self.messages.is_empty();
+        }
+        ends
+    }
+
+    /// Adds the messages of a page, which are older than all before; false when one does not fit.
+    fn push_older(&mut self, page: Page) -> bool {
+        self.messages.reserve(page.messages.len());
+        for message in page.messages.into_iter().rev() {
+            if !self.push(message, true) {
+                return false;
             }
         }
+        self.adapt_page_size();
+        true
     }
 
-    fn is_exhausted(&self) -> bool {
-        self.pages_left == 0 || self.foreign_pages >= MAX_FOREIGN_PAGES
+    /// Adds one message at the far end; false when it does not fit.
+    fn push(&mut self, message: Message, at_front: bool) -> bool {
+        let bytes = self.bytes + message.payload_bytes();
+        let is_full = self.messages.len() >= self.limit;
+        if is_full || (!self.messages.is_empty() && bytes > self.history.budget) {
+            self.has_more = true;
+            return false;
+        }
+        self.bytes = bytes;
+        if at_front {
+            self.messages.push_front(message);
+        } else {
+            self.messages.push_back(message);
+        }
+        true
     }
 
-    async fn newest_page(&mut self, excerpt: &ExcerptBuilder) -> Result<Page, Error> {
+    async fn newest_page(&mut self) -> Result<Page, Error> {
         loop {
-            if let Some(page) = self.page(Window::Newest, excerpt).await? {
+            if let Some(page) = self.page(Window::Newest).await? {
                 return Ok(page);
             }
         }
     }
 
+    /// One upstream page; `None` where it was too large, after the page size was reduced.
+    async fn page(&mut self, window: Window) -> Result<Option<Page>, Error> {
+        self.pages_left = self.pages_left.saturating_sub(1);
+        let size = self.page_size;
+        let rest = self.history.budget.saturating_sub(self.bytes);
+        let max_bytes = (rest / 3 * 4 + size * MESSAGE_OVERHEAD).max(MIN_PAGE_BYTES);
+        let client = &self.history.client;
+        let page = client.page(self.reader, self.channel, window, size, max_bytes);
+        let page = match page.await {
+            Err(Error::TooLarge { .. }) if size > 1 && self.pages_left > 0 => {
+                self.page_size = (size / 4).max(1);
+                return Ok(None);
+            }
+            page => page?,
+        };
+        if page.received > 0 && page.messages.is_empty() {
+            self.foreign_pages += 1;
+            self.page_size = (size * 2).min(MAX_PAGE_SIZE);
+        } else {
+            self.foreign_pages = 0;
+        }
+        Ok(Some(page))
+    }
+
     /// Sets the page size to what is still needed and will fit, by the average size so far.
-    fn adapt_page_size(&mut self, excerpt: &ExcerptBuilder) {
-        let seen = excerpt.messages.len();
-        let wanted = (excerpt.limit + 1).saturating_sub(seen).max(1);
-        if let Some(average) = excerpt.bytes.checked_div(seen) {
-            let average = average.max(64);
-            let fitting = excerpt.budget.saturating_sub(excerpt.bytes) / average + 1;
-            self.page_size = wanted.min(fitting).max(1);
+    fn adapt_page_size(&mut self) {
+        let seen = self.messages.len();
+        if let Some(average) = self.bytes.checked_div(seen) {
+            let wanted = (self.limit + 1).saturating_sub(seen).max(1);
+            let rest = self.history.budget.saturating_sub(self.bytes);
+            self.page_size = wanted.min(rest / average.max(64) + 1);
         }
     }
 }

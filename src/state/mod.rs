@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::extract::FromRef;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
-use crate::authorization::callback::{self, Callback};
+use crate::authorization::callback::Callback;
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels};
 use crate::config::{self, Settings};
@@ -217,20 +217,10 @@ fn mode(
         config::Mode::Members => Ok(authorization::Mode::Members),
         config::Mode::Open => Ok(authorization::Mode::Open),
         config::Mode::Callback => {
-            let (Some(url), Some(secret)) = (&settings.callback_url, &settings.callback_secret)
-            else {
-                let what = "authorization.callback_url and callback_secret are needed";
-                return Err(BuildError::Callback(what.to_owned()));
-            };
-            let settings = callback::Settings {
-                url: url.as_url().clone(),
-                secret: secret.clone(),
-                timeout: settings.callback_timeout,
-                cache_ttl: settings.cache_ttl,
-                cache_members: settings.cache_members,
-            };
-            let callback = Callback::new(settings, metrics.clone());
+            let callback = Callback::new(settings, metrics);
             let callback = callback.map_err(|error| BuildError::Callback(error.to_string()))?;
+            let missing = "authorization.callback_url and callback_secret are needed";
+            let callback = callback.ok_or_else(|| BuildError::Callback(missing.to_owned()))?;
             Ok(authorization::Mode::Callback(Arc::new(callback)))
         }
     }

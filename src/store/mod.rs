@@ -134,7 +134,7 @@ impl Store {
     /// The record of `id`, tombstones included.
     pub async fn channel(&self, id: &ChannelId) -> Result<Option<ChannelRecord>, StoreError> {
         const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = $1");
-        self.fetch_record("channel", sqlx::query(SQL).bind(id.as_str()))
+        self.fetch_record("channel", statement(SQL, [Some(id.as_str())]))
             .await
     }
 
@@ -153,12 +153,8 @@ impl Store {
             "VALUES ($1, $2, $3, $4, 'creating', $5) ON CONFLICT (id) DO NOTHING RETURNING ",
             columns!()
         );
-        let query = sqlx::query(SQL)
-            .bind(id.as_str())
-            .bind(owner.as_str())
-            .bind(name)
-            .bind(avatar)
-            .bind(now_ms());
+        let query = statement(SQL, [Some(id.as_str()), Some(owner.as_str()), name, avatar]);
+        let query = query.bind(now_ms());
         Ok(self.fetch_record("claim", query).await?.is_some())
     }
 
@@ -176,11 +172,7 @@ impl Store {
             "WHERE id = $1 AND owner = $2 AND stage IN ('creating', 'live') RETURNING ",
             columns!()
         );
-        let query = sqlx::query(SQL)
-            .bind(id.as_str())
-            .bind(owner.as_str())
-            .bind(name)
-            .bind(avatar);
+        let query = statement(SQL, [Some(id.as_str()), Some(owner.as_str()), name, avatar]);
         self.fetch_record("make_live", query).await
     }
 
@@ -198,12 +190,14 @@ impl Store {
             "WHERE id = $1 AND stage = 'live' AND owner IS NOT DISTINCT FROM $2 AND managers = $3 RETURNING ",
             columns!()
         );
-        let query = sqlx::query(SQL)
-            .bind(before.id.as_str())
-            .bind(before.owner.as_ref().map(Uid::as_str))
-            .bind(json(&before.managers)?)
-            .bind(roles.owner.map(Uid::as_str))
-            .bind(json(roles.managers)?)
+        let (managers, owner) = (json(&before.managers)?, before.owner.as_ref());
+        let (id, owner, managers) = (&before.id, owner.map(Uid::as_str), &managers);
+        let (new_owner, new_managers) = (roles.owner.map(Uid::as_str), json(roles.managers)?);
+        let before = [Some(id.as_str()), owner, Some(managers)];
+        let query = statement(SQL, before);
+        let query = query
+            .bind(new_owner)
+            .bind(new_managers)
             .bind(name)
             .bind(avatar);
         self.fetch_record("set_roles", query).await
@@ -227,14 +221,12 @@ impl Store {
             columns!()
         );
         let claimer = claim.and_then(|claim| claim.owner.as_ref());
-        let query = sqlx::query(SQL)
-            .bind(id.as_str())
-            .bind(roles.owner.map(Uid::as_str))
-            .bind(json(roles.managers)?)
-            .bind(name)
-            .bind(avatar)
-            .bind(now_ms())
-            .bind(claimer.map(Uid::as_str));
+        let (owner, managers) = (roles.owner.map(Uid::as_str), json(roles.managers)?);
+        let query = statement(
+            SQL,
+            [Some(id.as_str()), owner, Some(&managers), name, avatar],
+        );
+        let query = query.bind(now_ms()).bind(claimer.map(Uid::as_str));
         self.fetch_record("adopt", query).await
     }
 
@@ -254,10 +246,10 @@ impl Store {
             "RETURNING ",
             columns!()
         );
-        let query = sqlx::query(SQL)
-            .bind(id.as_str())
+        let owner = owner.map(Uid::as_str);
+        let query = statement(SQL, [Some(id.as_str())])
             .bind(now_ms())
-            .bind(owner.map(Uid::as_str));
+            .bind(owner);
         Ok(self.fetch_record("mark_deleted", query).await?.is_some())
     }
 
@@ -267,9 +259,8 @@ impl Store {
             "UPDATE channels SET stage = 'deleted' WHERE id = $1 AND stage = 'deleting' RETURNING ",
             columns!()
         );
-        self.fetch_record("finish_delete", sqlx::query(SQL).bind(id.as_str()))
-            .await?;
-        Ok(())
+        let query = statement(SQL, [Some(id.as_str())]);
+        self.fetch_record("finish_delete", query).await.map(drop)
     }
 
     /// Checks that the store can be read and written: a full disk or a PostgreSQL standby is read-only.
@@ -386,6 +377,15 @@ impl Drop for ConnectionGuard {
             self.connection.close_on_drop();
         }
     }
+}
+
+/// A statement with its first parameters.
+fn statement<'a, const N: usize>(
+    sql: &'static str,
+    parameters: [Option<&'a str>; N],
+) -> SqlQuery<'a> {
+    let query = sqlx::query(sql);
+    parameters.into_iter().fold(query, Query::bind)
 }
 
 /// The stored form of a list; deterministic, since `set_roles` compares it.

@@ -185,9 +185,10 @@ impl Messages {
         if Instant::now() >= answer_by {
             return Err(task.unconfirmed(Cause::OutOfTime));
         }
-        match permit.generation {
-            Generation::V3 => self.send_v3(task, permit).await,
-            Generation::V2 => self.send_v2(task, permit, answer_by).await,
+        match self.client.generation().await {
+            Ok(Generation::V3) => self.send_v3(task, permit).await,
+            Ok(Generation::V2) => self.send_v2(task, permit, answer_by).await,
+            Err(error) => Err(SendError::Upstream(error)),
         }
     }
 
@@ -236,7 +237,6 @@ impl Messages {
             channel,
             payload: &task.draft.payload,
             client_msg_no: &task.client_msg_no,
-            permitted_by: permit.generation,
             affinity: &task.affinity,
         };
         let answer = self.client.send(&outgoing, is_still_permitted).await;

@@ -251,7 +251,7 @@ impl Callback {
 
     /// The gateway has changed the group, or is about to: earlier answers about it are not used again.
     pub(super) fn group_changed(&self, group: &ChannelId) {
-        self.answers.invalidate_all(group.as_str());
+        self.answers.invalidate(group.as_str());
     }
 }
 

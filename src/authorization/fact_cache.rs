@@ -157,10 +157,7 @@ where
         if let Some(value) = cached {
             return Ok(value);
         }
-        let mut outcome = match self.join_or_start(key, look_up) {
-            Ok(value) => return Ok(value),
-            Err(outcome) => outcome,
-        };
+        let mut outcome = self.join_or_start(key, look_up);
         match outcome.wait_for(Option::is_some).await {
             Ok(outcome) => outcome.clone().unwrap_or_else(|| Err(self.lost.clone())),
             Err(_) => Err(self.lost.clone()),
@@ -186,24 +183,15 @@ where
         is_fresh.then_some(value)
     }
 
-    /// Invalidates `key` and all keys with the same id: lookups that finished or began before this call are not used for later callers.
-    /// Final facts stay.
-    pub(super) fn invalidate(&self, key: &K) {
-        // Before the removal, so that a reader in between sees that the entry has an older version.
-        self.versions
-            .of(key.invalidation_id())
-            .fetch_add(1, Ordering::SeqCst);
-        self.entries.remove_if(key, |entry| entry.until.is_some());
-    }
-
-    /// As [`Self::invalidate`] for every key with this id; the entries are not removed.
-    pub(super) fn invalidate_all(&self, id: &str) {
+    /// Invalidates all facts with this id: those of lookups that ended or began before this call are not used for later callers. Final facts
+    /// stay.
+    pub(super) fn invalidate(&self, id: &str) {
         self.versions.of(id).fetch_add(1, Ordering::SeqCst);
     }
 
     /// Stores `value` as the fact for `key`, without a lookup.
     pub(super) fn set(&self, key: &K, value: V) {
-        self.invalidate(key);
+        self.invalidate(key.invalidation_id());
         self.store(key, value, self.version(key), Instant::now());
     }
 
@@ -230,26 +218,24 @@ where
         self: &Arc<Self>,
         key: &K,
         look_up: impl FnOnce() -> F,
-    ) -> Result<V, watch::Receiver<Outcome<V, E>>>
+    ) -> watch::Receiver<Outcome<V, E>>
     where
         F: Future<Output = Result<V, E>> + Send + 'static,
     {
         let mut flights = self.flights.lock();
         // A lookup may have ended between the first check and the lock.
         if let Some(value) = self.cached(key) {
-            return Ok(value);
+            return watch::channel(Some(Ok(value))).1;
         }
         let version = self.version(key);
         if let Some(flight) = flights.get(key)
             && flight.version == version
         {
-            return Err(flight.outcome.clone());
+            return flight.outcome.clone();
         }
         let (sender, outcome) = watch::channel(None);
-        let flight = Flight {
-            version,
-            outcome: outcome.clone(),
-        };
+        let waiting = outcome.clone();
+        let flight = Flight { version, outcome };
         // A lookup that began before a change serves only the callers that wait for it already.
         flights.insert(key.clone(), flight);
         drop(flights);
@@ -260,7 +246,7 @@ where
         };
         let work = guard.run(look_up(), version);
         tokio::spawn(inherit_identity(work));
-        Err(outcome)
+        waiting
     }
 }
 

@@ -210,10 +210,7 @@ impl Authorization {
     /// the group as deleted without an answer.
     pub fn group_changed(&self, group: &ChannelId) {
         self.tombstones.invalidate(group);
-        self.facts.invalidate(&FactQuery::Members(group.clone()));
-        self.facts
-            .invalidate(&FactQuery::SendRestrictions(group.clone()));
-        self.facts.invalidate(&FactQuery::State(group.clone()));
+        self.facts.invalidate(group.as_str());
         if let Mode::Callback(callback) = &self.mode {
             callback.group_changed(group);
         }

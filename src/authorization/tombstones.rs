@@ -95,7 +95,7 @@ impl Tombstones {
 
     /// The group may have been deleted just now: a cached "not deleted" is discarded.
     pub(super) fn invalidate(&self, group: &ChannelId) {
-        self.facts.invalidate(group);
+        self.facts.invalidate(group.as_str());
     }
 }
 

@@ -127,7 +127,6 @@ struct Query {
     uid: Uid,
     #[serde(skip_serializing_if = "Option::is_none")]
     actor: Option<Uid>,
-    #[serde(serialize_with = "by_name")]
     action: Action,
     channel_id: String,
     channel_type: u8,
@@ -135,8 +134,10 @@ struct Query {
     targets: Vec<Uid>,
 }
 
-fn by_name<S: Serializer>(action: &Action, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(action.name())
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
 }
 
 impl CacheKey for Query {

@@ -166,7 +166,7 @@ async fn a_lookup_that_began_before_a_change_is_neither_cached_nor_joined() {
     let (cache, source) = (new_cache(LONG, 1000), Source::held());
     let before = ask(&cache, &source);
     source.wait_begun(1).await;
-    cache.invalidate(&"k");
+    cache.invalidate("k");
     let after = ask(&cache, &source);
     source.wait_begun(2).await;
     source.go.add_permits(1);
@@ -185,7 +185,7 @@ async fn a_lookup_that_began_before_a_change_is_neither_cached_nor_joined() {
 async fn an_entry_with_an_older_version_is_not_used() {
     let cache = new_cache(LONG, 1000);
     let version = cache.version(&"k");
-    cache.invalidate(&"k");
+    cache.invalidate("k");
     cache.store(&"k", Found::new(1), version, Instant::now());
     assert_eq!(cache.cached(&"k"), None);
 }

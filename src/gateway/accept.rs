@@ -19,14 +19,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::Service;
 
-use super::accept_pool::{Acceptor, ConnectionPermit, accept_pool};
+use super::admission::{Admission, ConnectionPermit};
 use super::connection_state::{ConnectionState, MonitoredStream, Timeouts};
 use super::frame::Framed;
-use super::refusal::Refusals;
 use super::tracked_body::TrackedBody;
 use super::unread_body;
-use crate::config;
-use crate::limits::{AddressConnections, Peer};
+use crate::limits::Peer;
 use crate::state::App;
 
 /// Pause after a failed accept, such as when no file descriptors are left.
@@ -35,36 +33,12 @@ const ACCEPT_RETRY_PAUSE: Duration = Duration::from_millis(50);
 /// The largest head hyper reads, in bytes; it answers larger ones itself with a 431 without a body.
 const MAX_HEAD_BUFFER: u32 = 64 * 1024;
 
-/// The limits of a listener.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
-    timeouts: Timeouts,
-    max_connections: usize,
-    http2: bool,
-}
-
-impl Bounds {
-    fn of(settings: &config::Server) -> Self {
-        Self {
-            timeouts: Timeouts {
-                head: settings.header_timeout,
-                idle: settings.idle_timeout,
-            },
-            max_connections: settings.max_connections,
-            http2: settings.http2,
-        }
-    }
-
-    /// For the operations port and for tests.
-    const DEFAULT: Self = Self {
-        timeouts: Timeouts {
-            head: Duration::from_secs(10),
-            idle: Duration::from_secs(75),
-        },
-        max_connections: 1000,
-        http2: false,
-    };
-}
+/// Connections of a listener without settings: the operations port, and tests.
+const DEFAULT_MAX_CONNECTIONS: usize = 1000;
+const DEFAULT_TIMEOUTS: Timeouts = Timeouts {
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(75),
+};
 
 /// The service that answers requests; cloned for each connection and request.
 pub trait Api:
@@ -85,72 +59,44 @@ impl<S> Api for S where
 
 /// Serves `api` on `listener` with default limits until `stop` turns true, then returns after the last running request is answered.
 pub async fn run(listener: TcpListener, api: impl Api, stop: watch::Receiver<bool>) {
-    let bounds = Bounds::DEFAULT;
-    let addresses = AddressConnections::unlimited();
-    let posts = accept_pool(
-        1,
-        bounds.max_connections,
-        addresses,
-        Refusals::without_app(),
-    );
-    if let Some(acceptor) = posts.into_iter().next() {
-        accept(listener, api, bounds, acceptor, stop).await;
-    }
+    let admission = Admission::uncounted(DEFAULT_MAX_CONNECTIONS);
+    let server = Server::new(api, DEFAULT_TIMEOUTS, false);
+    serve_all(listener, admission, server, stop).await;
 }
 
 /// Serves the API of `app` on `listener` with the configured limits, until `stop` turns true like [`run`].
 pub async fn run_api(listener: TcpListener, app: App, stop: watch::Receiver<bool>) {
-    if let Some(acceptor) = accept_pool_for(&app, 1).pop() {
-        run_api_at(acceptor, listener, &app, stop).await;
-    }
+    let server = Server::for_app(&app);
+    serve_all(listener, Admission::for_app(&app), server, stop).await;
 }
 
-/// The acceptors of `count` workers that serve the API of `app`.
-pub(super) fn accept_pool_for(app: &App, count: usize) -> Vec<Acceptor> {
-    let settings = &app.settings.server;
-    let addresses = AddressConnections::new(settings);
-    let refusals = Refusals::for_app(app.clone());
-    accept_pool(count, settings.max_connections, addresses, refusals)
-}
-
-/// [`run_api`] on one of several workers.
-pub(super) async fn run_api_at(
-    acceptor: Acceptor,
+async fn serve_all(
     listener: TcpListener,
-    app: &App,
+    admission: Admission,
+    server: Server<impl Api>,
     stop: watch::Receiver<bool>,
 ) {
-    let bounds = Bounds::of(&app.settings.server);
-    accept(listener, Framed::api(app), bounds, acceptor, stop).await;
+    let serve = |stream, peer, permit| server.serve(stream, peer, permit);
+    accept(listener, admission, stop, serve).await;
+    server.shut_down().await;
 }
 
-async fn accept(
+/// Accepts connections until `stop` turns true, and passes those within the limits to `serve`.
+pub(super) async fn accept(
     listener: TcpListener,
-    api: impl Api,
-    bounds: Bounds,
-    mut acceptor: Acceptor,
+    admission: Admission,
     mut stop: watch::Receiver<bool>,
+    serve: impl Fn(TcpStream, IpAddr, ConnectionPermit),
 ) {
-    let graceful = GracefulShutdown::new();
-    let protocols = Protocols::new(bounds.http2);
-    let serve = |stream: TcpStream, peer, permit: ConnectionPermit| {
-        drop(stream.set_nodelay(true));
-        let state = ConnectionState::new(bounds.timeouts, permit.is_shared());
-        let stream = MonitoredStream::new(stream, state.clone());
-        protocols.serve(stream, peer, &api, state, permit, &graceful);
-    };
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            (stream, peer, permit) = acceptor.receive() => {
-                serve(stream, peer, permit);
-                continue;
-            }
-            _ = stop.wait_for(|stop| *stop) => break,
+            _ = stop.wait_for(|stop| *stop) => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                if let Some((stream, permit)) = acceptor.place(stream, peer.ip()) {
+                if let Some((stream, permit)) = admission.admit(stream, peer.ip()) {
+                    drop(stream.set_nodelay(true));
                     serve(stream, peer.ip(), permit);
                 }
             }
@@ -160,11 +106,14 @@ async fn accept(
             }
         }
     }
-    drop(listener);
-    for (stream, peer, permit) in acceptor.close() {
-        serve(stream, peer, permit);
-    }
-    graceful.shutdown().await;
+}
+
+/// Serves connections on the current runtime.
+pub(super) struct Server<A> {
+    api: A,
+    timeouts: Timeouts,
+    protocols: Protocols,
+    graceful: GracefulShutdown,
 }
 
 /// The protocols of a listener.
@@ -204,19 +153,45 @@ impl Protocols {
             .max_send_buf_size(64 * 1024);
         Self::Both(both)
     }
+}
 
-    fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
-        &self,
-        stream: MonitoredStream<S>,
-        peer: IpAddr,
-        api: &impl Api,
-        state: Arc<ConnectionState>,
-        permit: ConnectionPermit,
-        graceful: &GracefulShutdown,
-    ) {
-        let api = api.clone();
+impl Server<Framed> {
+    /// Serves the API of `app`.
+    pub(super) fn for_app(app: &App) -> Self {
+        let settings = &app.settings.server;
+        let timeouts = Timeouts {
+            head: settings.header_timeout,
+            idle: settings.idle_timeout,
+        };
+        Self::new(Framed::api(app), timeouts, settings.http2)
+    }
+}
+
+impl<A: Api> Server<A> {
+    fn new(api: A, timeouts: Timeouts, http2: bool) -> Self {
+        Self {
+            api,
+            timeouts,
+            protocols: Protocols::new(http2),
+            graceful: GracefulShutdown::new(),
+        }
+    }
+
+    /// Finishes the running requests and closes all connections.
+    pub(super) async fn shut_down(self) {
+        self.graceful.shutdown().await;
+    }
+
+    /// Serves a connection from `peer` in a task of its own.
+    pub(super) fn serve<S>(&self, stream: S, peer: IpAddr, permit: ConnectionPermit)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let api = self.api.clone();
+        let is_shared = permit.is_shared;
+        let state = ConnectionState::new(self.timeouts, is_shared);
+        let stream = TokioIo::new(MonitoredStream::new(stream, state.clone()));
         let service_state = state.clone();
-        let is_shared = permit.is_shared();
         let service = service_fn(move |mut request: Request<Incoming>| {
             let mut api = api.clone();
             let state = service_state.clone();
@@ -252,39 +227,33 @@ impl Protocols {
                 Ok::<_, Infallible>(TrackedBody::new(response, &state, is_http2))
             }
         });
-        let stream = TokioIo::new(stream);
-        match self {
-            Self::Http1(http1) => {
-                let connection = http1.serve_connection(stream, service);
-                spawn(connection, state, permit, graceful);
+        match &self.protocols {
+            Protocols::Http1(http1) => {
+                self.spawn(http1.serve_connection(stream, service), state, permit);
             }
-            Self::Both(both) => {
+            Protocols::Both(both) => {
                 let connection = both.serve_connection(stream, service).into_owned();
-                spawn(connection, state, permit, graceful);
+                self.spawn(connection, state, permit);
             }
         }
     }
-}
 
-fn spawn<C>(
-    connection: C,
-    state: Arc<ConnectionState>,
-    permit: ConnectionPermit,
-    graceful: &GracefulShutdown,
-) where
-    C: GracefulConnection + Send + 'static,
-    C::Error: std::fmt::Display + Send,
-{
-    // Boxed: otherwise each of the nested futures reserves space for it, three times its size.
-    let connection = Box::pin(graceful.watch(connection));
-    tokio::spawn(async move {
-        match state.run(connection).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::debug!(%error, "connection ended"),
-            None => tracing::debug!("connection timed out"),
-        }
-        drop(permit);
-    });
+    fn spawn<C>(&self, connection: C, state: Arc<ConnectionState>, permit: ConnectionPermit)
+    where
+        C: GracefulConnection + Send + 'static,
+        C::Error: std::fmt::Display + Send,
+    {
+        // Boxed: otherwise each of the nested futures reserves space for it, three times its size.
+        let connection = Box::pin(self.graceful.watch(connection));
+        tokio::spawn(async move {
+            match state.run(connection).await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::debug!(%error, "connection ended"),
+                None => tracing::debug!("connection timed out"),
+            }
+            drop(permit);
+        });
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! JSON, fields, and the rate limit again where the cost depends on the content).
 
 mod accept;
-mod accept_pool;
+mod admission;
 mod connection_state;
 mod cors;
 mod embedded;
@@ -115,7 +115,7 @@ struct Gateway {
     ops_listener: TcpListener,
     app: App,
     api: Workers,
-    /// Tells the workers to accept no more connections.
+    /// Ends accepting.
     stop: watch::Sender<bool>,
 }
 
@@ -145,7 +145,7 @@ impl Gateway {
         app.metrics.gauges.track_runtime(Handle::current());
         let (stop, stopped) = watch::channel(false);
         let count = crate::per_worker::count(settings.server.worker_threads);
-        let api = Workers::start(listener, &app, count, &stopped)
+        let api = Workers::start(listener, &app, count, stopped)
             .map_err(|error| ServeError::Internal(format!("cannot start threads: {error}")))?;
         Ok(Self {
             settings,
@@ -158,8 +158,9 @@ impl Gateway {
         })
     }
 
-    /// Serves until SIGTERM, SIGINT or SIGHUP, or until all WuKongIM nodes became another generation. Then drains: not ready at once, after
-    /// `shutdown_delay` no new connections, running requests finish within `drain_timeout`. A second signal ends it at once.
+    /// Serves until SIGTERM, SIGINT or SIGHUP, or fails: when all WuKongIM nodes became another generation, or a worker thread has ended by
+    /// itself. Then drains: not ready at once, after `shutdown_delay` no new connections, running requests finish within `drain_timeout`. A
+    /// second signal ends it at once.
     async fn run_until_stopped(mut self, mut signals: Signals) -> Result<(), ServeError> {
         let server = &self.settings.server;
         let draining = Arc::new(AtomicBool::new(false));
@@ -181,6 +182,10 @@ impl Gateway {
             () = self.app.client.replaced() => {
                 tracing::error!("all wukongim nodes are of another generation, draining");
                 Err(ServeError::Replaced)
+            }
+            () = self.api.failed() => {
+                tracing::error!("a worker thread has ended, draining");
+                Err(ServeError::Internal("a worker thread has ended".to_owned()))
             }
         };
         draining.store(true, Ordering::Relaxed);

@@ -2,20 +2,19 @@
 //! and closes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue, ORIGIN};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::cors::Cors;
+use crate::config;
 use crate::http::envelope::render;
 use crate::http::errors::{ApiError, Lang};
 use crate::routes::Endpoint;
-use crate::state::App;
-use crate::telemetry::ConnectionMeters;
 
 /// Maximum concurrent refusals with an answer; further connections are closed without one.
 const MAX_CONCURRENT: usize = 512;
@@ -29,50 +28,38 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 
 /// Refuses connections.
 pub(super) struct Refusals {
-    /// The app with the metrics.
-    app: Option<App>,
     cors: Option<Arc<Cors>>,
-    running: Arc<AtomicUsize>,
+    running: Arc<Semaphore>,
+}
+
+impl Default for Refusals {
+    /// For listeners without CORS.
+    fn default() -> Self {
+        Self {
+            cors: None,
+            running: Arc::new(Semaphore::new(MAX_CONCURRENT)),
+        }
+    }
 }
 
 impl Refusals {
-    /// For listeners without metrics and CORS.
-    pub(super) fn without_app() -> Self {
+    /// With the CORS headers of these settings.
+    pub(super) fn new(cors: &config::Cors) -> Self {
         Self {
-            app: None,
-            cors: None,
-            running: Arc::default(),
+            cors: Cors::new(cors).map(Arc::new),
+            ..Self::default()
         }
     }
 
-    /// Counts in `gateway_limited_total`.
-    pub(super) fn for_app(app: App) -> Self {
-        Self {
-            cors: Cors::new(&app.settings.cors).map(Arc::new),
-            app: Some(app),
-            ..Self::without_app()
-        }
-    }
-
-    /// The metrics of accepted connections.
-    pub(super) fn connection_meters(&self) -> ConnectionMeters {
-        let metrics = self.app.as_ref().map(|app| &app.metrics);
-        metrics.map_or_else(Default::default, |metrics| metrics.connections.clone())
-    }
-
-    /// Answers and closes the connection, in its own task. `limit` is the label of the metric.
-    pub(super) fn refuse(&self, stream: TcpStream, limit: &'static str) {
-        if let Some(app) = &self.app {
-            app.metrics.limited(limit);
-        }
-        if self.running.fetch_add(1, Ordering::Relaxed) >= MAX_CONCURRENT {
-            self.running.fetch_sub(1, Ordering::Relaxed);
+    /// Answers and closes the connection, in its own task.
+    pub(super) fn refuse(&self, stream: TcpStream) {
+        let Ok(permit) = self.running.clone().try_acquire_owned() else {
             return;
-        }
-        let (running, cors) = (self.running.clone(), self.cors.clone());
+        };
+        let cors = self.cors.clone();
         tokio::spawn(async move {
             let _ = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, cors.as_deref())).await;
-            running.fetch_sub(1, Ordering::Relaxed);
+            drop(permit);
         });
     }
 }

@@ -11,21 +11,16 @@ use tokio::time::Instant;
 use super::*;
 use crate::context::ByteBudget;
 
-const ANSWER_TIMEOUT: Timeouts = Timeouts {
-    head: Duration::from_secs(10),
-    idle: Duration::from_secs(75),
-};
-
 const SECOND: Duration = Duration::from_secs(1);
 
 const LARGE: usize = 300_000;
 
 /// A connection to a gateway that knows `/quick`, `/slow` (a minute), `/large` and `/body`.
 fn connect_to(memory: &Arc<ByteBudget>) -> DuplexStream {
-    connect_by(&Protocols::new(false), memory)
+    connect_by(false, memory)
 }
 
-fn connect_by(protocols: &Protocols, memory: &Arc<ByteBudget>) -> DuplexStream {
+fn connect_by(http2: bool, memory: &Arc<ByteBudget>) -> DuplexStream {
     let (client, server) = duplex(64 * 1024);
     let memory = memory.clone();
     let large = async move || {
@@ -46,16 +41,10 @@ fn connect_by(protocols: &Protocols, memory: &Arc<ByteBudget>) -> DuplexStream {
                 "slow"
             }),
         );
-    let state = ConnectionState::new(ANSWER_TIMEOUT, false);
-    protocols.serve(
-        MonitoredStream::new(server, state.clone()),
-        IpAddr::from([127, 0, 0, 1]),
-        &router,
-        state,
-        ConnectionPermit::for_test(),
-        // Dropping it ends its connections.
-        Box::leak(Box::new(GracefulShutdown::new())),
-    );
+    // Dropping it ends its connections.
+    let all = Box::leak(Box::new(Server::new(router, DEFAULT_TIMEOUTS, http2)));
+    let peer = IpAddr::from([127, 0, 0, 1]);
+    all.serve(server, peer, ConnectionPermit::for_test());
     client
 }
 
@@ -94,7 +83,7 @@ fn about(time: Duration, expected: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_sends_nothing_is_closed() {
-    about(closed_after(&mut connect()).await, ANSWER_TIMEOUT.head);
+    about(closed_after(&mut connect()).await, DEFAULT_TIMEOUTS.head);
 }
 
 #[tokio::test(start_paused = true)]
@@ -108,7 +97,7 @@ async fn a_slow_head_times_out_despite_activity() {
         tokio::time::sleep(SECOND / 2).await;
     }
     // Noticed with the next byte.
-    let noticed = ANSWER_TIMEOUT.head..=ANSWER_TIMEOUT.head + SECOND / 2;
+    let noticed = DEFAULT_TIMEOUTS.head..=DEFAULT_TIMEOUTS.head + SECOND / 2;
     assert!(
         noticed.contains(&started.elapsed()),
         "{:?}",
@@ -125,7 +114,7 @@ async fn an_idle_connection_may_stay_longer_than_a_head_may_take() {
         tokio::time::sleep(SECOND * idle).await;
     }
     ask(&mut client, "/quick", "quick").await;
-    about(closed_after(&mut client).await, ANSWER_TIMEOUT.idle);
+    about(closed_after(&mut client).await, DEFAULT_TIMEOUTS.idle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,7 +136,7 @@ async fn a_later_head_is_timed_from_its_own_first_byte() {
     }
     tokio::time::sleep(SECOND * 60).await;
     client.write_all(b"G").await.unwrap();
-    about(closed_after(&mut client).await, ANSWER_TIMEOUT.head);
+    about(closed_after(&mut client).await, DEFAULT_TIMEOUTS.head);
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,7 +144,7 @@ async fn a_running_request_is_never_timed_out_by_the_connection() {
     let mut client = connect();
     ask(&mut client, "/slow", "slow").await;
     ask(&mut client, "/slow", "slow").await;
-    about(closed_after(&mut client).await, ANSWER_TIMEOUT.idle);
+    about(closed_after(&mut client).await, DEFAULT_TIMEOUTS.idle);
 }
 
 #[tokio::test(start_paused = true)]
@@ -210,7 +199,7 @@ async fn a_slow_reader_has_a_timeout_per_piece() {
 #[tokio::test(start_paused = true)]
 async fn other_requests_do_not_keep_an_unread_http2_answer() {
     let memory = ByteBudget::unbounded();
-    let client = connect_by(&Protocols::new(true), &memory);
+    let client = connect_by(true, &memory);
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(1000);
     let (mut sender, connection) = builder.handshake::<_, Bytes>(client).await.unwrap();
@@ -236,7 +225,7 @@ async fn other_requests_do_not_keep_an_unread_http2_answer() {
             () = tokio::time::sleep(SECOND * 15) => {}
         }
     };
-    about(ended, ANSWER_TIMEOUT.idle);
+    about(ended, DEFAULT_TIMEOUTS.idle);
     assert_eq!(memory.held(), 0);
 }
 

@@ -139,7 +139,7 @@ fn limits(
     let mut settings = settings.clone();
     settings.limits.requests_per_second = 1_000_000_000;
     settings.limits.burst = 1_000_000_000;
-    let limits = Limits::new(&settings, &Time::running(), Arc::default());
+    let limits = Limits::new(&settings, &Time::running(), &Metrics::default());
     for number in 0..10_000 {
         let other = Uid::parse(&format!("user-{number}"), 128).map_err(|_| "a uid")?;
         limits.charge_user(&other).map_err(|_| "too much")?;

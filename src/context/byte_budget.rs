@@ -28,17 +28,8 @@ pub struct ByteBudget {
 }
 
 impl ByteBudget {
-    /// A budget of `max` bytes; `refusals` counts each [`Full`].
-    pub fn new(max: usize, refusals: Counter) -> Arc<Self> {
-        Self::with_limit(Full::All, max, refusals)
-    }
-
-    /// The budget of one user.
-    pub fn for_user(max: usize, refusals: Counter) -> Arc<Self> {
-        Self::with_limit(Full::User, max, refusals)
-    }
-
-    fn with_limit(full: Full, max: usize, refusals: Counter) -> Arc<Self> {
+    /// A budget of `max` bytes, which fails with `full`; `refusals` counts that.
+    pub fn new(full: Full, max: usize, refusals: Counter) -> Arc<Self> {
         let held = AtomicUsize::new(0);
         Arc::new(Self {
             held,
@@ -50,7 +41,7 @@ impl ByteBudget {
 
     /// A budget without a limit.
     pub fn unbounded() -> Arc<Self> {
-        Self::new(usize::MAX, Counter::default())
+        Self::new(Full::All, usize::MAX, Counter::default())
     }
 
     /// Bytes reserved now.
@@ -172,7 +163,7 @@ mod tests {
     #[test]
     fn reservations_fill_the_budget_and_release_it() {
         let refusals = Counter::default();
-        let budget = ByteBudget::new(100, refusals.clone());
+        let budget = ByteBudget::new(Full::All, 100, refusals.clone());
         let (one, other) = (budget.new_reservation(), budget.new_reservation());
         assert_eq!(one.try_reserve(60), Ok(()));
         assert_eq!(other.try_reserve(41), Err(Full::All));

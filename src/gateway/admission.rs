@@ -9,14 +9,14 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::refusal::Refusals;
-use crate::limits::{AddressConnections, AddressPermit};
+use crate::limits::{AddressConnections, Permit};
 use crate::state::App;
 use crate::telemetry::ConnectionMeters;
 
 /// The limits of one listener.
 pub(super) struct Admission {
     permits: Arc<Semaphore>,
-    addresses: Arc<AddressConnections>,
+    addresses: AddressConnections,
     meters: ConnectionMeters,
     total_full: Counter,
     address_full: Counter,
@@ -31,7 +31,7 @@ pub(super) struct ConnectionPermit {
     /// Counts it for the worker that serves it.
     pub(super) worker: Option<Arc<()>>,
     _total: OwnedSemaphorePermit,
-    _address: Option<AddressPermit>,
+    _address: Option<Permit>,
 }
 
 impl Admission {
@@ -52,7 +52,7 @@ impl Admission {
     pub(super) fn uncounted(max_connections: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(max_connections)),
-            addresses: AddressConnections::unlimited(),
+            addresses: AddressConnections::default(),
             meters: ConnectionMeters::default(),
             total_full: Counter::default(),
             address_full: Counter::default(),

@@ -20,10 +20,11 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpA
     if !is_trusted(peer) {
         return peer;
     }
-    let nearest_untrusted = |entries: &mut dyn Iterator<Item = &[u8]>,
-                             read: fn(&[u8]) -> Option<IpAddr>| {
+    let nearest_untrusted = |name: HeaderName, quotes, read: fn(&[u8]) -> Option<IpAddr>| {
+        let lines = headers.get_all(name).iter().rev();
+        let entries = lines.flat_map(|line| split_from_right(line.as_bytes(), b',', quotes));
         let mut nearest = peer;
-        for entry in entries {
+        for entry in entries.filter(|entry| !entry.trim_ascii().is_empty()) {
             let Some(address) = read(entry) else { break };
             nearest = address;
             if !is_trusted(nearest) {
@@ -32,19 +33,12 @@ pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpA
         }
         nearest
     };
-    let lines = |name| headers.get_all(name).iter().rev();
-    let by_x_forwarded_for = headers.contains_key(X_FORWARDED_FOR).then(|| {
-        let mut entries = lines(X_FORWARDED_FOR)
-            .flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','))
-            .filter(|entry| !entry.trim_ascii().is_empty());
-        nearest_untrusted(&mut entries, parse_node)
-    });
-    let by_forwarded = headers.contains_key(FORWARDED).then(|| {
-        let mut entries = lines(FORWARDED)
-            .flat_map(|line| SplitFromRight::new(line.as_bytes(), b','))
-            .filter(|entry| !entry.trim_ascii().is_empty());
-        nearest_untrusted(&mut entries, forwarded_for)
-    });
+    let by_x_forwarded_for = headers
+        .contains_key(X_FORWARDED_FOR)
+        .then(|| nearest_untrusted(X_FORWARDED_FOR, false, parse_node));
+    let by_forwarded = headers
+        .contains_key(FORWARDED)
+        .then(|| nearest_untrusted(FORWARDED, true, forwarded_for));
     match (by_x_forwarded_for, by_forwarded) {
         // A proxy that writes only one of the headers passes on the client's own value of the other.
         (Some(one), Some(other)) if one != other => peer,
@@ -93,7 +87,7 @@ fn parse_node(text: &[u8]) -> Option<IpAddr> {
 
 /// The only `for` of an element of `Forwarded` (RFC 7239).
 fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
-    let mut values = SplitFromRight::new(element, b';').filter_map(|pair| {
+    let mut values = split_from_right(element, b';', true).filter_map(|pair| {
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let name = pair[..at].trim_ascii();
         name.eq_ignore_ascii_case(b"for").then(|| &pair[at + 1..])
@@ -108,36 +102,14 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
     parse_node(quoted.unwrap_or(value))
 }
 
-/// Splits a header line at an unquoted separator, last part first. From the right, since the left part is written by the client: an
-/// unclosed quote there must not hide what a proxy appended.
-struct SplitFromRight<'a> {
-    rest: Option<&'a [u8]>,
-    separator: u8,
-}
-
-impl<'a> SplitFromRight<'a> {
-    fn new(line: &'a [u8], separator: u8) -> Self {
-        Self {
-            rest: Some(line),
-            separator,
-        }
-    }
-}
-
-impl<'a> Iterator for SplitFromRight<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let rest = self.rest.take()?;
-        let mut quoted = false;
-        let cut = rest.iter().rposition(|byte| {
-            quoted ^= *byte == b'"';
-            *byte == self.separator && !quoted
-        });
-        let Some(cut) = cut else { return Some(rest) };
-        self.rest = Some(&rest[..cut]);
-        Some(&rest[cut + 1..])
-    }
+/// Splits a header line at a separator, last part first; with `quotes` only at an unquoted one. From the right, since the left part is
+/// written by the client: an unclosed quote there must not hide what a proxy appended.
+fn split_from_right(line: &[u8], separator: u8, quotes: bool) -> impl Iterator<Item = &[u8]> {
+    let mut is_quoted = false;
+    line.rsplit(move |byte| {
+        is_quoted ^= quotes && *byte == b'"';
+        *byte == separator && !is_quoted
+    })
 }
 
 #[cfg(test)]

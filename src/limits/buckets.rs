@@ -1,11 +1,11 @@
 //! Token buckets by key (GCRA). A bucket that is full again is removed, so only recently used keys are kept.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
+use std::hash::Hash;
 
-use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 
 use super::Time;
+use super::sharded_map::ShardedMap;
 
 /// The tokens left after a permitted call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,45 +23,42 @@ pub struct Refused {
     pub retry_after_s: u32,
 }
 
-const SHARDS: usize = 64;
-
-/// The time at which each bucket will be full, in nanoseconds of the clock. 17 bytes per key, and up to twice that after growing.
-type Shard = HashMap<u64, u64, BuildHasherDefault<IdentityHasher>>;
-
-/// Buckets of one size, behind many small locks.
+/// Buckets of one size.
 pub(super) struct Buckets {
-    shards: [Mutex<Shard>; SHARDS],
+    /// The time at which each bucket will be full, in nanoseconds of the clock. 17 bytes per key, and up to twice that after growing.
+    full_at: ShardedMap<u64>,
     time: Time,
     per_second: u32,
     burst: u32,
     /// How long one new token takes.
     token_ns: u64,
-    /// Keys are stored as keyed hashes, so that clients cannot construct keys that share a bucket.
-    hash: RandomState,
+    refusals: Counter,
 }
 
 impl Buckets {
-    /// Buckets of `burst` tokens that refill by `per_second`.
-    pub(super) fn new(per_second: u32, burst: u32, time: Time) -> Self {
+    /// Buckets of `burst` tokens that refill by `per_second`; `refusals` counts each [`Refused`].
+    pub(super) fn new(per_second: u32, burst: u32, time: Time, refusals: Counter) -> Self {
         let per_second = per_second.clamp(1, 1_000_000_000);
         Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
+            full_at: ShardedMap::default(),
             time,
             per_second,
             burst: burst.max(1),
             token_ns: 1_000_000_000 / u64::from(per_second),
-            hash: RandomState::new(),
+            refusals,
         }
     }
 
     /// Takes one token of `key`, if it has one.
     pub(super) fn take(&self, key: impl Hash) -> Result<Allowance, Refused> {
         self.take_if(key, 1, 1)
+            .inspect_err(|_| _ = self.refusals.inc())
     }
 
     /// Takes `cost` more tokens of `key`, which may leave it in debt, unless it is in debt already. A debt is only reduced by time.
     pub(super) fn take_remainder(&self, key: impl Hash, cost: u32) -> Result<Allowance, Refused> {
         self.take_if(key, 0, cost)
+            .inspect_err(|_| _ = self.refusals.inc())
     }
 
     /// Whether `key` has a token, without taking it.
@@ -71,9 +68,7 @@ impl Buckets {
 
     /// Takes `cost` tokens if there are at least `needed`.
     fn take_if(&self, key: impl Hash, needed: u32, cost: u32) -> Result<Allowance, Refused> {
-        let key = self.hash.hash_one(key);
-        // Not the bits at either end, which the map itself uses.
-        let mut shard = self.shards[(key >> 32) as usize % SHARDS].lock();
+        let (key, mut shard) = self.full_at.lock(key);
         let now = self.time.now_ns();
         let missing = shard
             .get(&key)
@@ -118,38 +113,12 @@ impl Buckets {
     /// Removes the full buckets and frees their memory.
     pub(super) fn sweep(&self) {
         let now = self.time.now_ns();
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            shard.retain(|_, full_at| *full_at > now);
-            if shard.capacity() > 4 * shard.len() {
-                shard.shrink_to_fit();
-            }
-        }
+        self.full_at.retain(|full_at| *full_at > now);
     }
 
     /// The number of buckets that were not full at the last sweep.
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.lock().len()).sum()
-    }
-}
-
-/// The keys are hashes already, and are used as they are.
-#[derive(Default)]
-pub(super) struct IdentityHasher(u64);
-
-impl Hasher for IdentityHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        self.0 = number;
+        self.full_at.len()
     }
 }
 
@@ -161,7 +130,10 @@ mod tests {
 
     fn buckets(per_second: u32, burst: u32) -> (Buckets, Time) {
         let time = Time::standing();
-        (Buckets::new(per_second, burst, time.clone()), time)
+        (
+            Buckets::new(per_second, burst, time.clone(), Counter::default()),
+            time,
+        )
     }
 
     fn left(result: Result<Allowance, Refused>) -> i64 {
@@ -253,10 +225,7 @@ mod tests {
         assert_eq!(buckets.len(), 1_000_001);
         buckets.sweep();
         assert_eq!(buckets.len(), 1_000_001, "none is full again");
-        let room = || -> usize {
-            let rooms = buckets.shards.iter().map(|shard| shard.lock().capacity());
-            rooms.sum()
-        };
+        let room = || buckets.full_at.capacity();
         assert!(room() >= 1_000_000);
         time.pass(Duration::from_millis(100));
         buckets.sweep();

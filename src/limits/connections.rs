@@ -1,6 +1,5 @@
 //! The limit of connections per client address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,28 +7,21 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::address::{is_one_of, rate_limit_key};
+use super::sharded_map::{Counts, Permit};
 use crate::config::{self, Cidr};
 
 /// Minimum time between two warnings about an address over the limit.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
-/// An address, or the /64 of IPv6.
-type Key = (bool, u64);
-
-/// Counts the open connections of each address.
+/// Counts the open connections of each address; by default without a limit.
+#[derive(Default)]
 pub struct AddressConnections {
     /// Maximum per address; 0 for no limit.
     max: usize,
     /// Connections from these carry many clients and are not counted.
     trusted_proxies: Vec<Cidr>,
-    open: Mutex<HashMap<Key, usize>>,
+    open: Arc<Counts>,
     last_logged: Mutex<Option<Instant>>,
-}
-
-/// One connection of an address, until it is dropped.
-pub struct AddressPermit {
-    connections: Arc<AddressConnections>,
-    key: Key,
 }
 
 /// The address has its maximum of connections.
@@ -38,25 +30,14 @@ pub struct AddressFull;
 
 impl AddressConnections {
     /// With the limit of these settings.
-    pub fn new(settings: &config::Server) -> Arc<Self> {
+    pub fn new(settings: &config::Server) -> Self {
         // At least one, since a quarter of less than four is 0, which would mean no limit.
         let quarter = (settings.max_connections / 4).max(1);
-        Arc::new(Self {
+        Self {
             max: settings.max_connections_per_address.unwrap_or(quarter),
             trusted_proxies: settings.trusted_proxies.clone(),
-            open: Mutex::default(),
-            last_logged: Mutex::default(),
-        })
-    }
-
-    /// Without a limit.
-    pub fn unlimited() -> Arc<Self> {
-        Arc::new(Self {
-            max: 0,
-            trusted_proxies: Vec::new(),
-            open: Mutex::default(),
-            last_logged: Mutex::default(),
-        })
+            ..Self::default()
+        }
     }
 
     /// Whether `peer` is a trusted proxy, whose connections many clients share.
@@ -66,24 +47,15 @@ impl AddressConnections {
 
     /// Counts a connection from `peer`, the socket's remote address; forwarding headers are not known yet. `None` where the address is not
     /// counted.
-    pub fn try_acquire(
-        self: &Arc<Self>,
-        peer: IpAddr,
-    ) -> Result<Option<AddressPermit>, AddressFull> {
+    pub fn try_acquire(&self, peer: IpAddr) -> Result<Option<Permit>, AddressFull> {
         if self.max == 0 || self.is_shared(peer) {
             return Ok(None);
         }
-        let key = rate_limit_key(peer);
-        let mut open = self.open.lock();
-        let count = open.entry(key).or_default();
-        if *count >= self.max {
-            drop(open);
+        let permit = self.open.try_acquire(rate_limit_key(peer), self.max);
+        if permit.is_none() {
             self.warn(peer);
-            return Err(AddressFull);
         }
-        *count += 1;
-        let connections = self.clone();
-        Ok(Some(AddressPermit { connections, key }))
+        permit.map(Some).ok_or(AddressFull)
     }
 
     fn warn(&self, peer: IpAddr) {
@@ -101,23 +73,11 @@ impl AddressConnections {
     }
 }
 
-impl Drop for AddressPermit {
-    fn drop(&mut self) {
-        let mut open = self.connections.open.lock();
-        if let Some(count) = open.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.key);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn connections(max: Option<usize>, total: usize) -> Arc<AddressConnections> {
+    fn connections(max: Option<usize>, total: usize) -> AddressConnections {
         let mut server = config::Settings::for_tests().server;
         server.max_connections = total;
         server.max_connections_per_address = max;
@@ -125,7 +85,7 @@ mod tests {
         AddressConnections::new(&server)
     }
 
-    fn acquire_all(connections: &Arc<AddressConnections>, address: &str) -> Vec<AddressPermit> {
+    fn acquire_all(connections: &AddressConnections, address: &str) -> Vec<Permit> {
         let address = address.parse().unwrap();
         let permits = std::iter::from_fn(|| connections.try_acquire(address).ok());
         permits.take(100).flatten().collect()
@@ -144,7 +104,7 @@ mod tests {
             );
             assert_eq!(acquire_all(&connections, "192.0.2.2").len(), expected);
             drop(permits);
-            assert!(connections.open.lock().is_empty(), "nothing is remembered");
+            assert_eq!(connections.open.len(), 0, "nothing is remembered");
         }
     }
 

@@ -8,11 +8,11 @@ mod buckets;
 pub mod channel_limiter;
 mod connections;
 pub mod keyed_locks;
+mod sharded_map;
 mod time;
 mod usage;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
@@ -27,7 +27,8 @@ use self::usage::UserUsage;
 
 pub use address::Peer;
 pub use buckets::{Allowance, Refused};
-pub use connections::{AddressConnections, AddressPermit};
+pub use connections::AddressConnections;
+pub use sharded_map::Permit;
 pub use time::Time;
 pub use usage::{UserFull, UserPermit};
 
@@ -61,41 +62,39 @@ pub struct Limits {
     signatures: Buckets,
     trusted_proxies: Vec<Cidr>,
     proxy_warned: AtomicBool,
-    metrics: Arc<Metrics>,
 }
 
 impl Limits {
     /// The limits of these settings, using this clock.
-    pub fn new(settings: &config::Settings, time: &Time, metrics: Arc<Metrics>) -> Self {
+    pub fn new(settings: &config::Settings, time: &Time, metrics: &Metrics) -> Self {
         let limits = &settings.limits;
+        let buckets = |limit, per_second, burst| {
+            Buckets::new(per_second, burst, time.clone(), metrics.refusals(limit))
+        };
         let anonymous = limits.anonymous_per_second;
+        let unbilled = UNBILLED_CHECKS_PER_SECOND;
         Self {
-            users: Buckets::new(limits.requests_per_second, limits.burst, time.clone()),
+            users: buckets("user", limits.requests_per_second, limits.burst),
             usage: UserUsage::new(
                 settings.server.max_in_flight / USER_SHARE_DIVISOR,
                 settings.server.max_buffered / USER_SHARE_DIVISOR,
-                &metrics,
+                metrics,
             ),
-            addresses: Buckets::new(anonymous, anonymous, time.clone()),
-            signatures: Buckets::new(
-                UNBILLED_CHECKS_PER_SECOND,
-                UNBILLED_CHECKS_PER_SECOND,
-                time.clone(),
-            ),
+            addresses: buckets("address", anonymous, anonymous),
+            signatures: buckets("signature", unbilled, unbilled),
             trusted_proxies: settings.server.trusted_proxies.clone(),
             proxy_warned: AtomicBool::new(false),
-            metrics,
         }
     }
 
     /// Takes the first token of a user's call.
     pub fn charge_user(&self, uid: &Uid) -> Result<Allowance, Refused> {
-        self.count_refusal("user", self.users.take(uid.as_str()))
+        self.users.take(uid.as_str())
     }
 
     /// Takes a call's cost beyond its first token. A user with fewer tokens goes into debt; a user in debt is refused.
     pub fn charge_user_remainder(&self, uid: &Uid, cost: u32) -> Result<Allowance, Refused> {
-        self.count_refusal("user", self.users.take_remainder(uid.as_str(), cost))
+        self.users.take_remainder(uid.as_str(), cost)
     }
 
     /// Counts a request for its user, unless the user has a quarter of `server.max_in_flight` or of `server.max_buffered` already. The
@@ -106,8 +105,7 @@ impl Limits {
 
     /// Charges an address for a failed authentication or an unknown path.
     pub fn charge_address(&self, address: IpAddr) -> Result<Allowance, Refused> {
-        let key = address::rate_limit_key(address);
-        self.count_refusal("address", self.addresses.take(key))
+        self.addresses.take(address::rate_limit_key(address))
     }
 
     /// Whether an asymmetric signature that is not cached may be checked for this address: always while the address has tokens left and a
@@ -116,8 +114,7 @@ impl Limits {
         if is_billed && self.addresses.has_token(address::rate_limit_key(address)) {
             return Ok(());
         }
-        self.count_refusal("signature", self.signatures.take(()))
-            .map(|_| ())
+        self.signatures.take(()).map(|_| ())
     }
 
     /// The address that a request is charged to; unspecified for a request without a connection.
@@ -179,14 +176,6 @@ impl Limits {
             ("address", self.addresses.len()),
         ]
     }
-
-    fn count_refusal(
-        &self,
-        limit: &'static str,
-        result: Result<Allowance, Refused>,
-    ) -> Result<Allowance, Refused> {
-        result.inspect_err(|_| self.metrics.limited(limit))
-    }
 }
 
 #[cfg(test)]
@@ -196,7 +185,7 @@ mod tests {
     use super::*;
 
     fn limits(time: &Time) -> Limits {
-        Limits::new(&config::Settings::for_tests(), time, Arc::default())
+        Limits::new(&config::Settings::for_tests(), time, &Metrics::default())
     }
 
     #[test]

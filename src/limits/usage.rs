@@ -1,19 +1,14 @@
 //! Limits each user's part of two shared resources: concurrent requests and buffered bytes.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
 use prometheus_client::metrics::counter::Counter;
 
-use super::buckets::IdentityHasher;
-use crate::context::{ByteBudget, Reservation};
+use super::sharded_map::ShardedMap;
+use crate::context::{ByteBudget, Full, Reservation};
 use crate::domain::Uid;
 use crate::telemetry::Metrics;
-
-const SHARDS: usize = 64;
 
 /// A user has used up one of these limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,14 +28,11 @@ struct Usage {
     bytes: Arc<ByteBudget>,
 }
 
-type Shard = HashMap<u64, Arc<Usage>, BuildHasherDefault<IdentityHasher>>;
-
-/// The usage of all users active since the last sweep, keyed by a randomly seeded hash, so that collisions cannot be chosen.
+/// The usage of all users active since the last sweep.
 pub(super) struct UserUsage {
     max_requests: usize,
     max_bytes: usize,
-    shards: [Mutex<Shard>; SHARDS],
-    hash: RandomState,
+    users: ShardedMap<Arc<Usage>>,
     requests_refused: Counter,
     bytes_refused: Counter,
 }
@@ -55,8 +47,7 @@ impl UserUsage {
         Self {
             max_requests: max_requests.max(1),
             max_bytes,
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hash: RandomState::new(),
+            users: ShardedMap::default(),
             requests_refused: metrics.refusals("user_in_flight"),
             bytes_refused: metrics.refusals("user_buffered"),
         }
@@ -83,13 +74,11 @@ impl UserUsage {
     }
 
     fn entry(&self, uid: &Uid) -> Arc<Usage> {
-        let key = self.hash.hash_one(uid.as_str());
-        // The map uses the lowest and highest bits itself, so the shard is chosen by bits in between.
-        let mut shard = self.shards[(key >> 32) as usize % SHARDS].lock();
+        let (key, mut shard) = self.users.lock(uid.as_str());
         let usage = shard.entry(key).or_insert_with(|| {
             Arc::new(Usage {
                 requests: AtomicUsize::new(0),
-                bytes: ByteBudget::for_user(self.max_bytes, self.bytes_refused.clone()),
+                bytes: ByteBudget::new(Full::User, self.max_bytes, self.bytes_refused.clone()),
             })
         });
         usage.clone()
@@ -97,16 +86,9 @@ impl UserUsage {
 
     /// Removes users without usage and releases their memory.
     pub(super) fn sweep(&self) {
-        for shard in &self.shards {
-            let mut shard = shard.lock();
-            // No new reference can be made while the shard is locked.
-            shard.retain(|_, usage| {
-                Arc::strong_count(usage) > 1 || Arc::strong_count(&usage.bytes) > 1
-            });
-            if shard.capacity() > 4 * shard.len() {
-                shard.shrink_to_fit();
-            }
-        }
+        // No new reference can be made while a part of the map is locked.
+        self.users
+            .retain(|usage| Arc::strong_count(usage) > 1 || Arc::strong_count(&usage.bytes) > 1);
     }
 }
 
@@ -119,14 +101,13 @@ impl Drop for UserPermit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::Full;
 
     fn uid(text: &str) -> Uid {
         Uid::parse(text, 9).unwrap()
     }
 
     fn tracked(usage: &UserUsage) -> usize {
-        usage.shards.iter().map(|shard| shard.lock().len()).sum()
+        usage.users.len()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::authorization::callback::Callback;
 use crate::authorization::{self, Authorization};
 use crate::channels::{self, Channels};
 use crate::config::{self, Settings};
-use crate::context::ByteBudget;
+use crate::context::{ByteBudget, Full};
 use crate::history::History;
 use crate::http::authenticate::Authenticator;
 use crate::limits::channel_limiter::ChannelLimiter;
@@ -93,8 +93,8 @@ impl App {
         time: &Time,
     ) -> Result<Self, BuildError> {
         let metrics = Arc::new(Metrics::with_store(store.meters()));
-        let byte_budget =
-            ByteBudget::new(settings.server.max_buffered, metrics.refusals("buffered"));
+        let (max_buffered, refusals) = (settings.server.max_buffered, metrics.refusals("buffered"));
+        let byte_budget = ByteBudget::new(Full::All, max_buffered, refusals);
         let cores = per_worker::count(settings.server.worker_threads);
         let wukongim = &settings.wukongim;
         let client = Client::with_workers(wukongim, cores, metrics.clone(), byte_budget.clone())
@@ -157,7 +157,7 @@ impl App {
             }),
         );
         let verifier = Verifier::new(&settings.auth, settings.limits.id_bytes, metrics.clone())?;
-        let limits = Limits::new(&settings, time, metrics.clone());
+        let limits = Limits::new(&settings, time, &metrics);
         let spans = Spans::new(&settings.telemetry)
             .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
         Ok(Self(Arc::new(AppState {

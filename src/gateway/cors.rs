@@ -1,5 +1,5 @@
 //! CORS: the origins whose pages may call the API. Part of the outermost layer and not a separate one, so that preflights have a request id
-//! and a log line, and every answer has the headers.
+//! and a log line, and every answer has the headers. tower-http's layer answers every OPTIONS itself, also one that is no preflight.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};

@@ -9,16 +9,11 @@ const RESERVED_DESCRIPTORS: u64 = 2048;
 pub(super) fn raise_limit(connections: usize) {
     let needed = connections as u64 + RESERVED_DESCRIPTORS;
     let limit = getrlimit(Resource::Nofile);
-    let (Some(current), max) = (limit.current, limit.maximum) else {
-        return;
-    };
-    if current >= needed {
-        return;
-    }
-    let raised = max.map_or(needed, |max| max.min(needed));
+    let Some(current) = limit.current else { return };
+    let raised = limit.maximum.unwrap_or(needed).min(needed).max(current);
     let wanted = Rlimit {
         current: Some(raised),
-        maximum: max,
+        ..limit
     };
     let allowed = match setrlimit(Resource::Nofile, wanted) {
         Ok(()) => raised,

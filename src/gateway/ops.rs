@@ -1,6 +1,5 @@
 //! The operations port: `/livez`, `/readyz`, `/metrics`, `/version`. Plain HTTP without authentication; shows no secrets.
 
-use std::borrow::Cow;
 use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +11,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::StatusCode;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, VARY};
-use serde::Serialize;
+use serde_json::json;
 use tokio::sync::Mutex;
+use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::http::envelope::json;
+use crate::http::envelope::json as json_response;
 use crate::state::App;
 use crate::wukongim::Error;
 
@@ -76,15 +76,6 @@ impl Readiness {
     }
 }
 
-#[derive(Serialize)]
-struct Report {
-    ready: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    reasons: Vec<Cow<'static, str>>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    degraded: Vec<Cow<'static, str>>,
-}
-
 /// The routes of the operations port.
 pub fn router(readiness: Readiness) -> Router {
     Router::new()
@@ -92,6 +83,7 @@ pub fn router(readiness: Readiness) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/version", get(version))
+        .layer(CatchPanicLayer::new())
         .with_state(readiness)
 }
 
@@ -100,50 +92,44 @@ pub fn router(readiness: Readiness) -> Router {
 async fn readyz(State(readiness): State<Readiness>) -> Response {
     let (upstream, store_healthy) =
         tokio::join!(readiness.upstream_problem(), readiness.is_store_healthy());
-    let mut reasons: Vec<Cow<'static, str>> = Vec::new();
+    let (mut reasons, mut degraded) = (Vec::new(), Vec::new());
     if readiness.draining.load(Ordering::Relaxed) {
-        reasons.push("draining".into());
+        reasons.push("draining".to_owned());
     }
     // Such nodes do no harm while another one answers.
     let others = readiness.app.client.other_nodes();
     let others = others.into_iter().map(|(name, generation)| {
-        format!("wukongim node {name} is of another generation: {generation}").into()
+        format!("wukongim node {name} is of another generation: {generation}")
     });
-    let mut degraded = Vec::new();
     match upstream {
-        Some(problem) => reasons.extend(iter::once(problem.into()).chain(others)),
+        Some(problem) => reasons.extend(iter::once(problem.to_owned()).chain(others)),
         None => degraded.extend(others),
     }
     if readiness.app.verifier.lacks_keys() {
-        reasons.push("no signing key was ever loaded".into());
+        reasons.push("no signing key was ever loaded".to_owned());
     }
     if !store_healthy {
-        degraded.push("store".into());
+        degraded.push("store".to_owned());
     }
-    let status = if reasons.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    let report = Report {
-        ready: reasons.is_empty(),
-        reasons,
-        degraded,
-    };
-    json(status, serde_json::to_vec(&report).unwrap_or_default())
+    let mut report = json!({"ready": reasons.is_empty()});
+    let mut status = StatusCode::OK;
+    if !reasons.is_empty() {
+        status = StatusCode::SERVICE_UNAVAILABLE;
+        report["reasons"] = reasons.into();
+    }
+    if !degraded.is_empty() {
+        report["degraded"] = degraded.into();
+    }
+    json_response(status, report.to_string().into_bytes())
 }
 
 async fn metrics(State(readiness): State<Readiness>, headers: HeaderMap) -> Response {
+    let app = &readiness.app;
     let (kind, text) = if prefers_prometheus(&headers) {
-        (
-            "text/plain; version=0.0.4; charset=utf-8",
-            readiness.app.prometheus_text(),
-        )
+        ("text/plain; version=0.0.4; charset=utf-8", app.prometheus_text())
     } else {
-        (
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            readiness.app.metrics_text(),
-        )
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        (kind, app.metrics_text())
     };
     ([(CONTENT_TYPE, kind), (VARY, "accept")], text).into_response()
 }
@@ -165,19 +151,9 @@ fn prefers_prometheus(headers: &HeaderMap) -> bool {
 }
 
 async fn version() -> Response {
-    #[derive(Serialize)]
-    struct Version {
-        name: &'static str,
-        version: &'static str,
-    }
-    let version = Version {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-    };
-    json(
-        StatusCode::OK,
-        serde_json::to_vec(&version).unwrap_or_default(),
-    )
+    let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
+    let body = json!({"name": name, "version": version});
+    json_response(StatusCode::OK, body.to_string().into_bytes())
 }
 
 #[cfg(test)]

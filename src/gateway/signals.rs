@@ -1,57 +1,40 @@
 //! The signals that mean "stop".
 
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// SIGTERM, SIGINT and SIGHUP, received from the creation of this value on: a signal between two waits is not lost.
-pub(super) struct Signals(Option<Handlers>);
-
-struct Handlers {
-    terminate: Signal,
-    interrupt: Signal,
-    /// `None` where it was ignored at the start, which is how `nohup` lets a process outlive its terminal.
-    hangup: Option<Signal>,
-}
+pub(super) struct Signals(Vec<Signal>);
 
 impl Signals {
     /// Installs the handlers. Call it before anything slow: process 1 of a container ignores signals without a handler.
     pub(super) fn listen() -> Self {
-        let handlers = || {
-            Ok::<_, std::io::Error>(Handlers {
-                terminate: signal(SignalKind::terminate())?,
-                interrupt: signal(SignalKind::interrupt())?,
-                hangup: match hangup_is_ignored() {
-                    Some(false) => Some(signal(SignalKind::hangup())?),
-                    // Where it cannot be determined, the signal keeps its default action.
-                    Some(true) | None => None,
-                },
-            })
-        };
-        match handlers() {
-            Ok(handlers) => Self(Some(handlers)),
-            Err(error) => {
-                // Without handlers the signals end the process by themselves.
-                tracing::error!(%error, "cannot listen for signals: no graceful drain");
-                Self(None)
-            }
+        let mut kinds = vec![SignalKind::terminate(), SignalKind::interrupt()];
+        // Ignored is how `nohup` lets a process outlive its terminal. Where that cannot be determined, the signal keeps its default action.
+        if hangup_is_ignored() == Some(false) {
+            kinds.push(SignalKind::hangup());
         }
+        let handlers: io::Result<_> = kinds.into_iter().map(signal).collect();
+        Self(handlers.unwrap_or_else(|error| {
+            // Without handlers the signals end the process by themselves.
+            tracing::error!(%error, "cannot listen for signals: no graceful drain");
+            Vec::new()
+        }))
     }
 
     /// Waits for the next one.
     pub(super) async fn stop_requested(&mut self) {
-        let Some(handlers) = &mut self.0 else {
-            return std::future::pending().await;
-        };
-        let hangup = async {
-            match &mut handlers.hangup {
-                Some(hangup) => hangup.recv().await,
-                None => std::future::pending().await,
+        poll_fn(|context| {
+            let mut signals = self.0.iter_mut();
+            if signals.any(|signal| signal.poll_recv(context).is_ready()) {
+                return Poll::Ready(());
             }
-        };
-        tokio::select! {
-            _ = handlers.terminate.recv() => {}
-            _ = handlers.interrupt.recv() => {}
-            _ = hangup => {}
-        }
+            Poll::Pending
+        })
+        .await;
     }
 }
 

@@ -2,7 +2,6 @@
 //! closes the connection. Without that header a client would send its next request on a dead connection and lose it (nginx answers 502).
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use http::{Request, StatusCode};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use parking_lot::Mutex;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 
 /// Bounds for draining a body to keep the connection.
 const MAX_DRAIN_BYTES: u64 = 64 * 1024;
@@ -26,18 +25,12 @@ const NEVER_READ: [StatusCode; 3] = [
     StatusCode::SERVICE_UNAVAILABLE,
 ];
 
-/// The state of a body.
-enum State {
-    /// The handler still has it.
-    Held,
-    Read,
-    /// Dropped before its end. The flag is set once it was polled, which makes hyper send `100 Continue`.
-    Unread(Incoming, bool),
-}
+/// A body that was dropped before its end, and whether it was polled, which makes hyper send `100 Continue`.
+type Rest = (Incoming, bool);
 
 /// The body of a request after its handler has answered.
 pub(super) struct UnreadBody {
-    state: Arc<Mutex<State>>,
+    rest: oneshot::Receiver<Rest>,
     expects_continue: bool,
 }
 
@@ -46,16 +39,15 @@ pub(super) fn track(request: Request<Incoming>) -> (Request<Body>, Option<Unread
     if request.body().is_end_stream() {
         return (request.map(Body::new), None);
     }
-    let state = Arc::new(Mutex::new(State::Held));
+    let (return_rest, rest) = oneshot::channel();
     let unread = UnreadBody {
-        state: state.clone(),
+        rest,
         expects_continue: request.headers().contains_key(EXPECT),
     };
     let request = request.map(|body| {
         Body::new(TrackedRequestBody {
-            body: Some(body),
+            held: Some((body, return_rest)),
             is_begun: false,
-            state,
         })
     });
     (request, Some(unread))
@@ -63,22 +55,21 @@ pub(super) fn track(request: Request<Incoming>) -> (Request<Body>, Option<Unread
 
 impl UnreadBody {
     /// Drains the rest of the body and returns whether another request can follow. Call it when the answer, with this status, is ready.
-    pub(super) async fn drain(self, status: StatusCode) -> bool {
-        let state = std::mem::replace(&mut *self.state.lock(), State::Read);
-        match state {
-            State::Read => true,
-            State::Held => false,
-            State::Unread(body, is_begun) => {
-                let must_not_read =
-                    self.expects_continue && !is_begun || NEVER_READ.contains(&status);
-                let is_too_long = body.size_hint().lower() > MAX_DRAIN_BYTES;
-                if must_not_read || is_too_long {
-                    return false;
-                }
-                let read = tokio::time::timeout(DRAIN_TIMEOUT, drain_to_end(body)).await;
-                read.unwrap_or(false)
-            }
+    pub(super) async fn drain(mut self, status: StatusCode) -> bool {
+        let (body, is_begun) = match self.rest.try_recv() {
+            Ok(rest) => rest,
+            // The handler still has it.
+            Err(TryRecvError::Empty) => return false,
+            // It was read to its end.
+            Err(TryRecvError::Closed) => return true,
+        };
+        let must_not_read = self.expects_continue && !is_begun || NEVER_READ.contains(&status);
+        let is_too_long = body.size_hint().lower() > MAX_DRAIN_BYTES;
+        if must_not_read || is_too_long {
+            return false;
         }
+        let read = tokio::time::timeout(DRAIN_TIMEOUT, drain_to_end(body)).await;
+        read.unwrap_or(false)
     }
 }
 
@@ -101,19 +92,18 @@ async fn drain_to_end(mut body: Incoming) -> bool {
 /// A body that is returned to [`UnreadBody`] when it is dropped before its end.
 struct TrackedRequestBody {
     /// `Some` until the drop.
-    body: Option<Incoming>,
+    held: Option<(Incoming, oneshot::Sender<Rest>)>,
     is_begun: bool,
-    state: Arc<Mutex<State>>,
 }
 
 impl Drop for TrackedRequestBody {
     fn drop(&mut self) {
-        let Some(body) = self.body.take() else { return };
-        *self.state.lock() = if body.is_end_stream() {
-            State::Read
-        } else {
-            State::Unread(body, self.is_begun)
-        };
+        if let Some((body, return_rest)) = self.held.take()
+            && !body.is_end_stream()
+        {
+            // Without a receiver the connection is gone.
+            let _ = return_rest.send((body, self.is_begun));
+        }
     }
 }
 
@@ -126,19 +116,20 @@ impl http_body::Body for TrackedRequestBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.is_begun = true;
-        match &mut self.body {
-            Some(body) => Pin::new(body).poll_frame(context),
+        match &mut self.held {
+            Some((body, _)) => Pin::new(body).poll_frame(context),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Incoming::is_end_stream)
+        self.held
+            .as_ref()
+            .is_none_or(|(body, _)| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), Incoming::size_hint)
+        let held = self.held.as_ref();
+        held.map_or_else(|| SizeHint::with_exact(0), |(body, _)| body.size_hint())
     }
 }

@@ -73,11 +73,7 @@ impl IdempotencyMeters {
             unknown: outcome("unknown"),
             conflict: outcome("conflict"),
             busy: outcome("busy"),
-            evicted: register(
-                all,
-                "idempotency_forgotten",
-                "remembered sends evicted early",
-            ),
+            evicted: register(all, "idempotency_forgotten", "sends evicted early"),
         }
     }
 }
@@ -136,16 +132,8 @@ pub struct ExternalMetrics {
 impl ExternalMetrics {
     pub(super) fn registered(all: &mut Registry) -> Self {
         Self {
-            callback: register(
-                all,
-                "callback_requests",
-                "calls to the application's backend",
-            ),
-            callback_durations: register(
-                all,
-                "callback_request_duration_seconds",
-                "time of a call",
-            ),
+            callback: register(all, "callback_requests", "calls to the backend"),
+            callback_durations: register(all, "callback_request_duration_seconds", "time of one"),
             fetches: register(all, "jwks_fetches", "fetches of the issuer's keys"),
             keys: register(all, "jwks_keys", "usable keys of the issuer"),
         }

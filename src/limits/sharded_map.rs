@@ -35,7 +35,7 @@ impl<V> ShardedMap<V> {
     }
 
     fn lock_hashed(&self, hash: u64) -> MutexGuard<'_, Shard<V>> {
-        self.shards[hash as usize % SHARDS].lock()
+        self.shards[(hash >> 32) as usize % SHARDS].lock()
     }
 
     /// Removes all other values and frees their memory.

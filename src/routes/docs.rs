@@ -9,9 +9,12 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
-    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::{ENDPOINTS as DOCUMENTED, Endpoint, PREFIX};
@@ -59,9 +62,20 @@ pub fn document() -> &'static str {
 }
 
 pub(super) fn add_to(router: Router<App>) -> Router<App> {
-    page::add_to(router)
+    // Swagger UI's files are compressed already, and the page's own are small.
+    let gzip = CompressionLayer::new().quality(CompressionLevel::Fastest);
+    let documents = Router::new()
         .route(OPENAPI, get(async || text("application/json", document())))
         .route(ERRORS, get(errors))
+        .layer(set(CONTENT_SECURITY_POLICY, "default-src 'none'"))
+        .layer(gzip);
+    let all = documents.merge(page::router());
+    router.merge(all.layer(set(X_CONTENT_TYPE_OPTIONS, "nosniff")))
+}
+
+/// Sets a header of every answer.
+fn set(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
+    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
 }
 
 /// The catalogue as in docs/; as HTML for clients that prefer it, such as a browser that follows a link of the page.
@@ -84,10 +98,5 @@ async fn errors(asked: HeaderMap) -> Response {
 }
 
 fn text(kind: &'static str, text: &'static str) -> Response {
-    let headers = [
-        (CONTENT_TYPE, kind),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CONTENT_SECURITY_POLICY, "default-src 'none'"),
-    ];
-    (headers, text).into_response()
+    ([(CONTENT_TYPE, kind)], text).into_response()
 }

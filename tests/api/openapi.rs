@@ -179,6 +179,12 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
         assert_eq!((answer.status, answer.header("content-type")), (200, kind));
         assert!(!answer.header("x-request-id").is_empty());
         assert!(answer.text == text, "{path}");
+        assert_eq!(answer.header("content-encoding"), "");
+        let asked = app.anon().request("GET", path);
+        let packed = asked.header("accept-encoding", "gzip").send().await.unwrap();
+        assert_eq!(packed.headers()["content-encoding"], "gzip");
+        let packed = packed.bytes().await.unwrap();
+        assert!(packed.starts_with(b"\x1f\x8b") && packed.len() < text.len() / 2);
         let answer = app.user("alice").post_nothing(path).await;
         let answer = answer.fails(405, "method_not_allowed");
         assert_eq!(answer.header("allow"), "GET,HEAD");
@@ -193,7 +199,7 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
     assert_eq!(page.header("vary"), "accept");
     assert_eq!(page.header("x-content-type-options"), "nosniff");
     assert!(page.text.contains(r#"<tr id="not_a_member">"#));
-    assert_eq!(app.metric(r#"gateway_http_requests_total{method="GET",route="/api/v1/im/openapi.json",status="200"}"#), Some(1.0));
+    assert_eq!(app.metric(r#"gateway_http_requests_total{method="GET",route="/api/v1/im/openapi.json",status="200"}"#), Some(2.0));
 }
 
 #[tokio::test]

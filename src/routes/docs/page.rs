@@ -7,21 +7,19 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::StatusCode;
 use http::header::{
     CACHE_CONTROL, CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap,
-    HeaderValue, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    HeaderValue, IF_NONE_MATCH, REFERRER_POLICY,
 };
-use http::{HeaderName, StatusCode};
 use utoipa_axum::router::UtoipaMethodRouter;
 
-use super::Endpoint;
+use super::{Endpoint, set};
 use crate::state::App;
 
 /// The content security policy. The style sheet's icons are `data:` URLs.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// One of the page's files.
 struct File {
@@ -87,16 +85,18 @@ pub(super) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
     FILES.iter().map(|file| &file.endpoint).chain([&SLASH])
 }
 
-pub(super) fn add_to(router: Router<App>) -> Router<App> {
-    let router = router.route(
-        SLASH.route,
-        get(async || Redirect::permanent("../docs").into_response()),
-    );
-    FILES.iter().fold(router, |router, file| {
+pub(super) fn router() -> Router<App> {
+    let files = FILES.iter().fold(Router::new(), |router, file| {
         let etag = file.etag();
         let answer = get(async move |headers: HeaderMap| file.answer(&etag, &headers));
         router.route(file.endpoint.route, answer)
-    })
+    });
+    files
+        .layer(set(CONTENT_SECURITY_POLICY, POLICY))
+        .layer(set(REFERRER_POLICY, "no-referrer"))
+        // Cached, but revalidated each time, since files of different versions do not work together.
+        .layer(set(CACHE_CONTROL, "no-cache"))
+        .route(SLASH.route, get(async || Redirect::permanent("../docs")))
 }
 
 impl File {
@@ -108,14 +108,6 @@ impl File {
     }
 
     fn answer(&self, etag: &HeaderValue, asked: &HeaderMap) -> Response {
-        let told: [(HeaderName, HeaderValue); 5] = [
-            (CONTENT_SECURITY_POLICY, POLICY),
-            (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-            // Cached, but revalidated each time, since files of different versions do not work together.
-            (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
-            (ETAG, etag.clone()),
-        ];
         let known = asked
             .get_all(IF_NONE_MATCH)
             .iter()
@@ -123,9 +115,10 @@ impl File {
             .flat_map(|list| list.split(','))
             .map(|tag| tag.trim().trim_start_matches("W/"));
         if known.into_iter().any(|tag| tag == "*" || tag == etag) {
-            return (StatusCode::NOT_MODIFIED, told).into_response();
+            return (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response();
         }
-        let mut response = (told, [(CONTENT_TYPE, self.kind)], self.bytes).into_response();
+        let kind = [(CONTENT_TYPE, self.kind)];
+        let mut response = ([(ETAG, etag)], kind, self.bytes).into_response();
         if self.is_packed {
             let headers = response.headers_mut();
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

@@ -137,24 +137,7 @@ impl Drop for Reservation {
 
 /// The bytes of answers that one connection has not written yet.
 #[derive(Debug, Default)]
-pub struct UnwrittenBytes(AtomicUsize);
-
-impl UnwrittenBytes {
-    /// The current count.
-    pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// Adds bytes to be written.
-    pub fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Removes bytes that were written or dropped.
-    pub fn remove(&self, bytes: usize) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
+pub struct UnwrittenBytes(pub AtomicUsize);
 
 #[cfg(test)]
 mod tests {

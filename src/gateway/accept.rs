@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -204,7 +205,7 @@ impl<A: Api> Server<A> {
             let (request, rest) = if is_http2 {
                 // A client of HTTP/1 fetches its answers one after the other, and none of a proxy's may close it to the others.
                 if !is_shared {
-                    request.extensions_mut().insert(state.unwritten());
+                    request.extensions_mut().insert(state.unwritten.clone());
                 }
                 (request.map(Body::new), None)
             } else {
@@ -218,7 +219,7 @@ impl<A: Api> Server<A> {
                 };
                 drop(running);
                 if !may_follow {
-                    state.mark_unread_input();
+                    state.has_unread_input.store(true, Ordering::Relaxed);
                 }
                 if is_last || !may_follow {
                     let close = HeaderValue::from_static("close");

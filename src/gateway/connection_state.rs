@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, sleep_until};
 
-use crate::context::UnwrittenBytes;
+use crate::context::{Reservation, UnwrittenBytes};
 
 /// How long a closing connection continues to read, so that unread data does not cause a reset that loses the last answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -44,10 +44,10 @@ pub(super) struct ConnectionState {
     since_ns: AtomicU64,
     running: AtomicUsize,
     is_http2: AtomicBool,
-    /// Set if the connection closes before all of its input is read.
-    has_unread_input: AtomicBool,
+    /// Set if the connection closes after its answer while its client may still be sending.
+    pub(super) has_unread_input: AtomicBool,
     /// Unwritten bytes of tracked answers.
-    unwritten: Arc<UnwrittenBytes>,
+    pub(super) unwritten: Arc<UnwrittenBytes>,
     /// The time of the last write of each tracked answer, in nanoseconds of the connection's life.
     tracked: Mutex<Vec<Arc<AtomicU64>>>,
     /// Whether many clients share the connection (a trusted proxy's): one that does not read must not close it for the others.
@@ -83,7 +83,7 @@ impl ConnectionState {
     /// The deadline of the phase; `None` while requests run, which have their own. While answers are unwritten, only reading each of them
     /// keeps the connection open, whatever else is requested on it.
     fn phase_deadline(&self) -> Option<Instant> {
-        if self.unwritten.bytes() > 0
+        if self.unwritten.0.load(Ordering::Relaxed) > 0
             && let Some(written_ns) = self.last_written_ns()
         {
             return Some(self.began + Duration::from_nanos(written_ns) + self.timeouts.idle);
@@ -126,25 +126,20 @@ impl ConnectionState {
         }
     }
 
-    /// The connection closes after this answer while its client may still be sending.
-    pub(super) fn mark_unread_input(&self) {
-        self.has_unread_input.store(true, Ordering::Relaxed);
-    }
-
-    /// The unwritten bytes of tracked answers.
-    pub(super) fn unwritten(&self) -> Arc<UnwrittenBytes> {
-        self.unwritten.clone()
-    }
-
-    /// Starts tracking an answer of `bytes` bytes, until the returned value is dropped.
-    pub(super) fn track(self: &Arc<Self>, bytes: usize) -> TrackedAnswer {
-        self.unwritten.add(bytes);
+    /// Starts tracking an answer of `bytes` bytes, and keeps what is reserved for it, until the returned value is dropped.
+    pub(super) fn track(
+        self: &Arc<Self>,
+        bytes: usize,
+        reservation: Option<Arc<Reservation>>,
+    ) -> Arc<TrackedAnswer> {
+        self.unwritten.0.fetch_add(bytes, Ordering::Relaxed);
         let written_ns = Arc::new(AtomicU64::new(self.now_ns()));
         self.tracked.lock().push(written_ns.clone());
-        TrackedAnswer {
+        Arc::new(TrackedAnswer {
             state: self.clone(),
             written_ns,
-        }
+            _reservation: reservation,
+        })
     }
 
     /// Marks a request as running from its complete head until the returned guard is dropped, with or without an answer.
@@ -197,6 +192,7 @@ impl Drop for RunningRequest {
 pub(super) struct TrackedAnswer {
     state: Arc<ConnectionState>,
     written_ns: Arc<AtomicU64>,
+    _reservation: Option<Arc<Reservation>>,
 }
 
 impl TrackedAnswer {
@@ -209,7 +205,8 @@ impl TrackedAnswer {
 
     /// Records that `bytes` bytes will not be written because the request is gone.
     pub(super) fn discard(&self, bytes: usize) {
-        self.state.unwritten.remove(bytes);
+        let unwritten = &self.state.unwritten.0;
+        unwritten.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

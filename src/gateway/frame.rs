@@ -214,7 +214,7 @@ fn refuse(
 /// Whether a connection may have so many more unwritten bytes. A single answer is always allowed.
 fn check_unwritten_room(app: &App, unwritten: &UnwrittenBytes, more: u64) -> Result<(), Failure> {
     let most = app.settings.server.max_buffered / CONNECTION_SHARE_DIVISOR;
-    let waiting = unwritten.bytes();
+    let waiting = unwritten.0.load(Ordering::Relaxed);
     if waiting == 0 || waiting as u64 + more <= most as u64 {
         return Ok(());
     }

@@ -126,7 +126,10 @@ async fn readyz(State(readiness): State<Readiness>) -> Response {
 async fn metrics(State(readiness): State<Readiness>, headers: HeaderMap) -> Response {
     let app = &readiness.app;
     let (kind, text) = if prefers_prometheus(&headers) {
-        ("text/plain; version=0.0.4; charset=utf-8", app.prometheus_text())
+        (
+            "text/plain; version=0.0.4; charset=utf-8",
+            app.prometheus_text(),
+        )
     } else {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         (kind, app.metrics_text())

@@ -28,18 +28,13 @@ pub(super) struct TrackedBody {
 struct Pending {
     /// Counted bytes that are not in a piece yet.
     bytes: usize,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    tracked: TrackedAnswer,
-    _reservation: Option<Arc<Reservation>>,
+    answer: Arc<TrackedAnswer>,
 }
 
 /// One piece; dropped when it is written.
 struct Piece {
     data: Bytes,
-    shared: Arc<Shared>,
+    answer: Arc<TrackedAnswer>,
 }
 
 impl TrackedBody {
@@ -53,15 +48,9 @@ impl TrackedBody {
         response.map(|body| {
             let bytes = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
             let is_tracked = bytes > 0 && (reservation.is_some() || is_http2);
-            let pending = is_tracked.then(|| {
-                let shared = Shared {
-                    tracked: state.track(bytes),
-                    _reservation: reservation,
-                };
-                Pending {
-                    bytes,
-                    shared: Arc::new(shared),
-                }
+            let pending = is_tracked.then(|| Pending {
+                bytes,
+                answer: state.track(bytes, reservation),
             });
             Self {
                 body,
@@ -80,14 +69,14 @@ impl TrackedBody {
         pending.bytes = pending.bytes.saturating_sub(piece.len());
         Bytes::from_owner(Piece {
             data: piece,
-            shared: pending.shared.clone(),
+            answer: pending.answer.clone(),
         })
     }
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.shared.tracked.discard(self.bytes);
+        self.answer.discard(self.bytes);
     }
 }
 
@@ -99,7 +88,7 @@ impl AsRef<[u8]> for Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        self.shared.tracked.on_written(self.data.len());
+        self.answer.on_written(self.data.len());
     }
 }
 

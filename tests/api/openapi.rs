@@ -181,7 +181,11 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
         assert!(answer.text == text, "{path}");
         assert_eq!(answer.header("content-encoding"), "");
         let asked = app.anon().request("GET", path);
-        let packed = asked.header("accept-encoding", "gzip").send().await.unwrap();
+        let packed = asked
+            .header("accept-encoding", "gzip")
+            .send()
+            .await
+            .unwrap();
         assert_eq!(packed.headers()["content-encoding"], "gzip");
         let packed = packed.bytes().await.unwrap();
         assert!(packed.starts_with(b"\x1f\x8b") && packed.len() < text.len() / 2);

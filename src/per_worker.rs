@@ -8,18 +8,18 @@ thread_local! {
 }
 
 /// The number of worker threads: as configured, else one for each core available to this process.
-pub fn count(configured: Option<usize>) -> usize {
+pub(crate) fn count(configured: Option<usize>) -> usize {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     configured.unwrap_or_else(cores)
 }
 
 /// Marks the running thread as worker `number`, counted from 1. Other threads have number 0.
-pub fn set_worker(number: usize) {
+pub(crate) fn set_worker(number: usize) {
     WORKER.set(number);
 }
 
 /// A value that each worker has its own of, created on first use. All other threads share the first one.
-pub struct PerWorker<T> {
+pub(crate) struct PerWorker<T> {
     first: T,
     workers: Box<[OnceLock<T>]>,
     make: Box<dyn Fn() -> Option<T> + Send + Sync>,
@@ -27,7 +27,7 @@ pub struct PerWorker<T> {
 
 impl<T> PerWorker<T> {
     /// One value for each of `cores` workers, and `first` for all other threads. A worker uses `first` too where `make` returns `None`.
-    pub fn new(
+    pub(crate) fn new(
         first: T,
         cores: usize,
         make: impl Fn() -> Option<T> + Send + Sync + 'static,
@@ -40,7 +40,7 @@ impl<T> PerWorker<T> {
     }
 
     /// The running thread's value.
-    pub fn get(&self) -> &T {
+    pub(crate) fn get(&self) -> &T {
         let worker = WORKER.get().checked_sub(1);
         let Some(worker) = worker.and_then(|worker| self.workers.get(worker)) else {
             return &self.first;

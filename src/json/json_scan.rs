@@ -7,7 +7,7 @@ const MAX_DEPTH: usize = 8;
 /// The number of bytes before the first one that a JSON string must escape: a quote, a backslash or a control character.
 ///
 /// Eight bytes at a time, without `memchr`: most strings are too short to pay for the call.
-pub fn unescaped_prefix_len(bytes: &[u8]) -> usize {
+pub(crate) fn unescaped_prefix_len(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
     for (offset, word) in words.iter().enumerate() {
         let found = escape_mask(u64::from_le_bytes(*word));
@@ -32,25 +32,25 @@ fn escape_mask(word: u64) -> u64 {
 
 /// A position in a JSON text. Each method consumes what it returns, or returns `None` for what is outside the subset.
 #[derive(Clone, Copy)]
-pub struct JsonScanner<'a> {
+pub(crate) struct JsonScanner<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> JsonScanner<'a> {
     /// Starts at the beginning of `body`; `None` where that is not UTF-8.
-    pub fn of(body: &'a [u8]) -> Option<Self> {
+    pub(crate) fn of(body: &'a [u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
         Some(Self { text, at: 0 })
     }
 
     /// Succeeds when only whitespace is left.
-    pub fn end(mut self) -> Option<()> {
+    pub(crate) fn end(mut self) -> Option<()> {
         self.peek().is_none().then_some(())
     }
 
     /// Skips whitespace.
-    pub fn pass_space(&mut self) {
+    pub(crate) fn pass_space(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.as_bytes().get(self.at) {
             self.at += 1;
         }
@@ -71,7 +71,7 @@ impl<'a> JsonScanner<'a> {
     }
 
     /// A string without escapes and control characters.
-    pub fn string(&mut self) -> Option<&'a str> {
+    pub(crate) fn string(&mut self) -> Option<&'a str> {
         self.pass(b'"')?;
         let rest = self.text.as_bytes().get(self.at..)?;
         let length = unescaped_prefix_len(rest);
@@ -84,7 +84,7 @@ impl<'a> JsonScanner<'a> {
     }
 
     /// A non-negative integer in JSON notation.
-    pub fn number(&mut self) -> Option<u64> {
+    pub(crate) fn number(&mut self) -> Option<u64> {
         self.pass_space();
         let begin = self.at;
         let mut number = 0_u64;
@@ -101,19 +101,19 @@ impl<'a> JsonScanner<'a> {
     }
 
     /// Consumes exactly `word`.
-    pub fn word(&mut self, word: &str) -> Option<()> {
+    pub(crate) fn word(&mut self, word: &str) -> Option<()> {
         self.text.get(self.at..)?.strip_prefix(word)?;
         self.at += word.len();
         Some(())
     }
 
     /// The text between this position and a later one.
-    pub fn until(&self, later: &Self) -> Option<&'a str> {
+    pub(crate) fn until(&self, later: &Self) -> Option<&'a str> {
         self.text.get(self.at..later.at)
     }
 
     /// Calls `take` with each member's name; `take` must consume the value.
-    pub fn members(
+    pub(crate) fn members(
         &mut self,
         mut take: impl FnMut(&mut Self, &'a str) -> Option<()>,
     ) -> Option<()> {
@@ -133,7 +133,7 @@ impl<'a> JsonScanner<'a> {
     }
 
     /// Calls `take` for each element; `take` must consume it.
-    pub fn elements(&mut self, mut take: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
+    pub(crate) fn elements(&mut self, mut take: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.pass(b'[')?;
         if self.peek()? == b']' {
             return self.pass(b']');
@@ -148,7 +148,7 @@ impl<'a> JsonScanner<'a> {
     }
 
     /// Consumes any value and returns its text.
-    pub fn value(&mut self) -> Option<&'a str> {
+    pub(crate) fn value(&mut self) -> Option<&'a str> {
         self.pass_space();
         let begin = self.at;
         self.skip(MAX_DEPTH)?;

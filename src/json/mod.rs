@@ -1,4 +1,4 @@
 //! JSON read without serde's general machinery: a scanner for a subset, and an object as an ordered list. Knows nothing of the
 //! documents.
-pub mod json_scan;
-pub mod ordered_members;
+pub(crate) mod json_scan;
+pub(crate) mod ordered_members;

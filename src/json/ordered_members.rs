@@ -8,11 +8,11 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
 /// The members of an object, as names and values.
 #[derive(Debug)]
-pub struct OrderedMembers<'a, V>(pub Vec<(Cow<'a, str>, V)>);
+pub(crate) struct OrderedMembers<'a, V>(pub Vec<(Cow<'a, str>, V)>);
 
 /// A string, borrowed where it contains no escapes; serde always copies into a bare `Cow`.
 #[derive(Debug, serde::Deserialize)]
-pub struct BorrowedStr<'a>(#[serde(borrow)] pub Cow<'a, str>);
+pub(crate) struct BorrowedStr<'a>(#[serde(borrow)] pub Cow<'a, str>);
 
 impl<'de, V: Deserialize<'de>> Deserialize<'de> for OrderedMembers<'de, V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -26,7 +26,7 @@ use crate::authorization::{Audit, Denial};
 use crate::domain::{Channel, ClientMsgNo, ConversationKey, MessageId, Payload, Uid};
 use crate::wukongim::{self, NodeAffinity};
 
-pub use send::Messages;
+pub(crate) use send::Messages;
 
 /// A message as a client submits it.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Caller, TokenError};
-use crate::config;
+use crate::config::{self, Algorithm};
 use crate::domain::Uid;
 
 /// The claims of a token. The last one of a duplicate counts.
@@ -14,13 +14,8 @@ const MILLISECONDS: f64 = 1e12;
 
 /// The rules for claims.
 pub(super) struct ClaimRules {
-    issuer: Option<String>,
-    audience: Option<String>,
-    uid_claims: Vec<String>,
-    required: Vec<String>,
-    admin_roles: Vec<String>,
-    admin_permissions: Vec<String>,
-    leeway_s: f64,
+    settings: config::Auth,
+    /// Maximum bytes of a uid.
     id_bytes: usize,
 }
 
@@ -34,27 +29,26 @@ pub(super) struct ValidClaims {
 
 impl ClaimRules {
     /// The configured rules; a uid has at most `id_bytes` bytes.
-    pub(super) fn new(settings: &config::Auth, id_bytes: usize) -> Self {
-        Self {
-            issuer: settings.issuer.clone(),
-            audience: settings.audience.clone(),
-            uid_claims: settings.uid_claims.clone(),
-            required: settings.required_claims.clone(),
-            admin_roles: settings.admin_roles.clone(),
-            admin_permissions: settings.admin_permissions.clone(),
-            leeway_s: settings.leeway.as_secs_f64(),
-            id_bytes,
-        }
+    pub(super) fn new(settings: config::Auth, id_bytes: usize) -> Self {
+        Self { settings, id_bytes }
+    }
+
+    /// Whether a token may name this algorithm.
+    pub(super) fn allows(&self, algorithm: Algorithm) -> bool {
+        let allowed = &self.settings.algorithms;
+        allowed.is_empty() || allowed.contains(&algorithm)
     }
 
     /// Validates the claims at `now_s`, in seconds since 1970.
     pub(super) fn validate(&self, claims: &Claims, now_s: f64) -> Result<ValidClaims, TokenError> {
-        if let Some(issuer) = &self.issuer
+        let settings = &self.settings;
+        let leeway_s = settings.leeway.as_secs_f64();
+        if let Some(issuer) = &settings.issuer
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
             return Err(TokenError::Invalid("iss"));
         }
-        if let Some(audience) = &self.audience
+        if let Some(audience) = &settings.audience
             && !claims
                 .get("aud")
                 .is_some_and(|aud| audience_matches(aud, audience))
@@ -63,7 +57,7 @@ impl ClaimRules {
         }
         match claims.get("nbf") {
             None => {}
-            Some(nbf) if nbf.as_f64().is_some_and(|nbf| nbf <= now_s + self.leeway_s) => {}
+            Some(nbf) if nbf.as_f64().is_some_and(|nbf| nbf <= now_s + leeway_s) => {}
             Some(_) => return Err(TokenError::Invalid("nbf")),
         }
         let exp_s = claims
@@ -73,16 +67,18 @@ impl ClaimRules {
         if exp_s >= MILLISECONDS {
             return Err(TokenError::Invalid("exp in milliseconds"));
         }
-        if !self.required.iter().all(|claim| has_claim(claims, claim)) {
+        let mut required = settings.required_claims.iter();
+        if !required.all(|claim| has_claim(claims, claim)) {
             return Err(TokenError::Invalid("required claim"));
         }
-        let uid = self.uid_claims.iter().find_map(|claim| claims.get(claim));
-        let uid = uid
+        let mut uid_claims = settings.uid_claims.iter();
+        let uid = uid_claims
+            .find_map(|claim| claims.get(claim))
             .and_then(Value::as_str)
             .and_then(|text| Uid::parse(text, self.id_bytes).ok())
             .ok_or(TokenError::Invalid("uid"))?;
         // Checked last: on `token_expired` a client refreshes its token and retries, which must then suffice.
-        if exp_s <= now_s - self.leeway_s {
+        if exp_s <= now_s - leeway_s {
             return Err(TokenError::Expired);
         }
         let has_any = |claim: &str, wanted: &[String]| {
@@ -90,8 +86,8 @@ impl ClaimRules {
             let mut has_any = list.into_iter().flatten().filter_map(Value::as_str);
             has_any.any(|name| wanted.iter().any(|one| one == name))
         };
-        let is_admin =
-            has_any("roles", &self.admin_roles) || has_any("permissions", &self.admin_permissions);
+        let is_admin = has_any("roles", &settings.admin_roles)
+            || has_any("permissions", &settings.admin_permissions);
         let caller = Caller { uid, is_admin };
         Ok(ValidClaims { caller, exp_s })
     }
@@ -127,7 +123,7 @@ mod tests {
     fn rules(change: impl FnOnce(&mut config::Auth)) -> ClaimRules {
         let mut settings = config::Settings::for_tests().auth;
         change(&mut settings);
-        ClaimRules::new(&settings, 128)
+        ClaimRules::new(settings, 128)
     }
 
     /// These claims, with a valid uid and a distant expiry.

@@ -22,12 +22,12 @@ use crate::wukongim::{self, Client, Reason, Record};
 /// The kind of device a connect token is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DeviceFlag {
-    /// 0: a phone app.
-    App,
-    /// 1: a browser.
-    Web,
-    /// 2: a desktop program.
-    Pc,
+    /// A phone app.
+    App = 0,
+    /// A browser.
+    Web = 1,
+    /// A desktop program.
+    Pc = 2,
 }
 
 impl DeviceFlag {
@@ -36,21 +36,12 @@ impl DeviceFlag {
 
     /// The flag with this number.
     pub fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::App),
-            1 => Some(Self::Web),
-            2 => Some(Self::Pc),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|flag| flag.number() == number)
     }
 
     /// WuKongIM's number for it.
     pub fn number(self) -> u8 {
-        match self {
-            Self::App => 0,
-            Self::Web => 1,
-            Self::Pc => 2,
-        }
+        self as u8
     }
 }
 
@@ -105,9 +96,7 @@ impl From<wukongim::Error> for ImTokenError {
 /// Therefore the revocation count is read again after the registration, and an outdated token is revoked in WuKongIM once more. The first
 /// read is not cached either: if the second one failed, a token revoked long ago would stay registered. A registration that timed out may
 /// still reach WuKongIM, so the count is read once more when it no longer can.
-pub struct ImTokens(Arc<Inner>);
-
-struct Inner {
+pub struct ImTokens {
     deriver: TokenDeriver,
     levels: DeviceLevels,
     client: Arc<Client>,
@@ -124,20 +113,24 @@ impl ImTokens {
         settings: &config::Settings,
         client: Arc<Client>,
         store: Arc<Store>,
-    ) -> Option<Self> {
-        Some(Self(Arc::new(Inner {
+    ) -> Option<Arc<Self>> {
+        Some(Arc::new(Self {
             deriver: TokenDeriver::new(settings)?,
             levels: settings.im_token.level,
             client,
             store,
             locks: KeyedLocks::default(),
             late_window: settings.wukongim.timeout,
-        })))
+        }))
     }
 
     /// The token of (`uid`, `device`). Registers it with WuKongIM on each call, since WuKongIM may have lost it.
-    pub async fn issue(&self, uid: &Uid, device: DeviceFlag) -> Result<ImToken, ImTokenError> {
-        let (inner, uid) = (self.0.clone(), uid.clone());
+    pub async fn issue(
+        self: &Arc<Self>,
+        uid: &Uid,
+        device: DeviceFlag,
+    ) -> Result<ImToken, ImTokenError> {
+        let (inner, uid) = (self.clone(), uid.clone());
         // Here and not in the task, so that a client that disconnects while it waits starts nothing.
         let guard = inner.locks.lock(&(uid.clone(), device)).await;
         run_detached(async move {
@@ -156,8 +149,12 @@ impl ImTokens {
     }
 
     /// Invalidates the tokens issued so far for these devices, here and in WuKongIM, and ends their connections.
-    pub async fn revoke(&self, uid: &Uid, devices: &[DeviceFlag]) -> Result<(), ImTokenError> {
-        let (inner, uid, mut devices) = (self.0.clone(), uid.clone(), devices.to_vec());
+    pub async fn revoke(
+        self: &Arc<Self>,
+        uid: &Uid,
+        devices: &[DeviceFlag],
+    ) -> Result<(), ImTokenError> {
+        let (inner, uid, mut devices) = (self.clone(), uid.clone(), devices.to_vec());
         // In one order for all callers, who could wait for each other else.
         devices.sort_unstable_by_key(|device| device.number());
         let mut guards = Vec::with_capacity(devices.len());
@@ -166,16 +163,18 @@ impl ImTokens {
         }
         run_detached(async move {
             let _guards = guards;
-            let revoked = devices.iter().map(|device| inner.revoke(&uid, *device));
+            let revoked = devices.iter().map(|device| inner.revoke_one(&uid, *device));
             futures_util::future::try_join_all(revoked).await?;
             Ok(())
         })
         .await
     }
-}
 
-impl Inner {
-    async fn revoke(self: &Arc<Self>, uid: &Uid, device: DeviceFlag) -> Result<(), ImTokenError> {
+    async fn revoke_one(
+        self: &Arc<Self>,
+        uid: &Uid,
+        device: DeviceFlag,
+    ) -> Result<(), ImTokenError> {
         let count = self.store.revoke(uid, device.number()).await?;
         match self.replace_registered(uid, device, count).await {
             // A user that WuKongIM refuses a token cannot connect at all, so the old token is invalid.
@@ -277,11 +276,10 @@ impl Inner {
             DeviceFlag::Pc => self.levels.pc,
         };
         let token = self.deriver.token(uid, device, count);
-        let is_master = level == DeviceLevel::Master;
-        let registered =
-            self.client
-                .register_token(uid, token.as_str(), device.number(), is_master);
-        registered.await
+        let (device, is_master) = (device.number(), level == DeviceLevel::Master);
+        self.client
+            .register_token(uid, token.as_str(), device, is_master)
+            .await
     }
 
     /// Waits until a registration without an answer can no longer arrive, and replaces the token again if it was revoked since.

@@ -82,8 +82,6 @@ pub(super) struct Published {
 #[derive(Clone, Default)]
 struct State {
     published: Arc<Published>,
-    /// Whether a key was ever loaded.
-    ever_loaded: bool,
     /// The number of completed fetches.
     fetches: u64,
     /// When the last one ended, and its result.
@@ -112,15 +110,38 @@ impl Jwks {
     ) -> Self {
         let (sender, state) = watch::channel(State::default());
         let refresh_wanted = Arc::new(Notify::new());
-        let fetching = fetch_loop(
-            source,
-            refresh,
-            allowed_algorithms,
-            sender,
-            refresh_wanted.clone(),
-            metrics,
-        );
-        tokio::spawn(fetching);
+        let wanted = refresh_wanted.clone();
+        tokio::spawn(async move {
+            loop {
+                let started = Instant::now();
+                let fetched = tokio::time::timeout(FETCH_TIMEOUT, source.fetch()).await;
+                let document = fetched.unwrap_or(Err(FetchError::Timeout));
+                let previous = sender.borrow().clone();
+                let outcome = document
+                    .and_then(|document| read(document, &previous.published, &allowed_algorithms));
+                report(&previous, &outcome, &metrics);
+                let ended = Instant::now();
+                let mut next = ended + MIN_REFRESH_GAP;
+                if outcome.is_ok() {
+                    // Early enough that the next answer arrives within `refresh`.
+                    next = next.max(started + refresh.saturating_sub(FETCH_TIMEOUT));
+                }
+                sender.send_modify(|state| {
+                    state.fetches += 1;
+                    let outcome = outcome.map(|published| state.published = published);
+                    state.last = Some((ended, outcome));
+                });
+                // A request from before the end of this fetch is satisfied by it.
+                let is_due = || ended.elapsed() >= MIN_REFRESH_GAP;
+                loop {
+                    tokio::select! {
+                        () = tokio::time::sleep_until(next) => break,
+                        () = wanted.notified() => if is_due() { break },
+                        () = sender.closed() => return,
+                    }
+                }
+            }
+        });
         Self {
             state,
             refresh_wanted,
@@ -135,7 +156,7 @@ impl Jwks {
 
     /// Whether a key was ever loaded.
     pub(super) fn ever_loaded(&self) -> bool {
-        self.state.borrow().ever_loaded
+        !self.state.borrow().published.keys.is_empty()
     }
 
     /// Whether [`Jwks::refreshed`] would fail without waiting.
@@ -162,10 +183,10 @@ impl Jwks {
         let _permit = self.permits.try_acquire().map_err(|_| Unavailable)?;
         self.refresh_wanted.notify_one();
         let fetched = state.wait_for(|state| state.fetches > seen);
-        let now = tokio::time::timeout_at(until, fetched).await;
-        now.map_err(|_| Unavailable)?
-            .map_err(|_| Unavailable)?
-            .current()
+        match tokio::time::timeout_at(until, fetched).await {
+            Ok(Ok(now)) => now.current(),
+            Ok(Err(_)) | Err(_) => Err(Unavailable),
+        }
     }
 }
 
@@ -177,63 +198,9 @@ impl State {
     }
 
     fn current(&self) -> Result<Arc<Published>, Unavailable> {
-        let succeeded = self.last.is_some_and(|(_, outcome)| outcome.is_ok());
-        if self.ever_loaded && succeeded {
-            Ok(self.published.clone())
-        } else {
-            Err(Unavailable)
-        }
-    }
-}
-
-/// Fetches until the receiver is dropped.
-async fn fetch_loop(
-    source: impl Source,
-    refresh: Duration,
-    allowed_algorithms: Vec<Algorithm>,
-    sender: watch::Sender<State>,
-    refresh_wanted: Arc<Notify>,
-    metrics: Arc<Metrics>,
-) {
-    loop {
-        let started = Instant::now();
-        let fetched = tokio::time::timeout(FETCH_TIMEOUT, source.fetch()).await;
-        let outcome = fetched.unwrap_or(Err(FetchError::Timeout));
-        let previous = sender.borrow().clone();
-        let outcome =
-            outcome.and_then(|document| read(document, &previous.published, &allowed_algorithms));
-        let ended = Instant::now();
-        report(&previous, &outcome);
-        let external = &metrics.external;
-        external.keys_fetched(
-            outcome
-                .as_ref()
-                .map_or_else(|error| error.outcome(), |_| "ok"),
-        );
-        if let Ok(published) = &outcome {
-            let keys = i64::try_from(published.keys.len());
-            external.keys.set(keys.unwrap_or(i64::MAX));
-        }
-        let next = match &outcome {
-            // Early enough that the next answer arrives within `refresh`.
-            Ok(_) => (ended + MIN_REFRESH_GAP).max(started + refresh.saturating_sub(FETCH_TIMEOUT)),
-            Err(_) => ended + MIN_REFRESH_GAP,
-        };
-        sender.send_modify(|state| {
-            state.fetches += 1;
-            state.last = Some((ended, outcome.as_ref().map(|_| ()).map_err(|error| *error)));
-            if let Ok(published) = outcome {
-                state.ever_loaded = true;
-                state.published = published;
-            }
-        });
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep_until(next) => break,
-                // A request from before the end of this fetch is satisfied by it.
-                () = refresh_wanted.notified() => if ended.elapsed() >= MIN_REFRESH_GAP { break },
-                () = sender.closed() => return,
-            }
+        match self.last {
+            Some((_, Ok(()))) => Ok(self.published.clone()),
+            Some((_, Err(_))) | None => Err(Unavailable),
         }
     }
 }
@@ -272,8 +239,17 @@ fn read(
     }))
 }
 
-/// Logs one line when fetching starts to fail, and one when it recovers.
-fn report(previous: &State, outcome: &Result<Arc<Published>, FetchError>) {
+/// Counts a fetch, and logs one line when fetching starts to fail, and one when it recovers.
+fn report(previous: &State, outcome: &Result<Arc<Published>, FetchError>, metrics: &Metrics) {
+    let external = &metrics.external;
+    match outcome {
+        Err(error) => external.keys_fetched(error.outcome()),
+        Ok(published) => {
+            external.keys_fetched("ok");
+            let keys = i64::try_from(published.keys.len());
+            external.keys.set(keys.unwrap_or(i64::MAX));
+        }
+    }
     let failed_previously = previous.last.is_some_and(|(_, outcome)| outcome.is_err());
     match outcome {
         Err(error) if !failed_previously => {

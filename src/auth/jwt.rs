@@ -21,7 +21,7 @@ use super::Caller;
 use super::claims::{ClaimRules, Claims, ValidClaims};
 use super::jwks::{HttpSource, Jwks};
 use super::keys::{KeyError, VerifyingKey};
-use super::verified_tokens::{Fingerprint, VerifiedTokens};
+use super::verified_tokens::{Fingerprint, VerifiedTokens, fingerprint};
 use crate::config::{self, Algorithm};
 use crate::telemetry::Metrics;
 
@@ -67,8 +67,6 @@ pub struct Verifier {
     secrets: Vec<VerifyingKey>,
     files: Vec<VerifyingKey>,
     jwks: Option<Jwks>,
-    /// The algorithms that a token may name; if empty, all for which there is a key.
-    allowed_algorithms: Vec<Algorithm>,
     rules: ClaimRules,
     verified: VerifiedTokens,
     metrics: Arc<Metrics>,
@@ -100,7 +98,7 @@ impl Verifier {
         id_bytes: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, VerifierError> {
-        let start = |url: &config::HttpUrlWithPath| {
+        let start = |url: &config::HttpUrl| {
             let source = HttpSource::new(url.as_url().clone())
                 .map_err(|error| VerifierError::Client(error.without_url().to_string()))?;
             let (refresh, algorithms) = (settings.jwks_refresh, settings.algorithms.clone());
@@ -129,8 +127,7 @@ impl Verifier {
                 .collect(),
             files: files.collect::<Result<_, _>>()?,
             jwks,
-            allowed_algorithms: settings.algorithms.clone(),
-            rules: ClaimRules::new(settings, id_bytes),
+            rules: ClaimRules::new(settings.clone(), id_bytes),
             verified: VerifiedTokens::new(),
             metrics,
         })
@@ -155,7 +152,7 @@ impl Verifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::TooLong);
         }
-        let fingerprint = Fingerprint::of(token);
+        let fingerprint = fingerprint(token);
         let keys = self
             .jwks
             .as_ref()
@@ -165,13 +162,11 @@ impl Verifier {
             return Ok(Precheck::Known(caller));
         }
         let algorithm = algorithm(token)?;
-        let is_allowed =
-            self.allowed_algorithms.is_empty() || self.allowed_algorithms.contains(&algorithm);
         let has_keys = match algorithm {
             Algorithm::HS256 => !self.secrets.is_empty(),
             _ => !self.files.is_empty() || self.jwks.is_some(),
         };
-        if !is_allowed || !has_keys {
+        if !has_keys || !self.rules.allows(algorithm) {
             return Err(TokenError::Invalid("algorithm"));
         }
         if algorithm == Algorithm::HS256 {

@@ -9,51 +9,35 @@ use super::claims::ValidClaims;
 /// Maximum entries, about 200 bytes each: the users of a busy quarter of an hour.
 const MAX_ENTRIES: usize = 32_768;
 
-/// Verified tokens, by their hash.
-pub(super) struct VerifiedTokens {
-    entries: Cache<Fingerprint, Entry>,
-}
-
 /// The SHA-256 of a whole token, signature included.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Fingerprint([u8; 32]);
+pub(super) type Fingerprint = [u8; 32];
 
-impl Fingerprint {
-    pub(super) fn of(token: &str) -> Self {
-        let digest = digest::digest(&digest::SHA256, token.as_bytes());
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest.as_ref());
-        Self(bytes)
-    }
+pub(super) fn fingerprint(token: &str) -> Fingerprint {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
+    bytes
 }
 
-#[derive(Clone)]
-struct Entry {
-    valid_claims: ValidClaims,
-    /// The version of the keys that verified it.
-    keys: u64,
-}
+/// Claims of verified tokens, with the version of the keys that verified them.
+pub(super) struct VerifiedTokens(Cache<Fingerprint, (u64, ValidClaims)>);
 
 impl VerifiedTokens {
     pub(super) fn new() -> Self {
-        Self {
-            entries: Cache::new(MAX_ENTRIES),
-        }
+        Self(Cache::new(MAX_ENTRIES))
     }
 
     /// The token's caller, if it was verified with this version of the keys and its `exp` has not passed (without leeway).
     pub(super) fn get(&self, token: &Fingerprint, keys: u64, now_s: f64) -> Option<Caller> {
-        let entry = self.entries.get(token)?;
-        (entry.keys == keys && now_s < entry.valid_claims.exp_s)
-            .then_some(entry.valid_claims.caller)
+        let (verified_by, ValidClaims { caller, exp_s }) = self.0.get(token)?;
+        (verified_by == keys && now_s < exp_s).then_some(caller)
     }
 
     /// Caches a verified token; `keys` is the version of the keys that verified it.
     pub(super) fn insert(&self, token: Fingerprint, keys: u64, valid_claims: ValidClaims) {
-        self.entries.insert(token, Entry { valid_claims, keys });
+        self.0.insert(token, (keys, valid_claims));
     }
 
     pub(super) fn len(&self) -> usize {
-        self.entries.len()
+        self.0.len()
     }
 }

@@ -35,7 +35,7 @@ pub struct AppState {
     /// Checks JWTs.
     pub verifier: Arc<Verifier>,
     /// Issues and revokes connect tokens.
-    pub im_tokens: ImTokens,
+    pub im_tokens: Arc<ImTokens>,
     /// The client for WuKongIM.
     pub client: Arc<Client>,
     /// Owners, names and tombstones.

@@ -534,7 +534,7 @@ async fn the_cache_is_bounded() {
         exp_s: 4_000_000_000.0,
     };
     for number in 0..100_000 {
-        let fingerprint = Fingerprint::of(&number.to_string());
+        let fingerprint = fingerprint(&number.to_string());
         verifier
             .verified
             .insert(fingerprint, 0, valid_claims.clone());

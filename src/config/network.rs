@@ -3,37 +3,24 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use url::Url;
 
 use super::kinds::Expected;
 
-/// A range of addresses, such as `10.0.0.0/8` or `::1`.
+/// A range of addresses, such as `10.0.0.0/8` or `::1`. An IPv4-mapped address (`::ffff:…`) is IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    /// The common prefix bits; an IPv4 address occupies the upper 32.
-    bits: u128,
-    mask: u128,
-    is_ipv4: bool,
-}
-
-/// An address as left-aligned bits, and whether it is IPv4. An IPv4-mapped address (`::ffff:…`) is IPv4.
-fn bits(address: IpAddr) -> (u128, bool) {
-    match address.to_canonical() {
-        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, true),
-        IpAddr::V6(address) => (address.to_bits(), false),
-    }
-}
+pub struct Cidr(IpNet);
 
 impl Cidr {
     /// Whether `address` is in it.
     pub fn contains(&self, address: IpAddr) -> bool {
-        let (bits, is_ipv4) = bits(address);
-        is_ipv4 == self.is_ipv4 && bits & self.mask == self.bits
+        self.0.contains(&address.to_canonical())
     }
 
     /// Whether it contains all addresses of its family.
     pub fn is_everything(&self) -> bool {
-        self.mask == 0
+        self.0.prefix_len() == 0
     }
 }
 
@@ -41,41 +28,22 @@ impl FromStr for Cidr {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let expected = || {
-            Expected(
-                "must be an address or a range of them, such as \"10.0.0.0/8\" or \"fd00::/8\""
-                    .to_owned(),
-            )
+        let parsed = || {
+            let Some((address, length)) = text.split_once('/') else {
+                return Some(text.parse::<IpAddr>().ok()?.to_canonical().into());
+            };
+            // Not the library's parser: it takes 010.0.0.0, which some read as 8.0.0.0.
+            let address: IpAddr = address.parse().ok()?;
+            // `u8::from_str` would also take a sign.
+            let length: u8 = length.parse().ok().filter(|_| !length.starts_with('+'))?;
+            // A range inside ::ffff:0:0/96 is an IPv4 range.
+            let canonical = address.to_canonical();
+            let is_mapped = canonical.is_ipv4() && address.is_ipv6();
+            let length = length.checked_sub(if is_mapped { 96 } else { 0 })?;
+            Some(IpNet::new(canonical, length).ok()?.trunc())
         };
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| expected())?;
-        let (bits, is_ipv4) = bits(address);
-        let max_length = if address.is_ipv4() { 32 } else { 128 };
-        let length: u32 = match length {
-            // `u32::from_str` would also take a sign.
-            Some(digits) if !digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                return Err(expected());
-            }
-            Some(digits) => digits.parse().map_err(|_| expected())?,
-            None => max_length,
-        };
-        if length > max_length {
-            return Err(expected());
-        }
-        // A range inside ::ffff:0:0/96 is an IPv4 range.
-        let length = match (is_ipv4, address.is_ipv4()) {
-            (true, false) => length.checked_sub(96).ok_or_else(expected)?,
-            _ => length,
-        };
-        let mask = u128::MAX.checked_shl(128 - length).unwrap_or(0);
-        Ok(Self {
-            bits: bits & mask,
-            mask,
-            is_ipv4,
-        })
+        let what = "must be an address or a range of them, such as \"10.0.0.0/8\" or \"fd00::/8\"";
+        parsed().map(Self).ok_or_else(|| Expected(what.to_owned()))
     }
 }
 
@@ -95,27 +63,25 @@ impl FromStr for WebOrigin {
         if text == "*" {
             return Ok(Self::Any);
         }
-        let usual = |text: &str| {
+        let is_usual = || {
             let (scheme, rest) = text.split_once("://")?;
             let url = Url::parse(text).ok()?;
             let plain = |c: char| c.is_ascii_graphic() && !"/?#@*\\".contains(c);
-            if !rest.chars().all(plain) {
-                return None;
-            }
-            match scheme {
-                // Lower case, without the default port and without a path: anything else would never match.
-                "http" | "https" => (url.origin().ascii_serialization() == text).then_some(()),
-                // Origins of apps with web views, such as capacitor://localhost.
-                _ => url.has_host().then_some(()),
-            }
+            Some(
+                rest.chars().all(plain)
+                    && match scheme {
+                        // Lower case, without the default port and without a path: anything else would never match.
+                        "http" | "https" => url.origin().ascii_serialization() == text,
+                        // Origins of apps with web views, such as capacitor://localhost.
+                        _ => url.has_host(),
+                    },
+            )
         };
-        match usual(text) {
-            Some(()) => Ok(Self::Exact(text.to_owned())),
-            None => Err(Expected(
-                "must be \"*\" or an origin as browsers send it, without a path and without the usual port, such as \"https://app.example.com\""
-                    .to_owned(),
-            )),
+        if is_usual() == Some(true) {
+            return Ok(Self::Exact(text.to_owned()));
         }
+        let what = "must be \"*\" or an origin as browsers send it, without a path and without the usual port, such as \"https://app.example.com\"";
+        Err(Expected(what.to_owned()))
     }
 }
 
@@ -158,6 +124,9 @@ mod tests {
             "proxy.internal",
             "10.0.0.1:80",
             "::ffff:10.0.0.0/8",
+            "::ffff:10.0.0.0/129",
+            "010.0.0.0/8",
+            "10.0.0.0/-8",
         ] {
             assert!(bad.parse::<Cidr>().is_err(), "{bad}");
         }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use strsim::levenshtein;
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -32,7 +34,8 @@ impl fmt::Display for Origin {
 }
 
 /// One error: `config/gateway.toml:3: server.listen: must be …`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct ConfigError(String);
 
 impl ConfigError {
@@ -54,25 +57,14 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 /// All errors of a configuration; printed one per line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.0.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
+        let lines: Vec<_> = self.0.iter().map(|error| error.0.as_str()).collect();
+        f.write_str(&lines.join("\n"))
     }
 }
 
@@ -83,40 +75,14 @@ pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -
     let unknown = unknown.to_lowercase();
     let unknown_last = last(&unknown);
     known.min_by_key(|name| {
-        let in_other_section = distance(&unknown_last, &last(name)) + OTHER_SECTION;
-        distance(&unknown, name).min(in_other_section)
+        let in_other_section = levenshtein(&unknown_last, &last(name)) + OTHER_SECTION;
+        levenshtein(&unknown, name).min(in_other_section)
     })
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        row[0] = left;
-        for (to, cell) in b.iter().zip(&mut row[1..]) {
-            let changed = diagonal + usize::from(from != *to);
-            diagonal = *cell;
-            left = changed.min(left + 1).min(*cell + 1);
-            *cell = left;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn distance_counts_typing_errors() {
-        assert_eq!(distance("listen", "listen"), 0);
-        assert_eq!(distance("lisen", "listen"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
-    }
 
     #[test]
     fn the_nearest_name_may_be_in_another_section() {

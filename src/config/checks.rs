@@ -1,5 +1,6 @@
 //! Checks beyond single keys: relations between keys, weak secrets, and valid but dangerous settings.
 
+use std::cell::LazyCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,28 +13,21 @@ use super::network::Cidr;
 use super::reader::Reader;
 use super::secrets::weakness;
 use super::settings::{Auth, Settings};
-use super::types::{Confirm, HttpUrl, HttpUrlWithPath, Mode, StoreUrl};
+use super::types::{Confirm, HttpUrl, Mode, StoreUrl};
 use crate::http_client;
 
 /// Adds the errors to the reader.
 pub(super) fn problems(
     settings: &Settings,
     embedded: bool,
-    is_file_complete: bool,
     check_key: KeyCheck,
     reader: &mut Reader<'_>,
 ) {
-    let Settings {
-        server,
-        auth,
-        wukongim,
-        limits,
-        ..
-    } = settings;
-    if is_file_complete {
+    let (server, limits) = (&settings.server, &settings.limits);
+    if reader.is_file_complete {
         missing_keys(settings, reader);
     }
-    public_keys(auth, check_key, reader);
+    public_keys(&settings.auth, check_key, reader);
     if !embedded {
         for (key, what) in weak_secrets(settings) {
             reader.relation(key, &[], what);
@@ -43,21 +37,19 @@ pub(super) fn problems(
         let what = "must be another port than server.listen";
         reader.relation("server.ops_listen", &["server.listen"], what);
     }
-    for (index, url) in wukongim.api_urls.iter().enumerate() {
-        if wukongim.api_urls[..index].contains(url) {
+    let api_urls = &settings.wukongim.api_urls;
+    for (index, url) in api_urls.iter().enumerate() {
+        if api_urls[..index].contains(url) {
             let what = format_args!("entry {} is listed twice", index + 1);
             reader.relation("wukongim.api_urls", &[], what);
         }
     }
-    manager(settings, reader);
-    callback(settings, reader);
+    keys_that_belong_together(settings, reader);
     store(settings, reader);
     certificates(settings, reader);
     if limits.sync_default > limits.sync_max {
-        let what = format_args!(
-            "must be at most limits.sync_max, which is {}",
-            limits.sync_max
-        );
+        let max = limits.sync_max;
+        let what = format_args!("must be at most limits.sync_max, which is {max}");
         reader.relation("limits.sync_default", &["limits.sync_max"], what);
     }
 }
@@ -65,14 +57,14 @@ pub(super) fn problems(
 /// There must be a key for clients' tokens and one for IM tokens.
 fn missing_keys(settings: &Settings, reader: &mut Reader<'_>) {
     const OTHERS: [&str; 2] = ["auth.jwt_public_keys", "auth.jwks_url"];
-    let Settings { auth, im_token, .. } = settings;
+    let auth = &settings.auth;
     if auth.jwt_secret.is_some() {
         return;
     }
     if auth.jwt_public_keys.is_empty() && auth.jwks_url.is_none() {
         let what = "must be set: the key that clients' tokens are signed with, at least 32 bytes (GATEWAY__AUTH__JWT_SECRET or JWT_SECRET); or else auth.jwt_public_keys or auth.jwks_url";
         reader.relation("auth.jwt_secret", &OTHERS, what);
-    } else if im_token.secret.is_none() {
+    } else if settings.im_token.secret.is_none() {
         let what = "must be set: there is no auth.jwt_secret to derive it from";
         reader.relation("im_token.secret", &["auth.jwt_secret"], what);
     }
@@ -84,7 +76,7 @@ fn public_keys(auth: &Auth, check_key: KeyCheck, reader: &mut Reader<'_>) {
     const ALGORITHMS: &str = "auth.algorithms";
     for (index, file) in auth.jwt_public_keys.iter().enumerate() {
         reader.warn_if_others_write(FILES, file);
-        if let Err(error) = check_key(&reader.cwd().join(file), &auth.algorithms) {
+        if let Err(error) = check_key(&reader.cwd.join(file), &auth.algorithms) {
             let what = format_args!("entry {} {error}", index + 1);
             reader.relation(FILES, &[ALGORITHMS], what);
         }
@@ -96,44 +88,34 @@ fn public_keys(auth: &Auth, check_key: KeyCheck, reader: &mut Reader<'_>) {
     }
 }
 
-/// v3's manager port needs all three of its settings.
-fn manager(settings: &Settings, reader: &mut Reader<'_>) {
-    const URL: &str = "wukongim.manager_url";
-    const USERNAME: &str = "wukongim.manager_username";
-    const PASSWORD: &str = "wukongim.manager_password";
-    let wukongim = &settings.wukongim;
-    let keys = [
-        (URL, wukongim.manager_url.is_some()),
-        (USERNAME, wukongim.manager_username.is_some()),
-        (PASSWORD, wukongim.manager_password.is_some()),
+/// v3's manager port needs all three of its settings, and mode `callback` an address and a secret.
+fn keys_that_belong_together(settings: &Settings, reader: &mut Reader<'_>) {
+    let (wukongim, authorization) = (&settings.wukongim, &settings.authorization);
+    let username = wukongim.manager_username.is_some();
+    let password = wukongim.manager_password.is_some();
+    let manager = [
+        ("wukongim.manager_url", wukongim.manager_url.is_some()),
+        ("wukongim.manager_username", username),
+        ("wukongim.manager_password", password),
     ];
-    if keys.iter().any(|(_, set)| *set) {
-        for (key, _) in keys.iter().filter(|(_, set)| !set) {
-            let what = format_args!("must be set: {URL}, {USERNAME} and {PASSWORD} go together");
-            reader.relation(key, &[URL, USERNAME, PASSWORD], what);
+    if manager.iter().any(|(_, is_set)| *is_set) {
+        let keys @ [url, username, password] = manager.map(|(key, _)| key);
+        let what = format!("must be set: {url}, {username} and {password} go together");
+        for (key, _) in manager.iter().filter(|(_, is_set)| !is_set) {
+            reader.relation(key, &keys, &what);
         }
     }
-}
-
-/// Mode `callback` needs an address and a secret.
-fn callback(settings: &Settings, reader: &mut Reader<'_>) {
-    let authorization = &settings.authorization;
-    if authorization.mode != Mode::Callback {
-        return;
-    }
-    let keys = [
-        (
-            "authorization.callback_url",
-            authorization.callback_url.is_some(),
-        ),
-        (
-            "authorization.callback_secret",
-            authorization.callback_secret.is_some(),
-        ),
+    let url = authorization.callback_url.is_some();
+    let secret = authorization.callback_secret.is_some();
+    let callback = [
+        ("authorization.callback_url", url),
+        ("authorization.callback_secret", secret),
     ];
-    for (key, _) in keys.iter().filter(|(_, set)| !set) {
-        let what = "must be set where authorization.mode is \"callback\"";
-        reader.relation(key, &["authorization.mode"], what);
+    for (key, is_set) in callback {
+        if authorization.mode == Mode::Callback && !is_set {
+            let what = "must be set where authorization.mode is \"callback\"";
+            reader.relation(key, &["authorization.mode"], what);
+        }
     }
 }
 
@@ -141,7 +123,7 @@ fn callback(settings: &Settings, reader: &mut Reader<'_>) {
 fn store(settings: &Settings, reader: &mut Reader<'_>) {
     const URL: &str = "store.url";
     let url = match &settings.store.url {
-        StoreUrl::Sqlite(path) if reader.cwd().join(path).is_dir() => {
+        StoreUrl::Sqlite(path) if reader.cwd.join(path).is_dir() => {
             return reader.relation(URL, &[], "is a folder: must be a file");
         }
         StoreUrl::Postgres(url) => url,
@@ -155,100 +137,62 @@ fn store(settings: &Settings, reader: &mut Reader<'_>) {
     }
     for name in ["sslrootcert", "sslcert", "sslkey"] {
         // The driver accepts the text of a certificate as well as a path.
-        let Some((_, file)) = parameter(name).filter(|(_, text)| !text.starts_with("-----BEGIN"))
-        else {
-            continue;
+        let file = parameter(name).filter(|(_, text)| !text.starts_with("-----BEGIN"));
+        let Some((_, file)) = file else { continue };
+        let what = match std::fs::read(reader.cwd.join(&*file)) {
+            Ok(text) if pem::parse_many(&text).is_ok_and(|blocks| !blocks.is_empty()) => continue,
+            Ok(_) => format!("the file of its {name} must be PEM (-----BEGIN …)"),
+            Err(error) => format!("the file of its {name} cannot be read: {error}"),
         };
-        match std::fs::read(reader.cwd().join(&*file)) {
-            Err(error) => {
-                let what = format_args!("the file of its {name} cannot be read: {error}");
-                reader.relation(URL, &[], what);
-            }
-            Ok(text) if pem::parse_many(&text).is_ok_and(|blocks| !blocks.is_empty()) => {}
-            Ok(_) => {
-                let what = format_args!("the file of its {name} must be PEM (-----BEGIN …)");
-                reader.relation(URL, &[], what);
-            }
-        }
+        reader.relation(URL, &[], what);
     }
 }
 
 /// https needs CA certificates.
 fn certificates(settings: &Settings, reader: &mut Reader<'_>) {
-    let Settings {
-        auth,
-        authorization,
-        wukongim,
-        telemetry,
-        ..
-    } = settings;
-    let is_https = |url: &Url| url.scheme() == "https";
-    let of_page =
-        |url: &Option<HttpUrlWithPath>| url.as_ref().is_some_and(|url| is_https(url.as_url()));
-    let of_node = |url: &HttpUrl| is_https(url.as_url());
-    let callback = authorization.mode == Mode::Callback;
+    let is_https = |url: &HttpUrl| url.as_url().scheme() == "https";
+    let any = |url: &Option<HttpUrl>| url.as_ref().is_some_and(is_https);
+    let (wukongim, authorization) = (&settings.wukongim, &settings.authorization);
+    let callback = authorization.mode == Mode::Callback && any(&authorization.callback_url);
+    let traces = cfg!(feature = "otel") && any(&settings.telemetry.otlp_endpoint);
     let keys = [
-        ("wukongim.api_urls", wukongim.api_urls.iter().any(of_node)),
-        (
-            "wukongim.manager_url",
-            wukongim.manager_url.iter().any(of_node),
-        ),
-        ("auth.jwks_url", of_page(&auth.jwks_url)),
-        (
-            "authorization.callback_url",
-            callback && of_page(&authorization.callback_url),
-        ),
-        (
-            "telemetry.otlp_endpoint",
-            cfg!(feature = "otel") && of_page(&telemetry.otlp_endpoint),
-        ),
+        ("wukongim.api_urls", wukongim.api_urls.iter().any(is_https)),
+        ("wukongim.manager_url", any(&wukongim.manager_url)),
+        ("auth.jwks_url", any(&settings.auth.jwks_url)),
+        ("authorization.callback_url", callback),
+        ("telemetry.otlp_endpoint", traces),
     ];
-    let https = keys.into_iter().filter(|(_, https)| *https);
-    let mut https = https.map(|(key, _)| key).peekable();
-    if https.peek().is_none() {
-        return;
-    }
-    let Some(problem) = http_client::https_problem() else {
-        return;
-    };
-    for key in https {
-        let what = format_args!(
-            "https needs CA certificates, and there are none ({problem}): install the system's (such as Debian's ca-certificates), or name a file with your own in SSL_CERT_FILE"
-        );
-        reader.relation(key, &[], what);
+    let problem = LazyCell::new(http_client::https_problem);
+    for (key, _) in keys.into_iter().filter(|(_, https)| *https) {
+        if let Some(problem) = &*problem {
+            let what = format_args!(
+                "https needs CA certificates, and there are none ({problem}): install the system's (such as Debian's ca-certificates), or name a file with your own in SSL_CERT_FILE"
+            );
+            reader.relation(key, &[], what);
+        }
     }
 }
 
 /// All secrets that are used byte for byte: the key, the entry's name, and the secret.
-fn secrets(settings: &Settings) -> Vec<(&'static str, String, &SecretString)> {
-    let Settings {
-        auth,
-        authorization,
-        wukongim,
-        im_token,
-        ..
-    } = settings;
-    let mut found = Vec::new();
-    let mut add = |key, entry, secret: Option<_>| {
-        found.extend(secret.map(|secret| (key, entry, secret)));
-    };
-    add("auth.jwt_secret", String::new(), auth.jwt_secret.as_ref());
-    for (index, secret) in auth.jwt_previous_secrets.iter().enumerate() {
+fn secrets(settings: &Settings) -> impl Iterator<Item = (&'static str, String, &SecretString)> {
+    let (auth, wukongim) = (&settings.auth, &settings.wukongim);
+    let callback_secret = &settings.authorization.callback_secret;
+    let previous = auth.jwt_previous_secrets.iter().enumerate();
+    let previous = previous.map(|(index, secret)| {
         let entry = format!("entry {} ", index + 1);
-        add("auth.jwt_previous_secrets", entry, Some(secret));
-    }
-    for (key, secret) in [
-        ("im_token.secret", &im_token.secret),
-        (
-            "authorization.callback_secret",
-            &authorization.callback_secret,
-        ),
+        ("auth.jwt_previous_secrets", entry, secret)
+    });
+    let first = auth.jwt_secret.iter();
+    let first = first.map(|secret| ("auth.jwt_secret", String::new(), secret));
+    let others = [
+        ("im_token.secret", &settings.im_token.secret),
+        ("authorization.callback_secret", callback_secret),
         ("wukongim.manager_token", &wukongim.manager_token),
         ("wukongim.manager_password", &wukongim.manager_password),
-    ] {
-        add(key, String::new(), secret.as_ref());
-    }
-    found
+    ];
+    let others = others.into_iter();
+    let others = others.filter_map(|(key, secret)| Some((key, String::new(), secret.as_ref()?)));
+    first.chain(previous).chain(others)
 }
 
 /// Guessable secrets, and the reason for each.
@@ -258,8 +202,7 @@ fn weak_secrets(settings: &Settings) -> Vec<(&'static str, String)> {
         "auth.jwt_previous_secrets",
         "im_token.secret",
     ];
-    let guarded = secrets(settings).into_iter();
-    let guarded = guarded.filter(|(key, ..)| GUARDED.contains(key));
+    let guarded = secrets(settings).filter(|(key, ..)| GUARDED.contains(key));
     guarded
         .filter_map(|(key, entry, secret)| Some((key, format!("{entry}{}", weakness(secret)?))))
         .collect()
@@ -281,36 +224,25 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
 pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
     let weak = weak_secrets(settings).into_iter().filter(|_| embedded);
     let weak = weak.map(|(key, what)| format!("{key}: {what}; only --embedded takes it"));
-    let padded = secrets(settings)
-        .into_iter()
-        .filter(|(_, _, secret)| is_padded(secret))
-        .map(|(key, entry, _)| {
-            format!("{key}: {entry}has white space or quotes around it, which are part of it")
-        });
+    let padded = secrets(settings).filter(|(_, _, secret)| is_padded(secret));
+    let padded = padded.map(|(key, entry, _)| {
+        format!("{key}: {entry}has white space or quotes around it, which are part of it")
+    });
     let dangers = dangers(settings, embedded).into_iter();
     let dangers = dangers.filter(|(is_there, _)| *is_there);
-    weak.chain(padded)
-        .chain(dangers.map(|(_, text)| text.to_owned()))
-        .collect()
+    let dangers = dangers.map(|(_, text)| text.to_owned());
+    weak.chain(padded).chain(dangers).collect()
 }
 
 /// The dangerous settings, each with whether it applies.
 fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
-    let Settings {
-        server,
-        auth,
-        authorization,
-        wukongim,
-        public,
-        im_token,
-        limits,
-        store,
-        telemetry,
-        ..
-    } = settings;
+    let (server, limits) = (&settings.server, &settings.limits);
+    let (auth, im_token) = (&settings.auth, &settings.im_token);
+    let (authorization, wukongim) = (&settings.authorization, &settings.wukongim);
+    let is_larger = |limit| limit > server.max_connections;
     let callback = authorization.mode == Mode::Callback;
     let callback_secret = authorization.callback_secret.as_ref();
-    let weak_callback_secret = callback_secret.and_then(weakness).is_some();
+    let traces = settings.telemetry.otlp_endpoint.is_some();
     vec![
         (
             !server.ops_listen.ip().is_loopback(),
@@ -325,9 +257,7 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
             "server.max_buffered: a quarter of it, which is what one user may hold, is smaller than server.body_limit: the largest bodies will always get 429",
         ),
         (
-            server
-                .max_connections_per_address
-                .is_some_and(|max_length| max_length > server.max_connections),
+            server.max_connections_per_address.is_some_and(is_larger),
             "server.max_connections_per_address: larger than server.max_connections: it does nothing",
         ),
         (
@@ -357,7 +287,7 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
             "authorization.mode: open: every valid token may read, send to and manage every channel",
         ),
         (
-            callback && weak_callback_secret,
+            callback && callback_secret.and_then(weakness).is_some(),
             "authorization.callback_secret: shorter than 32 bytes, or printed in documentation: others may sign questions to the backend",
         ),
         (
@@ -377,19 +307,19 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
             "im_token.secret: derived from auth.jwt_secret while auth.jwt_previous_secrets is set: that rotation changes every IM token",
         ),
         (
-            public.manager_url.is_some(),
+            settings.public.manager_url.is_some(),
             "public.manager_url: every user is shown the address of the management page",
         ),
         (
-            public.ws_url.is_none() && !embedded,
+            settings.public.ws_url.is_none() && !embedded,
             "public.ws_url: unset: clients get what WuKongIM answers, maybe a private address",
         ),
         (
-            store.url == StoreUrl::SqliteMemory && !embedded,
+            settings.store.url == StoreUrl::SqliteMemory && !embedded,
             "store.url: in memory: owners and deleted ids of all groups are forgotten at every restart",
         ),
         (
-            telemetry.otlp_endpoint.is_some() && !cfg!(feature = "otel"),
+            traces && !cfg!(feature = "otel"),
             "telemetry.otlp_endpoint: no traces are sent: this binary was built without the feature otel",
         ),
     ]

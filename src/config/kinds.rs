@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use secrecy::SecretString;
-
-use super::layers::Value;
+use toml::Value;
 
 /// A value is invalid; the text says what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,55 +53,53 @@ impl<T> Kind<T> {
         }
     }
 
-    fn redacted(self, redaction: Redaction) -> Self {
+    pub(super) fn redacted(self, redaction: Redaction) -> Self {
         Self { redaction, ..self }
     }
 }
 
 fn trimmed(value: &Value) -> Option<&str> {
+    value.as_str().map(str::trim)
+}
+
+/// A number or a flag may be given as text too, as it always is in the environment.
+fn scalar(value: &Value) -> Option<String> {
     match value {
-        Value::Text(text) => Some(text.trim()),
+        Value::String(text) => Some(text.trim().to_owned()),
+        Value::Integer(_) | Value::Float(_) | Value::Boolean(_) => Some(value.to_string()),
         _ => None,
     }
 }
 
 /// Any text but the empty one.
 pub(super) fn text() -> Kind<String> {
-    Kind::new("must be text and not empty", |value| {
-        trimmed(value)
-            .filter(|text| !text.is_empty())
-            .map(str::to_owned)
-    })
+    checked("must be text and not empty", |text| !text.is_empty())
 }
 
 /// A string that is never shown, kept exactly.
 pub(super) fn secret() -> Kind<SecretString> {
-    Kind::new("must be text and not empty", |value| match value {
-        Value::Text(text) if !text.is_empty() => Some(SecretString::from(text.as_str())),
-        _ => None,
-    })
-    .redacted(Redaction::Secret)
+    secret_that("must be text and not empty", |_| true)
 }
 
 /// A secret that is sent as a header.
 pub(super) fn header_secret() -> Kind<SecretString> {
     let allowed = "must be text without control characters and not empty: it is sent as a header";
-    Kind::new(allowed, |value| match value {
-        Value::Text(text) if !text.is_empty() && HeaderValue::from_str(text).is_ok() => {
-            Some(SecretString::from(text.as_str()))
-        }
-        _ => None,
+    secret_that(allowed, |text| HeaderValue::from_str(text).is_ok())
+}
+
+fn secret_that(allowed: &str, accepts: fn(&str) -> bool) -> Kind<SecretString> {
+    Kind::new(allowed, move |value| {
+        let text = value.as_str()?;
+        (!text.is_empty() && accepts(text)).then(|| text.into())
     })
     .redacted(Redaction::Secret)
 }
 
 /// A type that parses itself and whose error says what is allowed.
 pub(super) fn parsed<T: FromStr<Err = Expected>>(redaction: Redaction) -> Kind<T> {
-    let read = |value: &Value| match value {
-        Value::Text(text) => text.trim().parse(),
-        // So that `version = 2` does as well as `version = "2"`.
-        Value::Integer(number) => number.to_string().parse(),
-        _ => Err(Expected("must be text".to_owned())),
+    let read = |value: &Value| match scalar(value) {
+        Some(text) => text.parse(),
+        None => Err(Expected("must be text".to_owned())),
     };
     Kind {
         read: Box::new(read),
@@ -114,45 +111,32 @@ pub(super) fn parsed<T: FromStr<Err = Expected>>(redaction: Redaction) -> Kind<T
 /// Text that `read` accepts; `allowed` says which.
 pub(super) fn checked(allowed: &str, accepts: impl Fn(&str) -> bool + 'static) -> Kind<String> {
     Kind::new(allowed, move |value| {
-        trimmed(value)
-            .filter(|text| accepts(text))
-            .map(str::to_owned)
+        let text = trimmed(value).filter(|text| accepts(text))?;
+        Some(text.to_owned())
     })
 }
 
 /// One of a few names.
 pub(super) fn one_of<T: Copy + 'static>(names: &'static [(&'static str, T)]) -> Kind<T> {
-    let quoted: Vec<_> = names
-        .iter()
-        .map(|(name, _)| format!("\"{name}\""))
-        .collect();
-    Kind::new(
-        format!("must be one of {}", quoted.join(", ")),
-        move |value| {
-            let text = match value {
-                Value::Integer(number) => number.to_string(),
-                other => trimmed(other)?.to_owned(),
-            };
-            names
-                .iter()
-                .find(|(name, _)| *name == text)
-                .map(|(_, is)| *is)
-        },
-    )
+    let quoted = names.iter().map(|(name, _)| format!("\"{name}\""));
+    let quoted = quoted.collect::<Vec<_>>().join(", ");
+    Kind::new(format!("must be one of {quoted}"), move |value| {
+        // So that `version = 2` does as well as `version = "2"`.
+        let text = scalar(value)?;
+        let found = names.iter().find(|(name, _)| *name == text);
+        found.map(|(_, is)| *is)
+    })
 }
 
 /// `true` or `false`.
 pub(super) fn boolean() -> Kind<bool> {
-    Kind::new("must be true or false", |value| match value {
-        Value::Bool(flag) => Some(*flag),
-        other => trimmed(other)?.parse().ok(),
-    })
+    Kind::new("must be true or false", |value| scalar(value)?.parse().ok())
 }
 
 /// `""` means "not set".
 pub(super) fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
     let read = move |value: &Value| match value {
-        Value::Text(text) if text.is_empty() => Ok(None),
+        Value::String(text) if text.is_empty() => Ok(None),
         other => (kind.read)(other).map(Some),
     };
     Kind {
@@ -165,19 +149,17 @@ pub(super) fn optional<T: 'static>(kind: Kind<T>) -> Kind<Option<T>> {
 /// A list of `min_entries` or more.
 pub(super) fn list<T: 'static>(min_entries: usize, kind: Kind<T>) -> Kind<Vec<T>> {
     let read = move |value: &Value| {
-        let Value::List(items) = value else {
+        let Value::Array(items) = value else {
             return Err(Expected("must be a list".to_owned()));
         };
         if items.len() < min_entries {
             return Err(Expected(format!("must have at least {min_entries} entry")));
         }
-        let mut values = Vec::with_capacity(items.len());
-        for (index, item) in items.iter().enumerate() {
-            let value = (kind.read)(item)
-                .map_err(|Expected(what)| Expected(format!("entry {} {what}", index + 1)))?;
-            values.push(value);
-        }
-        Ok(values)
+        let entry = |(index, item)| {
+            (kind.read)(item)
+                .map_err(|Expected(what)| Expected(format!("entry {} {what}", index + 1)))
+        };
+        items.iter().enumerate().map(entry).collect()
     };
     Kind {
         read: Box::new(read),
@@ -188,19 +170,15 @@ pub(super) fn list<T: 'static>(min_entries: usize, kind: Kind<T>) -> Kind<Vec<T>
 
 /// An address and port to listen on.
 pub(super) fn address() -> Kind<SocketAddr> {
-    Kind::new(
-        "must be an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"",
-        |value| trimmed(value)?.parse().ok(),
-    )
+    let allowed = "must be an IP address and a port, such as \"0.0.0.0:8080\" or \"[::]:8080\"";
+    Kind::new(allowed, |value| trimmed(value)?.parse().ok())
 }
 
 /// A duration with a unit, within bounds.
 pub(super) fn duration(min: Duration, max: Duration) -> Kind<Duration> {
-    let shown = humantime::format_duration;
+    let [least, most] = [min, max].map(humantime::format_duration);
     let allowed = format!(
-        "must be a duration with a unit, such as \"250ms\" or \"5s\", from {} to {}",
-        shown(min),
-        shown(max)
+        "must be a duration with a unit, such as \"250ms\" or \"5s\", from {least} to {most}"
     );
     Kind::new(allowed, move |value| {
         // humantime takes a bare "0".
@@ -213,30 +191,19 @@ pub(super) fn duration(min: Duration, max: Duration) -> Kind<Duration> {
 /// A whole number within bounds.
 pub(super) fn integer<T>(min: T, max: T) -> Kind<T>
 where
-    T: TryFrom<i64> + PartialOrd + Copy + Display + 'static,
+    T: FromStr + PartialOrd + Copy + Display + 'static,
 {
-    Kind::new(
-        format!("must be a whole number from {min} to {max}"),
-        move |value| {
-            let number = match value {
-                Value::Integer(number) => *number,
-                other => trimmed(other)?.parse().ok()?,
-            };
-            let number = T::try_from(number).ok()?;
-            (min..=max).contains(&number).then_some(number)
-        },
-    )
+    let allowed = format!("must be a whole number from {min} to {max}");
+    Kind::new(allowed, move |value| {
+        let number = scalar(value)?.parse().ok()?;
+        (min..=max).contains(&number).then_some(number)
+    })
 }
 
 /// A part of the whole: a number from 0 to 1.
 pub(super) fn ratio() -> Kind<f64> {
     Kind::new("must be a number from 0 to 1, such as 0.1", |value| {
-        let number = match value {
-            Value::Float(number) => *number,
-            Value::Integer(0) => 0.0,
-            Value::Integer(1) => 1.0,
-            other => trimmed(other)?.parse().ok()?,
-        };
+        let number = scalar(value)?.parse().ok()?;
         (0.0..=1.0).contains(&number).then_some(number)
     })
 }
@@ -260,10 +227,7 @@ pub(super) fn size(max: usize) -> Kind<usize> {
         max / factor
     );
     Kind::new(allowed, move |value| {
-        let bytes = match value {
-            Value::Integer(number) => usize::try_from(*number).ok()?,
-            other => parse_size(trimmed(other)?)?,
-        };
+        let bytes = parse_size(&scalar(value)?)?;
         (1..=max).contains(&bytes).then_some(bytes)
     })
 }
@@ -286,7 +250,7 @@ mod tests {
     use super::*;
 
     fn text_of<T>(kind: &Kind<T>, text: &str) -> Option<T> {
-        (kind.read)(&Value::Text(text.to_owned())).ok()
+        (kind.read)(&Value::String(text.to_owned())).ok()
     }
 
     #[test]
@@ -350,8 +314,8 @@ mod tests {
     fn a_bad_entry_of_a_list_is_named_by_its_place() {
         let kind = list(1, integer(1_u32, 5));
         let said =
-            (kind.read)(&Value::List(vec![Value::Integer(1), Value::Integer(9)])).unwrap_err();
+            (kind.read)(&Value::Array(vec![Value::Integer(1), Value::Integer(9)])).unwrap_err();
         assert_eq!(said.0, "entry 2 must be a whole number from 1 to 5");
-        assert!((kind.read)(&Value::List(Vec::new())).is_err());
+        assert!((kind.read)(&Value::Array(Vec::new())).is_err());
     }
 }

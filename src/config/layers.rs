@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use serde::Deserialize as _;
+use toml::Value;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use super::problems::{ConfigError, Origin};
 use super::reader::without_mark;
@@ -22,20 +23,6 @@ const OPENCHAT: [(&str, &str); 7] = [
     ("WUKONGIM_TCP_ADDR", "public.tcp_addr"),
     ("WUKONGIM_WS_URL", "public.ws_url"),
 ];
-
-/// A raw value.
-#[derive(Clone)]
-pub(super) enum Value {
-    Text(String),
-    Integer(i64),
-    Float(f64),
-    List(Vec<Value>),
-    /// An empty section.
-    EmptyTable,
-    Bool(bool),
-    /// A type that no key accepts: a date.
-    Other,
-}
 
 /// A value with its origin.
 #[derive(Clone)]
@@ -58,10 +45,8 @@ pub(super) fn from_toml(
     for error in errors {
         // Not the error's `Display`, which quotes the line and thus possibly a secret.
         let place = origin(line(error.span().map_or(0, |span| span.start)));
-        problems.push(ConfigError::with(
-            place,
-            format_args!("not valid TOML: {}", error.message()),
-        ));
+        let what = format_args!("not valid TOML: {}", error.message());
+        problems.push(ConfigError::with(place, what));
     }
     let mut layer = Layer::new();
     flatten("", root.get_ref(), &|at| origin(line(at)), &mut layer);
@@ -71,36 +56,19 @@ pub(super) fn from_toml(
 fn flatten(prefix: &str, table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin, layer: &mut Layer) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
-        match value.get_ref() {
-            DeValue::Table(inner) if !inner.is_empty() => {
-                flatten(&format!("{name}."), inner, origin, layer);
-            }
-            other => {
-                let value = plain(other);
-                layer.insert(
-                    name,
-                    Entry {
-                        value,
-                        origin: origin(key.span().start),
-                    },
-                );
-            }
+        if let DeValue::Table(inner) = value.get_ref()
+            && !inner.is_empty()
+        {
+            flatten(&format!("{name}."), inner, origin, layer);
+            continue;
         }
-    }
-}
-
-fn plain(value: &DeValue<'_>) -> Value {
-    match value {
-        DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(digits) => i64::from_str_radix(digits.as_str(), digits.radix())
-            .map_or(Value::Other, Value::Integer),
-        DeValue::Array(items) => {
-            Value::List(items.iter().map(Spanned::get_ref).map(plain).collect())
-        }
-        DeValue::Table(_) => Value::EmptyTable,
-        DeValue::Boolean(flag) => Value::Bool(*flag),
-        DeValue::Float(digits) => digits.as_str().parse().map_or(Value::Other, Value::Float),
-        DeValue::Datetime(_) => Value::Other,
+        let value = Value::deserialize(ValueDeserializer::from(value.clone()));
+        let entry = Entry {
+            // A number that TOML cannot hold: no key takes NaN.
+            value: value.unwrap_or(Value::Float(f64::NAN)),
+            origin: origin(key.span().start),
+        };
+        layer.insert(name, entry);
     }
 }
 
@@ -108,19 +76,14 @@ fn plain(value: &DeValue<'_>) -> Value {
 pub(super) fn from_file(cwd: &Path, path: &Path, problems: &mut Vec<ConfigError>) -> Layer {
     let name = path.display().to_string();
     match std::fs::read_to_string(cwd.join(path)) {
-        Ok(text) => from_toml(
-            without_mark(&text),
-            |line| Origin::File {
-                path: name.clone(),
-                line,
-            },
-            problems,
-        ),
+        Ok(text) => {
+            let path = || name.clone();
+            let origin = |line| Origin::File { path: path(), line };
+            from_toml(without_mark(&text), origin, problems)
+        }
         Err(error) => {
-            problems.push(ConfigError::with(
-                name,
-                format_args!("cannot be read: {error}"),
-            ));
+            let what = format_args!("cannot be read: {error}");
+            problems.push(ConfigError::with(name, what));
             Layer::new()
         }
     }
@@ -139,12 +102,9 @@ pub(super) fn from_openchat(env: &BTreeMap<String, String>) -> Layer {
 pub(super) fn from_environment(env: &BTreeMap<String, String>) -> Layer {
     let given = env.iter().filter_map(|(name, value)| {
         let key = name.strip_prefix(PREFIX).filter(|_| !value.is_empty())?;
-        let upper = !key.contains(char::is_lowercase);
-        let key = if upper {
-            key.replace("__", ".").to_lowercase()
-        } else {
-            key.to_owned()
-        };
+        let is_upper = !key.contains(char::is_lowercase);
+        let lower = || key.replace("__", ".").to_lowercase();
+        let key = if is_upper { lower() } else { key.to_owned() };
         Some((key, variable(name, value)))
     });
     given.collect()
@@ -164,7 +124,7 @@ pub(super) fn variable_for(key: &str) -> String {
 
 fn variable(name: &str, value: &str) -> Entry {
     Entry {
-        value: Value::Text(value.to_owned()),
+        value: Value::String(value.to_owned()),
         origin: Origin::Variable(name.to_owned()),
     }
 }

@@ -32,11 +32,11 @@ pub use settings::{
     Telemetry, Wukongim,
 };
 pub use types::{
-    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl,
-    HttpUrlWithPath, LogFormat, Mode, StoreUrl,
+    Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat,
+    Mode, StoreUrl,
 };
 
-use layers::{Entry, Layer, Value};
+use layers::Layer;
 use reader::Reader;
 
 /// The defaults and the manual: every key with its comment.
@@ -87,11 +87,8 @@ impl Sources {
     /// The file to read, if any.
     fn file(&self) -> Option<PathBuf> {
         let by_variable = || {
-            let path = self
-                .env
-                .get(FILE_VARIABLE)
-                .filter(|path| !path.is_empty())?;
-            Some(PathBuf::from(path))
+            let path = self.env.get(FILE_VARIABLE);
+            path.filter(|path| !path.is_empty()).map(PathBuf::from)
         };
         let by_default = || {
             use std::io::ErrorKind::{NotADirectory, NotFound};
@@ -100,10 +97,8 @@ impl Sources {
             let kind = std::fs::metadata(self.cwd.join(&path)).map_err(|error| error.kind());
             (!matches!(kind, Err(NotFound | NotADirectory))).then_some(path)
         };
-        self.config_file
-            .clone()
-            .or_else(by_variable)
-            .or_else(by_default)
+        let by_argument = self.config_file.clone();
+        by_argument.or_else(by_variable).or_else(by_default)
     }
 }
 
@@ -112,11 +107,9 @@ impl Sources {
 pub struct Loaded {
     /// The effective settings.
     pub settings: Settings,
-    /// Where each key's value came from.
-    pub origins: BTreeMap<&'static str, Origin>,
     /// Warnings about valid but dangerous settings, as `key: what`.
     pub warnings: Vec<String>,
-    /// Each key in printable form.
+    /// Each key in printable form, and where its value came from.
     shown: Vec<reader::Shown>,
 }
 
@@ -127,11 +120,8 @@ pub type KeyCheck = fn(&Path, &[Algorithm]) -> Result<(), String>;
 /// Reads and checks all sources; returns all errors at once.
 pub fn load(sources: &Sources, check_key: KeyCheck) -> Result<Loaded, ConfigErrors> {
     let mut problems = Vec::new();
-    for name in sources
-        .undecodable
-        .iter()
-        .filter(|name| layers::is_read(name))
-    {
+    let undecodable = sources.undecodable.iter();
+    for name in undecodable.filter(|name| layers::is_read(name)) {
         problems.push(ConfigError::with(name, "must be UTF-8"));
     }
     let defaults = layers::from_toml(DEFAULTS, |_| Origin::Default, &mut problems);
@@ -152,61 +142,37 @@ pub fn load(sources: &Sources, check_key: KeyCheck) -> Result<Loaded, ConfigErro
         layers::from_openchat(&sources.env),
         layers::from_environment(&sources.env),
     ];
-    let mut reader = Reader::new(&layers, &sources.cwd, problems);
+    let mut reader = Reader::new(&layers, &sources.cwd, is_file_complete, problems);
     let settings = Settings::read(&mut reader);
-    reader.reject_unknown(is_file_complete);
-    if let Some(settings) = &settings {
-        checks::problems(
-            settings,
-            sources.embedded_mode,
-            is_file_complete,
-            check_key,
-            &mut reader,
-        );
+    reader.reject_unknown();
+    let Some(settings) = settings else {
+        return Err(ConfigErrors(reader.problems));
+    };
+    let embedded_mode = sources.embedded_mode;
+    checks::problems(&settings, embedded_mode, check_key, &mut reader);
+    if !reader.problems.is_empty() {
+        return Err(ConfigErrors(reader.problems));
     }
-    match settings {
-        Some(settings) if reader.problems.is_empty() => {
-            let mut warnings = checks::warnings(&settings, sources.embedded_mode);
-            warnings.append(&mut reader.warnings);
-            let shown = reader.shown;
-            let origins = shown
-                .iter()
-                .map(|shown| (shown.key, shown.origin.clone()))
-                .collect();
-            Ok(Loaded {
-                settings,
-                origins,
-                warnings,
-                shown,
-            })
-        }
-        _ => Err(ConfigErrors(reader.problems)),
-    }
+    let mut warnings = checks::warnings(&settings, embedded_mode);
+    warnings.append(&mut reader.warnings);
+    Ok(Loaded {
+        settings,
+        warnings,
+        shown: reader.shown,
+    })
 }
 
 /// The defaults of `--embedded`.
 fn embedded(problems: &mut Vec<ConfigError>) -> Layer {
-    let secret = secrets::random().unwrap_or_else(|| {
-        problems.push(ConfigError::with(
-            "auth.jwt_secret",
-            "the system gives no random bytes for one",
-        ));
-        String::new()
-    });
-    let values = [
-        ("server.listen", "127.0.0.1:8080".to_owned()),
-        ("store.url", "sqlite::memory:".to_owned()),
-        ("auth.jwt_secret", secret),
-        ("docs.enabled", "true".to_owned()),
-    ];
-    let entry = |value| Entry {
-        value: Value::Text(value),
-        origin: Origin::Embedded,
+    let Some(secret) = secrets::random() else {
+        let what = "the system gives no random bytes for one";
+        problems.push(ConfigError::with("auth.jwt_secret", what));
+        return Layer::new();
     };
-    values
-        .into_iter()
-        .map(|(key, value)| (key.to_owned(), entry(value)))
-        .collect()
+    let text = format!(
+        "server.listen = '127.0.0.1:8080'\nstore.url = 'sqlite::memory:'\ndocs.enabled = true\nauth.jwt_secret = '{secret}'"
+    );
+    layers::from_toml(&text, |_| Origin::Embedded, problems)
 }
 
 impl Settings {

@@ -1,12 +1,14 @@
 //! Reads keys from the layers: precedence, secrets from files, and detection of unknown keys.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use toml::Value;
+
 use super::kinds::{Expected, Kind, Redaction};
-use super::layers::{Entry, Layer, Value, variable_for};
+use super::layers::{Entry, Layer, variable_for};
 use super::problems::{ConfigError, Origin, nearest};
 use super::types::redacted_url;
 
@@ -33,120 +35,123 @@ impl std::fmt::Debug for Shown {
 pub(super) struct Reader<'a> {
     /// Later layers have precedence; the first one has the defaults.
     layers: &'a [Layer],
-    cwd: &'a Path,
+    /// What relative paths begin from.
+    pub(super) cwd: &'a Path,
+    /// Whether the file has no syntax error, so that a missing key is missing.
+    pub(super) is_file_complete: bool,
     pub(super) problems: Vec<ConfigError>,
     /// What is legal but dangerous, as `key: what`.
     pub(super) warnings: Vec<String>,
     /// Every key that was read, in order.
     pub(super) shown: Vec<Shown>,
     /// Every name that is valid in a source.
-    known: BTreeMap<String, &'static str>,
+    known: BTreeSet<String>,
     /// Keys with invalid values: their defaults are used, so checks between keys must ignore them.
     failed: Vec<&'static str>,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(layers: &'a [Layer], cwd: &'a Path, problems: Vec<ConfigError>) -> Self {
-        let (shown, failed) = (Vec::new(), Vec::new());
+    pub(super) fn new(
+        layers: &'a [Layer],
+        cwd: &'a Path,
+        is_file_complete: bool,
+        problems: Vec<ConfigError>,
+    ) -> Self {
         Self {
             layers,
             cwd,
+            is_file_complete,
             problems,
             warnings: Vec::new(),
-            shown,
-            known: BTreeMap::new(),
-            failed,
+            shown: Vec::new(),
+            known: BTreeSet::new(),
+            failed: Vec::new(),
         }
     }
 
     /// The value of a key; the default, with an error recorded, where it is invalid. `None` only when the default is invalid too, which a
     /// test rules out.
     pub(super) fn read<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<T> {
-        self.known.insert(key.to_owned(), key);
+        self.known.insert(key.to_owned());
         if kind.redaction == Redaction::Secret {
-            self.known.insert(format!("{key}{FILE_SUFFIX}"), key);
+            self.known.insert(format!("{key}{FILE_SUFFIX}"));
         }
-        let read = match self.find(key, kind) {
-            Ok(entry) => (kind.read)(&entry.value)
-                .map_err(|error| (entry.origin.clone(), error))
-                .map(|value| (value, entry)),
-            Err(failure) => Err(failure),
-        };
-        match read {
-            Ok((value, entry)) => {
-                if let (Redaction::Secret, Origin::File { path, .. }) =
-                    (kind.redaction, &entry.origin)
-                {
+        let default = self.layers.first()?.get(key)?;
+        let found = self.find(key, kind).and_then(|entry| {
+            let entry = entry.unwrap_or_else(|| default.clone());
+            match (kind.read)(&entry.value) {
+                Ok(value) => Ok((value, entry)),
+                Err(error) => Err((entry.origin, error)),
+            }
+        });
+        match found {
+            Ok((value, Entry { value: raw, origin })) => {
+                if let (Redaction::Secret, Origin::File { path, .. }) = (kind.redaction, &origin) {
                     self.warn_if_others_write(key, path);
                 }
-                let shown = render(&entry.value, kind.redaction);
+                let shown = redacted(&raw, kind.redaction).to_string();
                 self.shown.push(Shown {
                     key,
                     value: shown,
-                    origin: entry.origin,
+                    origin,
                 });
                 Some(value)
             }
             Err((origin, error)) => {
                 self.problems.push(ConfigError::at(&origin, key, error));
                 self.failed.push(key);
-                let default = self.layers.first()?.get(key)?;
                 (kind.read)(&default.value).ok()
             }
         }
     }
 
     /// The entry of the last layer that has the key or its file variant.
-    fn find<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Result<Entry, (Origin, Expected)> {
-        let missing = || (Origin::Default, Expected("has no default".to_owned()));
-        if kind.redaction != Redaction::Secret {
-            let entry = self.layers.iter().rev().find_map(|layer| layer.get(key));
-            return comma_separated(entry.ok_or_else(missing)?.clone(), kind.list);
-        }
+    fn find<T>(
+        &mut self,
+        key: &'static str,
+        kind: &Kind<T>,
+    ) -> Result<Option<Entry>, (Origin, Expected)> {
+        let is_secret = kind.redaction == Redaction::Secret;
         let file_key = format!("{key}{FILE_SUFFIX}");
         for layer in self.layers.iter().rev() {
             // An empty secret counts as unset: it is a placeholder copied from the defaults.
-            let direct = layer.get(key).filter(|entry| !is_empty(&entry.value));
-            let by_file = layer.get(&file_key).filter(|entry| !is_empty(&entry.value));
-            match (direct, by_file) {
-                (None, None) => {}
-                (Some(entry), None) => {
-                    let entry = Entry {
-                        value: without_new_line(entry.value.clone()),
-                        origin: entry.origin.clone(),
-                    };
-                    return comma_separated(entry, kind.list);
-                }
-                (None, Some(entry)) => {
-                    let failed = |what| (entry.origin.clone(), Expected(what));
-                    let text = self.read_secret(key, &entry.value).map_err(failed)?;
-                    let value = if kind.list {
-                        split(&text)
+            let is_set = |entry: &&Entry| !is_secret || entry.value.as_str() != Some("");
+            let direct = layer.get(key).filter(is_set).cloned();
+            let by_file = layer.get(&file_key).filter(|_| is_secret).filter(is_set);
+            let (value, origin) = match (direct, by_file) {
+                (None, None) => continue,
+                (Some(Entry { value, origin }), None) => {
+                    let value = if is_secret {
+                        without_new_line(value)
                     } else {
-                        Value::Text(text)
+                        value
                     };
-                    return Ok(Entry {
-                        value,
-                        origin: entry.origin.clone(),
-                    });
+                    let value = match &origin {
+                        Origin::Variable(_) if kind.list => comma_separated(value),
+                        _ => Ok(value),
+                    };
+                    (value, origin)
                 }
-                (Some(entry), Some(_)) => {
+                (None, Some(Entry { value, origin })) => {
+                    let text = self.read_secret(key, value);
+                    let split = |text: String| if kind.list { split(&text) } else { text.into() };
+                    (text.map(split), origin.clone())
+                }
+                (Some(Entry { origin, .. }), Some(_)) => {
                     let what = "is given here and by a file as well: only one may be".to_owned();
-                    return Err((entry.origin.clone(), Expected(what)));
+                    (Err(what), origin)
                 }
-            }
+            };
+            return match value {
+                Ok(value) => Ok(Some(Entry { value, origin })),
+                Err(what) => Err((origin, Expected(what))),
+            };
         }
-        self.layers
-            .first()
-            .and_then(|layer| layer.get(key))
-            .cloned()
-            .ok_or_else(missing)
+        Ok(None)
     }
 
     fn read_secret(&mut self, key: &'static str, path: &Value) -> Result<String, String> {
-        let Value::Text(path) = path else {
-            return Err("must be the path of a file".to_owned());
-        };
+        let path = path.as_str().ok_or("must be the path of a file")?;
         let unreadable = |error| format!("file {path:?} cannot be read: {error}");
         let full = self.cwd.join(path);
         if std::fs::metadata(&full).map_err(unreadable)?.len() > MAX_SECRET_FILE {
@@ -172,14 +177,14 @@ impl<'a> Reader<'a> {
     }
 
     /// Reports every unknown name in the sources. Names of a file with syntax errors are skipped, since they may be parts of a secret.
-    pub(super) fn reject_unknown(&mut self, is_file_complete: bool) {
+    pub(super) fn reject_unknown(&mut self) {
         let layers = self.layers;
         for (name, entry) in layers.iter().flatten() {
-            let broken = !is_file_complete && matches!(entry.origin, Origin::File { .. });
-            if broken || self.known.contains_key(name) {
+            let broken = !self.is_file_complete && matches!(entry.origin, Origin::File { .. });
+            if broken || self.known.contains(name) {
                 continue;
             }
-            let near = nearest(name, self.known.keys().map(String::as_str)).unwrap_or_default();
+            let near = nearest(name, self.known.iter().map(String::as_str)).unwrap_or_default();
             let problem = match &entry.origin {
                 Origin::Variable(variable) => {
                     let near = variable_for(near);
@@ -187,7 +192,7 @@ impl<'a> Reader<'a> {
                     ConfigError::with(variable, what)
                 }
                 // An empty `[server]` sets nothing.
-                _ if self.is_section(name) && matches!(entry.value, Value::EmptyTable) => continue,
+                _ if self.is_section(name) && entry.value.is_table() => continue,
                 origin if self.is_section(name) => {
                     let what = format_args!("is a section: must be [{name}] with keys under it");
                     ConfigError::at(origin, name, what)
@@ -203,7 +208,7 @@ impl<'a> Reader<'a> {
 
     fn is_section(&self, name: &str) -> bool {
         let prefix = format!("{name}.");
-        self.known.keys().any(|key| key.starts_with(&prefix))
+        self.known.iter().any(|key| key.starts_with(&prefix))
     }
 
     /// Reports an error of `key` in relation to others, unless one of them is invalid itself.
@@ -219,11 +224,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// What relative paths begin from.
-    pub(super) fn cwd(&self) -> &'a Path {
-        self.cwd
-    }
-
     fn is_sound(&self, key: &str) -> bool {
         !self.failed.contains(&key)
     }
@@ -236,8 +236,8 @@ impl<'a> Reader<'a> {
 
 fn without_new_line(value: Value) -> Value {
     match value {
-        Value::Text(text) => Value::Text(one_line(&text).to_owned()),
-        Value::List(items) => Value::List(items.into_iter().map(without_new_line).collect()),
+        Value::String(text) => one_line(&text).into(),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_new_line).collect()),
         other => other,
     }
 }
@@ -255,55 +255,35 @@ pub(super) fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn is_empty(value: &Value) -> bool {
-    matches!(value, Value::Text(text) if text.is_empty())
-}
-
 /// Lists in the environment are comma-separated.
-fn comma_separated(entry: Entry, list: bool) -> Result<Entry, (Origin, Expected)> {
-    let (true, Value::Text(text), Origin::Variable(_)) = (list, &entry.value, &entry.origin) else {
-        return Ok(entry);
+fn comma_separated(value: Value) -> Result<Value, String> {
+    let Value::String(text) = value else {
+        return Ok(value);
     };
     let text = text.trim();
-    let value = if text == "[]" {
-        Value::List(Vec::new())
-    } else if text.starts_with('[') && text.ends_with(']') {
+    if text == "[]" {
+        return Ok(Value::Array(Vec::new()));
+    }
+    if text.starts_with('[') && text.ends_with(']') {
         let what = "must be separated by commas, without brackets and quotes; [] empties it";
-        return Err((entry.origin, Expected(what.to_owned())));
-    } else {
-        split(text)
-    };
-    Ok(Entry {
-        value,
-        origin: entry.origin,
-    })
+        return Err(what.to_owned());
+    }
+    Ok(split(text))
 }
 
 fn split(text: &str) -> Value {
-    let parts = text
-        .split([',', '\n'])
-        .map(str::trim)
-        .filter(|part| !part.is_empty());
-    Value::List(parts.map(|part| Value::Text(part.to_owned())).collect())
+    let parts = text.split([',', '\n']).map(str::trim);
+    Value::from(parts.filter(|part| !part.is_empty()).collect::<Vec<_>>())
 }
 
-fn render(value: &Value, how: Redaction) -> String {
+fn redacted(value: &Value, how: Redaction) -> Value {
     match (value, how) {
-        (Value::Text(text), Redaction::Secret) if !text.is_empty() => "\"[redacted]\"".to_owned(),
-        (Value::Text(text), Redaction::Url) => quoted(redacted_url(text)),
-        (Value::Text(text), _) => quoted(text.clone()),
-        (Value::Integer(number), Redaction::Plain | Redaction::Url) => number.to_string(),
-        (Value::Float(number), Redaction::Plain | Redaction::Url) => format!("{number:?}"),
-        (Value::Bool(flag), Redaction::Plain | Redaction::Url) => flag.to_string(),
-        (Value::List(items), _) => {
-            let items: Vec<_> = items.iter().map(|item| render(item, how)).collect();
-            format!("[{}]", items.join(", "))
+        (Value::Array(items), _) => {
+            Value::Array(items.iter().map(|item| redacted(item, how)).collect())
         }
-        (Value::Integer(_) | Value::Float(_) | Value::Bool(_), Redaction::Secret)
-        | (Value::EmptyTable | Value::Other, _) => "\"[redacted]\"".to_owned(),
+        (Value::String(text), Redaction::Url) => redacted_url(text).into(),
+        (Value::String(text), Redaction::Secret) if text.is_empty() => value.clone(),
+        (_, Redaction::Secret) => "[redacted]".into(),
+        _ => value.clone(),
     }
-}
-
-fn quoted(text: String) -> String {
-    toml::Value::String(text).to_string()
 }

@@ -10,14 +10,14 @@ use tracing::Level;
 
 use super::algorithm::{ALGORITHMS, Algorithm};
 use super::kinds::{
-    Redaction, address, boolean, checked, duration, header_secret, integer, list, one_of, optional,
-    parsed, ratio, secret, size, text,
+    Kind, Redaction, address, boolean, checked, duration, header_secret, integer, list, one_of,
+    optional, parsed, ratio, secret, size, text,
 };
 use super::network::{Cidr, WebOrigin};
 use super::reader::Reader;
 use super::types::{
-    Confirm, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, HttpUrlWithPath,
-    LogFormat, Mode, StoreUrl, is_host_and_port, is_public_url,
+    Confirm, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat, Mode,
+    StoreUrl, is_host_and_port, is_public_url,
 };
 use crate::domain::caps;
 
@@ -127,7 +127,7 @@ sections! {
         /// `load`.
         jwt_public_keys: Vec<String> = list(0, text());
         /// The URL of an issuer's JSON Web Key Set (none).
-        jwks_url: Option<HttpUrlWithPath> = optional(parsed(Redaction::Url));
+        jwks_url: Option<HttpUrl> = optional(parsed(Redaction::Url));
         /// How long a key that the issuer has removed may remain valid (5 min).
         jwks_refresh: Duration = duration(30 * SECOND, HOUR);
         /// The allowed algorithms; empty (the default) allows all that a key supports.
@@ -163,7 +163,7 @@ sections! {
         /// Maximum cached memberships (1,000,000).
         cache_members: usize = integer(1, 100_000_000);
         /// The URL of the application's backend; always set in mode `callback` after a successful `load`.
-        callback_url: Option<HttpUrlWithPath> = optional(parsed(Redaction::Url));
+        callback_url: Option<HttpUrl> = optional(parsed(Redaction::Url));
         /// The key that signs the calls; always set in mode `callback` after a successful `load`.
         callback_secret: Option<SecretString> = optional(secret());
         /// Time limit of one call (1 s).
@@ -173,14 +173,14 @@ sections! {
     /// The upstream.
     wukongim: Wukongim {
         /// One address per node (`http://127.0.0.1:5001`); never empty.
-        api_urls: Vec<HttpUrl> = list(1, parsed(Redaction::Url));
+        api_urls: Vec<HttpUrl> = list(1, bare_url());
         /// The generation; `None` (`auto`, the default) detects it.
         version: Option<Generation> =
             one_of(&[("auto", None), ("2", Some(Generation::V2)), ("3", Some(Generation::V3))]);
         /// v2's manager token (none).
         manager_token: Option<SecretString> = optional(header_secret());
         /// v3's manager port (none).
-        manager_url: Option<HttpUrl> = optional(parsed(Redaction::Url));
+        manager_url: Option<HttpUrl> = optional(bare_url());
         /// The user name for v3's manager port (none).
         manager_username: Option<String> = optional(text());
         /// The password for it (none).
@@ -291,7 +291,7 @@ sections! {
     /// Traces, with the feature `otel`.
     telemetry: Telemetry {
         /// The collector they are sent to as OTLP over HTTP (none).
-        otlp_endpoint: Option<HttpUrlWithPath> = optional(parsed(Redaction::Url));
+        otlp_endpoint: Option<HttpUrl> = optional(parsed(Redaction::Url));
         /// The fraction of traces that is exported (0.1); a trace from a trusted proxy carries its own decision.
         sample_ratio: f64 = ratio();
     }
@@ -303,29 +303,26 @@ sections! {
     }
 }
 
-fn workers() -> super::kinds::Kind<Option<usize>> {
+fn workers() -> Kind<Option<usize>> {
     let number = integer(1_usize, 1024);
-    super::kinds::Kind::new(
-        "must be \"cores\" or a whole number from 1 to 1024",
-        move |value| match value {
-            super::layers::Value::Text(text) if text == "cores" => Some(None),
-            other => (number.read)(other).ok().map(Some),
-        },
-    )
+    let allowed = "must be \"cores\" or a whole number from 1 to 1024";
+    Kind::new(allowed, move |value| match value.as_str() {
+        Some("cores") => Some(None),
+        _ => (number.read)(value).ok().map(Some),
+    })
 }
 
-fn public_url(schemes: &'static [&'static str]) -> super::kinds::Kind<String> {
-    let schemes_shown: Vec<_> = schemes
-        .iter()
-        .map(|scheme| format!("{scheme}://"))
-        .collect();
+fn bare_url() -> Kind<HttpUrl> {
+    let allowed =
+        "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\"";
+    let parse = |text: &str| text.trim().parse().ok().filter(HttpUrl::is_bare);
+    Kind::new(allowed, move |value| parse(value.as_str()?)).redacted(Redaction::Url)
+}
+
+fn public_url(schemes: &'static [&'static str]) -> Kind<String> {
     let allowed = format!(
-        "must be an address that begins with {}, without user or password",
-        schemes_shown.join(" or ")
+        "must be an address that begins with {}://, without user or password",
+        schemes.join(":// or ")
     );
-    let kind = checked(&allowed, move |text| is_public_url(text, schemes));
-    super::kinds::Kind {
-        redaction: Redaction::Url,
-        ..kind
-    }
+    checked(&allowed, |text| is_public_url(text, schemes)).redacted(Redaction::Url)
 }

@@ -100,48 +100,34 @@ impl FromStr for DeviceLevels {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let expected = || {
-            Expected(
-                "must be \"slave\", \"master\", or levels by device (app, web, pc), such as \"app=master,web=slave\""
-                    .to_owned(),
-            )
-        };
         let level = |name: &str| match name.trim() {
-            "slave" => Ok(DeviceLevel::Slave),
-            "master" => Ok(DeviceLevel::Master),
-            _ => Err(expected()),
+            "slave" => Some(DeviceLevel::Slave),
+            "master" => Some(DeviceLevel::Master),
+            _ => None,
         };
-        if !text.contains('=') {
-            let all = level(text)?;
-            return Ok(Self {
-                app: all,
-                web: all,
-                pc: all,
-            });
-        }
-        let (mut app, mut web, mut pc) = (None, None, None);
-        for part in text.split(',') {
-            let (device, name) = part.split_once('=').ok_or_else(expected)?;
-            let slot = match device.trim() {
-                "app" => &mut app,
-                "web" => &mut web,
-                "pc" => &mut pc,
-                _ => return Err(expected()),
-            };
-            if slot.replace(level(name)?).is_some() {
-                return Err(expected());
+        let parsed = || {
+            if !text.contains('=') {
+                return Some([Some(level(text)?); 3]);
             }
-        }
-        let or_slave = |level: Option<_>| level.unwrap_or(DeviceLevel::Slave);
-        Ok(Self {
-            app: or_slave(app),
-            web: or_slave(web),
-            pc: or_slave(pc),
-        })
+            let mut levels = [None; 3];
+            for part in text.split(',') {
+                let (device, name) = part.split_once('=')?;
+                let devices = ["app", "web", "pc"];
+                let index = devices.iter().position(|known| *known == device.trim())?;
+                if levels[index].replace(level(name)?).is_some() {
+                    return None;
+                }
+            }
+            Some(levels)
+        };
+        let what = "must be \"slave\", \"master\", or levels by device (app, web, pc), such as \"app=master,web=slave\"";
+        let levels = parsed().ok_or_else(|| Expected(what.to_owned()))?;
+        let [app, web, pc] = levels.map(|level| level.unwrap_or(DeviceLevel::Slave));
+        Ok(Self { app, web, pc })
     }
 }
 
-/// An http(s) address without path, query or fragment. `Debug` shows nothing of it.
+/// An http(s) address. `Debug` shows nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HttpUrl(Url);
 
@@ -150,25 +136,27 @@ impl HttpUrl {
     pub fn as_url(&self) -> &Url {
         &self.0
     }
+
+    /// Whether it has neither path nor query.
+    pub(super) fn is_bare(&self) -> bool {
+        self.0.path() == "/" && self.0.query().is_none()
+    }
 }
 
 impl FromStr for HttpUrl {
     type Err = Expected;
 
     fn from_str(text: &str) -> Result<Self, Expected> {
-        let bare = |url: &Url| {
-            let plain = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-            plain && matches!(url.scheme(), "http" | "https") && url.has_host()
-        };
-        let url = Url::parse(text)
-            .ok()
-            .filter(|url| is_well_formed(text) && bare(url));
-        url.map(Self).ok_or_else(|| {
-            Expected(
-                "must be an http or https address without path or query, such as \"http://127.0.0.1:5001\""
-                    .to_owned(),
-            )
-        })
+        // `Url` also accepts and corrects "http:/host", "http:host" and backslashes, which are mistakes.
+        let (_, rest) = text.split_once("://").unwrap_or(("", "/"));
+        let is_well_formed = !rest.starts_with('/') && !text.contains('\\');
+        let url = Url::parse(text).ok().filter(|url| {
+            let is_http = matches!(url.scheme(), "http" | "https");
+            is_well_formed && is_http && url.has_host() && url.fragment().is_none()
+        });
+        let what =
+            "must be an http or https address, such as \"https://app.example.com/im/callback\"";
+        url.map(Self).ok_or_else(|| Expected(what.to_owned()))
     }
 }
 
@@ -178,66 +166,18 @@ impl fmt::Debug for HttpUrl {
     }
 }
 
-/// An http(s) address with any path and query. `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpUrlWithPath(Url);
-
-impl HttpUrlWithPath {
-    /// The address, with user and password if it has any: not for logs.
-    pub fn as_url(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl FromStr for HttpUrlWithPath {
-    type Err = Expected;
-
-    fn from_str(text: &str) -> Result<Self, Expected> {
-        let whole = |url: &Url| {
-            let plain = url.has_host() && url.fragment().is_none();
-            plain && matches!(url.scheme(), "http" | "https")
-        };
-        let url = Url::parse(text)
-            .ok()
-            .filter(|url| is_well_formed(text) && whole(url));
-        url.map(Self).ok_or_else(|| {
-            Expected(
-                "must be an http or https address, such as \"https://app.example.com/im/callback\""
-                    .to_owned(),
-            )
-        })
-    }
-}
-
-impl fmt::Debug for HttpUrlWithPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[address]")
-    }
-}
-
-/// `Url` also accepts and corrects "http:/host", "http:host" and backslashes, which are mistakes.
-fn is_well_formed(text: &str) -> bool {
-    let rest = text.split_once("://").map(|(_, rest)| rest);
-    rest.is_some_and(|rest| !rest.starts_with('/')) && !text.contains('\\')
-}
-
-/// `http://user:password@host` → `http://[redacted]@host`; works on anything that looks like an address.
-pub(super) fn without_user_info(url: &str) -> String {
-    let start = url.find("://").map_or(0, |at| at + 3);
-    let end = url[start..]
-        .find(['/', '?', '#'])
-        .map_or(url.len(), |at| start + at);
-    match url[start..end].rfind('@') {
-        Some(at) => format!("{}[redacted]{}", &url[..start], &url[start + at..]),
-        None => url.to_owned(),
-    }
-}
-
-/// An address as it may be shown: without user, password and query, which may hold a key.
+/// An address as it may be shown: without user, password and query, which may hold a key. Works on anything that looks like an address.
 pub(super) fn redacted_url(url: &str) -> String {
-    match without_user_info(url).split_once('?') {
-        Some((start, _)) => format!("{start}?[redacted]"),
-        None => without_user_info(url),
+    let (url, query) = match url.split_once('?') {
+        Some((url, _)) => (url, "?[redacted]"),
+        None => (url, ""),
+    };
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '#']);
+    let end = end.map_or(url.len(), |at| start + at);
+    match url[start..end].rfind('@') {
+        Some(at) => format!("{}[redacted]{}{query}", &url[..start], &url[start + at..]),
+        None => format!("{url}{query}"),
     }
 }
 
@@ -293,22 +233,20 @@ impl FromStr for StoreUrl {
                 )));
             }
             // What the driver says of it may quote the value.
-            return match PgConnectOptions::from_str(text) {
+            let what = "must be postgres://… with parameters that the driver understands: sslmode is one of disable, allow, prefer, require, verify-ca, verify-full; statement-cache-capacity a whole number";
+            let parsed = PgConnectOptions::from_str(text);
+            return match parsed {
                 Ok(_) => Ok(Self::Postgres(text.to_owned())),
-                Err(_) => Err(Expected(
-                    "must be postgres://… with parameters that the driver understands: sslmode is one of disable, allow, prefer, require, verify-ca, verify-full; statement-cache-capacity a whole number"
-                        .to_owned(),
-                )),
+                Err(_) => Err(Expected(what.to_owned())),
             };
         }
-        text.strip_prefix("sqlite://")
-            .filter(|path| !path.is_empty() && !path.ends_with('/'))
-            .filter(|path| !path.contains(['?', '#', '%', '\0']) && *path != ":memory:")
-            .map(|path| Self::Sqlite(PathBuf::from(path)))
-            .ok_or_else(|| {
-                let what = "must be sqlite://path, without parameters, sqlite::memory:, or postgres://user:password@host/database";
-                Expected(what.to_owned())
-            })
+        let path = text.strip_prefix("sqlite://").filter(|path| {
+            let is_file = !path.is_empty() && !path.ends_with('/') && *path != ":memory:";
+            is_file && !path.contains(['?', '#', '%', '\0'])
+        });
+        let what = "must be sqlite://path, without parameters, sqlite::memory:, or postgres://user:password@host/database";
+        path.map(|path| Self::Sqlite(path.into()))
+            .ok_or_else(|| Expected(what.to_owned()))
     }
 }
 
@@ -374,26 +312,37 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_address_has_no_surprises() {
+    fn an_address_has_no_surprises() {
         for good in [
             "http://127.0.0.1:5001",
             "https://im.internal/",
             "http://u:p@h:1",
             "http://[::1]:5001",
         ] {
-            assert!(good.parse::<HttpUrl>().is_ok(), "{good}");
+            assert!(good.parse::<HttpUrl>().unwrap().is_bare(), "{good}");
+        }
+        for page in [
+            "http://h/api",
+            "http://h/?a=1",
+            "https://u:p@h:8443/im/callback?tenant=1",
+            "https://id.example.com/.well-known/jwks.json",
+        ] {
+            assert!(!page.parse::<HttpUrl>().unwrap().is_bare(), "{page}");
         }
         for bad in [
             "",
             "127.0.0.1:5001",
             "localhost:5001",
+            "h/callback",
+            "file:///c",
             "ftp://h",
+            "ftp://h/c",
             "http://",
             "http:///h",
             "http:h",
-            "http://h/api",
-            "http://h/?a=1",
+            "http:/h/c",
             "http://h#x",
+            "http://h/c#f",
             "http://h:99999",
             "ws://h",
             "http:\\\\h",
@@ -403,35 +352,11 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_have_a_path_and_a_query() {
-        for good in [
-            "http://h",
-            "https://u:p@h:8443/im/callback?tenant=1",
-            "https://id.example.com/.well-known/jwks.json",
-        ] {
-            assert!(good.parse::<HttpUrlWithPath>().is_ok(), "{good}");
-        }
-        for bad in [
-            "",
-            "h/callback",
-            "file:///c",
-            "ftp://h/c",
-            "http:/h/c",
-            "http://",
-            "http://h/c#f",
-        ] {
-            assert!(bad.parse::<HttpUrlWithPath>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn debug_hides_addresses() {
         let url: HttpUrl = "http://root:hunter2@h:1".parse().unwrap();
         assert_eq!(format!("{url:?}"), "[address]");
-        let url: HttpUrlWithPath = "http://root:hunter2@h:1/p?q=1".parse().unwrap();
-        assert_eq!(format!("{url:?}"), "[address]");
         assert_eq!(
-            without_user_info("http://a@b:c@h/x@y"),
+            redacted_url("http://a@b:c@h/x@y"),
             "http://[redacted]@h/x@y"
         );
         assert_eq!(

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use wukongim_gateway::config::HttpUrlWithPath;
+use wukongim_gateway::config::HttpUrl;
 
 use super::keys::key_set;
 
@@ -50,7 +50,7 @@ impl Issuer {
         }
     }
 
-    pub fn url(&self) -> HttpUrlWithPath {
+    pub fn url(&self) -> HttpUrl {
         let url = format!("http://{}/keys", self.address);
         url.parse().expect("an address")
     }

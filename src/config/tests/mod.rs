@@ -32,6 +32,14 @@ fn good(env: &[(&str, &str)]) -> Loaded {
     load(&sources(env)).unwrap_or_else(|problems| panic!("{problems}"))
 }
 
+/// Where each key's value came from.
+fn origins(loaded: &Loaded) -> BTreeMap<&'static str, String> {
+    let shown = loaded.shown.iter();
+    shown
+        .map(|shown| (shown.key, shown.origin.to_string()))
+        .collect()
+}
+
 #[track_caller]
 fn bad(sources: &Sources) -> Vec<String> {
     match load(sources) {

@@ -110,10 +110,7 @@ fn a_byte_order_mark_before_a_secret_or_a_configuration_is_skipped() {
         .insert("GATEWAY__AUTH__JWT_PUBLIC_KEYS".to_owned(), key);
     assert_eq!(jwt_secret(&sources), OTHER);
     let loaded = load(&sources).unwrap();
-    assert_eq!(
-        loaded.origins["log.level"].to_string(),
-        "config/gateway.toml:2"
-    );
+    assert_eq!(origins(&loaded)["log.level"], "config/gateway.toml:2");
 }
 
 #[test]

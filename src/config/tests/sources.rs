@@ -9,7 +9,7 @@ use super::*;
 
 #[test]
 fn the_manual_lists_exactly_the_known_keys_each_with_a_comment() {
-    let known: BTreeSet<_> = good(&[]).origins.into_keys().map(str::to_owned).collect();
+    let known: BTreeSet<_> = origins(&good(&[])).into_keys().map(str::to_owned).collect();
     let listed = layers::from_toml(DEFAULTS, |_| Origin::Default, &mut Vec::new());
     assert_eq!(listed.into_keys().collect::<BTreeSet<_>>(), known);
     let mut before = "";
@@ -26,7 +26,7 @@ fn the_manual_lists_exactly_the_known_keys_each_with_a_comment() {
 fn every_key_can_be_set_by_its_variable() {
     let sampled: BTreeSet<_> = KNOWN_SAMPLES.iter().map(|(key, _)| *key).collect();
     let defaults = good(&[]);
-    assert_eq!(sampled, defaults.origins.keys().copied().collect());
+    assert_eq!(sampled, origins(&defaults).into_keys().collect());
     let env: Vec<_> = KNOWN_SAMPLES
         .iter()
         .map(|(k, v)| (layers::variable_for(k), *v))
@@ -36,8 +36,8 @@ fn every_key_can_be_set_by_its_variable() {
         .map(|(name, value)| (name.as_str(), *value))
         .collect();
     let loaded = good(&env);
-    for (key, origin) in &loaded.origins {
-        assert_eq!(*origin, Origin::Variable(layers::variable_for(key)));
+    for (key, origin) in origins(&loaded) {
+        assert_eq!(origin, layers::variable_for(key));
     }
     for (shown, default) in loaded.shown.iter().zip(&defaults.shown) {
         let hidden = shown.value.contains("[redacted]");
@@ -70,7 +70,7 @@ fn later_sources_win() {
         loaded.settings.server.request_timeout,
         Duration::from_secs(10)
     );
-    let origin = |key| loaded.origins[key].to_string();
+    let origin = |key| origins(&loaded)[key].clone();
     assert_eq!(origin("auth.issuer"), "JWT_ISSUER");
     assert_eq!(origin("server.listen"), "config/gateway.toml:4");
     assert_eq!(origin("log.level"), "GATEWAY__LOG__LEVEL");
@@ -161,10 +161,7 @@ fn secrets_come_from_files() {
     let callback_secret = settings.authorization.callback_secret.as_ref();
     assert_eq!(callback_secret.unwrap().expose_secret(), OTHER);
     assert_eq!(settings.auth.jwt_previous_secrets.len(), 2);
-    assert_eq!(
-        loaded.origins["auth.jwt_secret"].to_string(),
-        "JWT_SECRET_FILE"
-    );
+    assert_eq!(origins(&loaded)["auth.jwt_secret"], "JWT_SECRET_FILE");
 }
 
 #[test]
@@ -178,10 +175,7 @@ fn embedded_needs_nothing_and_gives_way_to_what_is_set() {
     assert_eq!(loaded.settings.server.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(loaded.settings.store.url, StoreUrl::SqliteMemory);
     assert!(loaded.settings.docs.enabled && !good(&[]).settings.docs.enabled);
-    assert_eq!(
-        loaded.origins["auth.jwt_secret"].to_string(),
-        "built-in (--embedded)"
-    );
+    assert_eq!(origins(&loaded)["auth.jwt_secret"], "built-in (--embedded)");
     assert_eq!(loaded.warnings, Vec::<String>::new());
     let env = [
         ("GATEWAY__AUTH__JWT_SECRET", "secret"),

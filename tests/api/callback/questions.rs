@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
 use serde_json::json;
-use wukongim_gateway::config::HttpUrlWithPath;
+use wukongim_gateway::config::HttpUrl;
 
 use super::{do_everything, start, start_with};
 use crate::support::backend::{Backend, Question, SECRET};
@@ -93,7 +93,7 @@ async fn a_question_is_signed_over_its_time_and_its_very_bytes() {
 async fn user_and_password_of_the_address_and_its_query_are_sent() {
     let backend = Backend::start().await;
     let url = backend.url.replace("http://", "http://gateway:hunter2@") + "?tenant=1";
-    let url: HttpUrlWithPath = url.parse().unwrap();
+    let url: HttpUrl = url.parse().unwrap();
     let app = start_with(V2, &backend, |settings| {
         settings.authorization.callback_url = Some(url);
     });

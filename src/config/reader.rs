@@ -218,19 +218,12 @@ impl<'a> Reader<'a> {
         others: &[&'static str],
         what: impl Display,
     ) {
-        if self.is_sound(key) && others.iter().all(|other| self.is_sound(other)) {
-            let problem = ConfigError::at(&self.origin(key), key, what);
-            self.problems.push(problem);
+        let is_sound = |key: &&str| !self.failed.contains(key);
+        if is_sound(&key) && others.iter().all(is_sound) {
+            let shown = self.shown.iter().find(|shown| shown.key == key);
+            let origin = shown.map_or(&Origin::Default, |shown| &shown.origin);
+            self.problems.push(ConfigError::at(origin, key, what));
         }
-    }
-
-    fn is_sound(&self, key: &str) -> bool {
-        !self.failed.contains(&key)
-    }
-
-    fn origin(&self, key: &str) -> Origin {
-        let shown = self.shown.iter().find(|shown| shown.key == key);
-        shown.map_or(Origin::Default, |shown| shown.origin.clone())
     }
 }
 

@@ -5,19 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use http::header::HeaderValue;
+use secrecy::ExposeSecret as _;
 use serde::Serialize;
+use url::Url;
 
-use super::call_attempts::on_node;
-use super::call_policy::{CallPolicy, Retry};
+use super::call::{Call, Nodes, Policy, Retry, Transport};
+use super::dialect::manager_port::Manager;
+use super::dialect::{v2, v3};
 use super::log_owner::{LogObservation, LogObservations};
-use super::manager::Manager;
-use super::nodes::Nodes;
 use super::page::{ForeignMessages, MESSAGESYNC, Page, PageRequest, Window};
 use super::replication;
 use super::single_flight::SingleFlight;
-use super::transport::{Answer, Call, Transport};
-use super::{Accepted, Error, Generation, Outgoing, Rejection, SystemInfo, v2, v3};
-use crate::config;
+use super::{Accepted, Error, Generation, Outgoing, SystemInfo};
+use crate::config::{self, HttpUrl};
 use crate::context::ByteBudget;
 use crate::domain::{Channel, Uid};
 use crate::telemetry::Metrics;
@@ -60,43 +60,35 @@ impl Client {
         metrics: Arc<Metrics>,
         byte_budget: Arc<ByteBudget>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
-        use secrecy::ExposeSecret as _;
-        let token = match &settings.manager_token {
-            None => None,
-            Some(token) => {
-                let mut value = HeaderValue::from_str(token.expose_secret())?;
-                value.set_sensitive(true);
-                Some(value)
-            }
-        };
-        let manager = match (
-            &settings.manager_url,
-            &settings.manager_username,
-            &settings.manager_password,
-        ) {
-            (Some(url), Some(username), Some(password)) => Some(Manager::new(
-                url.as_url().clone(),
-                username.clone(),
-                password.clone(),
-            )),
-            _ => None,
-        };
-        let urls: Vec<url::Url> = settings
+        let token = settings.manager_token.as_ref();
+        let mut token = token
+            .map(|token| HeaderValue::from_str(token.expose_secret()))
+            .transpose()?;
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
+        }
+        let urls: Vec<Url> = settings
             .api_urls
             .iter()
-            .map(|url| url.as_url().clone())
-            .collect();
-        let (connect_timeout, timeout) = (settings.connect_timeout, settings.timeout);
-        let called: Vec<_> = urls
-            .iter()
-            .chain(settings.manager_url.as_ref().map(config::HttpUrl::as_url))
+            .map(HttpUrl::as_url)
             .cloned()
             .collect();
+        let manager_url = settings.manager_url.as_ref().map(HttpUrl::as_url);
+        let called: Vec<Url> = urls.iter().chain(manager_url).cloned().collect();
+        let connect_timeout = settings.connect_timeout;
         let client =
             move || crate::http_client::client_for(&called).connect_timeout(connect_timeout);
+        let timeout = settings.timeout;
         let transport = Transport::new(client, timeout, token, cores, metrics, byte_budget)?;
         let transport = Arc::new(transport);
         let nodes = Nodes::new(&urls, settings.version, &transport);
+        let account = settings
+            .manager_username
+            .clone()
+            .zip(settings.manager_password.clone());
+        let manager = manager_url.zip(account).map(|(url, (username, password))| {
+            Manager::new(Arc::clone(&transport), url, username, password)
+        });
         Ok(Self {
             transport,
             nodes: Arc::new(nodes),
@@ -121,15 +113,17 @@ impl Client {
         message: &Outgoing<'_>,
         is_permitted: impl Fn() -> F,
     ) -> Result<Accepted, Error> {
-        let policy = CallPolicy {
-            retry: match self.generation().await? {
+        let generation = self.generation().await?;
+        let policy = Policy {
+            call: "message_send",
+            retry: match generation {
                 Generation::V2 => Retry::Never,
                 Generation::V3 => Retry::IdempotencyKey,
             },
             affinity: Some(message.affinity),
-            ..CallPolicy::write("message_send")
         };
-        on_node!(self, policy, |node, generation| async {
+        let is_permitted = &is_permitted;
+        let send = self.on_node(policy, |node| async move {
             if !is_permitted().await {
                 return Err(Error::Withdrawn);
             }
@@ -143,7 +137,8 @@ impl Client {
                 }
                 Generation::V3 => v3::send(node, message).await,
             }
-        })
+        });
+        send.await
     }
 
     /// Reads at most `limit` messages of `channel` as `reader` sees it, in an answer of at most `max_bytes` bytes.
@@ -158,8 +153,8 @@ impl Client {
         limit: usize,
         max_bytes: usize,
     ) -> Result<Page, Error> {
-        let policy = CallPolicy::read(MESSAGESYNC);
-        let page = on_node!(self, policy, |node, generation| async {
+        let generation = self.generation().await?;
+        let page = self.on_node(Policy::read(MESSAGESYNC), |node| async move {
             let log = match generation {
                 Generation::V2 => Some(self.logs.entry(reader, channel)),
                 Generation::V3 => None,
@@ -173,7 +168,10 @@ impl Client {
             let call = Call::post(MESSAGESYNC, "/channel/messagesync", &body).max_bytes(max_bytes);
             let answer = node.call(call).await?;
             if !answer.status.is_success() {
-                return Err(refusal(generation, &answer));
+                return Err(match generation {
+                    Generation::V2 => v2::refusal(&answer),
+                    Generation::V3 => v3::refusal(&answer),
+                });
             }
             let page = Page::read(&answer.body, reader, channel)?;
             if let (Some(log), Some(_)) = (log, page.seq_range) {
@@ -185,7 +183,8 @@ impl Client {
                 });
             }
             Ok(page)
-        })?;
+        });
+        let page = page.await?;
         self.foreign.report(&page, channel, &self.transport.metrics);
         Ok(page)
     }
@@ -197,34 +196,24 @@ impl Client {
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<(), Error> {
-        self.post_command_by(CallPolicy::write(name), path, body)
-            .await
+        self.post_command_by(Policy::write(name), path, body).await
     }
 
     /// The same, repeated as `policy` says.
     pub(super) async fn post_command_by(
         &self,
-        policy: CallPolicy<'_>,
+        policy: Policy<'_>,
         path: &'static str,
         body: &impl Serialize,
     ) -> Result<(), Error> {
-        let name = policy.call;
-        on_node!(self, policy, |node, generation| async {
+        let (name, generation) = (policy.call, self.generation().await?);
+        let command = self.on_node(policy, |node| async move {
             let answer = node.call(Call::post(name, path, body)).await?;
             match generation {
                 Generation::V2 => v2::command_result(&answer),
                 Generation::V3 => v3::command_result(&answer),
             }
-        })
-    }
-}
-
-fn refusal(generation: Generation, answer: &Answer) -> Error {
-    match generation {
-        Generation::V3 => v3::refusal(answer),
-        Generation::V2 if answer.status == http::StatusCode::BAD_REQUEST => {
-            Error::Rejected(Rejection::Other)
-        }
-        Generation::V2 => Error::Status(answer.status.as_u16()),
+        });
+        command.await
     }
 }

@@ -14,9 +14,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::node::{Node, Standing};
-use super::nodes::Nodes;
-use super::transport::{Call, retry_once};
+use super::call::{Call, Node, Nodes, Standing, retry_once};
 use super::{Client, Error, Generation};
 
 /// How long the slower nodes are waited for after the first has told its generation.

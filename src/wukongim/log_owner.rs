@@ -6,10 +6,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use quick_cache::sync::Cache;
 
-use super::call_attempts::on_node;
-use super::call_policy::CallPolicy;
-use super::node::Node;
-use super::{Client, Error, v2};
+use super::call::{Node, Policy};
+use super::dialect::v2;
+use super::{Client, Error};
 use crate::domain::{Channel, ChannelId, ChannelType, Uid};
 
 /// Maximum cached channels, about 50 bytes each.
@@ -134,14 +133,10 @@ impl Client {
             Ok(topology) => topology.slot_leader(stored_id),
             Err(_) => None,
         };
-        let policy = CallPolicy::read("log_owner");
-        let owner = on_node!(self, policy, |node, _v2| v2::log_owner(
-            node,
-            channel_type,
-            stored_id,
-            leader
-        ));
-        match owner {
+        let owner = self.on_node(Policy::read("log_owner"), |node| {
+            v2::log_owner(node, channel_type, stored_id, leader)
+        });
+        match owner.await {
             Ok(None) => Ok(Owner::Nobody),
             Ok(Some(owner)) if owner == stored_id => Ok(Owner::Itself),
             Ok(Some(_)) => Ok(Owner::Another),

@@ -1,38 +1,28 @@
 //! The upstream: one client for both generations of WuKongIM. Every call to WuKongIM goes through here and is built from parsed types; no
 //! other module knows an upstream path, field or status code. Does not know axum.
 
-mod call_attempts;
-mod call_policy;
+mod call;
 mod client;
-mod ejection;
+mod dialect;
 mod error;
 mod generation;
 mod groups;
-mod in_flight_call;
-mod load;
 mod log_owner;
-mod maintenance;
-mod manager;
-mod members;
-mod node;
-mod nodes;
 mod page;
 mod payload_limit;
 mod replication;
-mod retry_budget;
 mod server_info;
 mod single_flight;
-mod transport;
 mod users;
-mod v2;
-mod v3;
 
-pub use call_policy::NodeAffinity;
+pub use call::NodeAffinity;
 pub use client::Client;
 pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};
 pub use payload_limit::SAFE_PAYLOAD_BYTES;
+
+use serde::Deserialize;
 
 pub use crate::config::Generation;
 use crate::domain::{Channel, ChannelType, ClientMsgNo, MessageId, Payload, Uid};
@@ -61,8 +51,9 @@ pub struct Accepted {
     pub seq: Option<u64>,
 }
 
-/// The addresses WuKongIM gives a client that wants to connect.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The addresses WuKongIM gives a client that wants to connect, by the names of its answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
 pub struct RouteInfo {
     /// Such as `127.0.0.1:5100`; may be empty.
     pub tcp_addr: String,
@@ -133,4 +124,15 @@ pub enum MemberList {
     Denylist,
     /// Who alone may send, where it is not empty.
     Allowlist,
+}
+
+impl MemberList {
+    /// The last part of its path, on both generations.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Subscribers => "subscribers",
+            Self::Denylist => "denylist",
+            Self::Allowlist => "allowlist",
+        }
+    }
 }

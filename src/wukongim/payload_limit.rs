@@ -10,9 +10,9 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use serde::Deserialize;
 
-use super::node::Node;
-use super::transport::Call;
-use super::{Client, Error, Generation, Outgoing, v2};
+use super::call::{Call, Node};
+use super::dialect::v2;
+use super::{Client, Error, Generation, Outgoing};
 
 /// Every v2 accepts payloads of at most so many bytes.
 pub const SAFE_PAYLOAD_BYTES: usize = 32_000;

@@ -16,11 +16,9 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use super::call_attempts::on_node;
-use super::call_policy::CallPolicy;
-use super::node::Node;
-use super::transport::Call;
-use super::{Client, Error, v2};
+use super::call::{Call, Node, Policy};
+use super::dialect::v2;
+use super::{Client, Error};
 use crate::domain::MessageId;
 
 /// How long the cluster's list of nodes is reused.
@@ -96,12 +94,9 @@ impl Client {
     /// Whether this member of the cluster has the message; any node forwards the query to it. Not retried: the poll that found the message
     /// runs again anyway.
     async fn node_has_message(&self, member: u64, id: MessageId, seq: u64) -> bool {
-        let query = async {
-            let policy = CallPolicy::write("message_copy");
-            on_node!(self, policy, |node, _v2| query_message(
-                node, member, id, seq
-            ))
-        };
+        let query = self.on_node(Policy::write("message_copy"), |node| {
+            query_message(node, member, id, seq)
+        });
         matches!(timeout(ANSWER_TIMEOUT, query).await, Ok(Ok(true)))
     }
 
@@ -117,9 +112,8 @@ impl Client {
             }
             None => None,
         };
-        let answer = on_node!(self, CallPolicy::read("cluster"), |node, _v2| {
-            fetch_topology(node)
-        });
+        let answer = self.on_node(Policy::read("cluster"), |node| fetch_topology(node));
+        let answer = answer.await;
         // An old server, or one whose cluster endpoints are blocked for the gateway: a single node needs no others.
         let alone = Error::Status(StatusCode::NOT_FOUND.as_u16());
         let answer = match answer {

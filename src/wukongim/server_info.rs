@@ -7,13 +7,9 @@ use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream::FuturesUnordered;
 
-use super::call_attempts::on_node;
-use super::call_policy::CallPolicy;
-use super::client::Client;
-use super::node::Node;
-use super::nodes::Nodes;
-use super::transport::retry_once;
-use super::{Error, Generation, Record, RouteInfo, SystemInfo, v2, v3};
+use super::call::{Node, Nodes, Policy, retry_once};
+use super::dialect::{v2, v3};
+use super::{Client, Error, Generation, Record, RouteInfo, SystemInfo};
 use crate::domain::{ChannelId, ChannelType, Uid};
 
 /// How long an answer of all nodes is reused, counted from the start of the query: at most one query a second.
@@ -54,23 +50,19 @@ impl Client {
     }
 
     async fn record(&self, channel_type: ChannelType, id: &str) -> Result<Option<Record>, Error> {
-        on_node!(
-            self,
-            CallPolicy::read("channel_state"),
-            |node, generation| async {
-                match generation {
-                    Generation::V2 => v2::record(node, channel_type, id).await,
-                    Generation::V3 => Ok(None),
-                }
-            }
-        )
+        if self.generation().await? == Generation::V3 {
+            return Ok(None);
+        }
+        let record = self.on_node(Policy::read("channel_state"), |node| {
+            v2::record(node, channel_type, id)
+        });
+        record.await
     }
 
     /// The addresses for `uid` to connect to.
     pub async fn route(&self, uid: &Uid) -> Result<RouteInfo, Error> {
-        on_node!(self, CallPolicy::read("route"), |node, _generation| {
-            v2::route(node, uid)
-        })
+        let route = self.on_node(Policy::read("route"), |node| v2::route(node, uid));
+        route.await
     }
 }
 

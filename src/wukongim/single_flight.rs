@@ -4,8 +4,10 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::task::unconstrained;
 
 use super::Error;
 use crate::context::inherit_identity;
@@ -13,14 +15,13 @@ use crate::context::inherit_identity;
 type Outcome<T> = Result<T, Error>;
 
 /// The latest answer, or the fetch in progress.
-pub(super) struct SingleFlight<T> {
+pub(super) struct SingleFlight<T: Clone> {
     latest: Mutex<Option<Flight<T>>>,
 }
 
-#[derive(Clone)]
-struct Flight<T> {
+struct Flight<T: Clone> {
     began: Instant,
-    outcome: watch::Receiver<Option<Outcome<T>>>,
+    outcome: Shared<BoxFuture<'static, Outcome<T>>>,
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
@@ -32,7 +33,7 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     }
 
     /// The latest answer while `is_fresh` accepts it (by the answer and the time since its fetch began), else that of the fetch in
-    /// progress, else that of `fetch`.
+    /// progress, else that of `fetch`; [`Error::Lost`] where that panicked.
     ///
     /// The fetch runs in its own task, with the request id of the caller that started it, so a caller that disconnects does not cancel it
     /// for the others. It must end by itself.
@@ -44,54 +45,46 @@ impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
     where
         F: Future<Output = Outcome<T>> + Send + 'static,
     {
-        let mut outcome = {
+        let outcome = {
             let mut latest = self.latest.lock();
             match &*latest {
-                Some(flight) if flight.is_usable(is_fresh) => flight.outcome.clone(),
+                Some(flight)
+                    if flight
+                        .ended()
+                        .is_none_or(|(outcome, age)| is_fresh(&outcome, age)) =>
+                {
+                    flight.outcome.clone()
+                }
                 _ => {
-                    let (sender, outcome) = watch::channel(None);
+                    let task = tokio::spawn(inherit_identity(fetch()));
+                    let outcome = async { unconstrained(task).await.unwrap_or(Err(Error::Lost)) };
+                    let outcome = outcome.boxed().shared();
                     *latest = Some(Flight {
                         began: Instant::now(),
                         outcome: outcome.clone(),
                     });
-                    let answer = fetch();
-                    let work = async move {
-                        sender.send_replace(Some(answer.await));
-                    };
-                    tokio::spawn(inherit_identity(work));
                     outcome
                 }
             }
         };
-        match outcome.wait_for(Option::is_some).await {
-            Ok(outcome) => outcome.clone().unwrap_or(Err(Error::Lost)),
-            // The task panicked, or the process ends.
-            Err(_) => Err(Error::Lost),
-        }
+        outcome.await
     }
 
     /// Discards the latest answer where `is_bad` says so, by the answer and the time since its fetch began.
     pub(super) fn forget_if(&self, is_bad: impl Fn(&Outcome<T>, Duration) -> bool) {
         let mut latest = self.latest.lock();
-        let bad = latest.as_ref().is_some_and(|flight| {
-            let outcome = flight.outcome.borrow();
-            outcome
-                .as_ref()
-                .is_some_and(|outcome| is_bad(outcome, flight.began.elapsed()))
-        });
-        if bad {
+        let ended = latest.as_ref().and_then(Flight::ended);
+        if ended.is_some_and(|(outcome, age)| is_bad(&outcome, age)) {
             *latest = None;
         }
     }
 }
 
-impl<T> Flight<T> {
-    fn is_usable(&self, is_fresh: impl Fn(&Outcome<T>, Duration) -> bool) -> bool {
-        match &*self.outcome.borrow() {
-            Some(outcome) => is_fresh(outcome, self.began.elapsed()),
-            // In progress, unless its task is gone.
-            None => self.outcome.has_changed().is_ok(),
-        }
+impl<T: Clone> Flight<T> {
+    /// The answer, and the time since its fetch began; `None` while that is in progress.
+    fn ended(&self) -> Option<(Outcome<T>, Duration)> {
+        let outcome = self.outcome.clone().now_or_never()?;
+        Some((outcome, self.began.elapsed()))
     }
 }
 
@@ -146,6 +139,7 @@ mod tests {
         shared.forget_if(|outcome, _| *outcome == Ok(3));
         let broken = shared.get(|_, _| true, || async { panic!("on purpose") });
         assert_eq!(broken.await, Err(Error::Lost));
-        assert_eq!(shared.get(|_, _| true, || async { Ok(5) }).await, Ok(5));
+        let get = shared.get(|outcome, _| outcome.is_ok(), || async { Ok(5) });
+        assert_eq!(get.await, Ok(5));
     }
 }

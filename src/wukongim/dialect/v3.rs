@@ -2,15 +2,25 @@
 
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::node::Node;
-use super::transport::{Answer, Call};
 use super::v2::SendBody;
-use super::{Accepted, ChannelState, Error, Generation, Outgoing, Reason, Rejection, SystemInfo};
 use crate::domain::{ChannelId, MessageId};
+use crate::wukongim::call::{Answer, Call, Node};
+use crate::wukongim::{
+    Accepted, ChannelState, Error, Generation, Outgoing, Reason, Rejection, SystemInfo,
+};
+
+/// The texts of refusals, as seen on a running server; the first that matches counts.
+const REJECTIONS: [(&str, Rejection); 4] = [
+    ("membership required", Rejection::MembershipRequired),
+    ("channel disbanded", Rejection::Disbanded),
+    ("channel not found", Rejection::ChannelNotFound),
+    ("not found", Rejection::NotFound),
+];
 
 /// Maps an answer other than 200 to an error; the texts were seen on a running server.
-pub(super) fn refusal(answer: &Answer) -> Error {
+pub(crate) fn refusal(answer: &Answer) -> Error {
     #[derive(Deserialize, Default)]
     struct ErrorBody {
         #[serde(default)]
@@ -34,26 +44,21 @@ pub(super) fn refusal(answer: &Answer) -> Error {
         }
         StatusCode::REQUEST_TIMEOUT => return Error::Timeout,
         StatusCode::INTERNAL_SERVER_ERROR if text.contains("log conflict") => Rejection::Conflict,
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("membership required") => {
-            Rejection::MembershipRequired
+        status @ (StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND) => {
+            let known = REJECTIONS.iter().find(|(known, _)| text.contains(known));
+            match known {
+                Some((_, rejection)) => *rejection,
+                None if status == StatusCode::BAD_REQUEST => Rejection::Other,
+                None => return Error::Status(status.as_u16()),
+            }
         }
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("channel disbanded") => {
-            Rejection::Disbanded
-        }
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("channel not found") => {
-            Rejection::ChannelNotFound
-        }
-        StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND if text.contains("not found") => {
-            Rejection::NotFound
-        }
-        StatusCode::BAD_REQUEST => Rejection::Other,
         status => return Error::Status(status.as_u16()),
     };
     Error::Rejected(rejection)
 }
 
 /// `{"status":200}`, or the refusal.
-pub(super) fn command_result(answer: &Answer) -> Result<(), Error> {
+pub(crate) fn command_result(answer: &Answer) -> Result<(), Error> {
     if answer.status == StatusCode::OK {
         super::v2::command_result(answer)
     } else {
@@ -62,7 +67,7 @@ pub(super) fn command_result(answer: &Answer) -> Result<(), Error> {
 }
 
 /// `/message/send`: id and seq of a stored message, or the reason why it was not stored.
-pub(super) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted, Error> {
+pub(crate) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted, Error> {
     let answer = node
         .call(Call::post(
             "message_send",
@@ -113,7 +118,7 @@ fn sent(answer: &Answer) -> Result<Accepted, Error> {
 
 /// Whether a group exists, without the manager port: a send from a uid that cannot be a member is always refused, with reason 5 where there
 /// is no group (v3 checks the channel first, then membership). Nothing is ever stored.
-pub(super) async fn probe_group(node: &Node, group: &ChannelId) -> Result<ChannelState, Error> {
+pub(crate) async fn probe_group(node: &Node, group: &ChannelId) -> Result<ChannelState, Error> {
     // No user can have this uid: the gateway refuses ids that begin with `____`, and WuKongIM does not use it itself.
     let body = serde_json::json!({
         "header": {"no_persist": 1},
@@ -127,43 +132,29 @@ pub(super) async fn probe_group(node: &Node, group: &ChannelId) -> Result<Channe
     let answer = node
         .call(Call::post("channel_probe", "/message/send", &body))
         .await?;
+    let exists = |banned, disbanded| {
+        Ok(ChannelState {
+            exists: true,
+            occupied: true,
+            banned,
+            disbanded,
+        })
+    };
     match sent(&answer) {
         Err(Error::Refused(Reason::NO_CHANNEL) | Error::Rejected(Rejection::ChannelNotFound)) => {
             Ok(ChannelState::default())
         }
-        Err(Error::Rejected(Rejection::Disbanded)) => Ok(ChannelState {
-            exists: true,
-            occupied: true,
-            disbanded: true,
-            ..ChannelState::default()
-        }),
-        Err(Error::Refused(reason)) => Ok(ChannelState {
-            exists: true,
-            occupied: true,
-            banned: reason == Reason::BANNED,
-            disbanded: reason == Reason::DISBANDED,
-        }),
-        Ok(_) => Ok(ChannelState {
-            exists: true,
-            occupied: true,
-            ..ChannelState::default()
-        }),
+        Err(Error::Rejected(Rejection::Disbanded)) => exists(false, true),
+        Err(Error::Refused(reason)) => {
+            exists(reason == Reason::BANNED, reason == Reason::DISBANDED)
+        }
+        Ok(_) => exists(false, false),
         Err(error) => Err(error),
     }
 }
 
 /// `/metrics` for the start time, `/top/v1/snapshot` for connections (0 while that has no figures or is switched off).
-pub(super) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
-    #[derive(Deserialize, Default)]
-    struct Clients {
-        #[serde(default)]
-        connections: u64,
-    }
-    #[derive(Deserialize)]
-    struct Snapshot {
-        #[serde(default)]
-        clients: Clients,
-    }
+pub(crate) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
     let (metrics, snapshot) = tokio::join!(
         node.call(Call::get("metrics", "/metrics").max_bytes(4 * 1024 * 1024)),
         node.call(Call::get("snapshot", "/top/v1/snapshot")),
@@ -179,14 +170,12 @@ pub(super) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
     let now_s = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |now| now.as_secs());
-    let connections = match snapshot?.json::<Snapshot>() {
-        Ok(snapshot) => snapshot.clients.connections,
-        Err(_) => 0,
-    };
+    let snapshot: Value = snapshot?.json().unwrap_or_default();
+    let connections = &snapshot["clients"]["connections"];
     Ok(SystemInfo {
         version: None,
         uptime_s: now_s.saturating_sub(started_s),
-        connections,
+        connections: connections.as_u64().unwrap_or(0),
     })
 }
 
@@ -209,6 +198,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+    use crate::context::ByteBudget;
 
     fn refused(status: u16, body: &'static str) -> Error {
         refusal(&Answer {
@@ -216,7 +206,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::from_static(body.as_bytes()),
             is_json: true,
-            _reservation: None,
+            _reservation: ByteBudget::unbounded().new_reservation().into(),
         })
     }
 

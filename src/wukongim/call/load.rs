@@ -14,13 +14,13 @@ const HALF_LIFE_US: u64 = 5_000_000;
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Microseconds on the process's own clock.
-pub(super) fn now_us() -> u64 {
+pub(crate) fn now_us() -> u64 {
     u64::try_from(EPOCH.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A node's load. All times are those of [`now_us`].
 #[derive(Default)]
-pub(super) struct Load {
+pub(crate) struct Load {
     in_flight: AtomicU32,
     /// Moving average over about a dozen answers.
     latency_us: AtomicU64,
@@ -31,14 +31,14 @@ pub(super) struct Load {
 
 impl Load {
     /// Records the start of a call.
-    pub(super) fn begin(&self, now: u64) {
+    pub(crate) fn begin(&self, now: u64) {
         if self.in_flight.fetch_add(1, Relaxed) == 0 {
             self.last_response_us.store(now, Relaxed);
         }
     }
 
     /// Records the end of a call.
-    pub(super) fn end(&self, began: u64, now: u64, answered: bool) {
+    pub(crate) fn end(&self, began: u64, now: u64, answered: bool) {
         self.in_flight.fetch_sub(1, Relaxed);
         let sample = now.saturating_sub(began);
         let previous = self.latency_us.load(Relaxed);
@@ -58,28 +58,28 @@ impl Load {
     }
 
     /// Calls in flight.
-    pub(super) fn in_flight(&self) -> u32 {
+    pub(crate) fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
 
     /// Whether the node is at its limit of concurrent calls.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.in_flight() >= MAX_IN_FLIGHT
     }
 
     /// The moving average of its answers' times; zero before the first.
-    pub(super) fn latency(&self) -> Duration {
+    pub(crate) fn latency(&self) -> Duration {
         Duration::from_micros(self.latency_us.load(Relaxed))
     }
 
     /// Whether the node has answered nothing since `began`.
-    pub(super) fn is_silent_since(&self, began: u64) -> bool {
+    pub(crate) fn is_silent_since(&self, began: u64) -> bool {
         self.last_response_us.load(Relaxed) <= began
     }
 
     /// The expected cost of one more call: calls in flight times latency. While a node with calls in flight is silent, its silence counts
     /// as latency, so that a hanging node receives few further calls.
-    pub(super) fn cost(&self, now: u64) -> u64 {
+    pub(crate) fn cost(&self, now: u64) -> u64 {
         let in_flight = u64::from(self.in_flight());
         let age = now.saturating_sub(self.sampled_us.load(Relaxed)) / HALF_LIFE_US;
         let latency = self.latency_us.load(Relaxed) >> age.min(63);

@@ -13,14 +13,14 @@ const MAX_TOKENS: u64 = 100 * RETRY_COST;
 const REFILL_INTERVAL_US: u64 = 1_000_000;
 
 /// The token bucket; calls fill it.
-pub(super) struct RetryBudget {
+pub(crate) struct RetryBudget {
     tokens: AtomicU64,
     /// When the bucket was last refilled by time.
     last_refill_us: AtomicU64,
 }
 
 impl RetryBudget {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             tokens: AtomicU64::new(MIN_TOKENS),
             last_refill_us: AtomicU64::new(0),
@@ -28,7 +28,7 @@ impl RetryBudget {
     }
 
     /// Earns a token for a call.
-    pub(super) fn deposit(&self) {
+    pub(crate) fn deposit(&self) {
         // Written only while the bucket is not full: on a busy gateway the cores do not contend for the cache line.
         if self.tokens.load(Relaxed) < MAX_TOKENS {
             self.tokens.fetch_add(1, Relaxed);
@@ -36,7 +36,7 @@ impl RetryBudget {
     }
 
     /// Takes the tokens of one retry; false where there are too few.
-    pub(super) fn try_withdraw(&self, now_us: u64) -> bool {
+    pub(crate) fn try_withdraw(&self, now_us: u64) -> bool {
         let last_refill = self.last_refill_us.load(Relaxed);
         let is_refill_due = now_us.saturating_sub(last_refill) >= REFILL_INTERVAL_US;
         if is_refill_due

@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::node::Node;
-use super::transport::{Answer, Call};
-use super::{
+use crate::domain::{Channel, ChannelId, ChannelType, MessageId, Uid};
+use crate::wukongim::call::{Answer, Call, Node};
+use crate::wukongim::{
     Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Record, Rejection,
     RouteInfo, SystemInfo,
 };
-use crate::domain::{Channel, ChannelId, ChannelType, MessageId, Uid};
 
 /// Everything but RFC 3986's unreserved characters is encoded.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
@@ -25,7 +25,7 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
 const MAX_LIST_BYTES: usize = 32 * 1024 * 1024;
 
 /// Encodes a string as one path segment or query value.
-pub(super) fn encode(text: &str) -> impl std::fmt::Display {
+pub(crate) fn encode(text: &str) -> impl std::fmt::Display {
     utf8_percent_encode(text, COMPONENT)
 }
 
@@ -36,7 +36,7 @@ struct Header {
 
 /// The body of `/message/send`, the same for both generations. Built from parsed types only, since v3 trusts a `device_id` in it.
 #[derive(Serialize)]
-pub(super) struct SendBody<'a> {
+pub(crate) struct SendBody<'a> {
     /// A string in v2 and unknown to v3. Sent as a number, it makes v2 refuse the whole body (seen on running servers).
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_key: Option<u8>,
@@ -55,7 +55,7 @@ pub(super) struct SendBody<'a> {
 
 impl<'a> SendBody<'a> {
     /// The body for a node of this generation, which one of the other refuses.
-    pub(super) fn new(generation: Generation, message: &Outgoing<'a>) -> Self {
+    pub(crate) fn new(generation: Generation, message: &Outgoing<'a>) -> Self {
         let is_v2 = generation == Generation::V2;
         Self {
             // A message whose check is left to v3 must not be stored unchecked by a v2 that has just replaced it.
@@ -78,28 +78,65 @@ struct StatusBody {
 }
 
 /// Parses `{"status":200}`, the answer of all v2 (and most v3) calls that return no data.
-pub(super) fn command_result(answer: &Answer) -> Result<(), Error> {
+pub(crate) fn command_result(answer: &Answer) -> Result<(), Error> {
     match answer.status {
         StatusCode::OK => match answer.json::<StatusBody>()?.status {
             200 => Ok(()),
             reason => Err(Error::Refused(Reason(reason))),
         },
-        StatusCode::BAD_REQUEST => Err(Error::Rejected(Rejection::Other)),
-        status => Err(Error::Status(status.as_u16())),
+        _ => Err(refusal(answer)),
+    }
+}
+
+/// The error of an answer with another status than 200.
+pub(crate) fn refusal(answer: &Answer) -> Error {
+    match answer.status {
+        StatusCode::BAD_REQUEST => Error::Rejected(Rejection::Other),
+        status => Error::Status(status.as_u16()),
     }
 }
 
 /// Parses an answer that returns data. v2 reports errors as 400, or as 200 with a `status` field.
-pub(super) fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
+pub(crate) fn data<'a, T: Deserialize<'a>>(answer: &'a Answer) -> Result<T, Error> {
     match answer.status {
         StatusCode::OK => answer.json(),
-        StatusCode::BAD_REQUEST => Err(Error::Rejected(Rejection::Other)),
-        status => Err(Error::Status(status.as_u16())),
+        _ => Err(refusal(answer)),
     }
 }
 
+async fn get<T: DeserializeOwned>(
+    node: &Node,
+    name: &'static str,
+    path: String,
+) -> Result<T, Error> {
+    data(&node.call(Call::get(name, path)).await?)
+}
+
+/// A GET about a log; `None` where v2 answers `not found`: there is no log under the key (seen on running servers).
+async fn get_of_log<T: DeserializeOwned>(
+    node: &Node,
+    name: &'static str,
+    path: String,
+) -> Result<Option<T>, Error> {
+    #[derive(Deserialize)]
+    struct ErrorBody<'a> {
+        #[serde(borrow)]
+        msg: Cow<'a, str>,
+    }
+    let answer = node.call(Call::get(name, path)).await?;
+    let is_not_found = || {
+        answer
+            .json()
+            .is_ok_and(|ErrorBody { msg }| msg == "not found")
+    };
+    if answer.status == StatusCode::BAD_REQUEST && is_not_found() {
+        return Ok(None);
+    }
+    data(&answer).map(Some)
+}
+
 /// `/message/send`: an id for a message that is not stored yet and may never be.
-pub(super) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted, Error> {
+pub(crate) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted, Error> {
     #[derive(Deserialize)]
     struct Data {
         message_id: u64,
@@ -143,31 +180,23 @@ pub(super) async fn send(node: &Node, message: &Outgoing<'_>) -> Result<Accepted
 }
 
 /// `GET /cluster/channels/{id}/{type}/…`: the whole list, in no order.
-pub(super) async fn list(
+pub(crate) async fn list(
     node: &Node,
     list: MemberList,
     channel_type: ChannelType,
     id: &str,
 ) -> Result<Vec<String>, Error> {
-    let (name, tail) = match list {
-        MemberList::Subscribers => ("subscribers", "subscribers"),
-        MemberList::Denylist => ("denylist", "denylist"),
-        MemberList::Allowlist => ("allowlist", "allowlist"),
-    };
-    let path = format!(
-        "/cluster/channels/{}/{}/{tail}",
-        encode(id),
-        channel_type.number()
-    );
-    let answer = node
-        .call(Call::get(name, path).max_bytes(MAX_LIST_BYTES))
-        .await?;
+    let name = list.name();
+    let number = channel_type.number();
+    let path = format!("/cluster/channels/{}/{number}/{name}", encode(id));
+    let call = Call::get(name, path).max_bytes(MAX_LIST_BYTES);
+    let answer = node.call(call).await?;
     Ok(data::<Option<Vec<String>>>(&answer)?.unwrap_or_default())
 }
 
 /// `GET /cluster/channels?channel_id&channel_type`: always one row, empty where nothing is stored under the id's key (`None`). The record
 /// may be another channel's with the same key.
-pub(super) async fn record(
+pub(crate) async fn record(
     node: &Node,
     channel_type: ChannelType,
     id: &str,
@@ -189,8 +218,7 @@ pub(super) async fn record(
         "/cluster/channels?channel_id={}&channel_type={number}",
         encode(id)
     );
-    let answer = node.call(Call::get("channel_state", path)).await?;
-    let rows: Rows = data(&answer)?;
+    let rows: Rows = get(node, "channel_state", path).await?;
     let row = rows.data.into_iter().next();
     let row = row.filter(|row| !row.channel_id.is_empty());
     Ok(row.map(|row| Record {
@@ -202,7 +230,7 @@ pub(super) async fn record(
 }
 
 /// A group's state, by the record under its key.
-pub(super) async fn group_state(node: &Node, group: &ChannelId) -> Result<ChannelState, Error> {
+pub(crate) async fn group_state(node: &Node, group: &ChannelId) -> Result<ChannelState, Error> {
     let record = record(node, ChannelType::Group, group.as_str()).await?;
     Ok(
         record.map_or_else(ChannelState::default, |record| ChannelState {
@@ -216,7 +244,7 @@ pub(super) async fn group_state(node: &Node, group: &ChannelId) -> Result<Channe
 }
 
 /// The id under which v2 stores `channel` as addressed by `user`: for a pair, the uid with the larger CRC-32 comes first.
-pub(super) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
+pub(crate) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
     match channel {
         Channel::Group(group) => group.as_str().into(),
         Channel::Person(peer) => {
@@ -230,27 +258,13 @@ pub(super) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
     }
 }
 
-#[derive(Deserialize)]
-struct ErrorBody<'a> {
-    #[serde(borrow)]
-    msg: Cow<'a, str>,
-}
-
-/// Whether v2 answered `not found`: there is no log under the key (seen on running servers).
-fn is_not_found(answer: &Answer) -> bool {
-    answer.status == StatusCode::BAD_REQUEST
-        && answer
-            .json::<ErrorBody<'_>>()
-            .is_ok_and(|words| words.msg == "not found")
-}
-
 /// `GET /channel/max_message_seq`: 0 where nothing was ever stored under the stored id's hash, `None` where v2 reports that there is no
 /// log. Creates no log.
 ///
 /// For a channel that never existed, v2.0.10 answers 0; later versions answer 0 on some nodes of a cluster, and 400 `not found` on the
 /// others and on a single node. A pair must be queried by its stored id: with the peer's uid and `login_uid`, v2 before v2.2.5 gives the
 /// same answer for every pair (all seen on running servers).
-pub(super) async fn max_message_seq(
+pub(crate) async fn max_message_seq(
     node: &Node,
     channel_type: ChannelType,
     stored_id: &str,
@@ -264,16 +278,13 @@ pub(super) async fn max_message_seq(
         encode(stored_id),
         channel_type.number()
     );
-    let answer = node.call(Call::get("max_message_seq", path)).await?;
-    if is_not_found(&answer) {
-        return Ok(None);
-    }
-    Ok(Some(data::<Max>(&answer)?.message_seq))
+    let max = get_of_log::<Max>(node, "max_message_seq", path).await?;
+    Ok(max.map(|max| max.message_seq))
 }
 
 /// `GET /cluster/channels/{id}/{type}/config`: the stored id of the channel that owns the log under this one's hash, `None` where there is
 /// none. Creates no log. Only the leader of the id's slot knows; `leader` is its node id in a cluster.
-pub(super) async fn log_owner(
+pub(crate) async fn log_owner(
     node: &Node,
     channel_type: ChannelType,
     stored_id: &str,
@@ -289,15 +300,14 @@ pub(super) async fn log_owner(
         encode(stored_id),
         channel_type.number()
     );
-    let answer = node.call(Call::get("log_owner", path)).await?;
-    if is_not_found(&answer) {
-        return Ok(None);
-    }
-    Ok(Some(data::<Config>(&answer)?.channel_id).filter(|id| !id.is_empty()))
+    let config = get_of_log::<Config>(node, "log_owner", path).await?;
+    Ok(config
+        .map(|config| config.channel_id)
+        .filter(|id| !id.is_empty()))
 }
 
 /// `GET /varz`.
-pub(super) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
+pub(crate) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
     #[derive(Deserialize)]
     struct Varz {
         #[serde(default)]
@@ -305,74 +315,36 @@ pub(super) async fn system_info(node: &Node) -> Result<SystemInfo, Error> {
         uptime: String,
         connections: i64,
     }
-    let answer = node.call(Call::get("varz", "/varz")).await?;
-    let varz: Varz = data(&answer)?;
+    let varz: Varz = get(node, "varz", "/varz".to_owned()).await?;
     Ok(SystemInfo {
         version: Some(varz.version).filter(|version| !version.is_empty()),
-        uptime_s: parse_uptime(&varz.uptime).ok_or(Error::Decode(answer.call))?,
+        uptime_s: parse_uptime(&varz.uptime).ok_or(Error::Decode("varz"))?,
         connections: varz.connections.max(0).unsigned_abs(),
     })
 }
 
 /// `1y2d3h4m5s` in seconds; leading units are left out, a year has 365 days.
 fn parse_uptime(text: &str) -> Option<u64> {
-    let mut total = 0_u64;
-    let mut number = None::<u64>;
-    for c in text.chars() {
-        if let Some(digit) = c.to_digit(10) {
-            number = Some(
-                number
-                    .unwrap_or(0)
-                    .checked_mul(10)?
-                    .checked_add(u64::from(digit))?,
-            );
-            continue;
-        }
-        let unit = match c {
-            'y' => 365 * 86_400,
-            'd' => 86_400,
-            'h' => 3600,
-            'm' => 60,
-            's' => 1,
+    let mut total = (!text.is_empty()).then_some(0_u64)?;
+    for part in text.split_inclusive(|c: char| !c.is_ascii_digit()) {
+        let (number, unit) = part.split_at_checked(part.len() - 1)?;
+        let unit = match unit {
+            "y" => 365 * 86_400,
+            "d" => 86_400,
+            "h" => 3600,
+            "m" => 60,
+            "s" => 1,
             _ => return None,
         };
-        total = total.checked_add(number.take()?.checked_mul(unit)?)?;
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(unit)?)?;
     }
-    if number.is_some() || text.is_empty() {
-        None
-    } else {
-        Some(total)
-    }
+    Some(total)
 }
 
 /// `GET /route?uid`, the same on both generations.
-pub(super) async fn route(node: &Node, uid: &Uid) -> Result<RouteInfo, Error> {
-    #[derive(Deserialize)]
-    #[expect(clippy::struct_field_names, reason = "the wire's names")]
-    struct Route {
-        #[serde(default)]
-        tcp_addr: String,
-        #[serde(default)]
-        ws_addr: String,
-        #[serde(default)]
-        wss_addr: String,
-    }
-    let answer = node
-        .call(Call::get(
-            "route",
-            format!("/route?uid={}", encode(uid.as_str())),
-        ))
-        .await?;
-    let Route {
-        tcp_addr,
-        ws_addr,
-        wss_addr,
-    } = data(&answer)?;
-    Ok(RouteInfo {
-        tcp_addr,
-        ws_addr,
-        wss_addr,
-    })
+pub(crate) async fn route(node: &Node, uid: &Uid) -> Result<RouteInfo, Error> {
+    let path = format!("/route?uid={}", encode(uid.as_str()));
+    get(node, "route", path).await
 }
 
 #[cfg(test)]

@@ -4,49 +4,45 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::Generation;
 use super::load::now_us;
-use super::node::{Node, Settled, Standing};
+use super::node::{Node, Settled, Standing, as_directory};
 use super::retry_budget::RetryBudget;
-use super::single_flight::SingleFlight;
 use super::transport::Transport;
+use crate::wukongim::Generation;
+use crate::wukongim::single_flight::SingleFlight;
 
 /// All configured nodes, at least one.
-pub(super) struct Nodes {
+pub(crate) struct Nodes {
     all: Vec<Arc<Node>>,
-    pub(super) settled: Settled,
-    pub(super) settling: SingleFlight<Generation>,
-    pub(super) budget: RetryBudget,
+    pub(crate) settled: Settled,
+    pub(crate) settling: SingleFlight<Generation>,
+    pub(crate) budget: RetryBudget,
 }
 
 /// The node to try next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Choice {
-    pub(super) index: usize,
+pub(crate) struct Choice {
+    pub(crate) index: usize,
     /// Whether it is ejected, and chosen only because no better node is left.
-    pub(super) ejected: bool,
+    pub(crate) ejected: bool,
 }
 
 impl Choice {
-    pub(super) fn available(index: usize) -> Self {
+    pub(crate) fn available(index: usize) -> Self {
         let ejected = false;
         Self { index, ejected }
     }
 }
 
 impl Nodes {
-    pub(super) fn new(
+    pub(crate) fn new(
         urls: &[Url],
         configured: Option<Generation>,
         transport: &Arc<Transport>,
     ) -> Self {
         let settled = Settled::default();
         let nodes = urls.iter().enumerate().map(|(index, url)| {
-            let mut base = url.clone();
-            if !base.path().ends_with('/') {
-                let path = format!("{}/", base.path());
-                base.set_path(&path);
-            }
+            let base = as_directory(url);
             let (transport, settled) = (transport.clone(), settled.clone());
             Arc::new(Node::new(index, base, transport, configured, settled))
         });
@@ -62,17 +58,17 @@ impl Nodes {
         nodes
     }
 
-    pub(super) fn all(&self) -> &[Arc<Node>] {
+    pub(crate) fn all(&self) -> &[Arc<Node>] {
         &self.all
     }
 
     /// Whether only one node is configured. A single node is never ejected.
-    pub(super) fn is_single(&self) -> bool {
+    pub(crate) fn is_single(&self) -> bool {
         self.all.len() == 1
     }
 
     /// Settles the generation that this process uses, for good.
-    pub(super) fn settle(&self, generation: Generation) {
+    pub(crate) fn settle(&self, generation: Generation) {
         if self.settled.set(generation).is_err() {
             return;
         }
@@ -86,23 +82,11 @@ impl Nodes {
         }
     }
 
-    /// Ejects the nodes that failed too often, and returns them with the ids of their ejections.
-    pub(super) fn newly_ejected(&self) -> impl Iterator<Item = (&Arc<Node>, u64)> {
-        let several = self.all.iter().filter(|_| !self.is_single());
-        several.filter_map(|node| Some((node, node.ejection.eject_if_due()?)))
-    }
-
-    /// The nodes whose generation is to be probed in the background, which begins now.
-    pub(super) fn due_for_probe(&self) -> impl Iterator<Item = &Arc<Node>> {
-        let several = self.all.iter().filter(|_| !self.is_single());
-        several.filter(|node| node.take_due_probe())
-    }
-
     /// The node to try next, not one in `tried` or of the other generation.
     ///
     /// Order of preference: the cheaper of two random nodes of the generation in use; the first one of unknown generation; the ejected one
     /// with the fewest failures.
-    pub(super) fn choose(&self, tried: &[usize]) -> Option<Choice> {
+    pub(crate) fn choose(&self, tried: &[usize]) -> Option<Choice> {
         if self.is_single() {
             let node = &self.all[0];
             let is_free =
@@ -127,19 +111,19 @@ impl Nodes {
     }
 
     /// Whether a node other than `index` and those in `tried` is available.
-    pub(super) fn has_another(&self, index: usize, tried: &[usize]) -> bool {
+    pub(crate) fn has_another(&self, index: usize, tried: &[usize]) -> bool {
         self.available(tried, |node| node.standing() != Standing::Other)
             .any(|other| other != index)
     }
 
     /// Whether a node was skipped only because it is at its limit of concurrent calls.
-    pub(super) fn is_full(&self, tried: &[usize]) -> bool {
+    pub(crate) fn is_full(&self, tried: &[usize]) -> bool {
         let mut nodes = self.all.iter().enumerate();
         nodes.any(|(index, node)| !tried.contains(&index) && node.load.is_full())
     }
 
     /// Whether this node is neither ejected nor at its limit.
-    pub(super) fn is_available(&self, index: usize) -> bool {
+    pub(crate) fn is_available(&self, index: usize) -> bool {
         let node = &self.all[index];
         !node.ejection.is_ejected() && !node.load.is_full()
     }
@@ -192,4 +176,4 @@ impl Nodes {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

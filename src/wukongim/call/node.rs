@@ -8,10 +8,10 @@ use url::Url;
 
 use super::ejection::Ejection;
 use super::load::{Load, now_us};
-use super::single_flight::SingleFlight;
 use super::transport::{Answer, Call, Transport};
-use super::{Error, Generation};
 use crate::telemetry::NodeMeters;
+use crate::wukongim::single_flight::SingleFlight;
+use crate::wukongim::{Error, Generation};
 
 /// How long a node counts as v3 without a successful answer. v2 permits what v3 would check, and no server restarts within this time, so a
 /// v2 that replaced a v3 is detected before it gets a call.
@@ -22,7 +22,7 @@ const OTHER_TTL: Duration = Duration::from_secs(5);
 const BACKGROUND_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Paths without ids; their URLs are built once.
-pub(super) const PATHS: [&str; 8] = [
+pub(crate) const PATHS: [&str; 8] = [
     "/message/send",
     "/channel/messagesync",
     "/user/token",
@@ -34,11 +34,11 @@ pub(super) const PATHS: [&str; 8] = [
 ];
 
 /// The generation that this process uses, once it is settled.
-pub(super) type Settled = Arc<OnceLock<Generation>>;
+pub(crate) type Settled = Arc<OnceLock<Generation>>;
 
 /// Whether calls may use a node, by its generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(crate) enum Standing {
     /// It is of the generation in use.
     Usable,
     /// It was, but is a v3 that has not answered for [`V3_TTL`]: to be probed before a call.
@@ -50,15 +50,15 @@ pub(super) enum Standing {
 }
 
 /// One WuKongIM node.
-pub(super) struct Node {
+pub(crate) struct Node {
     /// `n1`, `n2`, … by its position in `wukongim.api_urls`: the only name of the node that leaves the process.
-    pub(super) name: Arc<str>,
+    pub(crate) name: Arc<str>,
     base: Url,
     urls: [(&'static str, Url); PATHS.len()],
-    pub(super) transport: Arc<Transport>,
-    pub(super) settled: Settled,
+    pub(crate) transport: Arc<Transport>,
+    pub(crate) settled: Settled,
     /// `wukongim.version`.
-    pub(super) configured: Option<Generation>,
+    pub(crate) configured: Option<Generation>,
     /// As last probed: 2 or 3, 0 while it is not known.
     generation: AtomicU8,
     /// The generation that was last logged.
@@ -67,18 +67,18 @@ pub(super) struct Node {
     last_success_us: AtomicU64,
     /// When its last probe began, in microseconds; 0 before the first.
     last_probe_us: AtomicU64,
-    pub(super) probing: SingleFlight<Generation>,
+    pub(crate) probing: SingleFlight<Generation>,
     /// Whether this v2 accepts large payloads.
-    pub(super) large_payloads: SingleFlight<bool>,
+    pub(crate) large_payloads: SingleFlight<bool>,
     /// Whether the last log entry said that it accepts only small payloads.
-    pub(super) is_limited: AtomicBool,
-    pub(super) load: Load,
-    pub(super) ejection: Ejection,
-    pub(super) meters: NodeMeters,
+    pub(crate) is_limited: AtomicBool,
+    pub(crate) load: Load,
+    pub(crate) ejection: Ejection,
+    pub(crate) meters: NodeMeters,
 }
 
 impl Node {
-    pub(super) fn new(
+    pub(crate) fn new(
         index: usize,
         base: Url,
         transport: Arc<Transport>,
@@ -108,7 +108,7 @@ impl Node {
     }
 
     /// The URL of `path_and_query` on this node.
-    pub(super) fn url(&self, path_and_query: &str) -> Result<Url, Error> {
+    pub(crate) fn url(&self, path_and_query: &str) -> Result<Url, Error> {
         match self.urls.iter().find(|(path, _)| *path == path_and_query) {
             Some((_, url)) => Ok(url.clone()),
             // Ids are percent-encoded before, and `.` and `..` are not valid ids, so joining cannot leave the base path.
@@ -117,12 +117,12 @@ impl Node {
     }
 
     /// Carries out one call on this node.
-    pub(super) async fn call(&self, call: Call) -> Result<Answer, Error> {
+    pub(crate) async fn call(&self, call: Call) -> Result<Answer, Error> {
         self.transport.call(self, call).await
     }
 
     /// Whether a call may use this node.
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         let is_recent = |at: &AtomicU64, ttl: Duration| {
             u128::from(now_us().saturating_sub(at.load(Relaxed))) < ttl.as_micros()
         };
@@ -140,7 +140,7 @@ impl Node {
     }
 
     /// The generation that the last probe found, where it is not the one in use.
-    pub(super) fn other_generation(&self) -> Option<Generation> {
+    pub(crate) fn other_generation(&self) -> Option<Generation> {
         let settled = self.settled.get()?;
         self.generation().filter(|found| found != settled)
     }
@@ -154,14 +154,14 @@ impl Node {
     }
 
     /// Stores what a probe found, and logs it where that is new.
-    pub(super) fn set_generation(&self, found: Generation) {
+    pub(crate) fn set_generation(&self, found: Generation) {
         self.generation.store(number(found), Relaxed);
         self.meters.generation.set(number(found).into());
         self.log_generation();
     }
 
     /// Logs the node's generation once the one in use is settled, where it is not the one logged last.
-    pub(super) fn log_generation(&self) {
+    pub(crate) fn log_generation(&self) {
         let (Some(used), Some(generation)) = (self.settled.get(), self.generation()) else {
             return;
         };
@@ -181,24 +181,24 @@ impl Node {
     }
 
     /// The node has answered a call.
-    pub(super) fn record_answer(&self) {
+    pub(crate) fn record_answer(&self) {
         self.last_success_us.store(now_us(), Relaxed);
     }
 
     /// Another generation may run at this address now: probe it before the next call.
-    pub(super) fn forget_generation(&self) {
+    pub(crate) fn forget_generation(&self) {
         self.forget_release();
         self.generation.store(0, Relaxed);
         self.meters.generation.set(0);
     }
 
     /// Forgets the payload support: another v2 may answer at this address from now on.
-    pub(super) fn forget_release(&self) {
+    pub(crate) fn forget_release(&self) {
         self.large_payloads.forget_if(|_, _| true);
     }
 
     /// Whether to probe its generation in the background now; if so, that counts as the start of the probe.
-    pub(super) fn take_due_probe(&self) -> bool {
+    pub(crate) fn take_due_probe(&self) -> bool {
         let (last, now) = (self.last_probe_us.load(Relaxed), now_us().max(1));
         let age_us = u128::from(now.saturating_sub(last));
         (last == 0 || age_us >= BACKGROUND_PROBE_INTERVAL.as_micros())
@@ -211,7 +211,7 @@ impl Node {
     }
 
     /// A probe begins.
-    pub(super) fn record_probe(&self) {
+    pub(crate) fn record_probe(&self) {
         self.last_probe_us.store(now_us().max(1), Relaxed);
     }
 }
@@ -225,4 +225,13 @@ fn number(generation: Generation) -> u8 {
 
 fn join_url(base: &Url, path_and_query: &str) -> Option<Url> {
     base.join(path_and_query.trim_start_matches('/')).ok()
+}
+
+/// The URL with a slash at its end, so that paths are joined below it.
+pub(crate) fn as_directory(url: &Url) -> Url {
+    let mut url = url.clone();
+    if !url.path().ends_with('/') {
+        url.set_path(&format!("{}/", url.path()));
+    }
+    url
 }

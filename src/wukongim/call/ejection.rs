@@ -1,4 +1,5 @@
-//! Ejection of a failing node: when it starts, how long it lasts and how it ends. Knows nothing of the calls or the other nodes.
+//! When a node is left alone: ejection after failures, and the probes that end it. The next call starts them, so an idle gateway sends
+//! nothing. Knows nothing of what the calls mean.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -11,6 +12,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::node::Node;
+use super::nodes::Nodes;
+use crate::wukongim::Error;
 
 /// Consecutive failures after which a node is ejected.
 const FAILURE_THRESHOLD: u32 = 3;
@@ -21,9 +24,47 @@ const MAX_BACKOFF: Duration = Duration::from_secs(4);
 /// A node that stayed healthy for this long after an ejection starts again with the initial backoff.
 const BACKOFF_RESET: Duration = Duration::from_secs(30);
 
+/// A slower probe for a node's generation counts as failed.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// Ejects the nodes that failed too often, and starts the probes that are due.
+pub(crate) fn spawn_probes(nodes: &Nodes) {
+    if nodes.is_single() {
+        return;
+    }
+    for node in nodes.all() {
+        if let Some(ejection_id) = node.ejection.eject_if_due() {
+            tracing::warn!(node = %node.name, "wukongim node ejected");
+            let probes = probe_until_healthy(Arc::downgrade(node), ejection_id, is_healthy);
+            tokio::spawn(probes);
+        }
+        if node.take_due_probe() {
+            tokio::spawn(probe_generation(Arc::clone(node)));
+        }
+    }
+}
+
+async fn is_healthy(node: Arc<Node>) -> bool {
+    // Another generation may run at this address by now.
+    node.forget_generation();
+    let health = node.health().await;
+    if health.is_ok() {
+        tracing::info!(node = %node.name, "wukongim node is healthy again");
+    }
+    // A node of the other generation gets no calls anyway.
+    matches!(health, Ok(()) | Err(Error::OtherGeneration))
+}
+
+async fn probe_generation(node: Arc<Node>) {
+    let probe = tokio::time::timeout(PROBE_TIMEOUT, node.probe()).await;
+    if !matches!(probe, Ok(Ok(_))) {
+        node.ejection.record_failure(true);
+    }
+}
+
 /// Whether a node is ejected.
 #[derive(Default)]
-pub(super) struct Ejection {
+pub(crate) struct Ejection {
     ejections_total: Counter,
     ejected_gauge: Gauge,
     failures: AtomicU32,
@@ -43,7 +84,7 @@ struct EjectionState {
 
 impl Ejection {
     /// A node without failures. `ejections_total` counts ejections; `ejected_gauge` is 1 during one.
-    pub(super) fn new(ejections_total: Counter, ejected_gauge: Gauge) -> Self {
+    pub(crate) fn new(ejections_total: Counter, ejected_gauge: Gauge) -> Self {
         Self {
             ejections_total,
             ejected_gauge,
@@ -52,7 +93,7 @@ impl Ejection {
     }
 
     /// Records a failure of the node; `certain` where one is enough to eject it.
-    pub(super) fn record_failure(&self, certain: bool) {
+    pub(crate) fn record_failure(&self, certain: bool) {
         let failures = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
         if certain || failures >= FAILURE_THRESHOLD {
             self.is_due.store(true, Ordering::Relaxed);
@@ -60,7 +101,7 @@ impl Ejection {
     }
 
     /// Records a success. Only a call that was sent during the ejection ends it.
-    pub(super) fn record_success(&self, sent_while_ejected: bool) {
+    pub(crate) fn record_success(&self, sent_while_ejected: bool) {
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
@@ -71,17 +112,17 @@ impl Ejection {
     }
 
     /// Whether the node is ejected.
-    pub(super) fn is_ejected(&self) -> bool {
+    pub(crate) fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Relaxed)
     }
 
     /// The number of backoffs so far, as a measure of how unhealthy the node is.
-    pub(super) fn backoff_steps(&self) -> u32 {
+    pub(crate) fn backoff_steps(&self) -> u32 {
         self.state.lock().backoff_steps
     }
 
     /// Starts an ejection where one is due, and returns its id.
-    pub(super) fn eject_if_due(&self) -> Option<u64> {
+    pub(crate) fn eject_if_due(&self) -> Option<u64> {
         if !self.is_due.load(Ordering::Relaxed) {
             return None;
         }
@@ -143,7 +184,7 @@ impl Drop for EjectionGuard {
 }
 
 /// Probes an ejected node with growing backoff until it is healthy, a call succeeds, or the node is dropped.
-pub(super) async fn probe_until_healthy<P, F>(node: Weak<Node>, ejection_id: u64, probe: P)
+pub(crate) async fn probe_until_healthy<P, F>(node: Weak<Node>, ejection_id: u64, probe: P)
 where
     P: Fn(Arc<Node>) -> F,
     F: Future<Output = bool>,
@@ -170,7 +211,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
-    use crate::wukongim::nodes::tests::nodes;
+    use crate::wukongim::call::nodes::tests::nodes;
 
     /// Ejects `node`, and returns the times between its probes until one of them finds it healthy.
     async fn backoff_steps(node: &Arc<Node>, healthy_at: usize) -> Vec<Duration> {

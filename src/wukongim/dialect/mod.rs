@@ -1,0 +1,5 @@
+//! The wire formats: paths, bodies and the meaning of answers, by generation. Does not know which node is called, or when again.
+
+pub(super) mod manager_port;
+pub(super) mod v2;
+pub(super) mod v3;

@@ -60,24 +60,16 @@ pub fn render(
     let error = failure.error;
     let body = failure_json(failure, lang, endpoint, request_id);
     let mut response = json(error.status(), body);
+    let headers = response.headers_mut();
     if error.status() == StatusCode::UNAUTHORIZED {
-        response
-            .headers_mut()
-            .insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if failure.is_encoding_error() {
-        response
-            .headers_mut()
-            .insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }
-    if let Some(seconds) = failure
-        .retry_after_s
-        .map(NonZeroU32::get)
-        .or(error.retry_after_s())
-    {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(seconds));
+    let seconds = failure.retry_after_s.map(NonZeroU32::get);
+    if let Some(seconds) = seconds.or(error.retry_after_s()) {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -94,10 +86,6 @@ pub fn failure_json(
         field: &'a str,
         message: String,
     }
-    let error = failure.error;
-    let message = failure
-        .message
-        .unwrap_or_else(|| message_of(error, endpoint));
     // Written directly into one buffer, since refusals must be cheap. Codes need no escaping.
     let mut body = Vec::with_capacity(192);
     body.extend_from_slice(br#"{"success":false"#);
@@ -106,9 +94,9 @@ pub fn failure_json(
         body.extend_from_slice(data.get().as_bytes());
     }
     body.extend_from_slice(br#","message":"#);
-    write_json(&mut body, message.in_lang(lang));
+    write_json(&mut body, message_of(failure, endpoint).in_lang(lang));
     body.extend_from_slice(br#","code":""#);
-    body.extend_from_slice(error.code().as_bytes());
+    body.extend_from_slice(failure.error.code().as_bytes());
     body.push(b'"');
     if let Some(number) = &failure.client_msg_no {
         body.extend_from_slice(br#","clientMsgNo":"#);
@@ -134,13 +122,15 @@ fn write_json(body: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
     debug_assert!(written.is_ok(), "{written:?}");
 }
 
-/// An error's message at this endpoint: for every 5xx the endpoint's own text.
-pub fn message_of(error: ApiError, endpoint: LocalizedText) -> LocalizedText {
-    if error.status().is_server_error() {
+/// A failure's message at this endpoint: its own, else for every 5xx the endpoint's.
+pub fn message_of(failure: &Failure, endpoint: LocalizedText) -> LocalizedText {
+    let is_server_error = failure.error.status().is_server_error();
+    let general = if is_server_error {
         endpoint
     } else {
-        error.message()
-    }
+        failure.error.message()
+    };
+    failure.message.unwrap_or(general)
 }
 
 /// A JSON answer that must not be cached.
@@ -153,33 +143,31 @@ pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
-/// Chinese, unless `Accept-Language` gives English a higher weight than Chinese (or than `*`, which means Chinese here).
+/// Chinese, unless `Accept-Language` gives English a higher weight than Chinese, and none that is lower than that of `*`.
 pub fn language(headers: &HeaderMap) -> Lang {
-    let (mut en, mut zh, mut any) = (None::<f32>, None::<f32>, 0.0_f32);
+    let mut weights = [None::<f32>; 3];
     for value in headers.get_all(ACCEPT_LANGUAGE) {
         for range in value.to_str().unwrap_or_default().split(',') {
-            let mut parts = range.split(';');
-            let tag = parts.next().unwrap_or_default().trim();
-            let weight = parts
-                .find_map(|part| {
-                    part.trim()
-                        .strip_prefix("q=")
-                        .map(|q| q.trim().parse().unwrap_or(0.0))
-                })
-                .unwrap_or(1.0_f32);
+            let mut parts = range.split(';').map(str::trim);
+            let tag = parts.next().unwrap_or_default();
             let primary = tag.split('-').next().unwrap_or_default();
-            if primary.eq_ignore_ascii_case("en") {
-                en = Some(en.map_or(weight, |q| q.max(weight)));
-            } else if primary.eq_ignore_ascii_case("zh") {
-                zh = Some(zh.map_or(weight, |q| q.max(weight)));
-            } else if tag == "*" {
-                any = weight;
+            let weight = parts.find_map(|part| part.strip_prefix("q="));
+            let weight = weight.map_or(1.0, |weight| weight.trim().parse().unwrap_or(0.0));
+            let language = ["en", "zh", "*"].iter();
+            for (known, language) in weights.iter_mut().zip(language) {
+                if primary.eq_ignore_ascii_case(language) {
+                    *known = Some(known.map_or(weight, |known| known.max(weight)));
+                }
             }
         }
     }
-    match en {
-        Some(en) if en > 0.0 && en > zh.unwrap_or(if any > en { any } else { 0.0 }) => Lang::En,
-        _ => Lang::Zh,
+    let [en, zh, any] = weights;
+    // `*` means Chinese where it has a higher weight than English.
+    let zh = zh.or(any.filter(|any| Some(*any) > en));
+    if en > zh.or(Some(0.0)) {
+        Lang::En
+    } else {
+        Lang::Zh
     }
 }
 
@@ -200,6 +188,7 @@ mod tests {
             ("fr, en;q=0.3", Lang::En),
             ("en;q=0", Lang::Zh),
             ("en;q=0.4, *;q=0.5", Lang::Zh),
+            ("en, *", Lang::En),
             ("en, zh", Lang::Zh),
         ] {
             let mut headers = HeaderMap::new();

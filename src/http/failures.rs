@@ -11,6 +11,7 @@ use crate::domain::PayloadProblem;
 use crate::history::ReadError;
 use crate::limits::{Refused, UserFull};
 use crate::messages::{Cause, SendError};
+use crate::store::StoreError;
 use crate::wukongim::{Error, Rejection};
 
 /// The message of `channel_exists` for sends.
@@ -68,46 +69,35 @@ impl From<Full> for Failure {
 
 impl From<Denial> for Failure {
     fn from(denial: Denial) -> Self {
-        let code = match denial {
-            Denial::NotAMember => ApiError::NotAMember,
-            Denial::Blocked => ApiError::Blocked,
-            Denial::Forbidden => ApiError::Forbidden,
-            Denial::ChannelBanned => ApiError::ChannelBanned,
-            Denial::SendBanned => ApiError::SendBanned,
-            Denial::ChannelNotFound => ApiError::ChannelNotFound,
-            Denial::Taken => {
-                return Self {
-                    message: Some(CONVERSATION_KEY_TAKEN),
-                    ..ApiError::ChannelExists.into()
-                };
-            }
-            Denial::ToOneself => {
-                return Self::invalid(vec![FieldProblem {
-                    field: "channelId".into(),
-                    problem: Problem::Oneself,
-                }]);
-            }
-            Denial::PayloadTooLarge { max_bytes } => {
-                return Self::invalid(vec![FieldProblem {
-                    field: "payload".into(),
-                    problem: Problem::Payload(PayloadProblem::TooLarge { max_bytes }),
-                }]);
-            }
+        let bad_field = |name, problem| Self::invalid(vec![FieldProblem::new(name, problem)]);
+        match denial {
+            Denial::NotAMember => ApiError::NotAMember.into(),
+            Denial::Blocked => ApiError::Blocked.into(),
+            Denial::Forbidden => ApiError::Forbidden.into(),
+            Denial::ChannelBanned => ApiError::ChannelBanned.into(),
+            Denial::SendBanned => ApiError::SendBanned.into(),
+            Denial::ChannelNotFound => ApiError::ChannelNotFound.into(),
+            Denial::Taken => Self {
+                message: Some(CONVERSATION_KEY_TAKEN),
+                ..ApiError::ChannelExists.into()
+            },
+            Denial::ToOneself => bad_field("channelId", Problem::Oneself),
+            Denial::PayloadTooLarge { max_bytes } => bad_field(
+                "payload",
+                Problem::Payload(PayloadProblem::TooLarge { max_bytes }),
+            ),
             // While the gateway's own credentials are refused nothing can be decided, and a retry does not help until an operator fixes
             // them. An overloaded gateway does not mean that WuKongIM is down.
             Denial::Unavailable(error @ (Error::Credentials | Error::Busy | Error::NoRoom(_)))
-            | Denial::Upstream(error) => return error.into(),
+            | Denial::Upstream(error) => error.into(),
             Denial::Unavailable(error) => {
-                return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
+                Self::from(ApiError::UpstreamUnavailable).because(error.to_string())
             }
-            Denial::Refused(_) => {
-                return Self::from(ApiError::Forbidden).because(denial.to_string());
-            }
+            Denial::Refused(_) => Self::from(ApiError::Forbidden).because(denial.to_string()),
             Denial::CallbackFailed(error) => {
-                return Self::from(ApiError::UpstreamUnavailable).because(error.to_string());
+                Self::from(ApiError::UpstreamUnavailable).because(error.to_string())
             }
-        };
-        code.into()
+        }
     }
 }
 
@@ -132,56 +122,56 @@ impl From<SendError> for Failure {
                 client_msg_no,
                 cause,
             } => {
-                let code = match &cause {
-                    // There was an answer, but an unexpected error or a malformed one.
+                // An unexpected error or a malformed answer is an answer, too.
+                let (error, cause) = match cause {
                     Cause::NoAnswer(
                         Error::Status(_) | Error::Decode(_) | Error::TooLarge { .. },
-                    ) => ApiError::UpstreamError,
+                    ) => (ApiError::UpstreamError, cause.to_string()),
+                    Cause::NoAnswer(Error::Timeout) => (
+                        ApiError::MessageUnconfirmed,
+                        "no answer to the send in time, and not seen stored".to_owned(),
+                    ),
                     Cause::NoAnswer(_) | Cause::NeverSeen | Cause::OutOfTime => {
-                        ApiError::MessageUnconfirmed
+                        (ApiError::MessageUnconfirmed, cause.to_string())
                     }
                 };
-                let mut failure = Self::from(code).because(cause.to_string());
-                if let Cause::NoAnswer(Error::Timeout) = cause {
-                    failure.cause =
-                        Some("no answer to the send in time, and not seen stored".into());
+                Self {
+                    client_msg_no: Some(client_msg_no),
+                    ..Self::from(error).because(cause)
                 }
-                failure.client_msg_no = Some(client_msg_no);
-                failure
             }
         }
     }
 }
 
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::from(ApiError::StoreUnavailable).because(error.to_string())
+    }
+}
+
 impl From<channels::Error> for Failure {
     fn from(error: channels::Error) -> Self {
-        let code = match error {
-            channels::Error::Exists => ApiError::ChannelExists,
-            channels::Error::Deleted => ApiError::ChannelDeleted,
-            channels::Error::NotFound => ApiError::ChannelNotFound,
-            channels::Error::NotOwner => ApiError::NotOwner,
-            channels::Error::NotAMember => ApiError::NotAMember,
-            channels::Error::Full => ApiError::ChannelFull,
-            channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave,
+        match error {
+            channels::Error::Exists => ApiError::ChannelExists.into(),
+            channels::Error::Deleted => ApiError::ChannelDeleted.into(),
+            channels::Error::NotFound => ApiError::ChannelNotFound.into(),
+            channels::Error::NotOwner => ApiError::NotOwner.into(),
+            channels::Error::NotAMember => ApiError::NotAMember.into(),
+            channels::Error::Full => ApiError::ChannelFull.into(),
+            channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave.into(),
             channels::Error::IdNotAllowed => {
-                return Self::invalid(vec![FieldProblem {
-                    field: "channelId".into(),
-                    problem: Problem::IdNotAllowed,
-                }]);
+                Self::invalid(vec![FieldProblem::new("channelId", Problem::IdNotAllowed)])
             }
-            channels::Error::NoRandomId => ApiError::Internal,
+            channels::Error::NoRandomId => ApiError::Internal.into(),
             channels::Error::NotUndone(error) => {
-                let cause = "what was done could not be taken back".to_owned();
-                return Self::from(*error).because(cause);
+                Self::from(*error).because("what was done could not be taken back")
             }
-            channels::Error::Interrupted => ApiError::UpstreamUnavailable,
-            channels::Error::Denied(denial) => return denial.into(),
-            channels::Error::Upstream(error) => return error.into(),
-            channels::Error::Store(error) => {
-                return Self::from(ApiError::StoreUnavailable).because(error.to_string());
-            }
-        };
-        code.into()
+            channels::Error::Interrupted => ApiError::UpstreamUnavailable.into(),
+            channels::Error::Denied(denial) => denial.into(),
+            channels::Error::Upstream(error) => error.into(),
+            channels::Error::Store(error) => error.into(),
+        }
     }
 }
 
@@ -190,9 +180,7 @@ impl From<ImTokenError> for Failure {
         match error {
             ImTokenError::Banned => ApiError::Forbidden.into(),
             ImTokenError::Upstream(error) => error.into(),
-            ImTokenError::Store(error) => {
-                Self::from(ApiError::StoreUnavailable).because(error.to_string())
-            }
+            ImTokenError::Store(error) => error.into(),
             ImTokenError::Interrupted => ApiError::UpstreamUnavailable.into(),
         }
     }

@@ -13,37 +13,6 @@ use crate::http::errors::{ApiError, Failure, Problem};
 use crate::http::extract::{Avatar, GroupName, GroupType, Json, request};
 use crate::state::App;
 
-/// Why a group is not created.
-pub(super) const CREATE_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::ChannelExists,
-    ApiError::ChannelDeleted,
-    ApiError::StoreUnavailable,
-];
-/// Why a group is not changed by those who own it.
-pub(super) const OWNERS_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotOwner,
-    ApiError::ChannelNotFound,
-    ApiError::StoreUnavailable,
-];
-/// Errors of adding subscribers or managers.
-pub(super) const ADD_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotOwner,
-    ApiError::ChannelNotFound,
-    ApiError::ChannelFull,
-    ApiError::StoreUnavailable,
-];
-/// Errors of removing subscribers or managers.
-pub(super) const REMOVE_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotOwner,
-    ApiError::ChannelNotFound,
-    ApiError::OwnerCannotLeave,
-    ApiError::StoreUnavailable,
-];
-
 request! {
     /// A channel to create.
     #[derive(Debug, ToSchema)]

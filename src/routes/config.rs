@@ -8,7 +8,6 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
-use crate::config::Limits;
 use crate::domain::Uid;
 use crate::http::envelope::Envelope;
 use crate::http::errors::Failure;
@@ -55,20 +54,6 @@ pub(super) struct LimitsResponse {
     group_members: usize,
 }
 
-impl From<&Limits> for LimitsResponse {
-    fn from(limits: &Limits) -> Self {
-        Self {
-            id_bytes: limits.id_bytes,
-            client_msg_no_bytes: limits.client_msg_no_bytes,
-            payload_bytes: limits.payload,
-            batch: limits.batch,
-            subscribers: limits.subscribers,
-            sync_max: limits.sync_max,
-            group_members: limits.group_members,
-        }
-    }
-}
-
 /// Where a client connects to WuKongIM, and what this deployment allows.
 #[utoipa::path(
     get,
@@ -94,19 +79,7 @@ pub(super) async fn get_config(
     } else {
         app.client.route(&caller.uid).await?
     };
-    let limits = &app.settings.limits;
-    let payload = if limits.payload <= SAFE_PAYLOAD_BYTES {
-        limits.payload
-    } else {
-        // Until a higher limit is known. The addresses are returned even while WuKongIM is down.
-        let upstream_limit = timeout(LIMIT_TIMEOUT, app.client.payload_limit()).await;
-        limits
-            .payload
-            .min(upstream_limit.map_or(SAFE_PAYLOAD_BYTES, |limit| {
-                limit.unwrap_or(SAFE_PAYLOAD_BYTES)
-            }))
-    };
-    let or = |configured: &Option<String>, told: String| configured.clone().unwrap_or(told);
+    let or = |configured: &Option<String>, upstream: String| configured.clone().unwrap_or(upstream);
     Ok(Envelope(ConfigResponse {
         ws_url: or(&public.ws_url, route.ws_addr),
         wss_url: or(&public.wss_url, route.wss_addr),
@@ -114,9 +87,26 @@ pub(super) async fn get_config(
         api_url: or(&public.api_url, String::new()),
         manager_url: or(&public.manager_url, String::new()),
         uid: caller.uid,
-        limits: LimitsResponse {
-            payload_bytes: payload,
-            ..limits.into()
-        },
+        limits: limits(&app).await,
     }))
+}
+
+async fn limits(app: &App) -> LimitsResponse {
+    let limits = &app.settings.limits;
+    let mut payload_bytes = limits.payload;
+    if payload_bytes > SAFE_PAYLOAD_BYTES {
+        // Until a higher limit is known. The addresses are returned even while WuKongIM is down.
+        let upstream = timeout(LIMIT_TIMEOUT, app.client.payload_limit()).await;
+        let upstream = upstream.map_or(SAFE_PAYLOAD_BYTES, |it| it.unwrap_or(SAFE_PAYLOAD_BYTES));
+        payload_bytes = payload_bytes.min(upstream);
+    }
+    LimitsResponse {
+        id_bytes: limits.id_bytes,
+        client_msg_no_bytes: limits.client_msg_no_bytes,
+        payload_bytes,
+        batch: limits.batch,
+        subscribers: limits.subscribers,
+        sync_max: limits.sync_max,
+        group_members: limits.group_members,
+    }
 }

@@ -12,39 +12,13 @@ use crate::domain::{
     Channel, ChannelId, ChannelType, ClientMsgNo, MessageId, Payload, PayloadProblem, Uid,
 };
 use crate::http::envelope::{Envelope, language, message_of};
-use crate::http::errors::{ApiError, Failure, FieldProblem, Lang, LocalizedText, Problem};
+use crate::http::errors::{ApiError, Failure, FieldProblem, Lang, Problem};
 use crate::http::extract::{Deadline, FromJson, Json, list, request};
 use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::messages::{Draft, SendError, Sent};
 use crate::routes::Endpoint;
 use crate::state::App;
 use crate::wukongim::SAFE_PAYLOAD_BYTES;
-
-/// Why a message is not sent.
-pub(super) const SEND_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotAMember,
-    ApiError::Blocked,
-    ApiError::ChannelBanned,
-    ApiError::SendBanned,
-    ApiError::ChannelNotFound,
-    ApiError::ChannelExists,
-    ApiError::MessageConflict,
-    ApiError::MessageUnconfirmed,
-];
-/// Why not every message of a batch is sent.
-pub(super) const BATCH_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotAMember,
-    ApiError::Blocked,
-    ApiError::ChannelBanned,
-    ApiError::SendBanned,
-    ApiError::ChannelNotFound,
-    ApiError::ChannelExists,
-    ApiError::MessageConflict,
-    ApiError::MessageUnconfirmed,
-    ApiError::PartialFailure,
-];
 
 request! {
     /// A message to send.
@@ -208,21 +182,15 @@ pub(super) async fn send_message_batch(
     check_payloads(&app, &drafts, true).await?;
     let self_messages = app.messages.indices_refused_to_self(&drafts).await;
     if !self_messages.is_empty() {
-        let details = self_messages.into_iter().map(|index| FieldProblem {
-            field: format!("[{index}].channelId"),
-            problem: Problem::Oneself,
-        });
+        let details = self_messages
+            .into_iter()
+            .map(|index| FieldProblem::new(format!("[{index}].channelId"), Problem::Oneself));
         return Err(Failure::invalid(details.collect()));
     }
     let results = app.messages.send_batch(drafts, deadline).await;
     if results.iter().all(Result::is_ok) {
-        return Ok(Envelope(
-            results
-                .into_iter()
-                .flatten()
-                .map(SendMessageResponse::from)
-                .collect(),
-        ));
+        let sent = results.into_iter().flatten();
+        return Ok(Envelope(sent.map(SendMessageResponse::from).collect()));
     }
     Err(partial_failure(results, language(&headers)))
 }
@@ -230,22 +198,17 @@ pub(super) async fn send_message_batch(
 /// Refuses payloads above the upstream limit, naming their fields. Payloads that every WuKongIM accepts need no check.
 async fn check_payloads(app: &App, drafts: &[(Uid, Draft)], is_batch: bool) -> Result<(), Failure> {
     let lengths = drafts.iter().map(|(_, draft)| draft.payload.decoded_len());
-    let lengths: Vec<usize> = lengths.collect();
-    if lengths.iter().all(|length| *length <= SAFE_PAYLOAD_BYTES) {
+    if lengths.max() <= Some(SAFE_PAYLOAD_BYTES) {
         return Ok(());
     }
     let max_bytes = app.client.payload_limit().await?;
+    let problem = Problem::Payload(PayloadProblem::TooLarge { max_bytes });
     let mut details = Vec::new();
-    for (index, length) in lengths.into_iter().enumerate() {
-        if length > max_bytes {
-            details.push(FieldProblem {
-                field: if is_batch {
-                    format!("[{index}].payload")
-                } else {
-                    "payload".to_owned()
-                },
-                problem: Problem::Payload(PayloadProblem::TooLarge { max_bytes }),
-            });
+    for (index, (_, draft)) in drafts.iter().enumerate() {
+        if draft.payload.decoded_len() > max_bytes {
+            let prefix = is_batch.then(|| format!("[{index}]."));
+            let field = prefix.unwrap_or_default() + "payload";
+            details.push(FieldProblem::new(field, problem));
         }
     }
     if details.is_empty() {
@@ -257,22 +220,23 @@ async fn check_payloads(app: &App, drafts: &[(Uid, Draft)], is_batch: bool) -> R
 
 fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure {
     let text = Endpoint::found_at("/api/v1/im/message/sendbatch").failure;
-    let any_sent = results.iter().any(Result::is_ok);
-    let mut first = None;
-    let entries: Vec<BatchEntry> = results
-        .into_iter()
-        .map(|result| match result {
-            Ok(sent) => BatchEntry::Sent(sent.into()),
-            Err(error) => {
-                let failure = Failure::from(error);
-                let entry = BatchEntry::Failed {
-                    error: batch_error(&failure, text, lang),
-                };
-                first.get_or_insert(failure);
-                entry
-            }
-        })
+    let results = results.into_iter();
+    let results: Vec<_> = results
+        .map(|result| result.map_err(Failure::from))
         .collect();
+    let entries = results.iter().map(|result| match result {
+        Ok(sent) => BatchEntry::Sent(sent.clone().into()),
+        Err(failure) => BatchEntry::Failed {
+            error: BatchError {
+                code: failure.error.code(),
+                message: message_of(failure, text).in_lang(lang),
+                client_msg_no: failure.client_msg_no.clone(),
+            },
+        },
+    });
+    let data = to_raw_value(&entries.collect::<Vec<_>>()).ok();
+    let any_sent = results.iter().any(Result::is_ok);
+    let first = results.into_iter().find_map(Result::err);
     let first = first.unwrap_or_else(|| ApiError::Internal.into());
     let error = if any_sent {
         ApiError::PartialFailure
@@ -280,20 +244,9 @@ fn partial_failure(results: Vec<Result<Sent, SendError>>, lang: Lang) -> Failure
         first.error
     };
     Failure {
-        data: to_raw_value(&entries).ok(),
+        data,
         message: Some(text),
         cause: first.cause,
         ..error.into()
-    }
-}
-
-fn batch_error(failure: &Failure, text: LocalizedText, lang: Lang) -> BatchError {
-    BatchError {
-        code: failure.error.code(),
-        message: failure
-            .message
-            .unwrap_or_else(|| message_of(failure.error, text))
-            .in_lang(lang),
-        client_msg_no: failure.client_msg_no.clone(),
     }
 }

@@ -19,7 +19,12 @@ use utoipa_axum::router::UtoipaMethodRouter;
 use utoipa_axum::routes;
 
 use crate::http::authenticate::{Authenticate, Authenticator, unknown_path};
-use crate::http::errors::{ApiError, LocalizedText};
+use crate::http::errors::ApiError::{
+    self, Blocked, ChannelBanned, ChannelDeleted, ChannelExists, ChannelFull, ChannelNotFound,
+    Forbidden, MessageConflict, MessageUnconfirmed, NotAMember, NotOwner, OwnerCannotLeave,
+    PartialFailure, SendBanned, StoreUnavailable,
+};
+use crate::http::errors::LocalizedText;
 use crate::limits::Cost;
 use crate::state::App;
 
@@ -30,6 +35,21 @@ pub const PREFIX: &str = "/api/v1/im";
 
 /// Routes without authentication.
 const PUBLIC: [&str; 1] = ["/api/v1/im/health"];
+
+/// Why a message is not sent.
+const SEND: &[ApiError] = &[
+    Forbidden,
+    NotAMember,
+    Blocked,
+    ChannelBanned,
+    SendBanned,
+    ChannelNotFound,
+    ChannelExists,
+    MessageConflict,
+    MessageUnconfirmed,
+];
+/// Errors of all calls about an existing group.
+const GROUP: &[ApiError] = &[Forbidden, ChannelNotFound, StoreUnavailable];
 
 /// A handler at its path.
 macro_rules! endpoint {
@@ -45,51 +65,55 @@ static ENDPOINTS: [Endpoint; 16] = [
     ),
     endpoint!("/api/v1/im/token", token::create_token)
         .says("获取Token失败", "failed to get the token")
-        .refuses(token::REFUSALS)
+        .refuses(&[&[Forbidden, StoreUnavailable]])
         .costs(Cost::Fixed(5)),
     endpoint!("/api/v1/im/token/revoke", token::revoke_token)
-        .refuses(token::REFUSALS)
+        .refuses(&[&[Forbidden, StoreUnavailable]])
         .costs(Cost::Fixed(5)),
     endpoint!("/api/v1/im/message/send", messages::send_message)
         .says("发送消息失败", "failed to send the message")
-        .refuses(messages::SEND_REFUSALS),
+        .refuses(&[SEND]),
     endpoint!("/api/v1/im/message/sendbatch", messages::send_message_batch)
         .says("批量发送消息失败", "failed to send the batch")
-        .refuses(messages::BATCH_REFUSALS)
+        .refuses(&[SEND, &[PartialFailure]])
         .costs(Cost::ByContent),
     endpoint!("/api/v1/im/message/sync", sync::sync_messages)
         .says("同步消息失败", "failed to sync messages")
-        .refuses(sync::REFUSALS)
+        .refuses(&[&[Forbidden, NotAMember, ChannelNotFound]])
         .costs(Cost::ByContent),
     endpoint!("/api/v1/im/channel/create", channels::create_channel)
         .says("创建频道失败", "failed to create the channel")
-        .refuses(channels::CREATE_REFUSALS)
+        .refuses(&[
+            &[Forbidden, StoreUnavailable],
+            &[ChannelExists, ChannelDeleted],
+        ])
         .costs(Cost::Fixed(5)),
     endpoint!("/api/v1/im/channel/delete", channels::delete_channel)
         .says("删除频道失败", "failed to delete the channel")
-        .refuses(channels::OWNERS_REFUSALS),
+        .refuses(&[GROUP, &[NotOwner]]),
     endpoint!(
         "/api/v1/im/channel/subscriber/add",
         channels::add_subscribers
     )
     .says("添加订阅者失败", "failed to add subscribers")
-    .refuses(channels::ADD_REFUSALS)
+    .refuses(&[GROUP, &[NotOwner, ChannelFull]])
     .costs(Cost::ByContent),
     endpoint!(
         "/api/v1/im/channel/subscriber/remove",
         channels::remove_subscribers
     )
     .says("移除订阅者失败", "failed to remove subscribers")
-    .refuses(channels::REMOVE_REFUSALS)
+    .refuses(&[GROUP, &[NotOwner, OwnerCannotLeave]])
     .costs(Cost::ByContent),
-    endpoint!("/api/v1/im/channel/info", roles::get_channel_info).refuses(roles::INFO_REFUSALS),
+    endpoint!("/api/v1/im/channel/info", roles::get_channel_info).refuses(&[GROUP, &[NotAMember]]),
     endpoint!("/api/v1/im/channel/manager/add", roles::add_managers)
-        .refuses(channels::ADD_REFUSALS)
+        .refuses(&[GROUP, &[NotOwner, ChannelFull]])
         .costs(Cost::ByContent),
     endpoint!("/api/v1/im/channel/manager/remove", roles::remove_managers)
-        .refuses(channels::OWNERS_REFUSALS)
+        .refuses(&[GROUP, &[NotOwner]])
         .costs(Cost::ByContent),
-    endpoint!("/api/v1/im/channel/owner", roles::transfer_ownership).refuses(roles::OWNER_REFUSALS),
+    endpoint!("/api/v1/im/channel/owner", roles::transfer_ownership)
+        .refuses(&[GROUP, &[NotAMember, NotOwner]]),
     endpoint!("/api/v1/im/health", health::get_health).says("服务不可用", "service unavailable"),
     endpoint!("/api/v1/im/system/info", system::get_system_info)
         .says("获取系统信息失败", "failed to get the system information"),
@@ -127,7 +151,7 @@ pub struct Endpoint {
     /// The cost of a call to its user; 1 by default.
     pub cost: Cost,
     /// Its errors, in addition to those common to its kind.
-    refusals: &'static [ApiError],
+    refusals: &'static [&'static [ApiError]],
     /// The handler with its method and documentation.
     handler: fn() -> UtoipaMethodRouter<App>,
 }
@@ -159,7 +183,7 @@ impl Endpoint {
         Self { cost, ..self }
     }
 
-    const fn refuses(self, refusals: &'static [ApiError]) -> Self {
+    const fn refuses(self, refusals: &'static [&'static [ApiError]]) -> Self {
         Self { refusals, ..self }
     }
 

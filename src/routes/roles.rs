@@ -13,22 +13,7 @@ use crate::http::errors::{ApiError, Failure};
 use crate::http::extract::{Avatar, GroupName, GroupType, Json, Query, request};
 use crate::http::openapi::UnixMs;
 use crate::state::App;
-
-/// Why a group's record is not shown.
-pub(super) const INFO_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotAMember,
-    ApiError::ChannelNotFound,
-    ApiError::StoreUnavailable,
-];
-/// Errors of an ownership transfer.
-pub(super) const OWNER_REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotAMember,
-    ApiError::NotOwner,
-    ApiError::ChannelNotFound,
-    ApiError::StoreUnavailable,
-];
+use crate::store::ChannelRecord;
 
 const GROUP: u8 = 2;
 
@@ -92,16 +77,7 @@ pub(super) async fn get_channel_info(
         return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
     };
     let record = app.channels.info(&group).await?;
-    let has_role = record
-        .as_ref()
-        .is_some_and(|record| record.is_owned_by(&caller.uid) || record.is_managed_by(&caller.uid));
-    let needs_asking = match app.settings.authorization.mode {
-        Mode::Members => !(has_role || caller.is_admin),
-        Mode::Open => false,
-        // The backend decides, regardless of the caller's role.
-        Mode::Callback => true,
-    };
-    if needs_asking {
+    if needs_permission(&app, &caller, record.as_ref()) {
         app.authorization.may_see(&caller.uid, &group).await?;
     }
     let created_at = record.as_ref().map(|record| record.created_at_ms);
@@ -117,6 +93,19 @@ pub(super) async fn get_channel_info(
         managers,
         created_at,
     }))
+}
+
+/// Whether `authorization` decides: the owner, the managers and admins need no permission, but in mode `callback` the backend decides,
+/// regardless of the caller's role.
+fn needs_permission(app: &App, caller: &Caller, record: Option<&ChannelRecord>) -> bool {
+    let has_role = |record: &ChannelRecord| {
+        record.is_owned_by(&caller.uid) || record.is_managed_by(&caller.uid)
+    };
+    match app.settings.authorization.mode {
+        Mode::Members => !(caller.is_admin || record.is_some_and(has_role)),
+        Mode::Open => false,
+        Mode::Callback => true,
+    }
 }
 
 request! {

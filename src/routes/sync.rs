@@ -15,13 +15,6 @@ use crate::http::errors::{ApiError, Failure, FieldProblem, LocalizedText, Proble
 use crate::http::extract::{MAX_NUMBER, Number, Query, request};
 use crate::state::App;
 
-/// Why a history is not read.
-pub(super) const REFUSALS: &[ApiError] = &[
-    ApiError::Forbidden,
-    ApiError::NotAMember,
-    ApiError::ChannelNotFound,
-];
-
 request! {
     /// Which part of which history.
     #[derive(Debug, IntoParams)]

@@ -15,9 +15,6 @@ use crate::http::errors::{ApiError, Failure};
 use crate::http::extract::{Json, request};
 use crate::state::App;
 
-/// Why no token is given out or revoked.
-pub(super) const REFUSALS: &[ApiError] = &[ApiError::Forbidden, ApiError::StoreUnavailable];
-
 request! {
     /// Which token.
     #[derive(Debug, ToSchema)]

@@ -13,6 +13,14 @@ pub struct FieldProblem {
     pub problem: Problem,
 }
 
+impl FieldProblem {
+    /// This error of this field.
+    pub fn new(field: impl Into<String>, problem: Problem) -> Self {
+        let field = field.into();
+        Self { field, problem }
+    }
+}
+
 /// The error of a field. Never repeats the client's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {

@@ -127,7 +127,7 @@ impl<'a> Fields<'a> {
             Some(index) => format!("[{index}].{name}"),
             None => name.to_owned(),
         };
-        self.problems.push(FieldProblem { field, problem });
+        self.problems.push(FieldProblem::new(field, problem));
     }
 
     /// The field's value; `None` where it is missing, `null` or an empty parameter.
@@ -254,10 +254,7 @@ pub fn list<T: FromFields>(
                 ..Fields::new(values, limits)
             }
             .read(),
-            Err(problem) => Err(vec![FieldProblem {
-                field: format!("[{index}]"),
-                problem,
-            }]),
+            Err(problem) => Err(vec![FieldProblem::new(format!("[{index}]"), problem)]),
         };
         match request {
             Ok(request) => requests.push(request),
@@ -273,8 +270,7 @@ pub fn list<T: FromFields>(
 
 /// The report of a bad body.
 pub(super) fn whole_body(problem: Problem) -> Vec<FieldProblem> {
-    let field = "body".to_owned();
-    vec![FieldProblem { field, problem }]
+    vec![FieldProblem::new("body", problem)]
 }
 
 #[cfg(test)]
@@ -290,10 +286,7 @@ mod tests {
         let mut fields = Fields::new(members(body).unwrap(), &limits);
         assert!(ChannelId::read(&mut fields, "channelId").is_some());
         assert_eq!(ChannelType::read(&mut fields, "channelType"), None);
-        let twice = FieldProblem {
-            field: "channelType".into(),
-            problem: Problem::Twice,
-        };
+        let twice = FieldProblem::new("channelType", Problem::Twice);
         assert_eq!(fields.problems, [twice]);
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn add(operation: &mut Operation, about: &Described, components: &mut
     let responses = &mut operation.responses.responses;
     let own: BTreeMap<String, RefOr<Response>> = std::mem::take(responses);
     let mut by_status: BTreeMap<u16, Vec<ApiError>> = BTreeMap::new();
-    let mut codes: Vec<&[ApiError]> = vec![EVERYWHERE, about.refusals];
+    let mut codes = [&[EVERYWHERE], about.refusals].concat();
     codes.extend((!about.is_public).then_some(PROTECTED));
     codes.extend(operation.parameters.is_some().then_some(QUERY));
     codes.extend(operation.request_body.is_some().then_some(BODY));
@@ -188,10 +188,7 @@ fn schema(codes: &[ApiError], data: Option<&RefOr<Schema>>) -> Schema {
 fn example(error: ApiError, about: &Described) -> Value {
     let mut failure = Failure::from(error);
     if error == ApiError::InvalidRequest {
-        failure.details = vec![FieldProblem {
-            field: "channelType".into(),
-            problem: Problem::Required,
-        }];
+        failure.details = vec![FieldProblem::new("channelType", Problem::Required)];
     }
     if error == ApiError::MessageUnconfirmed {
         failure.client_msg_no = ClientMsgNo::parse(super::CLIENT_MSG_NO, usize::MAX).ok();

@@ -38,65 +38,31 @@ pub(super) fn reference(name: &str) -> RefOr<Header> {
 
 /// Adds all of them.
 pub(super) fn add_to(components: &mut Components) {
-    let id = ObjectBuilder::new().pattern(Some("^[A-Za-z0-9._-]{1,128}$"));
-    let more = ObjectBuilder::new().enum_values(Some(["true", "false"]));
-    let seconds = || number(1);
-    let all = [
-        (
-            REQUEST_ID,
-            true,
-            id,
-            "The request's own id where it had a good one, else a new one; in the log too.",
-        ),
-        (
-            HAS_MORE,
-            true,
-            more,
-            "Whether more messages remain in the direction asked.",
-        ),
-        (
-            RETRY_AFTER,
-            true,
-            seconds(),
-            "In how many seconds to come again.",
-        ),
-        (
-            WWW_AUTHENTICATE,
-            true,
-            ObjectBuilder::new().enum_values(Some(["Bearer"])),
-            "How to authenticate.",
-        ),
-        (
-            LIMIT,
-            false,
-            number(1),
-            "What the user may cost at once after a rest. On every answer to a user whose token was good.",
-        ),
-        (REMAINING, false, number(0), "What is left of it."),
-        (
-            RESET,
-            false,
-            number(0),
-            "In how many seconds all of it is there again.",
-        ),
-    ];
-    for (name, is_required, schema, description) in all {
-        let schema = if matches!(name, REQUEST_ID | HAS_MORE | WWW_AUTHENTICATE) {
-            schema.schema_type(Type::String)
-        } else {
-            schema
-        };
-        let mut header = HeaderBuilder::new()
-            .schema(Some(schema))
-            .description(Some(description))
-            .build();
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let number = |minimum| {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        number.minimum(Some(minimum))
+    };
+    let mut add = |name: &str, is_required: bool, schema: ObjectBuilder, description: &str| {
+        let header = HeaderBuilder::new().schema(Some(schema));
+        let mut header = header.description(Some(description)).build();
         // utoipa's header has no such field.
         header.extensions = is_required.then(|| Extensions::from_iter([("required", true)]));
         components.headers.insert(name.to_owned(), header.into());
-    }
-}
-
-fn number(least: usize) -> ObjectBuilder {
-    let number = ObjectBuilder::new().schema_type(Type::Integer);
-    number.minimum(Some(least))
+    };
+    let about = "The request's own id where it had a good one, else a new one; in the log too.";
+    let id = text().pattern(Some("^[A-Za-z0-9._-]{1,128}$"));
+    add(REQUEST_ID, true, id, about);
+    let about = "Whether more messages remain in the direction asked.";
+    let more = text().enum_values(Some(["true", "false"]));
+    add(HAS_MORE, true, more, about);
+    let about = "In how many seconds to come again.";
+    add(RETRY_AFTER, true, number(1), about);
+    let bearer = text().enum_values(Some(["Bearer"]));
+    add(WWW_AUTHENTICATE, true, bearer, "How to authenticate.");
+    let about = "What the user may cost at once after a rest. On every answer to a user whose token was good.";
+    add(LIMIT, false, number(1), about);
+    add(REMAINING, false, number(0), "What is left of it.");
+    let about = "In how many seconds all of it is there again.";
+    add(RESET, false, number(0), about);
 }

@@ -70,7 +70,7 @@ pub struct Described {
     /// The text of its 5xx errors.
     pub failure: LocalizedText,
     /// Its errors, in addition to those common to its kind.
-    pub refusals: &'static [ApiError],
+    pub refusals: &'static [&'static [ApiError]],
 }
 
 /// The document of these routes below `prefix`, as readable JSON.

@@ -31,12 +31,21 @@ struct File {
     bytes: &'static [u8],
 }
 
-/// A file at its path; Swagger UI's are made and checked by tests/page/embed.mjs.
+/// A file at its path below `/api/v1/im/docs`: one of Swagger UI's, made and checked by tests/page/embed.mjs, or one of the gateway's own.
 macro_rules! file {
-    ($path:literal, $kind:literal, $is_packed:literal, $file:literal) => {
+    ($path:literal, $kind:literal) => {
+        file!($path, $kind, true, concat!("swagger-ui", $path, ".gz"))
+    };
+    ($path:literal, $kind:literal, $file:literal) => {
+        file!($path, $kind, false, $file)
+    };
+    ($path:literal, $kind:literal, $is_packed:literal, $file:expr) => {
         File {
-            endpoint: Endpoint::at($path, UtoipaMethodRouter::default),
-            kind: $kind,
+            endpoint: Endpoint::at(
+                concat!("/api/v1/im/docs", $path),
+                UtoipaMethodRouter::default,
+            ),
+            kind: concat!("text/", $kind, "; charset=utf-8"),
             is_packed: $is_packed,
             bytes: include_bytes!($file),
         }
@@ -45,36 +54,11 @@ macro_rules! file {
 
 /// The page itself first. Its links are relative to `/api/v1/im/`, so that it works behind any path prefix of a proxy.
 static FILES: [File; 5] = [
-    file!(
-        "/api/v1/im/docs",
-        "text/html; charset=utf-8",
-        false,
-        "index.html"
-    ),
-    file!(
-        "/api/v1/im/docs/start.js",
-        "text/javascript; charset=utf-8",
-        false,
-        "start.js"
-    ),
-    file!(
-        "/api/v1/im/docs/swagger-ui-bundle.js",
-        "text/javascript; charset=utf-8",
-        true,
-        "swagger-ui/swagger-ui-bundle.js.gz"
-    ),
-    file!(
-        "/api/v1/im/docs/swagger-ui-bundle.js.LICENSE.txt",
-        "text/plain; charset=utf-8",
-        true,
-        "swagger-ui/swagger-ui-bundle.js.LICENSE.txt.gz"
-    ),
-    file!(
-        "/api/v1/im/docs/swagger-ui.css",
-        "text/css; charset=utf-8",
-        true,
-        "swagger-ui/swagger-ui.css.gz"
-    ),
+    file!("", "html", "index.html"),
+    file!("/start.js", "javascript", "start.js"),
+    file!("/swagger-ui-bundle.js", "javascript"),
+    file!("/swagger-ui-bundle.js.LICENSE.txt", "plain"),
+    file!("/swagger-ui.css", "css"),
 ];
 
 /// Redirects for paths from which relative links would be wrong.

@@ -165,7 +165,7 @@ impl From<channels::Error> for Failure {
             }
             channels::Error::NoRandomId => ApiError::Internal.into(),
             channels::Error::NotUndone(error) => {
-                Self::from(*error).because("what was done could not be taken back")
+                Self::from(*error).because("the change could not be undone")
             }
             channels::Error::Interrupted => ApiError::UpstreamUnavailable.into(),
             channels::Error::Denied(denial) => denial.into(),

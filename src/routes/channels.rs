@@ -9,7 +9,7 @@ use crate::channels::Actor;
 use crate::config::Limits;
 use crate::domain::{ChannelId, ChannelType, Uid};
 use crate::http::envelope::Envelope;
-use crate::http::errors::{ApiError, Failure, Problem};
+use crate::http::errors::{Failure, Problem};
 use crate::http::extract::{Avatar, GroupName, GroupType, Json, request};
 use crate::state::App;
 
@@ -17,11 +17,11 @@ request! {
     /// A channel to create.
     #[derive(Debug, ToSchema)]
     pub(super) struct CreateChannelRequest: schema {
-        /// For a group: left out, the gateway makes one, `g_` and 22 random characters. Where the deployment lets only admins choose
-        /// (`limits.group_ids`), others leave it out, but for a group that is theirs already.
+        /// Optional for a group: without it the gateway generates one, `g_` and 22 random characters. Where only admins may choose ids
+        /// (`limits.group_ids`), other users must omit it, except for a group that they already own.
         "channelId" => channel_id: Option<ChannelId>,
         "channelType" => channel_type: ChannelType, check |fields| {
-            // An id that is longer than allowed is not generated.
+            // Not where it would be longer than allowed.
             let is_generated = channel_type == Some(ChannelType::Group) && fields.limits.id_bytes >= ChannelId::RANDOM_BYTES;
             if let (Some(None), Some(_), false) = (&channel_id, channel_type, is_generated) {
                 fields.report("channelId", Problem::Required);
@@ -40,11 +40,11 @@ pub(super) struct CreateChannelResponse {
     channel_id: String,
     #[schema(value_type = ChannelType)]
     channel_type: u8,
-    /// Absent where none was ever given.
+    /// Absent if never set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<GroupName>, nullable = false)]
     name: Option<String>,
-    /// Absent where none was ever given.
+    /// Absent if never set.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Avatar>, nullable = false)]
     avatar: Option<String>,
@@ -52,8 +52,8 @@ pub(super) struct CreateChannelResponse {
 
 /// Creates a group that the caller owns.
 ///
-/// Its owner may repeat it: fields that are given are written anew. Without a `channelId` each call creates another group. A
-/// conversation of two needs no creating: its echo is the answer.
+/// The owner may repeat the call; it overwrites the given fields. Without a `channelId` each call creates another group. A conversation
+/// of two users needs no creation: the request is echoed.
 #[utoipa::path(
     post,
     path = "",
@@ -61,7 +61,7 @@ pub(super) struct CreateChannelResponse {
     request_body(content = CreateChannelRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"
     })),
-    responses((status = 200, description = "It is there.", body = CreateChannelResponse, example = json!({
+    responses((status = 200, description = "The channel exists.", body = CreateChannelResponse, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"
     })))
 )]
@@ -97,22 +97,22 @@ request! {
     }
 }
 
-/// The channel that is gone.
+/// The deleted channel.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct DeleteChannelResponse {
     channel_id: ChannelId,
 }
 
-/// Deletes a group for ever, for its owner or an admin.
+/// Deletes a group permanently; for its owner or an admin.
 ///
-/// Its id is never used again. A delete that failed half-way is finished by repeating it.
+/// The id is never used again. Repeat a call that failed to complete it.
 #[utoipa::path(
     post,
     path = "",
     tag = "channels",
     request_body(content = DeleteChannelRequest, example = json!({"channelId": "channel-xxx", "channelType": 2})),
-    responses((status = 200, description = "It is gone.", body = DeleteChannelResponse, example = json!({"channelId": "channel-xxx"})))
+    responses((status = 200, description = "The group is deleted.", body = DeleteChannelResponse, example = json!({"channelId": "channel-xxx"})))
 )]
 pub(super) async fn delete_channel(
     caller: Caller,
@@ -128,12 +128,12 @@ pub(super) async fn delete_channel(
 }
 
 request! {
-    /// A group, and users. Who is named twice counts once.
+    /// A group and users. Duplicates are ignored.
     #[derive(Debug, ToSchema)]
     pub(super) struct SubscribersRequest: schema {
         "channelId" => channel_id: ChannelId,
         "channelType" => channel_type: GroupType,
-        /// At most `limits.subscribers` of `/config`, 500 unless configured.
+        /// At most `limits.subscribers` of `/config`, 500 by default.
         #[schema(min_items = 1, max_items = 5000)]
         "subscribers" => subscribers: Vec<Uid>,
     }
@@ -144,16 +144,16 @@ request! {
     }
 }
 
-/// How many were no subscribers before.
+/// The number of new subscribers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AddSubscribersResponse {
-    /// On v3 without its manager port: how many distinct ones were asked for.
+    /// On v3 without its manager port: the number of distinct uids in the request.
     added: u64,
 }
 
-/// Adds subscribers to a group, for its owner, its managers or an admin.
+/// Adds subscribers to a group; for its owner, its managers or an admin.
 ///
-/// Where the deployment lets members invite, for every subscriber too.
+/// For every subscriber where the deployment lets members invite.
 #[utoipa::path(
     post,
     path = "",
@@ -161,7 +161,7 @@ pub(super) struct AddSubscribersResponse {
     request_body(content = SubscribersRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
     })),
-    responses((status = 200, description = "They are subscribers.", body = AddSubscribersResponse, example = json!({"added": 5})))
+    responses((status = 200, description = "The users are subscribers.", body = AddSubscribersResponse, example = json!({"added": 5})))
 )]
 pub(super) async fn add_subscribers(
     caller: Caller,
@@ -179,16 +179,16 @@ pub(super) async fn add_subscribers(
     Ok(Envelope(AddSubscribersResponse { added }))
 }
 
-/// How many were subscribers before.
+/// The number of removed subscribers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RemoveSubscribersResponse {
-    /// On v3 without its manager port: how many distinct ones were asked for.
+    /// On v3 without its manager port: the number of distinct uids in the request.
     removed: u64,
 }
 
-/// Removes subscribers from a group, for its owner, its managers or an admin; everybody may leave by himself.
+/// Removes subscribers from a group; for its owner, its managers or an admin. Every subscriber may remove itself.
 ///
-/// The owner cannot be removed, and managers remove no other managers.
+/// The owner cannot be removed, and managers cannot remove other managers.
 #[utoipa::path(
     post,
     path = "",
@@ -196,7 +196,7 @@ pub(super) struct RemoveSubscribersResponse {
     request_body(content = SubscribersRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
     })),
-    responses((status = 200, description = "They are no subscribers.", body = RemoveSubscribersResponse, example = json!({"removed": 5})))
+    responses((status = 200, description = "The users are not subscribers.", body = RemoveSubscribersResponse, example = json!({"removed": 5})))
 )]
 pub(super) async fn remove_subscribers(
     caller: Caller,

@@ -17,7 +17,7 @@ use crate::wukongim::{RouteInfo, SAFE_PAYLOAD_BYTES};
 /// How long this call waits for WuKongIM's payload limit.
 const LIMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Addresses are always there and always text; empty where there is none.
+/// Addresses are always present; empty if there is none.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ConfigResponse {
@@ -42,7 +42,7 @@ pub(super) struct LimitsResponse {
     id_bytes: usize,
     /// Bytes of a clientMsgNo.
     client_msg_no_bytes: usize,
-    /// Bytes of a payload, decoded: what is configured, or what this WuKongIM bears where that is less.
+    /// Bytes of a payload after decoding: the configured limit, or that of this WuKongIM if it is lower.
     payload_bytes: usize,
     /// Messages in one batch.
     batch: usize,

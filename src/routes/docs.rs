@@ -79,8 +79,8 @@ fn set(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderVa
 }
 
 /// The catalogue as in docs/; as HTML for clients that prefer it, such as a browser that follows a link of the page.
-async fn errors(asked: HeaderMap) -> Response {
-    let mut accepted = asked.get_all(ACCEPT).iter();
+async fn errors(headers: HeaderMap) -> Response {
+    let mut accepted = headers.get_all(ACCEPT).iter();
     let is_browser = accepted.any(|kinds| {
         let kinds = kinds.to_str();
         kinds.is_ok_and(|kinds| kinds.contains("text/html"))

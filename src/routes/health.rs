@@ -1,4 +1,4 @@
-//! `GET /health`: whether WuKongIM can be reached, for anybody.
+//! `GET /health`: whether WuKongIM can be reached, without authentication.
 
 use std::time::SystemTime;
 
@@ -11,7 +11,7 @@ use crate::http::envelope::Envelope;
 use crate::http::errors::{ApiError, Failure};
 use crate::state::App;
 
-/// How it is, and when that was said.
+/// The status and the time of the answer.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HealthResponse {
     status: HealthStatus,
@@ -37,15 +37,15 @@ impl HealthResponse {
     }
 }
 
-/// Whether WuKongIM can be reached, for anybody.
+/// Whether WuKongIM can be reached; without authentication.
 ///
-/// It is asked once a second at most, however often this is.
+/// The gateway checks it at most once a second, regardless of the number of calls.
 #[utoipa::path(
     get,
     path = "",
     tag = "system",
     responses(
-        (status = 200, description = "All is well.", body = HealthResponse, example = json!({
+        (status = 200, description = "WuKongIM can be reached.", body = HealthResponse, example = json!({
             "status": "healthy", "timestamp": "2024-01-15T10:30:00Z"
         })),
         (status = 503, body = HealthResponse, examples(("upstream_unavailable" = (value = json!({

@@ -27,9 +27,9 @@ request! {
         "channelId" => channel_id: ChannelId,
         "channelType" => channel_type: ChannelType,
         "payload" => payload: Payload,
-        /// Sent again with the same one, a message is stored once and answered the same. A new one is made where there is none.
+        /// The idempotency key: a message sent again with the same one is stored once, with the same answer. Generated if absent.
         "clientMsgNo" => client_msg_no: Option<ClientMsgNo>,
-        /// The sender, for admins: the caller unless given.
+        /// The sender, only for admins; the caller by default.
         "fromUid" => from_uid: Option<Uid>,
     }
 }
@@ -80,9 +80,10 @@ impl From<Sent> for SendMessageResponse {
     }
 }
 
-/// Sends one message; answers when it is stored.
+/// Sends one message, and answers when it is stored.
 ///
-/// After `message_unconfirmed` it may have been stored: sent again with the `clientMsgNo` of that answer, it is looked for first.
+/// After `message_unconfirmed` the message may be stored. When it is sent again with the `clientMsgNo` of that answer, the gateway searches
+/// for it first.
 #[utoipa::path(
     post,
     path = "",
@@ -90,7 +91,7 @@ impl From<Sent> for SendMessageResponse {
     request_body(content = SendMessageRequest, example = json!({
         "channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"
     })),
-    responses((status = 200, description = "It is stored.", body = SendMessageResponse, example = json!({
+    responses((status = 200, description = "The message is stored.", body = SendMessageResponse, example = json!({
         "messageId": "2124961498668208128", "messageSeq": 12345, "clientMsgNo": "note-1", "timestamp": 1_705_312_800_000_u64
     })))
 )]
@@ -107,7 +108,7 @@ pub(super) async fn send_message(
     Ok(Envelope(sent.into()))
 }
 
-/// At most `limits.batch` of `/config`, 100 unless configured.
+/// At most `limits.batch` of `/config`, 100 by default.
 #[derive(Debug, ToSchema)]
 #[schema(min_items = 1, max_items = 1000)]
 pub(super) struct SendMessageBatchRequest(Vec<SendMessageRequest>);
@@ -122,7 +123,7 @@ impl FromJson for SendMessageBatchRequest {
     }
 }
 
-/// What became of one message of a batch that was not sent whole.
+/// The result of one message of a batch that was not sent completely.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum BatchEntry {
@@ -136,18 +137,18 @@ enum BatchEntry {
 struct BatchError {
     #[schema(value_type = ApiError)]
     code: &'static str,
-    /// One sentence for people.
+    /// One sentence for users.
     message: &'static str,
-    /// Where it may have been stored: send it again with this number.
+    /// Present if the message may be stored: send it again with this number.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     client_msg_no: Option<ClientMsgNo>,
 }
 
-/// Sends many messages; those to one channel keep their order.
+/// Sends several messages; those to one channel keep their order.
 ///
-/// One bad message and none is sent. All sent: 200. Some: 207, with an entry for each in the order of the request. None: the first
-/// error's status and code, with the entries too.
+/// If one message is invalid, none is sent. If all are sent, the status is 200; if some are, 207 with one entry per message in the order of
+/// the request; if none is, the first error's status and code, with the entries.
 #[utoipa::path(
     post,
     path = "",
@@ -156,7 +157,7 @@ struct BatchError {
         {"channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"}
     ])),
     responses(
-        (status = 200, description = "All are stored.", body = [SendMessageResponse], example = json!([
+        (status = 200, description = "All messages are stored.", body = [SendMessageResponse], example = json!([
             {"messageId": "2124961498668208128", "messageSeq": 12345, "clientMsgNo": "note-1", "timestamp": 1_705_312_800_000_u64}
         ])),
         (status = 207, body = [BatchEntry], examples(("partial_failure" = (value = json!({

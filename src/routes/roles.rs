@@ -24,12 +24,12 @@ request! {
     pub(super) struct GetChannelInfoRequest: param {
         /// The group's id.
         "channelId" => channel_id: ChannelId,
-        /// 2.
+        /// 2: a group.
         "channelType" => channel_type: GroupType,
     }
 }
 
-/// What the store knows of a group; of one that nobody owns, that it is there.
+/// The record of a group; without an owner, only its id.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct GetChannelInfoResponse {
@@ -42,7 +42,7 @@ pub(super) struct GetChannelInfoResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Avatar>, nullable = false)]
     avatar: Option<String>,
-    /// Absent where nobody owns the group.
+    /// Absent if the group has no owner.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     owner: Option<Uid>,
@@ -52,13 +52,13 @@ pub(super) struct GetChannelInfoResponse {
     created_at: Option<u64>,
 }
 
-/// What is known of a group, for its subscribers, its owner and admins.
+/// The record of a group; for its subscribers, its owner and admins.
 #[utoipa::path(
     get,
     path = "",
     tag = "channels",
     params(GetChannelInfoRequest),
-    responses((status = 200, description = "What is known.", body = GetChannelInfoResponse, example = json!({
+    responses((status = 200, description = "The record.", body = GetChannelInfoResponse, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg",
         "owner": "user1", "managers": ["user2"], "createdAt": 1_705_312_800_000_u64
     })))
@@ -74,7 +74,8 @@ pub(super) async fn get_channel_info(
     } = request;
     let conversation = ConversationKey::Group(group.clone());
     let Some(_permit) = app.channel_limiter.try_acquire(&conversation) else {
-        return Err(Failure::from(ApiError::Overloaded).because("too much under way in this group"));
+        return Err(Failure::from(ApiError::Overloaded)
+            .because("too many requests in flight in this group"));
     };
     let record = app.channels.info(&group).await?;
     if needs_permission(&app, &caller, record.as_ref()) {
@@ -109,12 +110,12 @@ fn needs_permission(app: &App, caller: &Caller, record: Option<&ChannelRecord>) 
 }
 
 request! {
-    /// A group, and users. Who is named twice counts once.
+    /// A group and users. Duplicates are ignored.
     #[derive(Debug, ToSchema)]
     pub(super) struct ManagersRequest: schema {
         "channelId" => channel_id: ChannelId,
         "channelType" => channel_type: GroupType,
-        /// At most `limits.subscribers` of `/config`, 500 unless configured.
+        /// At most `limits.subscribers` of `/config`, 500 by default.
         #[schema(min_items = 1, max_items = 5000)]
         "uids" => uids: Vec<Uid>,
     }
@@ -125,21 +126,21 @@ request! {
     }
 }
 
-/// How many were no managers before.
+/// The number of new managers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AddManagersResponse {
     added: u64,
 }
 
-/// Names managers of a group, for its owner or an admin.
+/// Appoints managers of a group; for its owner or an admin.
 ///
-/// Managers add and remove subscribers, but neither each other nor the owner.
+/// Managers add and remove subscribers, but not other managers or the owner.
 #[utoipa::path(
     post,
     path = "",
     tag = "channels",
     request_body(content = ManagersRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
-    responses((status = 200, description = "They are managers.", body = AddManagersResponse, example = json!({"added": 1})))
+    responses((status = 200, description = "The users are managers.", body = AddManagersResponse, example = json!({"added": 1})))
 )]
 pub(super) async fn add_managers(
     caller: Caller,
@@ -157,21 +158,21 @@ pub(super) async fn add_managers(
     Ok(Envelope(AddManagersResponse { added }))
 }
 
-/// How many were managers before.
+/// The number of removed managers.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct RemoveManagersResponse {
     removed: u64,
 }
 
-/// Dismisses managers of a group, for its owner or an admin.
+/// Removes managers of a group; for its owner or an admin.
 ///
-/// They stay subscribers.
+/// They remain subscribers.
 #[utoipa::path(
     post,
     path = "",
     tag = "channels",
     request_body(content = ManagersRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
-    responses((status = 200, description = "They are no managers.", body = RemoveManagersResponse, example = json!({"removed": 1})))
+    responses((status = 200, description = "The users are not managers.", body = RemoveManagersResponse, example = json!({"removed": 1})))
 )]
 pub(super) async fn remove_managers(
     caller: Caller,
@@ -190,21 +191,21 @@ pub(super) async fn remove_managers(
 }
 
 request! {
-    /// A group and who shall own it.
+    /// A group and its new owner.
     #[derive(Debug, ToSchema)]
     pub(super) struct TransferOwnershipRequest: schema {
         "channelId" => channel_id: ChannelId,
         "channelType" => channel_type: GroupType,
         /// A subscriber of the group.
         "uid" => uid: Uid,
-        /// Only for a group that is nobody's yet.
+        /// Only for a group without an owner.
         "name" => name: Option<GroupName>,
-        /// Only for a group that is nobody's yet.
+        /// Only for a group without an owner.
         "avatar" => avatar: Option<Avatar>,
     }
 }
 
-/// Who owns the group now.
+/// The new owner.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TransferOwnershipResponse {
@@ -212,15 +213,16 @@ pub(super) struct TransferOwnershipResponse {
     owner: Uid,
 }
 
-/// Hands a group over to one of its subscribers, for its owner or an admin.
+/// Transfers a group to one of its subscribers; for its owner or an admin.
 ///
-/// The former owner becomes a manager. An admin also gives an owner to a group that was made past the gateway and is nobody's.
+/// The former owner becomes a manager. An admin also sets the owner of a group that has none because it was not created through the
+/// gateway.
 #[utoipa::path(
     post,
     path = "",
     tag = "channels",
     request_body(content = TransferOwnershipRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uid": "user2"})),
-    responses((status = 200, description = "It is his.", body = TransferOwnershipResponse, example = json!({
+    responses((status = 200, description = "The ownership is transferred.", body = TransferOwnershipResponse, example = json!({
         "channelId": "channel-xxx", "owner": "user2"
     })))
 )]

@@ -11,26 +11,26 @@ use crate::config::Limits;
 use crate::domain::{Channel, ChannelId, ChannelType};
 use crate::history::Position;
 use crate::http::envelope::success;
-use crate::http::errors::{ApiError, Failure, FieldProblem, LocalizedText, Problem};
+use crate::http::errors::{Failure, FieldProblem, LocalizedText, Problem};
 use crate::http::extract::{MAX_NUMBER, Number, Query, request};
 use crate::state::App;
 
 request! {
-    /// Which part of which history.
+    /// A part of a history.
     #[derive(Debug, IntoParams)]
     #[into_params(parameter_in = Query)]
     pub(super) struct SyncMessagesRequest: param {
-        /// The group's id, or the other one's uid.
+        /// The group's id, or the peer's uid.
         "channelId" => channel_id: ChannelId,
-        /// 1: a conversation of two; 2: a group.
+        /// 1: a conversation of two users; 2: a group.
         "channelType" => channel_type: ChannelType,
-        /// Those just above this number; without it, or with 0, the newest.
+        /// Messages directly above this seq; without it, or with 0, the newest.
         #[param(value_type = Option<u64>, minimum = 0, maximum = 9_223_372_036_854_775_807_usize)]
         "lastMessageSeq" => last_message_seq: Option<Number<0, MAX_NUMBER>>,
-        /// Those just below this number; not together with a `lastMessageSeq` other than 0.
+        /// Messages directly below this seq; not together with a `lastMessageSeq` other than 0.
         #[param(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_usize)]
         "beforeMessageSeq" => before_message_seq: Option<Number<1, MAX_NUMBER>>,
-        /// How many at most, 50 unless configured; more than the deployment's maximum (`limits.syncMax` of `/config`) means that maximum.
+        /// The maximum number of messages, 50 by default; reduced to the deployment's maximum (`limits.syncMax` of `/config`).
         #[param(value_type = Option<u64>, minimum = 1)]
         "limit" => limit: Option<Number<1, { u64::MAX }>>, check |fields| {
             if let (Some(Some(Number(1..))), Some(Some(_))) = (last_message_seq, before_message_seq) {

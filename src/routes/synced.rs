@@ -7,31 +7,30 @@ use crate::domain::{Channel, ChannelId, ChannelType, Message, MessageId};
 use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::json::json_scan::unescaped_prefix_len;
 
-/// A message of a history, by whatever way it came there: what clients sent over WuKongIM's own sockets keeps to none of the gateway's
-/// rules.
+/// A message of a history. One that was sent over WuKongIM's own sockets need not follow the gateway's rules.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "`write` writes it; this is its shape")]
 pub(super) struct SyncedMessage {
     message_id: MessageId,
     message_seq: MessageSeq,
-    /// As the caller would write it: for a conversation of two, the other one's uid on both sides.
+    /// As the caller addresses the channel: in a conversation of two users, the peer's uid.
     channel_id: ChannelId,
     channel_type: ChannelType,
-    /// Never empty; `____system` for the system.
+    /// Never empty; `____system` for messages of the system.
     from_uid: String,
     /// Base64.
     #[schema(content_encoding = "base64")]
     payload: String,
     timestamp: UnixMs,
-    /// Empty where there was none.
+    /// Empty if the message has none.
     client_msg_no: String,
 }
 
 /// Bytes of a message besides its strings.
 const MESSAGE_OVERHEAD: usize = 200;
 
-/// Writes `messages` of `channel` as an array. `channelId` is always as the caller would write it, `timestamp` in Unix milliseconds.
+/// Writes `messages` of `channel` as an array. `channelId` is as the caller addresses the channel, `timestamp` in Unix milliseconds.
 pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) {
     // Identical for all messages.
     let mut of_channel = br#","channelId":"#.to_vec();

@@ -1,4 +1,4 @@
-//! `GET /system/info`: what WuKongIM tells about itself.
+//! `GET /system/info`: versions, uptime and connections of WuKongIM.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -9,11 +9,11 @@ use crate::http::envelope::Envelope;
 use crate::http::errors::Failure;
 use crate::state::App;
 
-/// What WuKongIM and the gateway say of themselves.
+/// Information about WuKongIM and the gateway.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct SystemInfoResponse {
-    /// WuKongIM's version; `unknown` where it tells none.
+    /// WuKongIM's version; `unknown` if it reports none.
     version: String,
     /// Whole seconds since the start, of the longest running node.
     uptime: u64,
@@ -23,14 +23,14 @@ pub(super) struct SystemInfoResponse {
     gateway_version: &'static str,
 }
 
-/// What WuKongIM says of itself.
+/// Version, uptime and connections of WuKongIM.
 ///
-/// Nodes that do not answer are left out; none at all is a failure.
+/// Nodes that do not answer are omitted; the call fails if none answers.
 #[utoipa::path(
     get,
     path = "",
     tag = "system",
-    responses((status = 200, description = "What it says.", body = SystemInfoResponse, example = json!({
+    responses((status = 200, description = "The information.", body = SystemInfoResponse, example = json!({
         "version": "1.0.0", "uptime": 86400, "connections": 1000, "gatewayVersion": "0.1.0"
     })))
 )]

@@ -1,4 +1,4 @@
-//! `POST /token`: the caller's connect token for WuKongIM; `POST /token/revoke`: the end of those given out.
+//! `POST /token`: the caller's connect token for WuKongIM; `POST /token/revoke`: revokes those issued so far.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use crate::http::extract::{Json, request};
 use crate::state::App;
 
 request! {
-    /// Which token.
+    /// The device of the token.
     #[derive(Debug, ToSchema)]
     pub(super) struct CreateTokenRequest: schema {
-        /// 1 (web) unless given.
+        /// 1 (web) by default.
         "deviceFlag" => device_flag: Option<DeviceFlag>,
     }
     impl {
@@ -27,7 +27,7 @@ request! {
     }
 }
 
-/// The token, and for whom and what it is.
+/// The token, its user and its device.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CreateTokenResponse {
@@ -39,7 +39,8 @@ pub(super) struct CreateTokenResponse {
 
 /// The caller's connect token for WuKongIM.
 ///
-/// The same one for the same user and device until it is revoked; asking again disconnects nobody, unless the deployment says so.
+/// The token of a user and device stays the same until it is revoked. A repeated call closes no connections, unless the deployment is
+/// configured to do so.
 #[utoipa::path(
     post,
     path = "",
@@ -64,12 +65,12 @@ pub(super) async fn create_token(
 }
 
 request! {
-    /// Whose tokens, and for which device.
+    /// The user and the device of the tokens.
     #[derive(Debug, ToSchema)]
     pub(super) struct RevokeTokenRequest: schema {
-        /// All three unless given.
+        /// All three by default.
         "deviceFlag" => device_flag: Option<DeviceFlag>,
-        /// The caller unless given; another user for admins only.
+        /// The caller by default; another user only for admins.
         "uid" => uid: Option<Uid>,
     }
     impl {
@@ -77,7 +78,7 @@ request! {
     }
 }
 
-/// Whose tokens are worth nothing from now on.
+/// The user and the devices of the revoked tokens.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct RevokeTokenResponse {
@@ -86,13 +87,13 @@ pub(super) struct RevokeTokenResponse {
     device_flags: Vec<u8>,
 }
 
-/// Makes the connect tokens given out so far worthless, and ends their connections.
+/// Revokes the connect tokens issued so far, and closes their connections.
 #[utoipa::path(
     post,
     path = "",
     tag = "connection",
     request_body(content = Option<RevokeTokenRequest>, example = json!({"deviceFlag": 1})),
-    responses((status = 200, description = "They are worth nothing.", body = RevokeTokenResponse, example = json!({
+    responses((status = 200, description = "The tokens are revoked.", body = RevokeTokenResponse, example = json!({
         "uid": "user1", "deviceFlags": [1]
     })))
 )]

@@ -95,7 +95,7 @@ export class Calls {
     }
   }
 
-  /** The token; or throws the 401 that came before it was asked for, else the one that the gateway would answer. */
+  /** The token; or throws the 401 that came before it was requested, else the one that the gateway would answer. */
   async #token(asked: Asked, signal: AbortSignal | undefined, expired: GatewayError | undefined): Promise<string> {
     let token: string | undefined;
     let cause: unknown;
@@ -154,7 +154,7 @@ export class Calls {
   }
 }
 
-/** The failure that an envelope tells of, where it is one. */
+/** The failure in an envelope, if it is one. */
 function failure(body: Record<string, unknown>, response: Response): GatewayError | undefined {
   const { success, message, code, requestId, details, clientMsgNo, data } = body;
   if (success !== false || typeof message !== "string" || typeof code !== "string") return undefined;

@@ -20,7 +20,7 @@ export const HARD_CAPS: Limits = {
 const REFUSED_IN_IDS = /[\p{Cc}\p{Cs}\p{White_Space}@#&/\\?%]/u;
 const REFUSED_IN_NUMBERS = /[\p{Cc}\p{Cs}]/u;
 const RESERVED = /^(?:\.\.?$|____)|(?:____cmd|___vstr)$/;
-// The last character before padding bears bits that belong to no byte: they must be 0.
+// The last character before padding contains bits that belong to no byte: they must be 0.
 const BASE64 = /^[A-Za-z0-9+/]+(?:[AEIMQUYcgkosw048]=|[AQgw]==)?$/;
 
 /** The checks of one call's arguments. What is missing, or neither text nor list, is left to the gateway. */

@@ -21,7 +21,7 @@ export interface ClientOptions {
   retries?: number;
   /** The longest `Retry-After` that is waited for, in seconds; a longer one fails the call at once. 10 unless given. */
   maxRetryAfter?: number;
-  /** How long one try may take, its answer included, in milliseconds; then it is a `network_error`. 15,000 unless given; `Infinity` for ever. */
+  /** The timeout of one attempt, its answer included, in milliseconds; then it is a `network_error`. 15,000 by default; `Infinity` for none. */
   timeoutMs?: number;
   /** Used in place of the global one. */
   fetch?: (request: Request) => Promise<Response>;
@@ -128,7 +128,7 @@ export class GatewayClient {
 
   /**
    * Creates a group that the caller owns. Its owner may repeat it, also to give it another name or avatar. Without a `channelId` the
-   * gateway makes one, another each time: such a call is not made again by itself.
+   * gateway makes one, another each time: such a call is not retried automatically.
    */
   async createChannel(request: api.CreateChannelRequest, { signal }: CallOptions = {}): Promise<api.CreateChannelResponse> {
     const check = this.#check();
@@ -138,7 +138,7 @@ export class GatewayClient {
     return this.#call(again, signal, (init) => this.#api.POST("/channel/create", { body: request, ...init }));
   }
 
-  /** Deletes a group for ever. */
+  /** Deletes a group permanently. */
   async deleteChannel(request: api.DeleteChannelRequest, { signal }: CallOptions = {}): Promise<api.DeleteChannelResponse> {
     this.#check().id("channelId", request.channelId).done();
     return this.#call(unsafe, signal, (init) => this.#api.POST("/channel/delete", { body: request, ...init }));

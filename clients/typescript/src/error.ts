@@ -6,7 +6,7 @@ import type { BadField, ErrorCode } from "./types.js";
 export type ClientCode =
   /** Something answered, but it was not the gateway: a proxy's page, half an answer, a redirect. */
   | "bad_response"
-  /** Nothing answered, or the connection broke: whether the gateway did what was asked is unknown. */
+  /** No answer, or a broken connection: whether the gateway performed the call is unknown. */
   | "network_error";
 
 /** What a `GatewayError` is made of, beside its message. */
@@ -24,9 +24,9 @@ export interface Failure {
 /** Every failure of a call, but for an abort: that throws the signal's own reason. */
 export class GatewayError extends Error {
   override readonly name = "GatewayError";
-  /** What a program goes by. The gateway may know more codes than these types. */
+  /** For programs. The gateway may have more codes than these types. */
   readonly code: ErrorCode | ClientCode | (string & {});
-  /** HTTP status; the one the gateway would have answered, where the client refused by itself; 0 where nothing answered. */
+  /** HTTP status; the one the gateway would have answered, if the client refused the call itself; 0 if there was no answer. */
   readonly status: number;
   /** The request's id in the gateway's log. Absent where no request was made, or nothing of the gateway's came back. */
   readonly requestId: string | undefined;

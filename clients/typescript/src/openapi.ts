@@ -32,7 +32,8 @@ export interface paths {
         put?: never;
         /**
          * The caller's connect token for WuKongIM.
-         * @description The same one for the same user and device until it is revoked; asking again disconnects nobody, unless the deployment says so.
+         * @description The token of a user and device stays the same until it is revoked. A repeated call closes no connections, unless the deployment is
+         *     configured to do so.
          */
         post: operations["create_token"];
         delete?: never;
@@ -50,7 +51,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Makes the connect tokens given out so far worthless, and ends their connections. */
+        /** Revokes the connect tokens issued so far, and closes their connections. */
         post: operations["revoke_token"];
         delete?: never;
         options?: never;
@@ -68,8 +69,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sends one message; answers when it is stored.
-         * @description After `message_unconfirmed` it may have been stored: sent again with the `clientMsgNo` of that answer, it is looked for first.
+         * Sends one message, and answers when it is stored.
+         * @description After `message_unconfirmed` the message may be stored. When it is sent again with the `clientMsgNo` of that answer, the gateway searches
+         *     for it first.
          */
         post: operations["send_message"];
         delete?: never;
@@ -88,9 +90,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Sends many messages; those to one channel keep their order.
-         * @description One bad message and none is sent. All sent: 200. Some: 207, with an entry for each in the order of the request. None: the first
-         *     error's status and code, with the entries too.
+         * Sends several messages; those to one channel keep their order.
+         * @description If one message is invalid, none is sent. If all are sent, the status is 200; if some are, 207 with one entry per message in the order of
+         *     the request; if none is, the first error's status and code, with the entries.
          */
         post: operations["send_message_batch"];
         delete?: never;
@@ -127,8 +129,8 @@ export interface paths {
         put?: never;
         /**
          * Creates a group that the caller owns.
-         * @description Its owner may repeat it: fields that are given are written anew. Without a `channelId` each call creates another group. A
-         *     conversation of two needs no creating: its echo is the answer.
+         * @description The owner may repeat the call; it overwrites the given fields. Without a `channelId` each call creates another group. A conversation
+         *     of two users needs no creation: the request is echoed.
          */
         post: operations["create_channel"];
         delete?: never;
@@ -147,8 +149,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Deletes a group for ever, for its owner or an admin.
-         * @description Its id is never used again. A delete that failed half-way is finished by repeating it.
+         * Deletes a group permanently; for its owner or an admin.
+         * @description The id is never used again. Repeat a call that failed to complete it.
          */
         post: operations["delete_channel"];
         delete?: never;
@@ -167,8 +169,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Adds subscribers to a group, for its owner, its managers or an admin.
-         * @description Where the deployment lets members invite, for every subscriber too.
+         * Adds subscribers to a group; for its owner, its managers or an admin.
+         * @description For every subscriber where the deployment lets members invite.
          */
         post: operations["add_subscribers"];
         delete?: never;
@@ -187,8 +189,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Removes subscribers from a group, for its owner, its managers or an admin; everybody may leave by himself.
-         * @description The owner cannot be removed, and managers remove no other managers.
+         * Removes subscribers from a group; for its owner, its managers or an admin. Every subscriber may remove itself.
+         * @description The owner cannot be removed, and managers cannot remove other managers.
          */
         post: operations["remove_subscribers"];
         delete?: never;
@@ -204,7 +206,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What is known of a group, for its subscribers, its owner and admins. */
+        /** The record of a group; for its subscribers, its owner and admins. */
         get: operations["get_channel_info"];
         put?: never;
         post?: never;
@@ -224,8 +226,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Names managers of a group, for its owner or an admin.
-         * @description Managers add and remove subscribers, but neither each other nor the owner.
+         * Appoints managers of a group; for its owner or an admin.
+         * @description Managers add and remove subscribers, but not other managers or the owner.
          */
         post: operations["add_managers"];
         delete?: never;
@@ -244,8 +246,8 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Dismisses managers of a group, for its owner or an admin.
-         * @description They stay subscribers.
+         * Removes managers of a group; for its owner or an admin.
+         * @description They remain subscribers.
          */
         post: operations["remove_managers"];
         delete?: never;
@@ -264,8 +266,9 @@ export interface paths {
         get?: never;
         put?: never;
         /**
-         * Hands a group over to one of its subscribers, for its owner or an admin.
-         * @description The former owner becomes a manager. An admin also gives an owner to a group that was made past the gateway and is nobody's.
+         * Transfers a group to one of its subscribers; for its owner or an admin.
+         * @description The former owner becomes a manager. An admin also sets the owner of a group that has none because it was not created through the
+         *     gateway.
          */
         post: operations["transfer_ownership"];
         delete?: never;
@@ -282,8 +285,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Whether WuKongIM can be reached, for anybody.
-         * @description It is asked once a second at most, however often this is.
+         * Whether WuKongIM can be reached; without authentication.
+         * @description The gateway checks it at most once a second, regardless of the number of calls.
          */
         get: operations["get_health"];
         put?: never;
@@ -302,8 +305,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * What WuKongIM says of itself.
-         * @description Nodes that do not answer are left out; none at all is a failure.
+         * Version, uptime and connections of WuKongIM.
+         * @description Nodes that do not answer are omitted; the call fails if none answers.
          */
         get: operations["get_system_info"];
         put?: never;
@@ -318,50 +321,50 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @description How many were no managers before. */
+        /** @description The number of new managers. */
         AddManagersResponse: {
             /** Format: int64 */
             added: number;
         };
-        /** @description How many were no subscribers before. */
+        /** @description The number of new subscribers. */
         AddSubscribersResponse: {
             /**
              * Format: int64
-             * @description On v3 without its manager port: how many distinct ones were asked for.
+             * @description On v3 without its manager port: the number of distinct uids in the request.
              */
             added: number;
         };
         /** @description An http or https URL. */
         Avatar: string;
-        /** @description What is wrong with a field. */
+        /** @description The error of a field. */
         BadField: {
             /** @description Its path, such as `channelId`, `subscribers[0]` or `[3].payload`; `body` for the whole. */
             field: string;
-            /** @description One sentence for people. */
+            /** @description One sentence for users. */
             message: string;
         };
-        /** @description What became of one message of a batch that was not sent whole. */
+        /** @description The result of one message of a batch that was not sent completely. */
         BatchEntry: components["schemas"]["SendMessageResponse"] | {
             error: components["schemas"]["BatchError"];
         };
         /** @description Why a message of a batch was not sent. */
         BatchError: {
             code: components["schemas"]["ErrorCode"];
-            /** @description One sentence for people. */
+            /** @description One sentence for users. */
             message: string;
-            /** @description Where it may have been stored: send it again with this number. */
+            /** @description Present if the message may be stored: send it again with this number. */
             clientMsgNo?: components["schemas"]["ClientMsgNo"];
         };
-        /** @description A group's id, or the other one's uid for a conversation of two. At most 255 **bytes** of UTF-8, or fewer where the deployment says so (`limits.idBytes` of `/config`; 128 unless configured). Any script, but no control characters, no white space, none of `@ # & / \ ? %`; not `.` or `..`, not beginning with `____`, not ending in `____cmd` or `___vstr`. */
+        /** @description A group's id, or the peer's uid in a conversation of two users. At most 255 **bytes** of UTF-8, or fewer if configured (`limits.idBytes` of `/config`; 128 by default). Any script, but no control characters, no white space, none of `@ # & / \ ? %`; not `.` or `..`, not beginning with `____`, not ending in `____cmd` or `___vstr`. */
         ChannelId: string;
         /**
-         * @description 1: a conversation of two; 2: a group.
+         * @description 1: a conversation of two users; 2: a group.
          * @enum {integer}
          */
         ChannelType: 1 | 2;
-        /** @description The client's own number of a message, without control characters. At most 255 **bytes** of UTF-8, or fewer where the deployment says so (`limits.clientMsgNoBytes` of `/config`; 128 unless configured). */
+        /** @description The client's idempotency key of a message, without control characters. At most 255 **bytes** of UTF-8, or fewer if configured (`limits.clientMsgNoBytes` of `/config`; 128 by default). */
         ClientMsgNo: string;
-        /** @description Addresses are always there and always text; empty where there is none. */
+        /** @description Addresses are always present; empty if there is none. */
         ConfigResponse: {
             /** @description WebSocket address of WuKongIM. */
             wsUrl: string;
@@ -386,16 +389,16 @@ export interface components {
         CreateChannelResponse: {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["ChannelType"];
-            /** @description Absent where none was ever given. */
+            /** @description Absent if never set. */
             name?: components["schemas"]["GroupName"];
-            /** @description Absent where none was ever given. */
+            /** @description Absent if never set. */
             avatar?: components["schemas"]["Avatar"];
         };
-        /** @description Which token. */
+        /** @description The device of the token. */
         CreateTokenRequest: {
             deviceFlag?: components["schemas"]["DeviceFlag"] | null;
         };
-        /** @description The token, and for whom and what it is. */
+        /** @description The token, its user and its device. */
         CreateTokenResponse: {
             token: components["schemas"]["ImToken"];
             uid: components["schemas"]["Uid"];
@@ -406,7 +409,7 @@ export interface components {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["GroupType"];
         };
-        /** @description The channel that is gone. */
+        /** @description The deleted channel. */
         DeleteChannelResponse: {
             channelId: components["schemas"]["ChannelId"];
         };
@@ -416,7 +419,7 @@ export interface components {
          */
         DeviceFlag: 0 | 1 | 2;
         /**
-         * @description What a program goes by: never translated, never changed. [All of them](ERRORS.md).
+         * @description For programs: never translated, never changed. [All codes](ERRORS.md).
          * @enum {string}
          */
         ErrorCode: "invalid_request" | "token_missing" | "token_invalid" | "token_expired" | "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned" | "not_owner" | "not_found" | "channel_not_found" | "method_not_allowed" | "request_timeout" | "channel_exists" | "channel_deleted" | "channel_full" | "message_conflict" | "owner_cannot_leave" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "rate_limited" | "internal" | "upstream_error" | "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable" | "upstream_timeout" | "message_unconfirmed" | "partial_failure";
@@ -424,26 +427,23 @@ export interface components {
         Failure: {
             /** @enum {boolean} */
             success: false;
-            /** @description One sentence for people: Chinese, or English where `Accept-Language` prefers it. A 5xx says its operation's own sentence. */
+            /** @description One sentence for users: Chinese, or English if `Accept-Language` prefers it. A 5xx has its operation's own sentence. */
             message: string;
             code: components["schemas"]["ErrorCode"];
-            /**
-             * @description The number of the message that may have been stored, with `message_unconfirmed`, and with `upstream_error` of a send: send it
-             *     again with this number.
-             */
+            /** @description With `message_unconfirmed`, and with `upstream_error` of a send: the message may be stored, send it again with this number. */
             clientMsgNo?: components["schemas"]["ClientMsgNo"];
-            /** @description The answer's `x-request-id`, which is in the gateway's log too. */
+            /** @description The answer's `x-request-id`, which is also in the gateway's log. */
             requestId: string;
-            /** @description All bad fields at once, with `invalid_request`. */
+            /** @description All bad fields, with `invalid_request`. */
             details?: components["schemas"]["BadField"][];
         };
-        /** @description What the store knows of a group; of one that nobody owns, that it is there. */
+        /** @description The record of a group; without an owner, only its id. */
         GetChannelInfoResponse: {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["GroupType"];
             name?: components["schemas"]["GroupName"];
             avatar?: components["schemas"]["Avatar"];
-            /** @description Absent where nobody owns the group. */
+            /** @description Absent if the group has no owner. */
             owner?: components["schemas"]["Uid"];
             managers: components["schemas"]["Uid"][];
             createdAt?: components["schemas"]["UnixMs"];
@@ -455,7 +455,7 @@ export interface components {
          * @enum {integer}
          */
         GroupType: 2;
-        /** @description How it is, and when that was said. */
+        /** @description The status and the time of the answer. */
         HealthResponse: {
             status: components["schemas"]["HealthStatus"];
             /**
@@ -477,7 +477,7 @@ export interface components {
             idBytes: number;
             /** @description Bytes of a clientMsgNo. */
             clientMsgNoBytes: number;
-            /** @description Bytes of a payload, decoded: what is configured, or what this WuKongIM bears where that is less. */
+            /** @description Bytes of a payload after decoding: the configured limit, or that of this WuKongIM if it is lower. */
             payloadBytes: number;
             /** @description Messages in one batch. */
             batch: number;
@@ -488,43 +488,43 @@ export interface components {
             /** @description Members of a group. */
             groupMembers: number;
         };
-        /** @description A group, and users. Who is named twice counts once. */
+        /** @description A group and users. Duplicates are ignored. */
         ManagersRequest: {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["GroupType"];
-            /** @description At most `limits.subscribers` of `/config`, 500 unless configured. */
+            /** @description At most `limits.subscribers` of `/config`, 500 by default. */
             uids: components["schemas"]["Uid"][];
         };
-        /** @description WuKongIM's id of a message: digits, as text, since a JavaScript number would lose the last of them. */
+        /** @description WuKongIM's id of a message: digits in a string, since a JavaScript number would lose the last ones. */
         MessageId: string;
-        /** @description A message's number in its channel, from 1. 0 only where the deployment answers before a message is stored (`wukongim.confirm = "accepted"`, on v2). */
+        /** @description A message's number in its channel, from 1. 0 only if the deployment answers before a message is stored (`wukongim.confirm = "accepted"`, on v2). */
         MessageSeq: number;
-        /** @description A message's content: standard base64 with padding. At most 512 KiB **once decoded**, or fewer where the deployment says so (`limits.payloadBytes` of `/config`; 64 KiB unless configured). */
+        /** @description A message's content: standard base64 with padding. At most 512 KiB **after decoding**, or less if configured (`limits.payloadBytes` of `/config`; 64 KiB by default). */
         Payload: string;
-        /** @description How many were managers before. */
+        /** @description The number of removed managers. */
         RemoveManagersResponse: {
             /** Format: int64 */
             removed: number;
         };
-        /** @description How many were subscribers before. */
+        /** @description The number of removed subscribers. */
         RemoveSubscribersResponse: {
             /**
              * Format: int64
-             * @description On v3 without its manager port: how many distinct ones were asked for.
+             * @description On v3 without its manager port: the number of distinct uids in the request.
              */
             removed: number;
         };
-        /** @description Whose tokens, and for which device. */
+        /** @description The user and the device of the tokens. */
         RevokeTokenRequest: {
             deviceFlag?: components["schemas"]["DeviceFlag"] | null;
             uid?: components["schemas"]["Uid"] | null;
         };
-        /** @description Whose tokens are worth nothing from now on. */
+        /** @description The user and the devices of the revoked tokens. */
         RevokeTokenResponse: {
             uid: components["schemas"]["Uid"];
             deviceFlags: components["schemas"]["DeviceFlag"][];
         };
-        /** @description At most `limits.batch` of `/config`, 100 unless configured. */
+        /** @description At most `limits.batch` of `/config`, 100 by default. */
         SendMessageBatchRequest: components["schemas"]["SendMessageRequest"][];
         /** @description A message to send. */
         SendMessageRequest: {
@@ -541,34 +541,31 @@ export interface components {
             clientMsgNo: components["schemas"]["ClientMsgNo"];
             timestamp: components["schemas"]["UnixMs"];
         };
-        /** @description A group, and users. Who is named twice counts once. */
+        /** @description A group and users. Duplicates are ignored. */
         SubscribersRequest: {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["GroupType"];
-            /** @description At most `limits.subscribers` of `/config`, 500 unless configured. */
+            /** @description At most `limits.subscribers` of `/config`, 500 by default. */
             subscribers: components["schemas"]["Uid"][];
         };
-        /**
-         * @description A message of a history, by whatever way it came there: what clients sent over WuKongIM's own sockets keeps to none of the gateway's
-         *     rules.
-         */
+        /** @description A message of a history. One that was sent over WuKongIM's own sockets need not follow the gateway's rules. */
         SyncedMessage: {
             messageId: components["schemas"]["MessageId"];
             messageSeq: components["schemas"]["MessageSeq"];
-            /** @description As the caller would write it: for a conversation of two, the other one's uid on both sides. */
+            /** @description As the caller addresses the channel: in a conversation of two users, the peer's uid. */
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["ChannelType"];
-            /** @description Never empty; `____system` for the system. */
+            /** @description Never empty; `____system` for messages of the system. */
             fromUid: string;
             /** @description Base64. */
             payload: string;
             timestamp: components["schemas"]["UnixMs"];
-            /** @description Empty where there was none. */
+            /** @description Empty if the message has none. */
             clientMsgNo: string;
         };
-        /** @description What WuKongIM and the gateway say of themselves. */
+        /** @description Information about WuKongIM and the gateway. */
         SystemInfoResponse: {
-            /** @description WuKongIM's version; `unknown` where it tells none. */
+            /** @description WuKongIM's version; `unknown` if it reports none. */
             version: string;
             /**
              * Format: int64
@@ -583,7 +580,7 @@ export interface components {
             /** @description The gateway's version. */
             gatewayVersion: string;
         };
-        /** @description A group and who shall own it. */
+        /** @description A group and its new owner. */
         TransferOwnershipRequest: {
             channelId: components["schemas"]["ChannelId"];
             channelType: components["schemas"]["GroupType"];
@@ -592,12 +589,12 @@ export interface components {
             name?: components["schemas"]["GroupName"] | null;
             avatar?: components["schemas"]["Avatar"] | null;
         };
-        /** @description Who owns the group now. */
+        /** @description The new owner. */
         TransferOwnershipResponse: {
             channelId: components["schemas"]["ChannelId"];
             owner: components["schemas"]["Uid"];
         };
-        /** @description A user's id, as the application assigned it. At most 255 **bytes** of UTF-8, or fewer where the deployment says so (`limits.idBytes` of `/config`; 128 unless configured). Any script, but no control characters, no white space, none of `@ # & / \ ? %`; not `.` or `..`, not beginning with `____`, not ending in `____cmd` or `___vstr`. */
+        /** @description A user's id, as the application assigned it. At most 255 **bytes** of UTF-8, or fewer if configured (`limits.idBytes` of `/config`; 128 by default). Any script, but no control characters, no white space, none of `@ # & / \ ? %`; not `.` or `..`, not beginning with `____`, not ending in `____cmd` or `___vstr`. */
         Uid: string;
         /** @description Unix time in milliseconds. */
         UnixMs: number;
@@ -632,7 +629,7 @@ export interface components {
                 };
             };
         };
-        /** @description - [`payload_too_large`](ERRORS.md#payload_too_large): Send less at once */
+        /** @description - [`payload_too_large`](ERRORS.md#payload_too_large): Send a smaller body */
         PayloadTooLarge: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -648,7 +645,7 @@ export interface components {
                 };
             };
         };
-        /** @description - [`rate_limited`](ERRORS.md#rate_limited): Wait `Retry-After` seconds, and spread calls by `RateLimit-Remaining`. With some of that left it is too much at once: finish requests, and fetch answers, before sending more */
+        /** @description - [`rate_limited`](ERRORS.md#rate_limited): Wait `Retry-After` seconds, and spread calls by `RateLimit-Remaining`. If that is not 0, too much is in flight: finish requests, and read answers, before sending more */
         RateLimited: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -699,7 +696,7 @@ export interface components {
                 };
             };
         };
-        /** @description - [`unsupported_media_type`](ERRORS.md#unsupported_media_type): Send `Content-Type: application/json`, and no `Content-Encoding`: where that was wrong, `message` says so, and the answer has `Accept-Encoding: identity` */
+        /** @description - [`unsupported_media_type`](ERRORS.md#unsupported_media_type): Send `Content-Type: application/json`, and no `Content-Encoding`: if that was wrong, `message` says so, and the answer has `Accept-Encoding: identity` */
         UnsupportedMediaType: {
             headers: {
                 "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -719,19 +716,19 @@ export interface components {
     parameters: never;
     requestBodies: never;
     headers: {
-        /** @description What the user may cost at once after a rest. On every answer to a user whose token was good. */
+        /** @description The size of the user's token bucket. On every answer to a user with a valid token. */
         "RateLimit-Limit": number;
-        /** @description What is left of it. */
+        /** @description Tokens left in it. */
         "RateLimit-Remaining": number;
-        /** @description In how many seconds all of it is there again. */
+        /** @description Seconds until it is full again. */
         "RateLimit-Reset": number;
-        /** @description In how many seconds to come again. */
+        /** @description Seconds after which to retry. */
         "Retry-After": number;
         /** @description How to authenticate. */
         "WWW-Authenticate": "Bearer";
-        /** @description Whether more messages remain in the direction asked. */
+        /** @description Whether there are more messages in the requested direction. */
         "x-has-more": "true" | "false";
-        /** @description The request's own id where it had a good one, else a new one; in the log too. */
+        /** @description The request's own id if it had a valid one, else a new one; also in the log. */
         "x-request-id": string;
     };
     pathItems: never;
@@ -824,7 +821,7 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -842,7 +839,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -963,8 +960,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -982,7 +979,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1018,7 +1015,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description They are worth nothing. */
+            /** @description The tokens are revoked. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1104,8 +1101,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -1123,7 +1120,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1162,7 +1159,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It is stored. */
+            /** @description The message is stored. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1194,7 +1191,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added, or hand the group over to a member
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
              *     - [`blocked`](ERRORS.md#blocked): Do not repeat it
              *     - [`channel_banned`](ERRORS.md#channel_banned): Tell the user
              *     - [`send_banned`](ERRORS.md#send_banned): Tell the user
@@ -1214,7 +1211,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1232,8 +1229,8 @@ export interface operations {
             };
             408: components["responses"]["RequestTimeout"];
             /**
-             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id; of a message: nothing, this conversation has no place in WuKongIM v2
-             *     - [`message_conflict`](ERRORS.md#message_conflict): Make a new `clientMsgNo` for a new message
+             * @description - [`channel_exists`](ERRORS.md#channel_exists): Use another id; for a message: nothing, another channel has this conversation's key in WuKongIM v2
+             *     - [`message_conflict`](ERRORS.md#message_conflict): Generate a new `clientMsgNo` for a new message
              */
             409: {
                 headers: {
@@ -1289,7 +1286,7 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -1308,8 +1305,8 @@ export interface operations {
                 };
             };
             /**
-             * @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo`
-             *     - [`message_unconfirmed`](ERRORS.md#message_unconfirmed): Send it again with the `clientMsgNo` of the answer: it is looked for first, and never stored twice
+             * @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo`
+             *     - [`message_unconfirmed`](ERRORS.md#message_unconfirmed): Send it again with the `clientMsgNo` of the answer: the gateway searches for it first, and never stores it twice
              */
             504: {
                 headers: {
@@ -1351,7 +1348,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description All are stored. */
+            /** @description All messages are stored. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1381,7 +1378,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`partial_failure`](ERRORS.md#partial_failure): Repeat the entries of `data` that have an `error`, by their own codes */
+            /** @description - [`partial_failure`](ERRORS.md#partial_failure): Repeat the entries of `data` that have an `error`, as their codes say */
             207: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1418,7 +1415,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added, or hand the group over to a member
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
              *     - [`blocked`](ERRORS.md#blocked): Do not repeat it
              *     - [`channel_banned`](ERRORS.md#channel_banned): Tell the user
              *     - [`send_banned`](ERRORS.md#send_banned): Tell the user
@@ -1439,7 +1436,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1458,8 +1455,8 @@ export interface operations {
             };
             408: components["responses"]["RequestTimeout"];
             /**
-             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id; of a message: nothing, this conversation has no place in WuKongIM v2
-             *     - [`message_conflict`](ERRORS.md#message_conflict): Make a new `clientMsgNo` for a new message
+             * @description - [`channel_exists`](ERRORS.md#channel_exists): Use another id; for a message: nothing, another channel has this conversation's key in WuKongIM v2
+             *     - [`message_conflict`](ERRORS.md#message_conflict): Generate a new `clientMsgNo` for a new message
              */
             409: {
                 headers: {
@@ -1518,7 +1515,7 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -1538,8 +1535,8 @@ export interface operations {
                 };
             };
             /**
-             * @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo`
-             *     - [`message_unconfirmed`](ERRORS.md#message_unconfirmed): Send it again with the `clientMsgNo` of the answer: it is looked for first, and never stored twice
+             * @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo`
+             *     - [`message_unconfirmed`](ERRORS.md#message_unconfirmed): Send it again with the `clientMsgNo` of the answer: the gateway searches for it first, and never stores it twice
              */
             504: {
                 headers: {
@@ -1562,15 +1559,15 @@ export interface operations {
     sync_messages: {
         parameters: {
             query: {
-                /** @description The group's id, or the other one's uid. */
+                /** @description The group's id, or the peer's uid. */
                 channelId: components["schemas"]["ChannelId"];
-                /** @description 1: a conversation of two; 2: a group. */
+                /** @description 1: a conversation of two users; 2: a group. */
                 channelType: components["schemas"]["ChannelType"];
-                /** @description Those just above this number; without it, or with 0, the newest. */
+                /** @description Messages directly above this seq; without it, or with 0, the newest. */
                 lastMessageSeq?: number;
-                /** @description Those just below this number; not together with a `lastMessageSeq` other than 0. */
+                /** @description Messages directly below this seq; not together with a `lastMessageSeq` other than 0. */
                 beforeMessageSeq?: number;
-                /** @description How many at most, 50 unless configured; more than the deployment's maximum (`limits.syncMax` of `/config`) means that maximum. */
+                /** @description The maximum number of messages, 50 by default; reduced to the deployment's maximum (`limits.syncMax` of `/config`). */
                 limit?: number;
             };
             header?: never;
@@ -1633,7 +1630,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added, or hand the group over to a member
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
              */
             403: {
                 headers: {
@@ -1650,7 +1647,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1703,7 +1700,7 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -1721,7 +1718,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1760,7 +1757,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It is there. */
+            /** @description The channel exists. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1808,8 +1805,8 @@ export interface operations {
             };
             408: components["responses"]["RequestTimeout"];
             /**
-             * @description - [`channel_exists`](ERRORS.md#channel_exists): Take another id; of a message: nothing, this conversation has no place in WuKongIM v2
-             *     - [`channel_deleted`](ERRORS.md#channel_deleted): Take another id: this one is spent
+             * @description - [`channel_exists`](ERRORS.md#channel_exists): Use another id; for a message: nothing, another channel has this conversation's key in WuKongIM v2
+             *     - [`channel_deleted`](ERRORS.md#channel_deleted): Use another id: this one is never used again
              */
             409: {
                 headers: {
@@ -1865,8 +1862,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -1884,7 +1881,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1921,7 +1918,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It is gone. */
+            /** @description The group is deleted. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -1950,7 +1947,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_owner`](ERRORS.md#not_owner): Leave it to the owner
+             *     - [`not_owner`](ERRORS.md#not_owner): Do not repeat it
              */
             403: {
                 headers: {
@@ -1967,7 +1964,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2023,8 +2020,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -2042,7 +2039,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2086,7 +2083,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description They are subscribers. */
+            /** @description The users are subscribers. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2115,7 +2112,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_owner`](ERRORS.md#not_owner): Leave it to the owner
+             *     - [`not_owner`](ERRORS.md#not_owner): Do not repeat it
              */
             403: {
                 headers: {
@@ -2132,7 +2129,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2149,7 +2146,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description - [`channel_full`](ERRORS.md#channel_full): Add fewer, or remove somebody */
+            /** @description - [`channel_full`](ERRORS.md#channel_full): Add fewer users, or remove some */
             409: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2204,8 +2201,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -2223,7 +2220,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2267,7 +2264,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description They are no subscribers. */
+            /** @description The users are not subscribers. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2296,7 +2293,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_owner`](ERRORS.md#not_owner): Leave it to the owner
+             *     - [`not_owner`](ERRORS.md#not_owner): Do not repeat it
              */
             403: {
                 headers: {
@@ -2313,7 +2310,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2330,7 +2327,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description - [`owner_cannot_leave`](ERRORS.md#owner_cannot_leave): Hand the group over first, or delete it */
+            /** @description - [`owner_cannot_leave`](ERRORS.md#owner_cannot_leave): Transfer the group first, or delete it */
             409: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2385,8 +2382,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -2404,7 +2401,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2427,7 +2424,7 @@ export interface operations {
             query: {
                 /** @description The group's id. */
                 channelId: components["schemas"]["ChannelId"];
-                /** @description 2. */
+                /** @description 2: a group. */
                 channelType: components["schemas"]["GroupType"];
             };
             header?: never;
@@ -2436,7 +2433,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What is known. */
+            /** @description The record. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2473,7 +2470,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added, or hand the group over to a member
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
              */
             403: {
                 headers: {
@@ -2490,7 +2487,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2543,8 +2540,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -2562,7 +2559,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2602,7 +2599,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description They are managers. */
+            /** @description The users are managers. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2631,7 +2628,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_owner`](ERRORS.md#not_owner): Leave it to the owner
+             *     - [`not_owner`](ERRORS.md#not_owner): Do not repeat it
              */
             403: {
                 headers: {
@@ -2648,7 +2645,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2665,7 +2662,7 @@ export interface operations {
                 };
             };
             408: components["responses"]["RequestTimeout"];
-            /** @description - [`channel_full`](ERRORS.md#channel_full): Add fewer, or remove somebody */
+            /** @description - [`channel_full`](ERRORS.md#channel_full): Add fewer users, or remove some */
             409: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2720,8 +2717,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -2739,7 +2736,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2779,7 +2776,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description They are no managers. */
+            /** @description The users are not managers. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2808,7 +2805,7 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_owner`](ERRORS.md#not_owner): Leave it to the owner
+             *     - [`not_owner`](ERRORS.md#not_owner): Do not repeat it
              */
             403: {
                 headers: {
@@ -2825,7 +2822,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2881,8 +2878,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -2900,7 +2897,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2938,7 +2935,7 @@ export interface operations {
             };
         };
         responses: {
-            /** @description It is his. */
+            /** @description The ownership is transferred. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -2968,8 +2965,8 @@ export interface operations {
             401: components["responses"]["Unauthorized"];
             /**
              * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
-             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added, or hand the group over to a member
-             *     - [`not_owner`](ERRORS.md#not_owner): Leave it to the owner
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
+             *     - [`not_owner`](ERRORS.md#not_owner): Do not repeat it
              */
             403: {
                 headers: {
@@ -2986,7 +2983,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Forget the channel */
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
             404: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -3042,8 +3039,8 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages still flow
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -3061,7 +3058,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -3088,7 +3085,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description All is well. */
+            /** @description WuKongIM can be reached. */
             200: {
                 headers: {
                     "x-request-id": components["headers"]["x-request-id"];
@@ -3144,7 +3141,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "x-request-id": components["headers"]["x-request-id"];
@@ -3169,7 +3166,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What it says. */
+            /** @description The information. */
             200: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
@@ -3235,7 +3232,7 @@ export interface operations {
             /**
              * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
              *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
-             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be good
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
              */
             503: {
                 headers: {
@@ -3253,7 +3250,7 @@ export interface operations {
                     };
                 };
             };
-            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it; a message with the same `clientMsgNo` */
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
             504: {
                 headers: {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];

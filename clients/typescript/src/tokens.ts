@@ -1,12 +1,12 @@
-// The caller's access token: asked for when first needed, kept, and renewed once however many calls found it expired.
+// The caller's access token: requested when first needed, cached, and renewed once for all calls that found it expired.
 
 /**
  * Gets the caller's access token. Asked without an argument for the first one, and with the token that expired for a new one. The
- * answer is kept until the gateway refuses it, so give every user a client of his own.
+ * answer is kept until the gateway refuses it, so give every user a separate client.
  */
 export type TokenProvider = (expired?: string) => string | Promise<string>;
 
-/** A token that was asked for, and may be there already. */
+/** A token that was requested, and may have arrived. */
 export type Asked = Promise<string>;
 
 export class Tokens {
@@ -24,7 +24,7 @@ export class Tokens {
   }
 
   /**
-   * What follows `stale`, which was `expired`: asked for by the first call that found out, shared by all the others, also those that
+   * What follows `stale`, which was `expired`: requested by the first call that found out, shared by all the others, also those that
    * find out after it could not be had.
    */
   renewed(stale: Asked, expired: string): Asked {
@@ -38,7 +38,7 @@ export class Tokens {
     return successor;
   }
 
-  /** Asks anew next time, unless that has happened. */
+  /** Requests a new one next time, unless that has happened. */
   forget(stale: Asked): void {
     if (this.#held === stale) this.#held = undefined;
   }

@@ -37,13 +37,13 @@ export type TransferOwnershipResponse = Schemas["TransferOwnershipResponse"];
 export type HealthResponse = Schemas["HealthResponse"];
 export type SystemInfoResponse = Schemas["SystemInfoResponse"];
 
-/** Messages of a history, oldest first, and whether more remain in the direction that was asked. */
+/** Messages of a history, oldest first, and whether there are more in the requested direction. */
 export interface SyncedMessages {
   messages: SyncedMessage[];
   hasMore: boolean;
 }
 
-/** What became of one message of a batch. An error bears the number to send that message again with. */
+/** The result of one message of a batch. An error contains the number to send that message again with. */
 export type BatchEntry = SendMessageResponse | { error: BatchError };
 export type BatchError = Schemas["BatchError"] & { clientMsgNo: string };
 
@@ -54,7 +54,7 @@ export type BatchError = Schemas["BatchError"] & { clientMsgNo: string };
 export const WukongIMChannelType = { PRIVATE: 1, GROUP: 2 } as const;
 export type WukongIMChannelType = (typeof WukongIMChannelType)[keyof typeof WukongIMChannelType];
 
-/** The reference's message. `sendMessage` asks for less: `fromUid` is the caller's own, unless he is an admin. */
+/** The reference's message. `sendMessage` asks for less: `fromUid` is the caller's own, except for admins. */
 export interface SendMessageOptions {
   channelId: string;
   channelType: WukongIMChannelType;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::{Advice, ApiError, Lang};
 
-/// What a row tells beside the code: status, texts, and what to do.
+/// The cells of a row after the code: status, texts, and what to do.
 fn cells(error: ApiError) -> [String; 5] {
     let message = error.message();
     let (zh, en) = if error.status().is_server_error() {
@@ -65,7 +65,7 @@ pub fn catalogue_page() -> &'static str {
     &PAGE
 }
 
-/// What may stand between back-ticks becomes code.
+/// Text between back-ticks becomes code.
 fn html(text: &str) -> String {
     let escaped = text
         .replace('&', "&amp;")
@@ -85,24 +85,25 @@ const HEAD: [&str; 6] = [
     "Chinese",
     "English",
     "what a client does",
-    "what an operator looks at",
+    "what an operator checks",
 ];
 
 const INTRODUCTION: &str = "\
-# What a client can be told
+# Error codes
 
-Every failure is `{\"success\":false,\"message\":\"…\",\"code\":\"…\",\"requestId\":\"…\"}`, with `details` where fields are wrong. Programs go by
-`code`, which never changes; `message` is for people, in Chinese, or in English where `Accept-Language` prefers it. `*`: every 5xx
-says the text of its endpoint (`发送消息失败`, `failed to send the message`, …), and the log says why. `requestId` is the
+Every failure is `{\"success\":false,\"message\":\"…\",\"code\":\"…\",\"requestId\":\"…\"}`, with `details` if fields are invalid. Programs use
+`code`, which never changes; `message` is for users, in Chinese, or in English if `Accept-Language` prefers it. `*`: a 5xx has
+the text of its endpoint (`发送消息失败`, `failed to send the message`, …), and the log has the cause. `requestId` is the
 `x-request-id` of the answer, of the log line and of every call to WuKongIM that the request made.
 
-A send that WuKongIM answers with 500 or with nonsense, and whose message is then not found, is 502 `upstream_error` with the
-`clientMsgNo` beside `code`: send it again with that number, as after `message_unconfirmed`.
+A send that WuKongIM answers with 500 or with a malformed answer, and whose message is then not found, is 502 `upstream_error` with
+the `clientMsgNo` next to `code`: send it again with that number, as after `message_unconfirmed`.
 
-**Without an envelope** are answers to what is no request: 431 for more than 100 header lines or 64 KiB of them, 400 for what is no HTTP.
+**Without an envelope** are only answers to invalid HTTP: 431 for more than 100 header lines or 64 KiB of them, 400 for the rest.
 
-**`Connection: close`** is on an answer after which nothing more is read on its connection: the rest of a body that was refused before it
-had come (more than 64 KiB of it, or it did not come within 100 ms; 429, 503, 408 and an unanswered `Expect`: always). HTTP clients heed it by themselves.
+**`Connection: close`** is set if the gateway reads no further requests on the connection, because an unread part of the body is left:
+more than 64 KiB, or not received within 100 ms, and always with 429, 503, 408 and an unanswered `Expect`. HTTP clients handle it
+themselves.
 
 This page is generated from `src/http/errors/codes.rs`; a test keeps it up to date.
 

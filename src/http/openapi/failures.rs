@@ -62,33 +62,32 @@ const SHARED: [(u16, &str); 7] = [
 pub(super) struct FailureEnvelope {
     #[schema(schema_with = super::no)]
     success: bool,
-    /// One sentence for people: Chinese, or English where `Accept-Language` prefers it. A 5xx says its operation's own sentence.
+    /// One sentence for users: Chinese, or English if `Accept-Language` prefers it. A 5xx has its operation's own sentence.
     message: String,
     code: ApiError,
-    /// The number of the message that may have been stored, with `message_unconfirmed`, and with `upstream_error` of a send: send it
-    /// again with this number.
+    /// With `message_unconfirmed`, and with `upstream_error` of a send: the message may be stored, send it again with this number.
     #[schema(nullable = false)]
     client_msg_no: Option<ClientMsgNo>,
-    /// The answer's `x-request-id`, which is in the gateway's log too.
+    /// The answer's `x-request-id`, which is also in the gateway's log.
     #[schema(pattern = "^[A-Za-z0-9._-]{1,128}$")]
     request_id: String,
-    /// All bad fields at once, with `invalid_request`.
+    /// All bad fields, with `invalid_request`.
     #[schema(nullable = false)]
     details: Option<Vec<BadField>>,
 }
 
-/// What is wrong with a field.
+/// The error of a field.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "`envelope` writes it; this is its shape")]
 pub(super) struct BadField {
     /// Its path, such as `channelId`, `subscribers[0]` or `[3].payload`; `body` for the whole.
     field: String,
-    /// One sentence for people.
+    /// One sentence for users.
     message: String,
 }
 
-/// Adds every failure to an operation's responses. One that the handler itself describes has an example of its own for it, and its
-/// body is the `data` that failures of this operation may have.
+/// Adds every failure to an operation's responses. For one that the handler describes, the handler's example is added, and
+/// its body is the schema of the `data` that failures of this operation may have.
 pub(super) fn add(operation: &mut Operation, about: &Described, components: &mut Components) {
     let responses = &mut operation.responses.responses;
     let own: BTreeMap<String, RefOr<Response>> = std::mem::take(responses);
@@ -145,7 +144,7 @@ pub(super) fn add(operation: &mut Operation, about: &Described, components: &mut
 /// One status with these codes.
 fn response(codes: &[ApiError], about: &Described, data: Option<&RefOr<Schema>>) -> Response {
     let status = codes.first().map_or(0, |error| error.status().as_u16());
-    let told = codes.iter().map(|error| {
+    let lines = codes.iter().map(|error| {
         let code = error.code();
         format!("- [`{code}`](ERRORS.md#{code}): {}", error.advice().client)
     });
@@ -157,7 +156,7 @@ fn response(codes: &[ApiError], about: &Described, data: Option<&RefOr<Schema>>)
         .schema(Some(schema(codes, data)))
         .examples_from_iter(examples);
     let mut response = ResponseBuilder::new()
-        .description(told.collect::<Vec<_>>().join("\n"))
+        .description(lines.collect::<Vec<_>>().join("\n"))
         .content(JSON, content.build())
         .build();
     response.headers = headers::of(status, about.is_public);

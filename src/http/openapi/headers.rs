@@ -50,19 +50,20 @@ pub(super) fn add_to(components: &mut Components) {
         header.extensions = is_required.then(|| Extensions::from_iter([("required", true)]));
         components.headers.insert(name.to_owned(), header.into());
     };
-    let about = "The request's own id where it had a good one, else a new one; in the log too.";
+    let about = "The request's own id if it had a valid one, else a new one; also in the log.";
     let id = text().pattern(Some("^[A-Za-z0-9._-]{1,128}$"));
     add(REQUEST_ID, true, id, about);
-    let about = "Whether more messages remain in the direction asked.";
+    let about = "Whether there are more messages in the requested direction.";
     let more = text().enum_values(Some(["true", "false"]));
     add(HAS_MORE, true, more, about);
-    let about = "In how many seconds to come again.";
+    let about = "Seconds after which to retry.";
     add(RETRY_AFTER, true, number(1), about);
     let bearer = text().enum_values(Some(["Bearer"]));
     add(WWW_AUTHENTICATE, true, bearer, "How to authenticate.");
-    let about = "What the user may cost at once after a rest. On every answer to a user whose token was good.";
+    let about =
+        "The size of the user's token bucket. On every answer to a user with a valid token.";
     add(LIMIT, false, number(1), about);
-    add(REMAINING, false, number(0), "What is left of it.");
-    let about = "In how many seconds all of it is there again.";
+    add(REMAINING, false, number(0), "Tokens left in it.");
+    let about = "Seconds until it is full again.";
     add(RESET, false, number(0), about);
 }

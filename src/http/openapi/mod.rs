@@ -32,29 +32,29 @@ const ABOUT: &str = "\
 The HTTP gateway in front of WuKongIM.
 
 Every answer is an envelope: `{\"success\":true,\"data\":…}`, or `{\"success\":false,\"message\":\"…\",\"code\":\"…\",\"requestId\":\"…\"}`. \
-Programs go by `code`, which never changes; `message` is for people: Chinese, or English where `Accept-Language` prefers it. \
+Programs use `code`, which never changes; `message` is for users: Chinese, or English if `Accept-Language` prefers it. \
 [All codes](ERRORS.md), with what to do.
 
-Every answer has `x-request-id`: the request's own where it is 1 to 128 of `[A-Za-z0-9._-]`, else a new one. A path that is none of \
-these is 404 [`not_found`](ERRORS.md#not_found); a method that a path does not have is 405 \
+Every answer has `x-request-id`: the request's own if it is 1 to 128 of `[A-Za-z0-9._-]`, else a new one. An unknown path is 404 \
+[`not_found`](ERRORS.md#not_found); a method that a path does not support is 405 \
 [`method_not_allowed`](ERRORS.md#method_not_allowed) with `Allow`.
 
-`maxLength` and `maxItems` are what no deployment can go beyond, and `maxLength` counts characters. What a deployment allows may be \
-less, and where it is said in bytes it is bytes that count: `GET /config` tells it (`limits`). Fields that are unknown are ignored, \
-`null` for an optional field or an optional body is the same as leaving it out, and a field given twice is refused.
+`maxLength` and `maxItems` are the maximum of any deployment, and `maxLength` counts characters. The limits of a deployment may be lower, \
+and some count bytes: see `limits` of `GET /config`. Unknown fields are ignored, `null` for an optional field or an optional body means \
+the same as omitting it, and a field that occurs twice is refused.
 
-A body is UTF-8 JSON without a `Content-Encoding`; a byte-order mark in front of it is passed over. No answer is to be kept by a cache \
+A body is UTF-8 JSON without a `Content-Encoding`; a byte-order mark at the start is ignored. Answers must not be cached \
 (`Cache-Control: no-store`). Headers of more than 32 KiB, or a token of more than 16 KiB, are 431 \
 [`headers_too_large`](ERRORS.md#headers_too_large); more than 100 header lines are 431 without an envelope.";
 
 const TAGS: [(&str, &str); 4] = [
     (
         "connection",
-        "Where to connect to WuKongIM, and with which token.",
+        "Addresses and tokens for connections to WuKongIM.",
     ),
-    ("messages", "Sending, and reading histories."),
-    ("channels", "Groups, and who is what in them."),
-    ("system", "Whether all is well."),
+    ("messages", "Sending messages and reading histories."),
+    ("channels", "Groups and the roles of their users."),
+    ("system", "Health and information about WuKongIM."),
 ];
 
 /// The documentation of a route.
@@ -84,7 +84,7 @@ pub fn document(prefix: &str, routes: impl Iterator<Item = Described>) -> String
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("JWT");
     let scheme = scheme.description(Some(
-        "The application's own JWT, whose `sub` (else `userId`) is the caller's uid. Where a page asks for it: the token alone, without \
+        "The application's own JWT, whose `sub` (else `userId`) is the caller's uid. In forms such as Swagger UI's, enter the token without \
          `Bearer`.",
     ));
     components.add_security_scheme(BEARER, SecurityScheme::Http(scheme.build()));
@@ -115,7 +115,7 @@ fn whole(prefix: &str, paths: Paths, components: Components) -> OpenApi {
         TAGS.map(|(name, what)| TagBuilder::new().name(name).description(Some(what)).build());
     let mut errors = ExternalDocs::new("ERRORS.md");
     errors.description =
-        Some("All error codes: what a client does, what an operator looks at".to_owned());
+        Some("All error codes: what a client does, what an operator checks".to_owned());
     OpenApiBuilder::new()
         .info(info)
         .servers(Some([Server::new(prefix)]))

@@ -91,8 +91,8 @@ impl File {
         HeaderValue::try_from(format!("\"{hash}\"")).unwrap_or(HeaderValue::from_static("\"\""))
     }
 
-    fn answer(&self, etag: &HeaderValue, asked: &HeaderMap) -> Response {
-        let known = asked
+    fn answer(&self, etag: &HeaderValue, request: &HeaderMap) -> Response {
+        let known = request
             .get_all(IF_NONE_MATCH)
             .iter()
             .filter_map(|value| value.to_str().ok())

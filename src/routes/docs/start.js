@@ -8,7 +8,7 @@ SwaggerUIBundle({
   queryConfigEnabled: false,
   deepLinking: false,
   persistAuthorization: false,
-  // Else the document's address is told to a server of Swagger's.
+  // Otherwise the document's address is sent to a server of Swagger's.
   validatorUrl: null,
   defaultModelsExpandDepth: 0,
   requestInterceptor(request) {

@@ -143,7 +143,7 @@ fn http_url(text: &str) -> Result<Url, &'static str> {
 
 /// Parses the arguments of a process, its name first. `Err` is the exit code, after the error has been printed.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, ExitCode> {
-    let told = |error: &clap::Error| {
+    let print_error = |error: &clap::Error| {
         // A closed pipe is not an error.
         let _ = error.print();
         if error.use_stderr() {
@@ -152,7 +152,7 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Invocation, Exi
             ExitCode::SUCCESS
         }
     };
-    let args = Args::try_parse_from(args).map_err(|error| told(&error))?;
+    let args = Args::try_parse_from(args).map_err(|error| print_error(&error))?;
     let before = args.serve.embedded;
     let command = match args.command {
         None => Command::Serve { embedded: before },
@@ -192,7 +192,7 @@ pub fn run(
             let auth = &loaded.settings.auth;
             if admin && auth.admin_roles.is_empty() && auth.admin_permissions.is_empty() {
                 let why =
-                    "auth.admin_roles and auth.admin_permissions are empty: nobody is an admin";
+                    "auth.admin_roles and auth.admin_permissions are empty: no user can be an admin";
                 return fail(EXIT_USAGE, why);
             }
             if auth.jwt_secret.is_none() {

@@ -240,7 +240,7 @@ impl ImTokens {
                 tracing::warn!(
                     user.id = %uid,
                     channel.id = record.id,
-                    "a deleted group's record kept a user out and is replaced by his own"
+                    "a deleted group's record had the key of a user's token and is replaced by the token"
                 );
                 self.client.write_user_record(uid).await?;
             }

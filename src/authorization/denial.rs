@@ -33,7 +33,7 @@ pub enum Denial {
     #[error("another channel has the same key in wukongim")]
     Taken,
     /// This WuKongIM does not accept payloads of that size (400 `invalid_request`).
-    #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
+    #[error("this wukongim accepts payloads of at most {max_bytes} bytes")]
     PayloadTooLarge {
         /// The maximum in bytes.
         max_bytes: usize,

@@ -30,7 +30,7 @@
 //! | remove subscribers (never the owner) | yes | all but other managers | only itself | yes |
 //! | add and remove managers, transfer ownership, delete | yes | – | – | yes |
 //!
-//! In mode `callback` the application's backend decides instead, for all users and regardless of the table. It is asked before the
+//! In mode `callback` the application's backend decides instead, for all users and regardless of the table. It is called before the
 //! operation waits for its turn, since the backend may itself change the group before it answers; what may have changed since is checked
 //! again under the lock: that the group exists, and its owner.
 //!
@@ -148,7 +148,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The inner error, and the upstream change made before it was detected could not be undone.
-    #[error("{0}, and what was done could not be taken back")]
+    #[error("{0}, and the change could not be undone")]
     NotUndone(Box<Error>),
     /// The process is shutting down. The operation may be half done; a retry completes it.
     #[error("interrupted by shutdown")]

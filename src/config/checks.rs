@@ -262,7 +262,7 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
         ),
         (
             server.trusted_proxies.iter().any(Cidr::is_everything),
-            "server.trusted_proxies: everybody: whoever calls may claim any address",
+            "server.trusted_proxies: contains every address: any client may claim any address",
         ),
         (
             wukongim.timeout + wukongim.confirm_timeout > server.request_timeout,

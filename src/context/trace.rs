@@ -109,10 +109,10 @@ mod tests {
         for (name, value) in headers {
             given.append(*name, HeaderValue::from_bytes(value).unwrap());
         }
-        let mut told = HeaderMap::new();
-        Trace::of(&given)?.put_into(&mut told);
+        let mut sent = HeaderMap::new();
+        Trace::of(&given)?.put_into(&mut sent);
         let text = |name: &str| {
-            let value = told.get(name)?;
+            let value = sent.get(name)?;
             Some(value.to_str().unwrap().to_owned())
         };
         Some((text("traceparent").unwrap(), text("tracestate")))
@@ -170,24 +170,24 @@ mod tests {
 
     #[test]
     fn a_state_is_one_header_of_whole_members_and_never_too_long() {
-        let told = |given: &[&[u8]]| states(given);
-        assert_eq!(told(&[b"a=1, b=2"]).as_deref(), Some("a=1, b=2"));
-        assert_eq!(told(&[b"a=1", b"b=2,c=3"]).as_deref(), Some("a=1,b=2,c=3"));
+        let sent = |given: &[&[u8]]| states(given);
+        assert_eq!(sent(&[b"a=1, b=2"]).as_deref(), Some("a=1, b=2"));
+        assert_eq!(sent(&[b"a=1", b"b=2,c=3"]).as_deref(), Some("a=1,b=2,c=3"));
         for bad in [&b""[..], b"  ", b"a=\xff"] {
-            assert_eq!(told(&[bad]), None);
+            assert_eq!(sent(&[bad]), None);
         }
         let member = |key: char, bytes: usize| format!("{key}={}", "v".repeat(bytes - 2));
         let (half, rest) = (member('a', 256), member('b', 255));
         let whole = format!("{half},{rest}");
         assert_eq!(whole.len(), MAX_TRACESTATE_BYTES);
-        assert_eq!(told(&[whole.as_bytes()]), Some(whole.clone()));
+        assert_eq!(sent(&[whole.as_bytes()]), Some(whole.clone()));
         let too_long = format!("{whole},c=1");
-        assert_eq!(told(&[too_long.as_bytes()]), Some(whole.clone()));
+        assert_eq!(sent(&[too_long.as_bytes()]), Some(whole.clone()));
         let by_one = format!("{whole}v");
-        assert_eq!(told(&[by_one.as_bytes()]), Some(half.clone()));
-        assert_eq!(told(&[half.as_bytes(), by_one.as_bytes()]), Some(half));
+        assert_eq!(sent(&[by_one.as_bytes()]), Some(half.clone()));
+        assert_eq!(sent(&[half.as_bytes(), by_one.as_bytes()]), Some(half));
         assert_eq!(
-            told(&[member('a', MAX_TRACESTATE_BYTES + 1).as_bytes()]),
+            sent(&[member('a', MAX_TRACESTATE_BYTES + 1).as_bytes()]),
             None
         );
     }

@@ -79,8 +79,8 @@ impl Cors {
             answer.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
             answer.insert(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
             // Echoes the requested headers: `*` would not include `Authorization`, and no header is harmful here.
-            if let Some(asked) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
-                answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+            if let Some(requested) = headers.get(ACCESS_CONTROL_REQUEST_HEADERS) {
+                answer.insert(ACCESS_CONTROL_ALLOW_HEADERS, requested.clone());
             }
         }
         let vary = "access-control-request-method, access-control-request-headers";

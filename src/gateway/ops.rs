@@ -48,8 +48,8 @@ impl Readiness {
     pub(super) async fn is_store_healthy(&self) -> bool {
         let mut last = self.store.lock().await;
         let now = Instant::now();
-        if let Some((asked, healthy)) = *last
-            && now - asked < STORE_ANSWER_TTL
+        if let Some((checked_at, healthy)) = *last
+            && now - checked_at < STORE_ANSWER_TTL
         {
             return healthy;
         }

@@ -225,12 +225,12 @@ mod tests {
         assert_eq!(buckets.len(), 1_000_001);
         buckets.sweep();
         assert_eq!(buckets.len(), 1_000_001, "none is full again");
-        let room = || buckets.full_at.capacity();
-        assert!(room() >= 1_000_000);
+        let capacity = || buckets.full_at.capacity();
+        assert!(capacity() >= 1_000_000);
         time.pass(Duration::from_millis(100));
         buckets.sweep();
         assert_eq!(buckets.len(), 1);
-        assert!(room() < 100);
+        assert!(capacity() < 100);
         assert_eq!(
             left(buckets.take("busy")),
             4,

@@ -292,12 +292,12 @@ in_every_database! {
         assert_eq!(store.channel(&id("g")).await.unwrap(), Some(managed.clone()));
         let late = store.set_roles(&live, roles(&uid("b"), &[]), None, None).await.unwrap();
         assert_eq!(late, None, "others were named meanwhile");
-        let handed = store.set_roles(&managed, roles(&uid("m"), &[uid("a")]), None, None).await.unwrap().unwrap();
-        assert!(handed.is_owned_by(&uid("m")) && handed.is_managed_by(&uid("a")));
+        let transferred = store.set_roles(&managed, roles(&uid("m"), &[uid("a")]), None, None).await.unwrap().unwrap();
+        assert!(transferred.is_owned_by(&uid("m")) && transferred.is_managed_by(&uid("a")));
         let late = store.set_roles(&managed, roles(&uid("b"), &managers), None, None).await.unwrap();
         assert_eq!(late, None, "another one owns it by now");
         let again = store.make_live(&id("g"), &uid("m"), Some("n"), None).await.unwrap().unwrap();
-        assert_eq!(again.managers, handed.managers, "they stay");
+        assert_eq!(again.managers, transferred.managers, "they stay");
         store.mark_deleted(&id("g"), None).await.unwrap();
         assert_eq!(store.set_roles(&again, roles(&uid("b"), &[]), None, None).await.unwrap(), None);
     }

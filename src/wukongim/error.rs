@@ -47,7 +47,7 @@ pub enum Error {
     #[error("wukongim node is of another generation than the one in use")]
     OtherGeneration,
     /// The node is not known to accept so large a payload; nothing was sent.
-    #[error("this wukongim bears payloads of at most {max_bytes} bytes")]
+    #[error("this wukongim accepts payloads of at most {max_bytes} bytes")]
     PayloadTooLarge {
         /// The maximum in bytes.
         max_bytes: usize,

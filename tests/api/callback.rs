@@ -4,8 +4,8 @@ mod answers;
 mod batch;
 mod failures;
 mod questions;
+mod reentrant;
 mod stays;
-mod turns;
 
 use std::time::Duration;
 

@@ -4,12 +4,12 @@
 
 mod audit;
 mod cores;
-mod crowd;
 #[cfg(target_os = "linux")]
 mod disk;
 mod embedded;
 mod endings;
 mod logs;
+mod many_connections;
 mod privacy;
 mod starting;
 #[path = "../support/mod.rs"]

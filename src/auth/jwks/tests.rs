@@ -241,8 +241,8 @@ async fn a_caller_waits_at_most_until_its_deadline() {
     issuer.supports(3 * SECOND);
     let jwks = start(&issuer);
     let began = Instant::now();
-    for patience in [Duration::ZERO, 2 * SECOND] {
-        let result = jwks.refreshed(Instant::now() + patience).await;
+    for wait in [Duration::ZERO, 2 * SECOND] {
+        let result = jwks.refreshed(Instant::now() + wait).await;
         assert_eq!(result.err(), Some(Unavailable));
     }
     assert_eq!(began.elapsed(), 2 * SECOND);
@@ -265,7 +265,7 @@ async fn a_set_without_a_usable_key_is_a_failed_fetch_in_every_respect() {
     assert!(jwks.ever_loaded());
     issuer.publishes(&[]);
     pass(REFRESH).await;
-    assert_eq!(kids(&jwks.published()), ["a"], "nobody is logged out");
+    assert_eq!(kids(&jwks.published()), ["a"], "no user is logged out");
     assert_eq!(jwks.published().version, version);
     assert_eq!(refreshed(&jwks).await.err(), Some(Unavailable));
     let text = metrics.render();

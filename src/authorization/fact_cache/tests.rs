@@ -104,10 +104,10 @@ async fn ok(cache: &Cached, key: &'static str, value: u32) -> u32 {
 #[tokio::test]
 async fn concurrent_callers_share_one_lookup() {
     let (cache, source) = (new_cache(LONG, 1000), Source::held());
-    let asked: Vec<_> = (0..20).map(|_| ask(&cache, &source)).collect();
+    let lookups: Vec<_> = (0..20).map(|_| ask(&cache, &source)).collect();
     settle().await;
     source.go.add_permits(1);
-    for answer in asked {
+    for answer in lookups {
         assert_eq!(answer.await.unwrap().unwrap().value, 1);
     }
     assert_eq!(source.begun.load(Ordering::SeqCst), 1);
@@ -132,7 +132,7 @@ async fn a_cancelled_caller_does_not_cancel_the_lookup() {
 async fn a_failure_answers_all_waiting_callers_and_is_not_cached() {
     let cache = new_cache(LONG, 1000);
     let gate = Arc::new(Semaphore::new(0));
-    let asked: Vec<_> = (0..3)
+    let lookups: Vec<_> = (0..3)
         .map(|_| {
             let (cache, gate) = (Arc::clone(&cache), Arc::clone(&gate));
             tokio::spawn(async move {
@@ -146,7 +146,7 @@ async fn a_failure_answers_all_waiting_callers_and_is_not_cached() {
         .collect();
     settle().await;
     gate.add_permits(1);
-    for answer in asked {
+    for answer in lookups {
         assert_eq!(answer.await.unwrap(), Err("down"));
     }
     assert_eq!(ok(&cache, "k", 7).await, 7);
@@ -264,9 +264,9 @@ async fn a_lookup_carries_the_request_id_of_its_first_caller() {
     let cache = new_cache(LONG, 1000);
     let id = HeaderValue::from_static("r-1");
     let seen = Arc::new(Mutex::new(None));
-    let told = Arc::clone(&seen);
+    let recorded = Arc::clone(&seen);
     let look_up = || async move {
-        *told.lock() = current_request_id();
+        *recorded.lock() = current_request_id();
         Ok(Found::new(1))
     };
     let answer = with_request_id(id.clone(), cache.get(&"k", look_up)).await;

@@ -159,8 +159,8 @@ fn every_bad_public_key_is_told_by_its_place_and_not_quoted() {
 
 #[test]
 fn algorithms_have_their_names_and_fit_the_keys() {
-    for nonsense in ["none", "hs256", "HS512", "ES512", "HS256,RSA"] {
-        let said = bad(&sources(&[("GATEWAY__AUTH__ALGORITHMS", nonsense)]));
+    for unknown in ["none", "hs256", "HS512", "ES512", "HS256,RSA"] {
+        let said = bad(&sources(&[("GATEWAY__AUTH__ALGORITHMS", unknown)]));
         assert!(
             said[0].contains("must be one of \"HS256\", \"RS256\""),
             "{said:?}"

@@ -216,9 +216,12 @@ fn a_store_url_that_the_driver_refuses_is_a_problem() {
         ),
         ("sslcert=good.pem", "sslcert and sslkey go together"),
     ] {
-        let told = said(&format!("postgres://u:hunter2@h/d?{parameters}"));
-        assert!(told.starts_with("GATEWAY__STORE__URL: "), "{told}");
-        assert!(told.contains(what) && !told.contains("hunter2"), "{told}");
+        let message = said(&format!("postgres://u:hunter2@h/d?{parameters}"));
+        assert!(message.starts_with("GATEWAY__STORE__URL: "), "{message}");
+        assert!(
+            message.contains(what) && !message.contains("hunter2"),
+            "{message}"
+        );
     }
     for good in [
         "postgres://u:hunter2@h/d?sslmode=verify-full&sslrootcert=good.pem",
@@ -227,6 +230,6 @@ fn a_store_url_that_the_driver_refuses_is_a_problem() {
     ] {
         assert_eq!(said(good), "", "{good}");
     }
-    let told = said("sqlite://config");
-    assert_eq!(told, "GATEWAY__STORE__URL: is a folder: must be a file");
+    let message = said("sqlite://config");
+    assert_eq!(message, "GATEWAY__STORE__URL: is a folder: must be a file");
 }

@@ -72,7 +72,7 @@ async fn an_error_of_opening_names_the_file_the_user_and_the_cause_once() {
     let path = folder.path().join("g.db");
     let url = format!("sqlite://{}", path.display());
     let as_user = format!("as user {}", rustix::process::geteuid().as_raw());
-    let told = async |url: &str| {
+    let message = async |url: &str| {
         let error = Store::open(url, 4, SECOND / 5).await.err().unwrap();
         error.to_string()
     };
@@ -81,7 +81,7 @@ async fn an_error_of_opening_names_the_file_the_user_and_the_cause_once() {
 
     let store = Store::open(&url, 4, 30 * SECOND).await.unwrap();
     assert_eq!(
-        told(&url).await,
+        message(&url).await,
         format!("{start}locked by another process")
     );
     store.close().await;
@@ -92,7 +92,7 @@ async fn an_error_of_opening_names_the_file_the_user_and_the_cause_once() {
     let lock = "PRAGMA journal_mode = DELETE; BEGIN EXCLUSIVE";
     sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
     let started = Instant::now();
-    let locked = told(&url).await;
+    let locked = message(&url).await;
     assert!(started.elapsed() < 5 * SECOND, "{:?}", started.elapsed());
     assert!(locked.starts_with(&start), "{locked}");
     assert!(locked.contains("database is locked"), "{locked}");
@@ -101,5 +101,5 @@ async fn an_error_of_opening_names_the_file_the_user_and_the_cause_once() {
     let nowhere = "sqlite:///proc/nothing/g.db";
     let cause = "No such file or directory (os error 2)";
     let said = format!("cannot open the store: /proc/nothing {as_user}: {cause}");
-    assert_eq!(told(nowhere).await, said);
+    assert_eq!(message(nowhere).await, said);
 }

@@ -85,8 +85,8 @@ async fn a_server_that_is_not_up_yet_is_connected_later() {
         let (started, timeout) = (Instant::now(), Duration::from_millis(300));
         let store = Store::open(&url, 2, timeout).await.unwrap();
         assert!(started.elapsed() < 5 * SECOND, "{:?}", started.elapsed());
-        let told = unavailable(&store).await;
-        assert!(told.starts_with(cause), "{told}");
+        let message = unavailable(&store).await;
+        assert!(message.starts_with(cause), "{message}");
         line.mend();
         becomes_usable(&store).await;
         database.run("DELETE FROM channels").await;
@@ -111,12 +111,12 @@ async fn a_servers_first_error_is_final_and_later_errors_are_logged() {
     line.mend();
     let started = Instant::now();
     loop {
-        let told = unavailable(&store).await;
-        if told == refused {
+        let message = unavailable(&store).await;
+        if message == refused {
             break;
         }
-        assert!(!told.contains("marked"), "{told}");
-        assert!(started.elapsed() < 20 * SECOND, "it says {told}");
+        assert!(!message.contains("marked"), "{message}");
+        assert!(started.elapsed() < 20 * SECOND, "it says {message}");
         tokio::time::sleep(SECOND / 20).await;
     }
 }
@@ -209,23 +209,26 @@ async fn no_error_contains_a_part_of_the_url() {
         ),
     ] {
         let error = Store::open(&url, 2, 30 * SECOND).await.err().unwrap();
-        let told = format!("{error} {error:?}");
-        assert!(told.contains(said) && !told.contains("marked"), "{told}");
+        let message = format!("{error} {error:?}");
+        assert!(
+            message.contains(said) && !message.contains("marked"),
+            "{message}"
+        );
     }
     let url = database.as_role().await;
     let store = Store::open(&url, 2, 5 * SECOND).await.unwrap();
     database.shut_role_out().await;
     // The first ones meet the connections that end.
-    let told = loop {
+    let message = loop {
         let error = store.channel(&id("g")).await.unwrap_err();
-        let told = format!("{error} {error:?}");
-        assert!(!told.contains("marked"), "{told}");
-        if told.contains("28000") {
+        let message = format!("{error} {error:?}");
+        assert!(!message.contains("marked"), "{message}");
+        if message.contains("28000") {
             break error.to_string();
         }
     };
     assert_eq!(
-        told,
+        message,
         "the store is unavailable: PostgreSQL answers SQLSTATE 28000 (login refused)"
     );
 }

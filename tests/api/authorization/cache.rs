@@ -266,9 +266,9 @@ async fn groups_larger_than_the_cache_are_looked_up_each_time() {
         settings.authorization.cache_members = 400;
     })
     .await;
-    let crowd: Vec<String> = (0..1000).map(|n| format!("u{n}")).collect();
-    let crowd: Vec<&str> = crowd.iter().map(String::as_str).collect();
-    seeds::group(&app, "g", &crowd);
+    let users: Vec<String> = (0..1000).map(|n| format!("u{n}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    seeds::group(&app, "g", &users);
     for _ in 0..2 {
         app.clear_calls();
         is_in(&app, "u7").await;

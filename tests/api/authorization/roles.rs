@@ -12,7 +12,7 @@ use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::http::errors::ApiError;
 use wukongim_gateway::store::Roles;
 
-use table::{Action, Role, TABLE, Word};
+use table::{Action, Decider, Role, TABLE};
 
 use crate::support::actors::payload;
 use crate::support::answer::Answer;
@@ -20,16 +20,16 @@ use crate::support::backend::{Backend, Reply};
 use crate::support::{TestApp, V2, V3, seeds};
 
 /// Runs the cells of this mode and says which of them are not as the table has them.
-async fn matrix(dialect: Dialect, word: Word) {
+async fn matrix(dialect: Dialect, decider: Decider) {
     let backend = Backend::start().await;
     let builder = TestApp::builder().upstream(dialect);
-    let builder = match word {
-        Word::Members => builder,
-        Word::Open => builder.config(|settings| settings.authorization.mode = Mode::Open),
-        Word::BackendAllows | Word::BackendDenies => builder.config(backend.decides()),
+    let builder = match decider {
+        Decider::Members => builder,
+        Decider::Open => builder.config(|settings| settings.authorization.mode = Mode::Open),
+        Decider::BackendAllows | Decider::BackendDenies => builder.config(backend.decides()),
     };
     let app = builder.start().await;
-    let (_, rows) = TABLE.iter().find(|(of, _)| *of == word).unwrap();
+    let (_, rows) = TABLE.iter().find(|(of, _)| *of == decider).unwrap();
     let (mut run, mut wrong) = (0, Vec::new());
     for (action, outcomes) in rows {
         for (role, outcome) in Role::ALL.into_iter().zip(outcomes) {
@@ -46,7 +46,7 @@ async fn matrix(dialect: Dialect, word: Word) {
             backend.answers(|_| Reply::allow(true));
             cell.prepare().await;
             let before = cell.state().await;
-            backend.answers(move |_| Reply::allow(word != Word::BackendDenies));
+            backend.answers(move |_| Reply::allow(decider != Decider::BackendDenies));
             let answer = cell.act().await;
             let told = answer.body["code"].as_str().unwrap_or("ok").to_owned();
             if told != expected {
@@ -68,7 +68,7 @@ async fn matrix(dialect: Dialect, word: Word) {
     assert_eq!(run, 19 * 6 - 3 * 2);
     assert!(
         wrong.is_empty(),
-        "{dialect:?}, {word:?}:\n{}",
+        "{dialect:?}, {decider:?}:\n{}",
         wrong.join("\n")
     );
 }
@@ -113,7 +113,7 @@ impl Cell<'_> {
         let everybody = ["owner", "manager", "deputy", "member", "friend", "removed"];
         seeds::group(app, group, &everybody);
         seeds::message(app, GROUP, group, "owner", b"before");
-        if !self.action.is_on_nobodys() {
+        if !self.action.is_on_group_without_owner() {
             let (owner, managers) = (uid("owner"), ["manager", "deputy"].map(uid));
             let id = self.id();
             let roles = Roles {
@@ -165,11 +165,13 @@ impl Cell<'_> {
             Action::RemoveManager => actor.remove(group, &["deputy"]).await,
             Action::RemoveOwner => actor.remove(group, &["owner"]).await,
             Action::Leave => actor.remove(group, &[role.uid()]).await,
-            Action::Name | Action::NameFirst => actor.manager("add", group, &["friend"]).await,
-            Action::Dismiss | Action::DismissNone => {
+            Action::AddManager | Action::AddFirstManager => {
+                actor.manager("add", group, &["friend"]).await
+            }
+            Action::DismissManager | Action::DismissNone => {
                 actor.manager("remove", group, &["deputy"]).await
             }
-            Action::HandOver | Action::Adopt => actor.transfer_ownership(group, "friend").await,
+            Action::Transfer | Action::Adopt => actor.transfer_ownership(group, "friend").await,
             Action::RevokeOwn => actor.post_nothing("/token/revoke").await,
             Action::RevokeAnothers => {
                 let body = json!({"uid": self.victim()});
@@ -214,13 +216,13 @@ impl Cell<'_> {
             Action::RemoveManager => removed = Some("deputy"),
             Action::RemoveOwner => removed = Some("owner"),
             Action::Leave => removed = Some(self.role.uid()),
-            Action::Name | Action::NameFirst => {
+            Action::AddManager | Action::AddFirstManager => {
                 state.managers.insert("friend".into());
             }
-            Action::Dismiss => {
+            Action::DismissManager => {
                 state.managers.remove("deputy");
             }
-            Action::HandOver | Action::Adopt => {
+            Action::Transfer | Action::Adopt => {
                 state.managers.extend(state.owner.replace("friend".into()));
             }
             Action::RevokeOwn | Action::RevokeAnothers => state.connections -= 1,
@@ -235,40 +237,40 @@ impl Cell<'_> {
 
 #[tokio::test]
 async fn roles_in_mode_members_on_v2() {
-    matrix(V2, Word::Members).await;
+    matrix(V2, Decider::Members).await;
 }
 
 #[tokio::test]
 async fn roles_in_mode_members_on_v3() {
-    matrix(V3, Word::Members).await;
+    matrix(V3, Decider::Members).await;
 }
 
 #[tokio::test]
 async fn roles_in_mode_open_on_v2() {
-    matrix(V2, Word::Open).await;
+    matrix(V2, Decider::Open).await;
 }
 
 #[tokio::test]
 async fn roles_in_mode_open_on_v3() {
-    matrix(V3, Word::Open).await;
+    matrix(V3, Decider::Open).await;
 }
 
 #[tokio::test]
 async fn roles_where_the_backend_allows_on_v2() {
-    matrix(V2, Word::BackendAllows).await;
+    matrix(V2, Decider::BackendAllows).await;
 }
 
 #[tokio::test]
 async fn roles_where_the_backend_allows_on_v3() {
-    matrix(V3, Word::BackendAllows).await;
+    matrix(V3, Decider::BackendAllows).await;
 }
 
 #[tokio::test]
 async fn roles_where_the_backend_denies_on_v2() {
-    matrix(V2, Word::BackendDenies).await;
+    matrix(V2, Decider::BackendDenies).await;
 }
 
 #[tokio::test]
 async fn roles_where_the_backend_denies_on_v3() {
-    matrix(V3, Word::BackendDenies).await;
+    matrix(V3, Decider::BackendDenies).await;
 }

@@ -2,8 +2,9 @@
 //! contract, not from what the code does.
 
 use Action::{
-    Add, Adopt, Batch, Create, Delete, Dismiss, DismissNone, HandOver, Info, Leave, Name,
-    NameFirst, RemoveManager, RemoveMember, RemoveOwner, RevokeAnothers, RevokeOwn, Send, Sync,
+    Add, AddFirstManager, AddManager, Adopt, Batch, Create, Delete, DismissManager, DismissNone,
+    Info, Leave, RemoveManager, RemoveMember, RemoveOwner, RevokeAnothers, RevokeOwn, Send, Sync,
+    Transfer,
 };
 use dev_upstream::Dialect;
 
@@ -13,7 +14,7 @@ pub enum Role {
     Owner,
     Manager,
     Member,
-    Stranger,
+    NonMember,
     Removed,
     Admin,
 }
@@ -23,7 +24,7 @@ impl Role {
         Self::Owner,
         Self::Manager,
         Self::Member,
-        Self::Stranger,
+        Self::NonMember,
         Self::Removed,
         Self::Admin,
     ];
@@ -33,7 +34,7 @@ impl Role {
             Self::Owner => "owner",
             Self::Manager => "manager",
             Self::Member => "member",
-            Self::Stranger => "stranger",
+            Self::NonMember => "non-member",
             Self::Removed => "removed",
             Self::Admin => "root",
         }
@@ -61,11 +62,11 @@ pub enum Action {
     RemoveManager,
     RemoveOwner,
     Leave,
-    Name,
-    Dismiss,
-    HandOver,
+    AddManager,
+    DismissManager,
+    Transfer,
     Adopt,
-    NameFirst,
+    AddFirstManager,
     DismissNone,
     RevokeOwn,
     RevokeAnothers,
@@ -73,8 +74,8 @@ pub enum Action {
 
 impl Action {
     /// Whether it is about a group that WuKongIM has and the store has not.
-    pub fn is_on_nobodys(self) -> bool {
-        matches!(self, Adopt | NameFirst | DismissNone)
+    pub fn is_on_group_without_owner(self) -> bool {
+        matches!(self, Adopt | AddFirstManager | DismissNone)
     }
 
     pub fn title(self) -> &'static str {
@@ -90,34 +91,34 @@ impl Action {
             RemoveManager => "`subscriber.remove`, of another manager",
             RemoveOwner => "`subscriber.remove`, of the owner",
             Leave => "`subscriber.remove`, of oneself",
-            Name => "`manager.add`",
-            Dismiss => "`manager.remove`",
-            HandOver => "`owner.transfer`",
-            Adopt => "`owner.transfer`, of a group nobody owns",
-            NameFirst => "`manager.add`, in a group nobody owns",
-            DismissNone => "`manager.remove`, in a group nobody owns",
+            AddManager => "`manager.add`",
+            DismissManager => "`manager.remove`",
+            Transfer => "`owner.transfer`",
+            Adopt => "`owner.transfer`, of a group without an owner",
+            AddFirstManager => "`manager.add`, in a group without an owner",
+            DismissNone => "`manager.remove`, in a group without an owner",
             RevokeOwn => "`token.revoke`, one's own",
             RevokeAnothers => "`token.revoke`, another's",
         }
     }
 }
 
-/// Whose word counts.
+/// Who decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Word {
+pub enum Decider {
     Members,
     Open,
     BackendAllows,
     BackendDenies,
 }
 
-impl Word {
+impl Decider {
     pub fn title(self) -> &'static str {
         match self {
             Self::Members => "`members`",
             Self::Open => "`open`",
-            Self::BackendAllows => "`callback`, and the backend says yes",
-            Self::BackendDenies => "`callback`, and the backend says no",
+            Self::BackendAllows => "`callback`, and the backend permits",
+            Self::BackendDenies => "`callback`, and the backend refuses",
         }
     }
 }
@@ -170,20 +171,20 @@ const EVERYBODY: [Row; 19] = [
     (RemoveManager, [OK, OK, OK, OK, OK, OK]),
     (RemoveOwner, [STAY, STAY, STAY, STAY, STAY, STAY]),
     (Leave, [STAY, OK, OK, OK, OK, OK]),
-    (Name, [OK, OK, OK, OK, OK, OK]),
-    (Dismiss, [OK, OK, OK, OK, OK, OK]),
-    (HandOver, [OK, OK, OK, OK, OK, OK]),
+    (AddManager, [OK, OK, OK, OK, OK, OK]),
+    (DismissManager, [OK, OK, OK, OK, OK, OK]),
+    (Transfer, [OK, OK, OK, OK, OK, OK]),
     (Adopt, [NA, NA, OK, OK, OK, OK]),
-    (NameFirst, [NA, NA, OK, OK, OK, OK]),
+    (AddFirstManager, [NA, NA, OK, OK, OK, OK]),
     (DismissNone, [NA, NA, OK, OK, OK, OK]),
     (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
     (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
 ];
 
-/// Columns: owner, manager, member, stranger, removed member, admin (not a subscriber).
-pub const TABLE: [(Word, [Row; 19]); 4] = [
+/// Columns: owner, manager, member, non-member, removed member, admin (not a subscriber).
+pub const TABLE: [(Decider, [Row; 19]); 4] = [
     (
-        Word::Members,
+        Decider::Members,
         [
             (Send, [OK, OK, OK, OUT, OUT, OUT]),
             (Batch, [OK, OK, OK, OUT, OUT, OUT]),
@@ -196,20 +197,20 @@ pub const TABLE: [(Word, [Row; 19]); 4] = [
             (RemoveManager, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
             (RemoveOwner, [STAY, STAY, ROLE, ROLE, ROLE, STAY]),
             (Leave, [STAY, OK, OK, OK, OK, OK]),
-            (Name, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
-            (Dismiss, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
-            (HandOver, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (AddManager, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (DismissManager, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
+            (Transfer, [OK, ROLE, ROLE, ROLE, ROLE, OK]),
             (Adopt, [NA, NA, ROLE, ROLE, ROLE, OK]),
-            (NameFirst, [NA, NA, ROLE, ROLE, ROLE, OK]),
+            (AddFirstManager, [NA, NA, ROLE, ROLE, ROLE, OK]),
             (DismissNone, [NA, NA, ROLE, ROLE, ROLE, OK]),
             (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
             (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),
         ],
     ),
-    (Word::Open, EVERYBODY),
-    (Word::BackendAllows, EVERYBODY),
+    (Decider::Open, EVERYBODY),
+    (Decider::BackendAllows, EVERYBODY),
     (
-        Word::BackendDenies,
+        Decider::BackendDenies,
         [
             (Send, [NO, NO, NO, NO, NO, NO]),
             (Batch, [NO, NO, NO, NO, NO, NO]),
@@ -222,11 +223,11 @@ pub const TABLE: [(Word, [Row; 19]); 4] = [
             (RemoveManager, [NO, NO, NO, NO, NO, NO]),
             (RemoveOwner, [NO, NO, NO, NO, NO, NO]),
             (Leave, [NO, NO, NO, NO, NO, NO]),
-            (Name, [NO, NO, NO, NO, NO, NO]),
-            (Dismiss, [NO, NO, NO, NO, NO, NO]),
-            (HandOver, [NO, NO, NO, NO, NO, NO]),
+            (AddManager, [NO, NO, NO, NO, NO, NO]),
+            (DismissManager, [NO, NO, NO, NO, NO, NO]),
+            (Transfer, [NO, NO, NO, NO, NO, NO]),
             (Adopt, [NA, NA, NO, NO, NO, NO]),
-            (NameFirst, [NA, NA, NO, NO, NO, NO]),
+            (AddFirstManager, [NA, NA, NO, NO, NO, NO]),
             (DismissNone, [NA, NA, NO, NO, NO, NO]),
             (RevokeOwn, [OK, OK, OK, OK, OK, OK]),
             (RevokeAnothers, [NO, NO, NO, NO, NO, OK]),

@@ -1,4 +1,4 @@
-//! Memory after a million users and a million addresses have become idle: `cargo bench --bench crowd`. Linux only.
+//! Memory after a million users and a million addresses have become idle: `cargo bench --bench users`. Linux only.
 //!
 //! Each sends one request through the whole router, on several threads and with the binary's allocator. The buckets' clock is advanced by
 //! the benchmark, so that no user becomes idle before all have sent theirs.

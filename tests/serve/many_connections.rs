@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 
 use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, say, token, usual};
 
-const CROWD: usize = 10_000;
-/// What they may take in memory, and all else that the gateway has there.
-const MOST_BYTES: u64 = 150_000_000;
+const CONNECTIONS: usize = 10_000;
+/// The gateway's memory at most.
+const MAX_BYTES: u64 = 150_000_000;
 
 /// Raises this process's limit of open files, which the gateway inherits; `false` where the system does not let it.
 fn files_allowed(needed: u64) -> bool {
@@ -37,7 +37,7 @@ async fn health_on(stream: &mut TcpStream) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused() {
-    if !files_allowed(CROWD as u64 + 4096) {
+    if !files_allowed(CONNECTIONS as u64 + 4096) {
         say(
             "\n!!! SKIPPED: 10,000 CONNECTIONS NOT TRIED: the system allows too few open files (ulimit -Hn) !!!",
         );
@@ -47,7 +47,7 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
     let url = upstream.url();
     let mut env = usual();
     env.push(("WUKONGIM_API_URL", &url));
-    let most = CROWD.to_string();
+    let most = CONNECTIONS.to_string();
     env.push(("GATEWAY__SERVER__MAX_CONNECTIONS", &most));
     env.push(("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "0"));
     // Longer than the test runs.
@@ -57,29 +57,26 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
     let address = gateway.api.strip_prefix("http://").unwrap();
     let before = gateway.resident_bytes();
     let started = Instant::now();
-    let mut crowd = Vec::with_capacity(CROWD);
-    for index in 0..CROWD {
+    let mut streams = Vec::with_capacity(CONNECTIONS);
+    for index in 0..CONNECTIONS {
         let mut stream = TcpStream::connect(address).await.unwrap();
         // Half of them have asked something, the others never say a byte.
         if index % 2 == 0 {
             let text = health_on(&mut stream).await;
             assert!(text.starts_with("HTTP/1.1 200"), "{index}: {text}");
         }
-        crowd.push(stream);
+        streams.push(stream);
         assert!(started.elapsed() < TIMEOUT_BOUND * 3, "{index} connections");
     }
     let all = gateway.resident_bytes();
     let grown = all.saturating_sub(before);
     let [in_all, more] = [all, grown].map(|bytes| bytes / 1_000_000);
     say(&format!(
-        "{CROWD} connections: {in_all} MB, {more} of them theirs"
+        "{CONNECTIONS} connections: {in_all} MB, {more} of them theirs"
     ));
     // The promise is about the binary that people run. A debug build is larger from the start, and by what, nobody promises.
     let counted = if cfg!(debug_assertions) { grown } else { all };
-    assert!(
-        counted < MOST_BYTES,
-        "{all} bytes, {grown} more than before"
-    );
+    assert!(counted < MAX_BYTES, "{all} bytes, {grown} more than before");
     let mut text = String::new();
     let mut one_more = TcpStream::connect(address).await.unwrap();
     one_more.read_to_string(&mut text).await.unwrap();
@@ -87,11 +84,11 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         text.starts_with("HTTP/1.1 503") && text.contains("\"overloaded\""),
         "{text}"
     );
-    for index in [0, 1, CROWD / 2, CROWD - 1] {
-        let text = health_on(&mut crowd[index]).await;
+    for index in [0, 1, CONNECTIONS / 2, CONNECTIONS - 1] {
+        let text = health_on(&mut streams[index]).await;
         assert!(text.starts_with("HTTP/1.1 200"), "{index}: {text}");
     }
-    drop(crowd);
+    drop(streams);
     // And when they are gone, others come.
     let (status, sent) = loop {
         let request = gateway.send(&token("alice"), "hi");

@@ -42,7 +42,7 @@ pub enum Position {
 pub struct Excerpt {
     /// The messages.
     pub messages: Vec<Message>,
-    /// Whether more remain in the direction asked.
+    /// Whether there are more in the requested direction.
     pub has_more: bool,
 }
 
@@ -223,14 +223,14 @@ impl HistoryRead<'_> {
     async fn upwards(&mut self, after: u64) -> Result<(), Error> {
         let mut from = after.saturating_add(1);
         while !self.ends_early() {
-            let asked = self.page_size;
+            let requested = self.page_size;
             let Some(page) = self.page(Window::Up { from, until: None }).await? else {
                 continue;
             };
             let Some((_, high)) = page.seq_range else {
                 break;
             };
-            let last = page.received < asked;
+            let last = page.received < requested;
             self.messages.reserve(page.messages.len());
             for message in page.messages {
                 if !self.push(message, false) {

@@ -8,9 +8,9 @@ mod shapes;
 
 use serde_json::{Value, json};
 
+use crate::support::TestApp;
 use crate::support::actors::payload;
 use crate::support::answer::Answer;
-use crate::support::TestApp;
 
 /// A field of a JSON body: where it is sent, a body that is fine but for `value`, and its name in the details.
 struct Field {

@@ -132,7 +132,7 @@ impl Authenticator {
         token: Unverified,
     ) -> Result<Caller, Unauthenticated> {
         let address = self.limits.address(extensions.get().copied(), headers);
-        let is_billed = !self.verifier.is_check_unbilled(&token);
+        let is_billed = || !self.verifier.is_check_unbilled(&token);
         self.limits
             .may_check_signature(address, is_billed)
             .map_err(Unauthenticated::Unchecked)?;

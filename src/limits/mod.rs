@@ -109,9 +109,13 @@ impl Limits {
     }
 
     /// Whether an asymmetric signature that is not cached may be checked for this address: always while the address has tokens left and a
-    /// failure is charged to it (`is_billed`), else within a shared limit of 500 a second. Call it before each check.
-    pub fn may_check_signature(&self, address: IpAddr, is_billed: bool) -> Result<(), Refused> {
-        if is_billed && self.addresses.has_token(address::rate_limit_key(address)) {
+    /// failure is charged to it (`is_billed`, asked only then), else within a shared limit of 500 a second. Call it before each check.
+    pub fn may_check_signature(
+        &self,
+        address: IpAddr,
+        is_billed: impl FnOnce() -> bool,
+    ) -> Result<(), Refused> {
+        if self.addresses.has_token(address::rate_limit_key(address)) && is_billed() {
             return Ok(());
         }
         self.signatures.take(()).map(|_| ())
@@ -195,7 +199,7 @@ mod tests {
         let addresses: Vec<IpAddr> = (0..=255).map(|last| [192, 0, 2, last].into()).collect();
         for _ in 0..10 {
             for address in &addresses {
-                assert_eq!(limits.may_check_signature(*address, true), Ok(()));
+                assert_eq!(limits.may_check_signature(*address, || true), Ok(()));
             }
         }
         for address in &addresses {
@@ -203,19 +207,21 @@ mod tests {
         }
         let checked = |limits: &Limits| {
             let all = addresses.iter().cycle().take(2000);
-            all.filter(|address| limits.may_check_signature(**address, true).is_ok())
+            all.filter(|address| limits.may_check_signature(**address, || true).is_ok())
                 .count()
         };
         assert_eq!(checked(&limits), 500);
         assert_eq!(checked(&limits), 0);
-        let refused = limits.may_check_signature(addresses[0], true).unwrap_err();
+        let refused = limits
+            .may_check_signature(addresses[0], || true)
+            .unwrap_err();
         assert_eq!(refused.retry_after_s, 1);
         assert_eq!(
-            limits.may_check_signature([198, 51, 100, 1].into(), true),
+            limits.may_check_signature([198, 51, 100, 1].into(), || true),
             Ok(()),
             "another address does not notice"
         );
-        let unpaid = limits.may_check_signature([198, 51, 100, 1].into(), false);
+        let unpaid = limits.may_check_signature([198, 51, 100, 1].into(), || false);
         assert_eq!(unpaid, Err(refused), "but where it would not pay");
         time.pass(Duration::from_millis(20));
         // Each address has one token of its own again by 50 ms; here it is the shared ones that came back.

@@ -79,6 +79,22 @@ impl Answer {
         self
     }
 
+    /// Asserts a 400 that names exactly these fields, and gives it on.
+    #[track_caller]
+    pub fn names(self, fields: &[&str]) -> Self {
+        let answer = self.fails(400, "invalid_request");
+        assert_eq!(answer.bad_fields(), fields, "{answer:#?}");
+        answer
+    }
+
+    /// What became of each message of a batch: its error's code, or `sent`.
+    #[track_caller]
+    pub fn outcomes(&self) -> Vec<&str> {
+        let entries = self.body["data"].as_array().expect("a list");
+        let outcome = |entry| outcome(entry).unwrap_or_else(|| panic!("{entry}: {self:#?}"));
+        entries.iter().map(outcome).collect()
+    }
+
     /// The fields named in `details`.
     pub fn bad_fields(&self) -> Vec<String> {
         let details = self.body["details"].as_array().cloned().unwrap_or_default();
@@ -86,5 +102,38 @@ impl Answer {
             .iter()
             .map(|detail| detail["field"].as_str().unwrap_or_default().to_owned())
             .collect()
+    }
+}
+
+fn outcome(entry: &Value) -> Option<&str> {
+    let Some(error) = entry.get("error") else {
+        return entry["messageSeq"]
+            .as_u64()
+            .filter(|seq| *seq > 0)
+            .map(|_| "sent");
+    };
+    error["message"].as_str().filter(|text| !text.is_empty())?;
+    error["code"].as_str()
+}
+
+/// What several answers are to say: status and code.
+pub fn failure(status: u16, code: &str) -> Failure<'_> {
+    Failure { status, code }
+}
+
+/// A status and its code.
+pub struct Failure<'a> {
+    status: u16,
+    code: &'a str,
+}
+
+impl Failure<'_> {
+    /// Asserts that each of these fails so.
+    #[track_caller]
+    pub fn in_each(&self, answers: impl IntoIterator<Item = Answer>) {
+        for (index, answer) in answers.into_iter().enumerate() {
+            println!("answer {index}");
+            answer.fails(self.status, self.code);
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dev_upstream::{Call, DevUpstream, Dialect, Faults, Options, State};
+use dev_upstream::{Call, DevUpstream, Dialect, Fault, Faults, Options, Rule, State, V2Release};
 use wukongim_gateway::config::Settings;
 use wukongim_gateway::limits::Time;
 use wukongim_gateway::store::Store;
@@ -66,6 +66,12 @@ impl TestApp {
         Box::pin(builder.start()).await
     }
 
+    /// The usual gateway in front of this release of v2.
+    pub async fn release(release: V2Release) -> Self {
+        let builder = Self::builder().options(move |options| options.release = release);
+        Box::pin(builder.start()).await
+    }
+
     /// Another gateway on the same upstream and store: a replica, or the same one after a restart.
     pub async fn beside(&self, change: impl FnOnce(&mut Settings)) -> Served {
         let mut settings = self.settings.clone();
@@ -98,6 +104,17 @@ impl TestApp {
     /// The calls the upstream got to paths that begin so.
     pub fn calls_to(&self, path_prefix: &str) -> Vec<Call> {
         self.upstream.calls_to(path_prefix)
+    }
+
+    /// The next message that is sent meets this.
+    pub fn next_send(&self, fault: Fault) {
+        self.faults().once("/message/send", fault);
+    }
+
+    /// Each message that contains this text when it is sent meets this.
+    pub fn each_send(&self, text: &str, fault: Fault) {
+        let rule = Rule::new("/message/send", fault).containing(text);
+        self.faults().add(rule);
     }
 
     /// Forgets the calls so far.
@@ -171,6 +188,11 @@ impl Builder {
         self.options.manager = Some(("admin".into(), "manager-password".into()));
         self.version_known = true;
         self
+    }
+
+    /// The same where `is_known`.
+    pub fn manager_port_if(self, is_known: bool) -> Self {
+        if is_known { self.manager_port() } else { self }
     }
 
     /// A store that exists already: another replica, or the same gateway after a restart.

@@ -21,6 +21,38 @@ pub fn numbered(channel_type: u8, id: &str, text: &str, number: &str) -> Value {
     body
 }
 
+/// An object with these members set in it; `null` takes one away.
+pub fn with(mut body: Value, changes: &Value) -> Value {
+    let members = body.as_object_mut().expect("an object");
+    for (name, value) in changes.as_object().expect("changes") {
+        match value {
+            Value::Null => members.remove(name),
+            value => members.insert(name.clone(), value.clone()),
+        };
+    }
+    body
+}
+
+/// The same in the name of another user.
+pub fn as_user(uid: &str, mut body: Value) -> Value {
+    body["fromUid"] = json!(uid);
+    body
+}
+
+/// So many messages to the group `g`, numbered `n-0` and so on.
+pub fn series(count: usize) -> Vec<Value> {
+    let body = |n| numbered(2, "g", "hi", &format!("n-{n}"));
+    (0..count).map(body).collect()
+}
+
+/// The seqs of a list of messages.
+#[track_caller]
+pub fn seqs(messages: &Value) -> Vec<u64> {
+    let messages = messages.as_array().expect("a list").iter();
+    let seq = |message: &Value| message["messageSeq"].as_u64().expect("a seq");
+    messages.map(seq).collect()
+}
+
 /// A message of a group to be stored behind the gateway's back; its payload is the one `message` makes of the same text.
 pub fn stored(group: &str, from: &str, number: &str, text: &str) -> StoredMessage {
     StoredMessage {

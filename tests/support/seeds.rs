@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::answer::Answer;
 use super::app::TestApp;
+use super::messages::seqs;
 
 /// A group that upstream has and the gateway's store does not know.
 pub fn group(app: &TestApp, id: &str, members: &[&str]) {
@@ -49,10 +50,7 @@ pub fn page(answer: Answer) -> (Vec<u64>, bool) {
         "false" => false,
         other => panic!("x-has-more is {other:?}: {answer:#?}"),
     };
-    let messages = answer.ok();
-    let seqs = messages.as_array().expect("a list").iter();
-    let seqs = seqs.map(|message| message["messageSeq"].as_u64().expect("a seq"));
-    (seqs.collect(), has_more)
+    (seqs(&answer.ok()), has_more)
 }
 
 /// The calls to `/channel/messagesync` and the `limit` of each.

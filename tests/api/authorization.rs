@@ -2,18 +2,40 @@
 
 mod cache;
 mod failures;
+mod lookups;
 mod matrix;
 mod open;
 mod persons;
-mod policy;
 mod roles;
 mod store;
 mod swaps;
 
-use dev_upstream::{Dialect, GROUP};
+use dev_upstream::GROUP;
+use wukongim_gateway::config::Mode;
 
-use crate::support::TestApp;
 use crate::support::answer::Answer;
+use crate::support::{TestApp, V2, V3};
+
+/// What was asked of the lists and states; whose log a channel has is another matter.
+fn looked_up(app: &TestApp) -> Vec<String> {
+    let calls = app.calls_to("/cluster/channels").into_iter();
+    let paths = calls.map(|call| call.path);
+    let mut paths: Vec<_> = paths.filter(|path| !path.contains("/config")).collect();
+    paths.sort();
+    paths
+}
+
+/// A gateway for each dialect and each of the modes `members` and `open`.
+async fn in_both_modes() -> Vec<TestApp> {
+    let mut apps = Vec::new();
+    for dialect in [V2, V3] {
+        for mode in [Mode::Members, Mode::Open] {
+            let app = TestApp::with(dialect, move |settings| settings.authorization.mode = mode);
+            apps.push(app.await);
+        }
+    }
+    apps
+}
 
 /// The answers to a user's send and sync in the group `g`.
 async fn tries(app: &TestApp, uid: &str) -> (Answer, Answer) {
@@ -44,7 +66,7 @@ async fn is_kept_out(app: &TestApp, uid: &str, status: u16, code: &str) {
 /// Asserts that v2, which would have taken it, got no message.
 #[track_caller]
 fn nothing_was_sent(app: &TestApp) {
-    if app.dialect == Dialect::V2 {
+    if app.dialect == V2 {
         let sent = app.calls_to("/message/send");
         assert!(sent.is_empty(), "{sent:#?}");
     }

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use dev_upstream::{Dialect, Fault, GROUP, PERSON, Rule};
+use wukongim_gateway::config::Mode;
 
-use crate::support::answer::Answer;
-use crate::support::seeds;
-use crate::support::{TestApp, V2, V3};
+use crate::support::answer::{Answer, failure};
+use crate::support::{TestApp, V2, V3, seeds};
 
 /// Every look-up of v2 on which a decision in the group `g`, or with the person `bob`, can hang.
 const OF_A_GROUP: [&str; 5] = [
@@ -20,7 +20,7 @@ const OF_A_PEER: [&str; 2] = [
     "/cluster/channels/bob/1/denylist",
     "/cluster/channels?channel_id=alice&channel_type=1",
 ];
-const OF_ONESELF: [&str; 1] = ["/cluster/channels?channel_id=alice&channel_type=1"];
+const OF_ONESELF: &str = "/cluster/channels?channel_id=alice&channel_type=1";
 
 fn failures() -> [Fault; 6] {
     [
@@ -53,29 +53,33 @@ fn unavailable(app: &TestApp, answer: Answer) {
     assert!(app.calls_to("/channel/messagesync").is_empty());
 }
 
+/// Lets each look-up fail so, one after the other, and asserts that nobody sends or reads.
+async fn all_unavailable(app: &TestApp, fault: &Fault) {
+    let alice = app.user("alice");
+    for path in OF_A_GROUP {
+        app.faults().always(path, fault.clone());
+        unavailable(app, alice.send_to_group("g", "x").await);
+        unavailable(app, alice.sync(GROUP, "g", "").await);
+        app.faults().clear();
+    }
+    for path in OF_A_PEER {
+        app.faults().always(path, fault.clone());
+        unavailable(app, alice.send_to_person("bob", "x").await);
+        app.faults().clear();
+    }
+    app.faults().always(OF_ONESELF, fault.clone());
+    unavailable(app, alice.sync(PERSON, "bob", "").await);
+    app.faults().clear();
+}
+
 #[tokio::test]
 async fn a_failed_lookup_refuses_sending_and_reading() {
     let app = app(V2, Duration::from_secs(5)).await;
-    let alice = app.user("alice");
     for fault in failures() {
-        for path in OF_A_GROUP {
-            app.faults().always(path, fault.clone());
-            unavailable(&app, alice.send_to_group("g", "x").await);
-            unavailable(&app, alice.sync(GROUP, "g", "").await);
-            app.faults().clear();
-        }
-        for path in OF_A_PEER {
-            app.faults().always(path, fault.clone());
-            unavailable(&app, alice.send_to_person("bob", "x").await);
-            app.faults().clear();
-        }
-        for path in OF_ONESELF {
-            app.faults().always(path, fault.clone());
-            unavailable(&app, alice.sync(PERSON, "bob", "").await);
-            app.faults().clear();
-        }
+        all_unavailable(&app, &fault).await;
     }
     // None of it is remembered.
+    let alice = app.user("alice");
     alice.send_to_group("g", "x").await.ok();
     alice.sync(GROUP, "g", "").await.ok();
     alice.send_to_person("bob", "x").await.ok();
@@ -85,34 +89,60 @@ async fn a_failed_lookup_refuses_sending_and_reading() {
 #[tokio::test]
 async fn a_hanging_lookup_refuses_sending_and_reading() {
     let app = app(V2, Duration::from_millis(200)).await;
+    all_unavailable(&app, &Fault::Hang).await;
+}
+
+#[tokio::test]
+async fn in_mode_open_a_failed_lookup_permits_nothing() {
+    let app = TestApp::with(V2, |settings| settings.authorization.mode = Mode::Open).await;
+    seeds::group(&app, "g", &["alice"]);
+    app.faults().always("/cluster/channels?", Fault::Garbage);
+    unavailable(&app, app.user("alice").send_to_group("g", "x").await);
+    app.faults().clear();
+    app.user("alice").send_to_group("g", "x").await.ok();
+}
+
+#[tokio::test]
+async fn without_an_upstream_requests_are_refused_and_it_recovers() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &[]).await;
     let alice = app.user("alice");
-    for path in OF_A_GROUP {
-        app.faults().always(path, Fault::Hang);
-        unavailable(&app, alice.send_to_group("g", "x").await);
-        unavailable(&app, alice.sync(GROUP, "g", "").await);
-        app.faults().clear();
+    app.upstream.stop().await;
+    unavailable(&app, alice.send_to_group("g", "x").await);
+    unavailable(&app, alice.send_to_person("bob", "x").await);
+    app.upstream.restart().await.unwrap();
+    for _ in 0..100 {
+        if alice.send_to_group("g", "x").await.status == 200 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    for path in OF_A_PEER {
-        app.faults().always(path, Fault::Hang);
-        unavailable(&app, alice.send_to_person("bob", "x").await);
-        app.faults().clear();
-    }
-    app.faults().always(OF_ONESELF[0], Fault::Hang);
-    unavailable(&app, alice.sync(PERSON, "bob", "").await);
+    panic!("still unavailable");
 }
 
 #[tokio::test]
 async fn a_failure_reaches_only_the_callers_that_waited_for_it() {
-    let app = TestApp::start(V2).await;
-    seeds::group(&app, "g", &["alice", "bob"]);
-    let faults = app.faults();
-    faults.once(OF_A_GROUP[1], Fault::Status(500, "{}".into()));
-    app.user("alice")
-        .send_to_group("g", "x")
-        .await
-        .fails(503, "upstream_unavailable");
-    assert_eq!(faults.remaining(), 0);
-    app.user("alice").send_to_group("g", "x").await.ok();
+    for fault in [
+        Fault::Status(500, "{}".into()),
+        Fault::Garbage,
+        Fault::Reset,
+        Fault::HalfAnswer,
+    ] {
+        for path in OF_A_GROUP.into_iter().chain(OF_A_PEER) {
+            let app = TestApp::start(V2).await;
+            seeds::group(&app, "g", &["alice", "bob"]);
+            let send = async || match path {
+                "/cluster/channels/bob/1/denylist" => {
+                    app.user("alice").send_to_person("bob", "x").await
+                }
+                _ => app.user("alice").send_to_group("g", "x").await,
+            };
+            app.faults().always(path, fault.clone());
+            unavailable(&app, send().await);
+            app.faults().clear();
+            send().await.ok();
+        }
+    }
 }
 
 #[tokio::test]
@@ -145,38 +175,41 @@ async fn while_the_generation_is_unknown_nothing_is_decided() {
 
 #[tokio::test]
 async fn on_v3_the_reason_of_a_refusal_that_cannot_be_found_out_is_503() {
-    for manager in [false, true] {
-        let builder = TestApp::builder().upstream(V3).config(|settings| {
-            settings.authorization.cache_ttl = Duration::ZERO;
-        });
-        let builder = if manager {
-            builder.manager_port()
-        } else {
-            builder
-        };
+    for (manager, broken) in [
+        (false, Fault::Status(500, "{}".into())),
+        (false, Fault::Reset),
+        (true, Fault::Status(500, "{}".into())),
+    ] {
+        let builder = TestApp::builder().upstream(V3).manager_port_if(manager);
+        let builder = builder.config(|settings| settings.authorization.cache_ttl = Duration::ZERO);
         let app = builder.start().await;
-        seeds::group(&app, "g", &["alice"]);
+        for id in ["g", "silent", "disbanded"] {
+            seeds::group(&app, id, &["alice"]);
+        }
+        app.state().disband("disbanded");
         seeds::message(&app, GROUP, "g", "alice", b"x");
-        let broken = Fault::Status(500, "{}".into());
         let probe = if manager {
             Rule::new("/manager/channels/2/g", broken)
         } else {
             Rule::new("/message/send", broken).containing("____gateway")
         };
         app.faults().add(probe);
-        let stranger = app.user("stranger");
+        let [alice, stranger] = app.users(["alice", "stranger"]);
         let answer = stranger.sync(GROUP, "g", "").await;
         answer.fails(503, "upstream_unavailable");
         // A member needs no reason.
-        app.user("alice").sync(GROUP, "g", "").await.ok();
+        alice.sync(GROUP, "g", "").await.ok();
         app.faults().clear();
-        stranger
-            .sync(GROUP, "g", "")
-            .await
-            .fails(403, "not_a_member");
-        stranger
-            .sync(GROUP, "none", "")
-            .await
-            .fails(404, "channel_not_found");
+        assert_eq!(seeds::page(alice.sync(GROUP, "silent", "").await).0, [0; 0]);
+        failure(403, "not_a_member").in_each([
+            stranger.sync(GROUP, "g", "").await,
+            stranger.sync(GROUP, "silent", "").await,
+        ]);
+        failure(404, "channel_not_found").in_each([
+            stranger.sync(GROUP, "none", "").await,
+            alice.sync(GROUP, "none", "").await,
+            alice.sync(GROUP, "disbanded", "").await,
+        ]);
+        assert!(app.stored_in("silent").is_empty());
     }
 }

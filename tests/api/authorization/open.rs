@@ -1,11 +1,11 @@
 //! Mode `open`: any valid token may do anything, but not as another user and not in a deleted channel.
 
 use dev_upstream::{Dialect, GROUP, PERSON};
-use serde_json::json;
 use wukongim_gateway::config::Mode;
 
-use super::{is_in, is_kept_out, nothing_was_sent};
-use crate::support::actors::payload;
+use super::{is_in, is_kept_out, looked_up, nothing_was_sent};
+use crate::support::answer::failure;
+use crate::support::messages::{as_user, message};
 use crate::support::seeds::{self, page};
 use crate::support::{TestApp, V2, V3};
 
@@ -24,30 +24,31 @@ async fn every_user_sends_and_reads_on_v2() {
     for uid in ["owner", "denied", "banned", "stranger", "root"] {
         is_in(&app, uid).await;
     }
+    let of_the_group = ["/cluster/channels?channel_id=g&channel_type=2"];
+    assert_eq!(looked_up(&app), of_the_group, "nobody's list is asked for");
     state.deny(PERSON, "bob", "alice");
+    app.clear_calls();
     app.user("alice").send_to_person("bob", "x").await.ok();
-    assert!(
-        app.calls_to("/cluster/channels/g/2/subscribers").is_empty(),
-        "nobody's list is asked for"
-    );
+    app.user("alice").sync(PERSON, "bob", "").await.ok();
+    assert!(looked_up(&app).is_empty());
 }
 
 #[tokio::test]
 async fn what_v3_itself_refuses_stays_refused() {
     let app = app(V3).await;
     app.group("g", "owner", &["denied"]).await;
+    app.group("quiet", "owner", &["bob"]).await;
     app.state().deny(GROUP, "g", "denied");
     app.state().deny(PERSON, "bob", "alice");
+    app.state().allow("quiet", "owner");
     is_in(&app, "owner").await;
+    let refused = app.user("bob").send_to_group("quiet", "x").await;
+    refused.fails(403, "forbidden");
     is_kept_out(&app, "stranger", 403, "not_a_member").await;
-    app.user("denied")
-        .send_to_group("g", "x")
-        .await
-        .fails(403, "blocked");
-    app.user("alice")
-        .send_to_person("bob", "x")
-        .await
-        .fails(403, "blocked");
+    failure(403, "blocked").in_each([
+        app.user("denied").send_to_group("g", "x").await,
+        app.user("alice").send_to_person("bob", "x").await,
+    ]);
 }
 
 #[tokio::test]
@@ -55,36 +56,20 @@ async fn no_user_acts_as_another() {
     for dialect in [V2, V3] {
         let app = app(dialect).await;
         seeds::group(&app, "g", &["alice", "bob"]);
-        let body =
-            json!({"channelId": "g", "channelType": 2, "payload": payload("x"), "fromUid": "bob"});
-        let alice = app.user("alice");
-        alice
-            .post("/message/send", &body)
-            .await
-            .fails(403, "forbidden");
-        alice
-            .post("/message/sendbatch", &json!([body]))
-            .await
-            .fails(403, "forbidden");
+        let body = as_user("bob", message(GROUP, "g", "x"));
+        let [alice, carol] = app.users(["alice", "carol"]);
+        failure(403, "forbidden")
+            .in_each([alice.send(&body).await, alice.send_batch(&[body]).await]);
         app.nothing_was_written();
-        app.user("alice")
-            .send_to_person("bob", "private")
-            .await
-            .ok();
-        let read = app
-            .user("carol")
-            .sync(PERSON, "bob", "&fromUid=alice&login_uid=alice")
-            .await;
+        alice.send_to_person("bob", "private").await.ok();
+        let as_alice = "&fromUid=alice&login_uid=alice";
+        let read = carol.sync(PERSON, "bob", as_alice).await;
         assert_eq!(page(read), (vec![], false), "{dialect:?}");
         let anonymous = app.anon();
-        anonymous
-            .send_to_group("g", "x")
-            .await
-            .fails(401, "token_missing");
-        anonymous
-            .sync(GROUP, "g", "")
-            .await
-            .fails(401, "token_missing");
+        failure(401, "token_missing").in_each([
+            anonymous.send_to_group("g", "x").await,
+            anonymous.sync(GROUP, "g", "").await,
+        ]);
     }
 }
 
@@ -101,13 +86,14 @@ async fn a_deleted_unknown_or_disbanded_group_is_404() {
         for uid in ["owner", "alice", "stranger"] {
             is_kept_out(&app, uid, 404, "channel_not_found").await;
         }
+        assert!(app.upstream.calls().is_empty());
         seeds::group(&app, "disbanded", &["alice"]);
         app.state().disband("disbanded");
-        let alice = app.user("alice");
-        alice
-            .send_to_group("disbanded", "x")
-            .await
-            .fails(404, "channel_not_found");
+        let eve = app.user("eve");
+        failure(404, "channel_not_found").in_each([
+            eve.send_to_group("disbanded", "x").await,
+            eve.sync(GROUP, "disbanded", "").await,
+        ]);
         nothing_was_sent(&app);
     }
 }
@@ -118,10 +104,8 @@ async fn a_banned_group_is_not_sent_to() {
         let app = app(dialect).await;
         seeds::group(&app, "g", &["alice"]);
         app.state().ban_group("g", true);
-        app.user("alice")
-            .send_to_group("g", "x")
-            .await
-            .fails(403, "channel_banned");
+        let refused = app.user("alice").send_to_group("g", "x").await;
+        refused.fails(403, "channel_banned");
         nothing_was_sent(&app);
         app.user("alice").sync(GROUP, "g", "").await.ok();
     }

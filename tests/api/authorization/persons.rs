@@ -10,10 +10,8 @@ use crate::support::{TestApp, V2, V3};
 async fn every_user_writes_to_any_user_and_reads_only_its_own_pairs() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
-        app.user("alice")
-            .send_to_person("bob", "private")
-            .await
-            .ok();
+        let done = app.user("alice").send_to_person("bob", "private").await;
+        done.ok();
         for (reader, peer) in [("alice", "bob"), ("bob", "alice")] {
             let answer = app.user(reader).sync(PERSON, peer, "").await;
             assert_eq!(page(answer), (vec![1], false), "{dialect:?} {reader}");
@@ -31,18 +29,13 @@ async fn every_user_writes_to_any_user_and_reads_only_its_own_pairs() {
 async fn the_id_of_a_pair_is_no_way_into_it() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
-        app.user("alice")
-            .send_to_person("bob", "private")
-            .await
-            .ok();
+        let done = app.user("alice").send_to_person("bob", "private").await;
+        done.ok();
         app.clear_calls();
         for id in ["alice%40bob", "bob%40alice"] {
             for channel_type in [1, 2] {
                 let answer = app.user("carol").sync(channel_type, id, "").await;
-                assert_eq!(
-                    answer.fails(400, "invalid_request").bad_fields(),
-                    ["channelId"]
-                );
+                answer.names(&["channelId"]);
             }
         }
         assert!(app.upstream.calls().is_empty());
@@ -68,6 +61,9 @@ async fn whom_the_peer_blocks_cannot_write_and_can_read() {
         }
         // It is one way, and nobody else's.
         bob.send_to_person("alice", "x").await.ok();
+        if dialect == V2 {
+            bob.send_to_person("bob", "x").await.ok();
+        }
         alice.send_to_person("carol", "x").await.ok();
         app.user("carol").send_to_person("bob", "x").await.ok();
     }

@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 
 use dev_upstream::{Dialect, GROUP};
 use serde_json::json;
+use table::{Action, Decider, Role, TABLE};
 use wukongim_gateway::config::Mode;
 use wukongim_gateway::domain::{ChannelId, Uid};
 use wukongim_gateway::http::errors::ApiError;
 use wukongim_gateway::store::Roles;
-
-use table::{Action, Decider, Role, TABLE};
 
 use crate::support::actors::payload;
 use crate::support::answer::Answer;

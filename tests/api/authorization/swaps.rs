@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use dev_upstream::{DevUpstream, GROUP, Options, StoredMessage};
 
-use crate::support::seeds;
-use crate::support::{TestApp, V2, V3};
+use crate::support::{TestApp, V2, V3, seeds};
 
 /// A v3 and, next in the list, a v2 with the group `g` of alice; the gateway has spoken to the v3 alone so far.
 async fn v3_before_v2() -> (TestApp, DevUpstream) {

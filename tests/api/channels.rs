@@ -13,8 +13,7 @@ mod validation;
 
 use dev_upstream::Dialect;
 
-use crate::support::database;
-use crate::support::{TestApp, V2, V3};
+use crate::support::{TestApp, V2, V3, database};
 
 /// What groups behave differently on: v2, v3 alone, and v3 with its manager port; and what they are kept in.
 #[derive(Debug, Clone, Copy)]
@@ -46,9 +45,5 @@ fn kinds() -> Vec<Kind> {
 async fn start(kind: Kind) -> TestApp {
     let builder = TestApp::builder().upstream(kind.dialect);
     let builder = builder.database(kind.database).await;
-    if kind.manager {
-        builder.manager_port().start().await
-    } else {
-        builder.start().await
-    }
+    builder.manager_port_if(kind.manager).start().await
 }

@@ -20,34 +20,22 @@ async fn leaving_without_membership_is_answered_from_the_cache() {
         for _ in 0..20 {
             assert_eq!(mallory.remove("g", &["mallory"]).await.ok()["removed"], 0);
         }
-        assert!(
-            app.upstream.calls().is_empty(),
-            "{:?}",
-            app.upstream.calls()
-        );
-        mallory
-            .remove("nowhere", &["mallory"])
-            .await
-            .fails(404, "channel_not_found");
+        assert_eq!(app.upstream.calls().len(), 0);
+        let refused = mallory.remove("nowhere", &["mallory"]).await;
+        refused.fails(404, "channel_not_found");
         app.faults().release("add");
     };
     tokio::join!(adding, leaving);
     // Who comes in is in at once, and leaves.
     app.user("alice").add("g", &["mallory"]).await.ok();
-    assert_eq!(
-        app.user("mallory").remove("g", &["mallory"]).await.ok()["removed"],
-        1
-    );
+    let told = app.user("mallory").remove("g", &["mallory"]).await.ok();
+    assert_eq!(told["removed"], 1);
     let mut members = app.state().members("g");
     members.sort();
     assert_eq!(members, ["alice", "bob", "carol"]);
-    app.user("alice")
-        .remove("g", &["alice"])
-        .await
-        .fails(409, "owner_cannot_leave");
+    let refused = app.user("alice").remove("g", &["alice"]).await;
+    refused.fails(409, "owner_cannot_leave");
     app.user("alice").delete_group("g").await.ok();
-    app.user("mallory")
-        .remove("g", &["mallory"])
-        .await
-        .fails(404, "channel_not_found");
+    let refused = app.user("mallory").remove("g", &["mallory"]).await;
+    refused.fails(404, "channel_not_found");
 }

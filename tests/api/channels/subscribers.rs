@@ -24,125 +24,30 @@ async fn an_owner_adds_and_removes_and_counts_are_true() {
         assert_eq!(removed(&["bob", "nobody", "bob"]).await, gone);
         let none = u64::from(!counts_are_told);
         assert_eq!(removed(&["bob"]).await, none);
-        app.user("bob")
-            .send_to_group("g", "x")
-            .await
-            .fails(403, "not_a_member");
+        let refused = app.user("bob").send_to_group("g", "x").await;
+        refused.fails(403, "not_a_member");
         app.user("dave").send_to_group("g", "x").await.ok();
-    }
-}
-
-#[tokio::test]
-async fn an_admin_manages_without_being_a_member() {
-    for kind in kinds() {
-        let app = start(kind).await;
-        app.group("g", "alice", &[]).await;
-        assert_eq!(app.admin().add("g", &["bob"]).await.ok()["added"], 1);
-        assert_eq!(app.admin().remove("g", &["bob"]).await.ok()["removed"], 1);
-        app.admin()
-            .send_to_group("g", "x")
-            .await
-            .fails(403, "not_a_member");
-        app.admin()
-            .sync(2, "g", "")
-            .await
-            .fails(403, "not_a_member");
-    }
-}
-
-#[tokio::test]
-async fn a_subscriber_removes_only_itself() {
-    for kind in kinds() {
-        let app = start(kind).await;
-        app.group("g", "alice", &["bob", "carol"]).await;
-        let bob = app.user("bob");
-        bob.add("g", &["dave"]).await.fails(403, "not_owner");
-        bob.remove("g", &["carol"]).await.fails(403, "not_owner");
-        bob.remove("g", &["bob", "carol"])
-            .await
-            .fails(403, "not_owner");
-        bob.remove("g", &["alice"]).await.fails(403, "not_owner");
-        app.user("mallory")
-            .add("g", &["mallory"])
-            .await
-            .fails(403, "not_owner");
-        app.nothing_was_written();
-        assert_eq!(bob.remove("g", &["bob"]).await.ok()["removed"], 1);
-        bob.send_to_group("g", "x").await.fails(403, "not_a_member");
-        let counts_are_told = kind.tells_members();
-        let none = u64::from(!counts_are_told);
-        assert_eq!(
-            app.user("mallory").remove("g", &["mallory"]).await.ok()["removed"],
-            none
-        );
-    }
-}
-
-#[tokio::test]
-async fn removing_the_owner_is_refused_and_removes_no_other_member() {
-    for kind in kinds() {
-        let app = start(kind).await;
-        app.group("g", "alice", &["bob"]).await;
-        for actor in [app.user("alice"), app.admin()] {
-            for uids in [&["alice"][..], &["bob", "alice"]] {
-                actor
-                    .remove("g", uids)
-                    .await
-                    .fails(409, "owner_cannot_leave");
-            }
-        }
-        app.nothing_was_written();
-        assert_eq!(app.state().members("g").len(), 2);
     }
 }
 
 #[tokio::test]
 async fn a_group_that_would_be_too_large_stays_as_it_is() {
     for kind in [(V2, false), (V3, true)] {
-        let builder = TestApp::builder()
-            .upstream(kind.0)
-            .config(|settings| settings.limits.group_members = 3);
-        let app = if kind.1 {
-            builder.manager_port().start().await
-        } else {
-            builder.start().await
-        };
+        let builder = TestApp::builder().upstream(kind.0).manager_port_if(kind.1);
+        let builder = builder.config(|settings| settings.limits.group_members = 3);
+        let app = builder.start().await;
         app.group("g", "alice", &["bob"]).await;
         let alice = app.user("alice");
-        alice
-            .add("g", &["carol", "dave"])
-            .await
-            .fails(409, "channel_full");
+        let refused = alice.add("g", &["carol", "dave"]).await;
+        refused.fails(409, "channel_full");
         app.nothing_was_written();
         assert_eq!(app.state().members("g").len(), 2);
         // Who is in already takes no place.
-        assert_eq!(
-            alice.add("g", &["carol", "bob", "alice"]).await.ok()["added"],
-            1
-        );
+        let told = alice.add("g", &["carol", "bob", "alice"]).await.ok();
+        assert_eq!(told["added"], 1);
         alice.add("g", &["dave"]).await.fails(409, "channel_full");
         alice.remove("g", &["bob"]).await.ok();
         alice.add("g", &["dave"]).await.ok();
-    }
-}
-
-#[tokio::test]
-async fn changes_show_at_once_in_what_members_may_do() {
-    for kind in kinds() {
-        let app = start(kind).await;
-        app.group("g", "alice", &[]).await;
-        let bob = app.user("bob");
-        for _ in 0..3 {
-            bob.sync(2, "g", "").await.fails(403, "not_a_member");
-            app.user("alice").add("g", &["bob"]).await.ok();
-            bob.send_to_group("g", "in").await.ok();
-            bob.sync(2, "g", "").await.ok();
-            app.user("alice").remove("g", &["bob"]).await.ok();
-            bob.send_to_group("g", "out")
-                .await
-                .fails(403, "not_a_member");
-        }
-        assert_eq!(app.state().messages(2, "g").len(), 3);
     }
 }
 
@@ -155,10 +60,8 @@ async fn hundreds_are_added_at_once() {
         let uids: Vec<_> = uids.iter().map(String::as_str).collect();
         assert_eq!(app.user("alice").add("g", &uids).await.ok()["added"], 500);
         assert_eq!(app.state().members("g").len(), 501);
-        assert_eq!(
-            app.user("alice").remove("g", &uids).await.ok()["removed"],
-            500
-        );
+        let told = app.user("alice").remove("g", &uids).await.ok();
+        assert_eq!(told["removed"], 500);
         assert_eq!(app.state().members("g"), ["alice"]);
     }
 }

@@ -2,25 +2,12 @@
 
 use serde_json::{Value, json};
 
+use crate::support::messages::with;
 use crate::support::{TestApp, V2, V3};
 
-/// A good body with these changes; `null` takes a field away.
-fn with(mut body: Value, changes: &Value) -> Value {
-    let fields = body.as_object_mut().unwrap();
-    for (name, value) in changes.as_object().unwrap() {
-        if value.is_null() {
-            fields.remove(name);
-        } else {
-            fields.insert(name.clone(), value.clone());
-        }
-    }
-    body
-}
-
 async fn refused(app: &TestApp, path: &str, body: &Value, fields: &[&str]) {
-    let answer = app.user("alice").post(path, body).await;
-    let answer = answer.fails(400, "invalid_request");
-    assert_eq!(answer.bad_fields(), fields, "{path} {body}");
+    println!("{path} {body}");
+    app.user("alice").post(path, body).await.names(fields);
 }
 
 #[tokio::test]
@@ -43,53 +30,40 @@ async fn a_person_channel_is_neither_deleted_nor_subscribed_to() {
 async fn ids_and_types_are_checked_on_all_four() {
     let app = TestApp::start(V2).await;
     let good = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
-    let too_long = "g".repeat(129);
+    let bad_ids = json!([
+        null,
+        "",
+        7,
+        ["g"],
+        "a b",
+        "a@b",
+        "a#b",
+        "a&b",
+        "a/b",
+        ".",
+        "..",
+        "____g",
+        "g____cmd",
+        "g___vstr",
+        "g\u{0}",
+        "g".repeat(129)
+    ]);
+    let bad_types = json!([null, 0, 3, -1, "2", 2.0, 2.5, true]);
     for path in [
         "/channel/create",
         "/channel/delete",
         "/channel/subscriber/add",
         "/channel/subscriber/remove",
     ] {
-        for id in [
-            json!(null),
-            json!(""),
-            json!(7),
-            json!(["g"]),
-            json!("a b"),
-            json!("a@b"),
-            json!("a#b"),
-            json!("a&b"),
-            json!("a/b"),
-            json!("."),
-            json!(".."),
-            json!("____g"),
-            json!("g____cmd"),
-            json!("g___vstr"),
-            json!("g\u{0}"),
-            json!(too_long),
-        ] {
+        for id in bad_ids.as_array().unwrap() {
             if path == "/channel/create" && id.is_null() {
                 // A group may leave its id to the gateway.
                 continue;
             }
-            refused(
-                &app,
-                path,
-                &with(good.clone(), &json!({"channelId": id})),
-                &["channelId"],
-            )
-            .await;
+            let body = with(good.clone(), &json!({"channelId": id}));
+            refused(&app, path, &body, &["channelId"]).await;
         }
-        for number in [
-            json!(null),
-            json!(0),
-            json!(3),
-            json!(-1),
-            json!("2"),
-            json!(2.0),
-            json!(2.5),
-            json!(true),
-        ] {
+        for number in bad_types.as_array().unwrap() {
             let body = with(good.clone(), &json!({"channelType": number}));
             refused(&app, path, &body, &["channelType"]).await;
         }
@@ -104,8 +78,7 @@ async fn ids_and_types_are_checked_on_all_four() {
             r#"{"channelId":"g","channelType":2,"channel\u0049d":"h","subscribers":["b"]}"#,
         ] {
             let answer = app.user("alice").post_text(path, text).await;
-            let answer = answer.fails(400, "invalid_request");
-            assert_eq!(answer.bad_fields(), ["channelId"], "{path}");
+            answer.names(&["channelId"]);
         }
     }
     assert_eq!(app.upstream.calls().len(), 0);
@@ -133,13 +106,8 @@ async fn names_and_avatars_are_bounded_and_an_avatar_is_a_url() {
     ] {
         for channel_type in [1, 2] {
             let changes = json!({field: value, "channelType": channel_type});
-            refused(
-                &app,
-                "/channel/create",
-                &with(good.clone(), &changes),
-                &[field],
-            )
-            .await;
+            let body = with(good.clone(), &changes);
+            refused(&app, "/channel/create", &body, &[field]).await;
         }
     }
     let all = json!({"channelId": "", "channelType": 9, "name": 1, "avatar": "x"});

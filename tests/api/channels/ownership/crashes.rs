@@ -157,8 +157,8 @@ in_every_world! {
     async fn an_operation_whose_client_hung_up_is_finished(w) {
         w.fault(Rule::exact("/channel", Fault::Hold("made".into())));
         let caller = tokio::spawn({
-            let channels = w.channels.clone();
-            async move { create(&channels, "alice", G).await }
+            let channels = w.gateway.clone();
+            async move { channels.create("alice").await }
         });
         w.upstream.faults().wait_held("made", 1).await;
         caller.abort();

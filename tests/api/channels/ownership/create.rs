@@ -39,7 +39,7 @@ in_every_world! {
         w.upstream.clear_calls();
         assert_is!(w.create_named("bob", Some("his"), None).await, Err(Error::Exists));
         assert_is!(w.create(ADMIN).await, Err(Error::Exists));
-        assert_is!(create(&w.open_mode(), "bob", G).await, Err(Error::Exists));
+        assert_is!(w.open_mode().create("bob").await, Err(Error::Exists));
         let record = w.store.channel(&id(G)).await.unwrap().unwrap();
         assert!(record.is_owned_by(&uid("alice")));
         assert_eq!(record.name.as_deref(), Some("hers"));
@@ -82,16 +82,16 @@ in_every_world! {
         w.upstream.clear_calls();
         for who in ["alice", "bob", ADMIN] {
             assert_is!(w.create(who).await, Err(Error::Deleted));
-            assert_is!(create(&w.open_mode(), who, G).await, Err(Error::Deleted));
+            assert_is!(w.open_mode().create(who).await, Err(Error::Deleted));
         }
         assert!(w.upstream.calls().is_empty());
     }
 
     async fn ids_differ_byte_for_byte(w) {
         for (who, group) in [("alice", "Grüppe"), ("bob", "grüppe"), ("carol", "gruppe")] {
-            create(&w.channels, who, group).await.unwrap();
+            w.create_of(who, group).await.unwrap();
         }
-        assert_is!(create(&w.channels, "bob", "Grüppe").await, Err(Error::Exists));
+        assert_is!(w.create_of("bob", "Grüppe").await, Err(Error::Exists));
     }
 
     async fn an_upstream_that_is_down_leaves_no_record(w) {
@@ -119,55 +119,30 @@ in_every_world! {
 async fn a_group_cannot_be_created_over_a_pairs_history() {
     let w = World::start(Kind::V2).await;
     w.upstream.state().store_message(pair_message());
-    assert_is!(
-        create(&w.channels, "mallory", TWIN).await,
-        Err(Error::Exists)
-    );
+    assert_is!(w.create_of("mallory", TWIN).await, Err(Error::Exists));
     assert_eq!(w.store.channel(&id(TWIN)).await.unwrap(), None);
-    assert!(w.writes().is_empty());
-}
-
-#[tokio::test]
-async fn members_without_a_record_occupy_an_id_on_v2() {
-    let w = World::start(Kind::V2).await;
-    w.upstream.state().join(G, "mallory");
-    assert_is!(w.create("alice").await, Err(Error::Exists));
     assert!(w.writes().is_empty());
 }
 
 #[tokio::test]
 async fn a_lost_group_with_the_same_hash_as_another_is_not_created_again() {
     let w = World::start(Kind::V2).await;
-    create(&w.channels, "alice", TWIN).await.unwrap();
+    w.create_of("alice", TWIN).await.unwrap();
     w.upstream.state().forget_channel(TWIN);
     // Puts a record under the pair's id, which has the same hash.
     w.upstream.state().ban_user(PAIR, false);
     w.upstream.clear_calls();
-    assert_is!(create(&w.channels, "alice", TWIN).await, Err(Error::Exists));
-    let alice = uid("alice");
-    let added = w
-        .channels
-        .add(user(&alice), &id(TWIN), &uids(&["bob"]))
-        .await;
+    assert_is!(w.create_of("alice", TWIN).await, Err(Error::Exists));
+    let (alice, bob) = (uid("alice"), uids(&["bob"]));
+    let added = w.gateway.0.add(user(&alice), &id(TWIN), &bob).await;
     assert_is!(added, Err(Error::NotFound));
-    let removed = w
-        .channels
-        .remove(user(&alice), &id(TWIN), &uids(&["bob"]))
-        .await;
+    let removed = w.gateway.0.remove(user(&alice), &id(TWIN), &bob).await;
     assert_is!(removed, Err(Error::NotFound));
-    delete(&w.channels, "alice", TWIN).await.unwrap();
+    w.delete_of("alice", TWIN).await.unwrap();
     assert!(w.writes().is_empty(), "the other one was left alone");
-    assert_eq!(
-        w.upstream
-            .state()
-            .flags(PERSON, PAIR)
-            .map(|flags| flags.disband),
-        Some(false)
-    );
-    assert_is!(
-        create(&w.channels, "alice", TWIN).await,
-        Err(Error::Deleted)
-    );
+    let flags = w.upstream.state().flags(PERSON, PAIR);
+    assert_eq!(flags.map(|flags| flags.disband), Some(false));
+    assert_is!(w.create_of("alice", TWIN).await, Err(Error::Deleted));
 }
 
 fn pair_message() -> dev_upstream::StoredMessage {

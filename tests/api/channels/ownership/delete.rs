@@ -13,8 +13,8 @@ in_every_world! {
         w.listener.take();
         w.upstream.clear_calls();
         w.fault(Rule::exact("/channel/subscriber_remove_all", Fault::Hold("empty".into())));
-        let channels = w.channels.clone();
-        let deleting = tokio::spawn(async move { delete(&channels, "alice", G).await });
+        let channels = w.gateway.clone();
+        let deleting = tokio::spawn(async move { channels.delete("alice").await });
         w.upstream.faults().wait_held("empty", 1).await;
         assert_eq!(w.stage().await, Some(ChannelStage::Deleting));
         assert_eq!(w.listener.told(), [Told::Deleted(G.into()), Told::Changed(G.into())]);
@@ -35,7 +35,7 @@ in_every_world! {
             assert_is!(w.add(who, &["dave"]).await, Err(Error::NotFound));
             assert_is!(w.remove(who, &[who]).await, Err(Error::NotFound));
         }
-        assert_is!(delete(&w.open_mode(), "bob", G).await, Err(Error::NotFound));
+        assert_is!(w.open_mode().delete("bob").await, Err(Error::NotFound));
         assert!(w.upstream.calls().is_empty());
         assert_eq!(w.owner().await, Some(uid("alice")));
     }
@@ -56,7 +56,7 @@ in_every_world! {
 
     async fn in_open_mode_every_user_is_permitted(w) {
         w.create("alice").await.unwrap();
-        delete(&w.open_mode(), "bob", G).await.unwrap();
+        w.open_mode().delete("bob").await.unwrap();
         assert!(w.is_disbanded());
     }
 
@@ -64,8 +64,9 @@ in_every_world! {
         for who in ["alice", ADMIN] {
             assert_is!(w.delete(who).await, Err(Error::NotFound));
         }
-        assert_is!(delete(&w.open_mode(), "bob", G).await, Err(Error::NotFound));
+        assert_is!(w.open_mode().delete("bob").await, Err(Error::NotFound));
         assert!(w.writes().is_empty() && w.listener.told().is_empty());
+        assert_eq!(w.upstream.state().flags(2, G), None);
         assert_eq!(w.stage().await, None);
         w.create("alice").await.unwrap();
     }

@@ -1,10 +1,9 @@
 //! Two groups whose ids have one storage key are one thing to v2: whoever is in the one is in the other.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use dev_upstream::{Fault, Rule, fnv1a64};
-use wukongim_gateway::channels::{Channels, Error};
+use wukongim_gateway::channels::Error;
 use wukongim_gateway::store::{ChannelRecord, ChannelStage};
 use wukongim_gateway::wukongim::storage_key;
 
@@ -16,12 +15,12 @@ const MALLORYS: &str = "hUeJu6FQZcZC";
 type Created = Result<ChannelRecord, Error>;
 
 fn creating(
-    channels: &Arc<Channels>,
+    channels: &Gateway,
     who: &'static str,
     group: &'static str,
 ) -> tokio::task::JoinHandle<Created> {
     let channels = channels.clone();
-    tokio::spawn(async move { create(&channels, who, group).await })
+    tokio::spawn(async move { channels.create_of(who, group).await })
 }
 
 /// Whoever was told that she has a group is alone in it, under its own id.
@@ -47,10 +46,10 @@ fn the_keys_are_equal_and_are_v2s() {
 async fn operations_of_one_process_on_equal_keys_are_serialised() {
     let w = World::start(Kind::V2).await;
     w.fault(Rule::exact("/channel", Fault::Hold("made".into())).times(1));
-    let first = creating(&w.channels, "alice", ALICES);
+    let first = creating(&w.gateway, "alice", ALICES);
     w.upstream.faults().wait_held("made", 1).await;
     let calls = w.upstream.calls().len();
-    let second = creating(&w.channels, "mallory", MALLORYS);
+    let second = creating(&w.gateway, "mallory", MALLORYS);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(w.upstream.calls().len(), calls, "it asks for nothing yet");
     w.upstream.faults().release("made");
@@ -69,7 +68,7 @@ async fn groups_of_equal_keys_on_two_replicas_are_not_shared() {
         let other = w.replica().await;
         w.fault(Rule::exact("/channel", Fault::Hold("made".into())).containing(ALICES));
         w.fault(Rule::exact("/channel", Fault::Hold("theirs".into())).containing(MALLORYS));
-        let alices = creating(&w.channels, "alice", ALICES);
+        let alices = creating(&w.gateway, "alice", ALICES);
         let mallorys = creating(&other, "mallory", MALLORYS);
         w.upstream.faults().wait_held("made", 1).await;
         w.upstream.faults().wait_held("theirs", 1).await;
@@ -106,7 +105,7 @@ async fn concurrent_creates_of_equal_keys_never_share_a_group() {
     for _ in 0..20 {
         let w = World::start(Kind::V2).await;
         let other = w.replica().await;
-        let alices = creating(&w.channels, "alice", ALICES);
+        let alices = creating(&w.gateway, "alice", ALICES);
         let mallorys = creating(&other, "mallory", MALLORYS);
         let (alices, mallorys) = (alices.await.unwrap(), mallorys.await.unwrap());
         nobody_shares(&w, &alices, &mallorys);
@@ -118,7 +117,7 @@ async fn a_refused_create_succeeds_after_the_other_group_is_deleted() {
     let w = World::start(Kind::V2).await;
     let other = w.replica().await;
     w.fault(Rule::exact("/channel", Fault::Hold("made".into())).times(2));
-    let alices = creating(&w.channels, "alice", ALICES);
+    let alices = creating(&w.gateway, "alice", ALICES);
     let mallorys = creating(&other, "mallory", MALLORYS);
     w.upstream.faults().wait_held("made", 2).await;
     w.upstream.faults().release("made");
@@ -126,8 +125,8 @@ async fn a_refused_create_succeeds_after_the_other_group_is_deleted() {
     nobody_shares(&w, &alices, &mallorys);
     // One of the two ids names the record, and its claimer may go on.
     let again = [
-        create(&w.channels, "alice", ALICES).await,
-        create(&w.channels, "mallory", MALLORYS).await,
+        w.create_of("alice", ALICES).await,
+        w.create_of("mallory", MALLORYS).await,
     ];
     assert_eq!(
         again.iter().filter(|result| result.is_ok()).count(),

@@ -25,14 +25,14 @@ in_every_world! {
         let path = "/channel/subscriber_remove_all";
         w.fault(Rule::exact(path, Fault::Hang).times(2));
         let caller = tokio::spawn({
-            let channels = w.channels.clone();
-            async move { delete(&channels, "alice", G).await }
+            let channels = w.gateway.clone();
+            async move { channels.delete("alice").await }
         });
         while w.upstream.calls_to(path).is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         caller.abort();
-        w.channels.wait_idle().await;
+        w.wait_idle().await;
         assert_eq!(w.stage().await, Some(ChannelStage::Deleted));
         assert!(w.members().is_empty() && w.is_disbanded());
         assert_eq!(w.upstream.calls_to(path).len(), 3);
@@ -47,7 +47,7 @@ async fn a_group_of_an_older_v2_is_emptied_by_its_member_list() {
             release,
             ..Options::new(Dialect::V2)
         };
-        let w = World::start_with(Kind::V2, options).await;
+        let w = World::start_with(Kind::V2, options, database::Kind::Sqlite).await;
         large(&w, 250).await;
         w.delete("alice").await.unwrap();
         assert!(w.members().is_empty() && w.is_disbanded());

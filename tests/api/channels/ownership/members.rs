@@ -54,8 +54,8 @@ in_every_world! {
         }
         assert!(w.upstream.calls().is_empty());
         assert_eq!(w.remove(ADMIN, &["bob"]).await.unwrap(), 1);
-        assert_eq!(add(&w.open_mode(), "stranger", &["eve"]).await.unwrap(), 1);
-        assert_eq!(remove(&w.open_mode(), "bob", &["eve"]).await.unwrap(), 1);
+        assert_eq!(w.open_mode().add("stranger", &["eve"]).await.unwrap(), 1);
+        assert_eq!(w.open_mode().remove("bob", &["eve"]).await.unwrap(), 1);
     }
 
     async fn everybody_may_leave(w) {
@@ -77,7 +77,7 @@ in_every_world! {
             assert_is!(w.remove(who, &["bob", "alice"]).await, Err(Error::OwnerCannotLeave));
             assert_is!(w.remove(who, &["alice"]).await, Err(Error::OwnerCannotLeave));
         }
-        assert_is!(remove(&w.open_mode(), "bob", &["alice"]).await, Err(Error::OwnerCannotLeave));
+        assert_is!(w.open_mode().remove("bob", &["alice"]).await, Err(Error::OwnerCannotLeave));
         assert!(w.writes().is_empty());
         assert_eq!(w.members(), ["alice", "bob"]);
     }
@@ -88,7 +88,7 @@ in_every_world! {
             assert_is!(w.remove(who, &[who]).await, Err(Error::NotFound));
             assert_is!(w.remove(who, &["bob"]).await, Err(Error::NotFound));
         }
-        assert_is!(add(&w.open_mode(), "bob", &["bob"]).await, Err(Error::NotFound));
+        assert_is!(w.open_mode().add("bob", &["bob"]).await, Err(Error::NotFound));
         assert!(w.writes().is_empty());
         assert!(w.upstream.state().flags(2, G).is_none());
     }

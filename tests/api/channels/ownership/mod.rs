@@ -5,26 +5,26 @@ mod crashes;
 mod create;
 mod delete;
 mod equal_keys;
+mod gateway;
 mod large;
 mod members;
 mod replicas;
 mod rights;
 mod roles;
 
-use std::future::ready;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dev_upstream::{DevUpstream, Dialect, Options, Rule};
 use parking_lot::Mutex;
-use prometheus_client::metrics::counter::Counter;
-use wukongim_gateway::channels::{Actor, Channels, Error, Rules};
-use wukongim_gateway::config::GroupIds;
+use wukongim_gateway::channels::Rules;
 use wukongim_gateway::domain::{ChannelId, Uid};
-use wukongim_gateway::limits::channel_limiter::ChannelLimiter;
-use wukongim_gateway::store::{ChannelRecord, ChannelStage, Store};
-use wukongim_gateway::{config, telemetry, wukongim};
+use wukongim_gateway::store::{ChannelStage, Store};
+use wukongim_gateway::wukongim;
 
+pub(crate) use self::gateway::{ADMIN, Gateway, user};
+use self::gateway::{RULES, client, gateway};
 use crate::support::database::{self, Database};
 
 /// How long the gateway waits for an answer of the upstream.
@@ -99,7 +99,7 @@ pub(crate) struct World {
     pub(crate) client: Arc<wukongim::Client>,
     pub(crate) store: Arc<Store>,
     pub(crate) listener: Arc<Recorder>,
-    pub(crate) channels: Arc<Channels>,
+    gateway: Gateway,
     pub(crate) database: Database,
 }
 
@@ -121,102 +121,55 @@ impl World {
     }
 
     pub(crate) async fn start_on(kind: Kind, database: database::Kind) -> Self {
-        let options = options(kind);
-        Self::start_all(kind, options, database).await
+        Self::start_with(kind, options(kind), database).await
     }
 
-    pub(crate) async fn start_with(kind: Kind, options: Options) -> Self {
-        Self::start_all(kind, options, database::Kind::Sqlite).await
-    }
-
-    async fn start_all(kind: Kind, options: Options, database: database::Kind) -> Self {
+    pub(crate) async fn start_with(kind: Kind, options: Options, database: database::Kind) -> Self {
         let upstream = DevUpstream::start(options).await.unwrap();
         let database = Database::new(database).await;
         let store = open(&database).await;
         let client = Arc::new(client(&upstream));
         let listener = Arc::new(Recorder::default());
-        let channels = channels(&client, &store, &listener, false);
+        let gateway = gateway(&client, &store, &listener, RULES);
         Self {
             kind,
             upstream,
             client,
             store,
             listener,
-            channels,
+            gateway,
             database,
         }
     }
 
     /// One more gateway on the same database and upstream. SQLite serves one process, so there the replicas share the store.
-    pub(crate) async fn replica(&self) -> Arc<Channels> {
+    pub(crate) async fn replica(&self) -> Gateway {
         let store = match self.database.kind {
             database::Kind::Sqlite => self.store.clone(),
             database::Kind::Postgres => open(&self.database).await,
         };
-        channels(&self.client, &store, &self.listener, false)
+        gateway(&self.client, &store, &self.listener, RULES)
     }
 
-    /// A gateway in mode `open` on the same store and upstream.
-    pub(crate) fn open_mode(&self) -> Arc<Channels> {
-        channels(&self.client, &self.store, &self.listener, true)
+    /// A gateway with other rules on the same store and upstream.
+    fn with_rules(&self, rules: Rules) -> Gateway {
+        gateway(&self.client, &self.store, &self.listener, rules)
+    }
+
+    /// A gateway in mode `open`.
+    pub(crate) fn open_mode(&self) -> Gateway {
+        self.with_rules(Rules {
+            open: true,
+            ..RULES
+        })
     }
 
     /// A gateway whose subscribers may invite.
-    pub(crate) fn inviting(&self) -> Channels {
-        let rules = Rules {
+    pub(crate) fn inviting(&self) -> Gateway {
+        self.with_rules(Rules {
             members_may_invite: true,
             ..RULES
-        };
-        with_rules(&self.client, &self.store, &self.listener, rules)
-    }
-
-    pub(crate) async fn create(&self, who: &str) -> Result<ChannelRecord, Error> {
-        create(&self.channels, who, G).await
-    }
-
-    pub(crate) async fn create_named(
-        &self,
-        who: &str,
-        name: Option<&str>,
-        avatar: Option<&str>,
-    ) -> Result<ChannelRecord, Error> {
-        let who = uid(who);
-        let (name, avatar) = (name.map(Into::into), avatar.map(Into::into));
-        self.channels
-            .create(user(&who), Some(id(G)), name, avatar)
-            .await
-    }
-
-    pub(crate) async fn delete(&self, who: &str) -> Result<(), Error> {
-        delete(&self.channels, who, G).await
-    }
-
-    pub(crate) async fn add(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
-        add(&self.channels, who, whom).await
-    }
-
-    pub(crate) async fn remove(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
-        remove(&self.channels, who, whom).await
-    }
-
-    pub(crate) async fn name(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
-        let (who, whom) = (uid(who), uids(whom));
-        self.channels.add_managers(user(&who), &id(G), &whom).await
-    }
-
-    pub(crate) async fn dismiss(&self, who: &str, whom: &[&str]) -> Result<u64, Error> {
-        let (who, whom) = (uid(who), uids(whom));
-        self.channels
-            .remove_managers(user(&who), &id(G), &whom)
-            .await
-    }
-
-    pub(crate) async fn transfer_ownership(
-        &self,
-        who: &str,
-        to: &str,
-    ) -> Result<ChannelRecord, Error> {
-        transfer_ownership(&self.channels, who, to).await
+        })
     }
 
     /// The managers in the store.
@@ -290,104 +243,12 @@ async fn open(database: &Database) -> Arc<Store> {
     Arc::new(store.unwrap())
 }
 
-/// An admin's uid; everybody else is none.
-pub(crate) const ADMIN: &str = "root";
+impl Deref for World {
+    type Target = Gateway;
 
-pub(crate) fn user(uid: &Uid) -> Actor<'_> {
-    Actor {
-        uid,
-        is_admin: uid.as_str() == ADMIN,
+    fn deref(&self) -> &Gateway {
+        &self.gateway
     }
-}
-
-pub(crate) async fn create(
-    channels: &Channels,
-    who: &str,
-    group: &str,
-) -> Result<ChannelRecord, Error> {
-    let who = uid(who);
-    channels
-        .create(user(&who), Some(id(group)), None, None)
-        .await
-}
-
-pub(crate) async fn delete(channels: &Channels, who: &str, group: &str) -> Result<(), Error> {
-    channels.delete(user(&uid(who)), &id(group)).await
-}
-
-pub(crate) async fn add(channels: &Channels, who: &str, whom: &[&str]) -> Result<u64, Error> {
-    channels.add(user(&uid(who)), &id(G), &uids(whom)).await
-}
-
-pub(crate) async fn remove(channels: &Channels, who: &str, whom: &[&str]) -> Result<u64, Error> {
-    channels.remove(user(&uid(who)), &id(G), &uids(whom)).await
-}
-
-pub(crate) async fn transfer_ownership(
-    channels: &Channels,
-    who: &str,
-    to: &str,
-) -> Result<ChannelRecord, Error> {
-    let (who, to) = (uid(who), uid(to));
-    channels
-        .transfer_ownership(user(&who), &id(G), &to, None, None)
-        .await
-}
-
-const RULES: Rules = Rules {
-    group_members: GROUP_MEMBERS,
-    open: false,
-    callback: None,
-    members_may_invite: false,
-    group_ids: GroupIds::Any,
-};
-
-fn channels(
-    client: &Arc<wukongim::Client>,
-    store: &Arc<Store>,
-    listener: &Arc<Recorder>,
-    open: bool,
-) -> Arc<Channels> {
-    let rules = Rules { open, ..RULES };
-    Arc::new(with_rules(client, store, listener, rules))
-}
-
-fn with_rules(
-    client: &Arc<wukongim::Client>,
-    store: &Arc<Store>,
-    listener: &Arc<Recorder>,
-    rules: Rules,
-) -> Channels {
-    let (changes, outsiders) = (listener.clone(), listener.clone());
-    Channels::new(
-        client.clone(),
-        store.clone(),
-        ChannelLimiter::new(Counter::default()),
-        rules,
-        Box::new(move |group, is_deleted| {
-            let told = if is_deleted {
-                Told::Deleted
-            } else {
-                Told::Changed
-            };
-            changes.0.lock().push(told(group.to_string()));
-        }),
-        Box::new(move |uid, _| Box::pin(ready(outsiders.1.lock().contains(&uid)))),
-    )
-}
-
-fn client(upstream: &DevUpstream) -> wukongim::Client {
-    let secret = "a-secret-of-the-tests-0123456789ab".to_owned();
-    let mut settings = config::Settings::builtin(&secret.into()).unwrap().wukongim;
-    settings.api_urls = vec![upstream.url().parse().unwrap()];
-    if let Some(url) = upstream.manager_url() {
-        settings.manager_url = Some(url.parse().unwrap());
-        settings.manager_username = Some("admin".into());
-        settings.manager_password = Some("secret".to_owned().into());
-    }
-    settings.timeout = UPSTREAM_TIMEOUT;
-    let metrics = Arc::new(telemetry::Metrics::default());
-    wukongim::Client::new(&settings, metrics).unwrap()
 }
 
 /// Every kind of world there can be here.

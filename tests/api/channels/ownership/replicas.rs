@@ -8,13 +8,13 @@ use super::*;
 
 in_every_world! {
     async fn concurrent_creates_of_one_id_have_one_owner(w) {
-        let replicas = [w.channels.clone(), w.replica().await, w.replica().await];
+        let replicas = [w.gateway.clone(), w.replica().await, w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..24 {
             let channels = replicas[n % 3].clone();
             calls.spawn(async move {
                 let who = format!("u{n}");
-                (create(&channels, &who, G).await, who)
+                (channels.create(&who).await, who)
             });
         }
         let mut owners = Vec::new();
@@ -34,11 +34,11 @@ in_every_world! {
     }
 
     async fn an_owner_that_creates_twice_at_once_owns_the_group(w) {
-        let replicas = [w.channels.clone(), w.replica().await];
+        let replicas = [w.gateway.clone(), w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..8 {
             let channels = replicas[n % 2].clone();
-            calls.spawn(async move { create(&channels, "alice", G).await });
+            calls.spawn(async move { channels.create("alice").await });
         }
         for result in calls.join_all().await {
             assert!(result.unwrap().is_live());
@@ -50,7 +50,7 @@ in_every_world! {
         w.create("alice").await.unwrap();
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())));
         let other = w.replica().await;
-        let adding = tokio::spawn(async move { add(&other, "alice", &["bob", "carol"]).await });
+        let adding = tokio::spawn(async move { other.add("alice", &["bob", "carol"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         w.delete("alice").await.unwrap();
         assert!(w.members().is_empty());
@@ -67,7 +67,7 @@ in_every_world! {
         w.fault(Rule::new(path, Fault::HoldAnswer("add".into())));
         w.fault(Rule::new(path, Fault::ResetAfter));
         let other = w.replica().await;
-        let adding = tokio::spawn(async move { add(&other, "alice", &["bob"]).await });
+        let adding = tokio::spawn(async move { other.add("alice", &["bob"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         // The other replica marks it and dies before it empties the group.
         w.store.mark_deleted(&id(G), None).await.unwrap();
@@ -79,7 +79,7 @@ in_every_world! {
     async fn a_create_that_a_delete_overtook_is_taken_back(w) {
         w.fault(Rule::exact("/channel", Fault::Hold("create".into())));
         let other = w.replica().await;
-        let creating = tokio::spawn(async move { create(&other, "alice", G).await });
+        let creating = tokio::spawn(async move { other.create("alice").await });
         w.upstream.faults().wait_held("create", 1).await;
         w.delete("alice").await.unwrap();
         w.upstream.faults().release("create");
@@ -92,12 +92,12 @@ in_every_world! {
     async fn in_one_process_an_add_waits_for_the_delete(w) {
         w.create("alice").await.unwrap();
         w.fault(Rule::exact("/channel/subscriber_remove_all", Fault::Hold("empty".into())));
-        let (first, second) = (w.channels.clone(), w.channels.clone());
-        let deleting = tokio::spawn(async move { delete(&first, "alice", G).await });
+        let (first, second) = (w.gateway.clone(), w.gateway.clone());
+        let deleting = tokio::spawn(async move { first.delete("alice").await });
         w.upstream.faults().wait_held("empty", 1).await;
-        let adding = tokio::spawn(async move { add(&second, "alice", &["bob"]).await });
+        let adding = tokio::spawn(async move { second.add("alice", &["bob"]).await });
         // Another channel's turn is its own.
-        create(&w.channels, "alice", "g-2").await.unwrap();
+        w.create_of("alice", "g-2").await.unwrap();
         assert!(!adding.is_finished());
         w.upstream.faults().release("empty");
         deleting.await.unwrap().unwrap();

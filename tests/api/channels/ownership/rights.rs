@@ -18,7 +18,7 @@ in_every_world! {
         managed(&w).await;
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())).times(1));
         let other = w.replica().await;
-        let adding = tokio::spawn(async move { add(&other, "bob", &["carol", "dave"]).await });
+        let adding = tokio::spawn(async move { other.add("bob", &["carol", "dave"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         w.dismiss("alice", &["bob"]).await.unwrap();
         w.upstream.faults().release("add");
@@ -38,7 +38,7 @@ in_every_world! {
         w.fault(Rule::new(w.kind.add_path(), Fault::HoldAnswer("add".into())).times(1));
         w.fault(Rule::new(w.kind.add_path(), Fault::ResetAfter).times(1));
         let other = w.replica().await;
-        let adding = tokio::spawn(async move { add(&other, "bob", &["dave"]).await });
+        let adding = tokio::spawn(async move { other.add("bob", &["dave"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         w.dismiss("alice", &["bob"]).await.unwrap();
         w.upstream.faults().release("add");
@@ -50,7 +50,7 @@ in_every_world! {
         managed(&w).await;
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())).containing("dave"));
         let other = w.replica().await;
-        let adding = tokio::spawn(async move { add(&other, "alice", &["dave"]).await });
+        let adding = tokio::spawn(async move { other.add("alice", &["dave"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         // She is a manager then.
         w.transfer_ownership("alice", "bob").await.unwrap();
@@ -64,7 +64,7 @@ in_every_world! {
         let path = w.kind.add_path().replace("add", "remove");
         w.fault(Rule::new(&path, Fault::Hold("out".into())).times(1));
         let other = w.replica().await;
-        let removing = tokio::spawn(async move { remove(&other, "bob", &["carol", "eve"]).await });
+        let removing = tokio::spawn(async move { other.remove("bob", &["carol", "eve"]).await });
         w.upstream.faults().wait_held("out", 1).await;
         w.name("alice", &["carol"]).await.unwrap();
         w.upstream.faults().release("out");
@@ -83,7 +83,7 @@ in_every_world! {
         let path = w.kind.add_path().replace("add", "remove");
         w.fault(Rule::new(&path, Fault::Hold("out".into())).times(1));
         let other = w.replica().await;
-        let removing = tokio::spawn(async move { remove(&other, "alice", &["carol"]).await });
+        let removing = tokio::spawn(async move { other.remove("alice", &["carol"]).await });
         w.upstream.faults().wait_held("out", 1).await;
         w.name(ADMIN, &["carol"]).await.unwrap();
         w.upstream.faults().release("out");
@@ -110,12 +110,12 @@ in_every_world! {
     async fn a_concurrent_transfer_and_delete_have_one_winner(w) {
         for n in 0..8 {
             let group = format!("g-{n}");
-            create(&w.channels, "alice", &group).await.unwrap();
+            w.create_of("alice", &group).await.unwrap();
             w.upstream.state().join(&group, "bob");
-            let (channels, other, of) = (w.channels.clone(), w.replica().await, group.clone());
-            let deleting = tokio::spawn(async move { delete(&other, "alice", &of).await });
+            let (channels, other, of) = (w.gateway.clone(), w.replica().await, group.clone());
+            let deleting = tokio::spawn(async move { other.delete_of("alice", &of).await });
             let (alice, bob) = (uid("alice"), uid("bob"));
-            let handed = channels.transfer_ownership(user(&alice), &id(&group), &bob, None, None).await;
+            let handed = channels.0.transfer_ownership(user(&alice), &id(&group), &bob, None, None).await;
             let deleted = deleting.await.unwrap();
             let record = w.store.channel(&id(&group)).await.unwrap().unwrap();
             match deleted {
@@ -139,7 +139,7 @@ in_every_world! {
     async fn an_invitation_fetches_the_member_list_once(w) {
         managed(&w).await;
         w.upstream.clear_calls();
-        assert_eq!(add(&w.inviting(), "carol", &["dave"]).await.unwrap(), 1);
+        assert_eq!(w.inviting().add("carol", &["dave"]).await.unwrap(), 1);
         let lists = w.upstream.calls().into_iter();
         let lists = lists.filter(|call| call.method == "GET" && call.path.contains("/subscribers"));
         assert!(lists.count() <= 1);
@@ -151,16 +151,16 @@ in_every_world! {
         w.listener.knows_as_outsider("alice");
         // The group's turn is taken all the while.
         w.fault(Rule::new(w.kind.add_path(), Fault::Hold("add".into())).times(1));
-        let channels = w.channels.clone();
-        let adding = tokio::spawn(async move { add(&channels, "alice", &["dave"]).await });
+        let channels = w.gateway.clone();
+        let adding = tokio::spawn(async move { channels.add("alice", &["dave"]).await });
         w.upstream.faults().wait_held("add", 1).await;
         w.upstream.clear_calls();
         assert_eq!(w.remove("mallory", &["mallory"]).await.unwrap(), 0);
-        assert_is!(add(&w.inviting(), "mallory", &["mallory"]).await, Err(Error::NotOwner));
+        assert_is!(w.inviting().add("mallory", &["mallory"]).await, Err(Error::NotOwner));
         assert!(w.upstream.calls().is_empty());
         let (mallory, nowhere) = (uid("mallory"), id("nowhere"));
         let itself = std::slice::from_ref(&mallory);
-        let left = w.channels.remove(user(&mallory), &nowhere, itself);
+        let left = w.gateway.0.remove(user(&mallory), &nowhere, itself);
         assert_is!(left.await, Err(Error::NotFound));
         w.upstream.faults().release("add");
         adding.await.unwrap().unwrap();

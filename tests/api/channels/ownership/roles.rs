@@ -119,7 +119,7 @@ in_every_world! {
         assert_eq!(w.stage().await, None);
         let root = uid(ADMIN);
         let (name, avatar) = (Some("old".into()), Some("http://a".into()));
-        let adopted = w.channels.transfer_ownership(user(&root), &id(G), &uid("bob"), name, avatar).await.unwrap();
+        let adopted = w.gateway.0.transfer_ownership(user(&root), &id(G), &uid("bob"), name, avatar).await.unwrap();
         assert!(adopted.is_live() && adopted.is_owned_by(&uid("bob")));
         assert_eq!((adopted.name.as_deref(), adopted.avatar.as_deref()), (Some("old"), Some("http://a")));
         assert_eq!(adopted.managers, []);
@@ -181,12 +181,12 @@ in_every_world! {
     async fn with_members_may_invite_subscribers_add_and_do_nothing_else(w) {
         managed(&w, &[]).await;
         let inviting = w.inviting();
-        assert_is!(add(&inviting, "stranger", &["stranger"]).await, Err(Error::NotOwner));
-        assert_eq!(add(&inviting, "bob", &["carol"]).await.unwrap(), 1);
-        assert_is!(remove(&inviting, "bob", &["carol"]).await, Err(Error::NotOwner));
+        assert_is!(inviting.add("stranger", &["stranger"]).await, Err(Error::NotOwner));
+        assert_eq!(inviting.add("bob", &["carol"]).await.unwrap(), 1);
+        assert_is!(inviting.remove("bob", &["carol"]).await, Err(Error::NotOwner));
         assert_is!(w.add("bob", &["dave"]).await, Err(Error::NotOwner));
-        remove(&inviting, "bob", &["bob"]).await.unwrap();
-        assert_is!(add(&inviting, "bob", &["dave"]).await, Err(Error::NotOwner));
+        inviting.remove("bob", &["bob"]).await.unwrap();
+        assert_is!(inviting.add("bob", &["dave"]).await, Err(Error::NotOwner));
         assert_eq!(w.members(), ["alice", "carol"]);
     }
 
@@ -195,28 +195,28 @@ in_every_world! {
         let (open, who, bob) = (w.open_mode(), uid("stranger"), uids(&["bob"]));
         assert_eq!(open.add_managers(user(&who), &id(G), &bob).await.unwrap(), 1);
         assert_eq!(open.remove_managers(user(&who), &id(G), &bob).await.unwrap(), 1);
-        assert!(transfer_ownership(&open, "stranger", "bob").await.unwrap().is_owned_by(&bob[0]));
+        assert!(open.transfer_ownership("stranger", "bob").await.unwrap().is_owned_by(&bob[0]));
     }
 
     async fn the_record_of_an_existing_group_is_returned(w) {
-        assert_is!(w.channels.info(&id(G)).await, Err(Error::NotFound));
+        assert_is!(w.info(&id(G)).await, Err(Error::NotFound));
         w.made_by_somebody_else("mallory").await;
-        assert_eq!(w.channels.info(&id(G)).await.unwrap(), None);
+        assert_eq!(w.info(&id(G)).await.unwrap(), None);
         w.transfer_ownership(ADMIN, "mallory").await.unwrap();
-        let told = w.channels.info(&id(G)).await.unwrap();
+        let told = w.info(&id(G)).await.unwrap();
         assert_eq!(told, w.store.channel(&id(G)).await.unwrap());
         w.delete(ADMIN).await.unwrap();
-        assert_is!(w.channels.info(&id(G)).await, Err(Error::NotFound));
+        assert_is!(w.info(&id(G)).await, Err(Error::NotFound));
     }
 
     async fn concurrent_transfers_leave_one_owner_and_the_others_as_managers(w) {
         managed(&w, &["u1", "u2"]).await;
-        let replicas = [w.channels.clone(), w.replica().await];
+        let replicas = [w.gateway.clone(), w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..12 {
             let channels = replicas[n % 2].clone();
             let to = ["alice", "bob", "u1", "u2"][n % 4];
-            calls.spawn(async move { transfer_ownership(&channels, ADMIN, to).await.unwrap() });
+            calls.spawn(async move { channels.transfer_ownership(ADMIN, to).await.unwrap() });
         }
         calls.join_all().await;
         let mut all = w.managers().await;
@@ -227,7 +227,7 @@ in_every_world! {
 
     async fn managers_named_on_two_replicas_are_all_named(w) {
         managed(&w, &[]).await;
-        let replicas = [w.channels.clone(), w.replica().await];
+        let replicas = [w.gateway.clone(), w.replica().await];
         let mut calls = tokio::task::JoinSet::new();
         for n in 0..GROUP_MEMBERS {
             let channels = replicas[n % 2].clone();
@@ -245,7 +245,7 @@ in_every_world! {
         let path = w.kind.add_path().replace("add", "remove");
         w.fault(Rule::new(&path, Fault::Hold("out".into())).times(1));
         let other = w.replica().await;
-        let removing = tokio::spawn(async move { remove(&other, "alice", &["bob"]).await });
+        let removing = tokio::spawn(async move { other.remove("alice", &["bob"]).await });
         w.upstream.faults().wait_held("out", 1).await;
         w.transfer_ownership("alice", "bob").await.unwrap();
         w.upstream.faults().release("out");

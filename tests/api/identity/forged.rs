@@ -1,9 +1,7 @@
 //! Forged tokens for every known attack on JWTs: each is refused with its code, by a gateway that has every kind of key, and none of them
 //! makes it ask the issuer or WuKongIM for anything.
 
-mod algorithms;
-mod shapes;
-mod signers;
+mod tokens;
 
 use std::collections::HashSet;
 
@@ -30,10 +28,8 @@ fn b64(bytes: impl AsRef<[u8]>) -> String {
 
 /// A token of these very texts, signed with the right secret.
 fn raw(header: &str, claims: &str) -> String {
-    by_secret(
-        SECRET.as_bytes(),
-        &format!("{}.{}", b64(header), b64(claims)),
-    )
+    let message = format!("{}.{}", b64(header), b64(claims));
+    by_secret(SECRET.as_bytes(), &message)
 }
 
 fn by_secret(secret: &[u8], message: &str) -> String {
@@ -50,10 +46,10 @@ fn by_key(key: TestKey, algorithm: By, header: &Value) -> String {
 
 /// HS256 with something public as its secret: what confuses those who let the token choose the algorithm.
 fn confused(kid: Option<&str>, secret: &[u8]) -> String {
-    let header = match kid {
-        Some(kid) => json!({"alg": "HS256", "kid": kid}),
-        None => json!({"alg": "HS256"}),
-    };
+    let mut header = json!({"alg": "HS256"});
+    if let Some(kid) = kid {
+        header["kid"] = json!(kid);
+    }
     let message = format!("{}.{}", b64(header.to_string()), b64(claims().to_string()));
     by_secret(secret, &message)
 }
@@ -94,6 +90,7 @@ async fn no_forged_token_is_accepted() {
         settings.auth.jwt_public_keys = files.to_vec();
     })
     .await;
+    let with_kid = header(P256_ONE, &json!({"kid": "p256-one.pub"}));
     // Every key works, so what follows is refused for its own fault.
     for good in [
         sign(&claims()),
@@ -103,21 +100,21 @@ async fn no_forged_token_is_accepted() {
         RSA_TWO.sign(Some("rsa"), &claims()),
         P384_ONE.sign(Some("ec"), &claims()),
         raw("{\"alg\":\"HS256\",\"kid\":\"x\"}", &claims().to_string()),
-        by_key(
-            P256_ONE,
-            By::ES256,
-            &header(P256_ONE, &json!({"kid": "p256-one.pub"})),
-        ),
+        by_key(P256_ONE, By::ES256, &with_kid),
     ] {
         assert_eq!(ask_as(&app, &good).await.ok()["uid"], "a");
     }
+    // And one whose only key is the secret.
+    let plain = TestApp::start(V2).await;
+    ask_as(&plain, &sign(&claims())).await.ok();
     app.clear_calls();
+    plain.clear_calls();
     let forged = [
-        algorithms::unsigned(),
-        algorithms::confusions(),
-        signers::of_other_keys(),
-        shapes::pieces(),
-        shapes::contents(),
+        tokens::unsigned(),
+        tokens::confusions(),
+        tokens::of_other_keys(),
+        tokens::pieces(),
+        tokens::contents(),
     ]
     .concat();
     let kinds: HashSet<_> = forged.iter().map(|(kind, _)| *kind).collect();
@@ -126,6 +123,7 @@ async fn no_forged_token_is_accepted() {
     for (kind, token) in &forged {
         println!("{kind}");
         refused(ask_as(&app, token).await, "token_invalid");
+        refused(ask_as(&plain, token).await, "token_invalid");
     }
     // Good ones, but late or not there at all.
     for key in [RSA_ONE, P256_ONE, ED_ONE] {
@@ -135,6 +133,6 @@ async fn no_forged_token_is_accepted() {
     let expired = sign(&json!({"sub": "a", "exp": 5}));
     refused(ask_as(&app, &expired).await, "token_expired");
     refused(ask(&app, &[]).await, "token_missing");
-    assert_eq!(app.upstream.calls().len(), 0);
+    assert_eq!(app.upstream.calls().len() + plain.upstream.calls().len(), 0);
     assert_eq!(issuer.asked(), 1);
 }

@@ -13,7 +13,7 @@ use crate::support::actors::sign;
 use crate::support::answer::Answer;
 use crate::support::app::Builder;
 use crate::support::issuer::{Issuer, time_passes};
-use crate::support::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
+use crate::support::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey, key_set};
 use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3};
 
@@ -26,6 +26,20 @@ const WAITERS: usize = 64;
 
 fn claims() -> Value {
     json!({"sub": "a", "exp": FAR})
+}
+
+/// The published keys `one` and `two`.
+fn one() -> Value {
+    RSA_ONE.jwk(Some("one"))
+}
+
+fn two() -> Value {
+    ED_ONE.jwk(Some("two"))
+}
+
+/// A token of the key `one` that was never seen before.
+fn new_token() -> String {
+    token(RSA_ONE, "one")
 }
 
 /// Another token with every call, so that none is remembered.
@@ -66,7 +80,7 @@ async fn it_starts_without_keys_says_so_and_recovers() {
     issuer.is_down();
     let app = gateway(&issuer).await;
     let ops = Ops::of(&app).await;
-    no_keys(ask_as(&app, &token(RSA_ONE, "one")).await);
+    no_keys(ask_as(&app, &new_token()).await);
     no_keys(ask_as(&app, &RSA_ONE.sign(None, &claims())).await);
     let lacking = json!({"ready": false, "reasons": ["no signing key was ever loaded"]});
     assert_eq!(ops.ready().await, (503, lacking));
@@ -75,53 +89,48 @@ async fn it_starts_without_keys_says_so_and_recovers() {
     ask_as(&app, &sign(&claims())).await.ok();
     assert_eq!(app.anon().get("/health").await.status, 200);
 
-    issuer.publishes(&[RSA_ONE.jwk(Some("one"))]);
+    issuer.publishes(&[one()]);
     time_passes(GAP).await;
-    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    ask_as(&app, &new_token()).await.ok();
     assert_eq!(ops.ready().await, (200, json!({"ready": true})));
     // Ready for good: an issuer that goes down later harms nobody it has served.
     issuer.is_down();
     time_passes(REFRESH).await;
     issuer.was_asked(3).await;
-    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    ask_as(&app, &new_token()).await.ok();
     assert_eq!(ops.ready().await, (200, json!({"ready": true})));
 }
 
 #[tokio::test]
 async fn what_is_no_key_set_brings_no_keys() {
     let issuer = Issuer::start(&[]).await;
+    let good = key_set(&[one()]);
     let big = format!("{{\"keys\":[],\"pad\":\"{}\"}}", "x".repeat(300_000));
     for (status, body) in [
         (StatusCode::OK, String::new()),
         (StatusCode::OK, "<html>".to_owned()),
         (StatusCode::OK, "{\"keys\":[]}".to_owned()),
         (StatusCode::OK, big),
-        (
-            StatusCode::NOT_FOUND,
-            crate::support::keys::key_set(&[RSA_ONE.jwk(Some("one"))]),
-        ),
-        (
-            StatusCode::FOUND,
-            crate::support::keys::key_set(&[RSA_ONE.jwk(Some("one"))]),
-        ),
+        (StatusCode::NOT_FOUND, good.clone()),
+        (StatusCode::FOUND, good),
     ] {
         issuer.answers(status, body);
         let app = gateway(&issuer).await;
-        no_keys(ask_as(&app, &token(RSA_ONE, "one")).await);
+        no_keys(ask_as(&app, &new_token()).await);
     }
 }
 
 #[tokio::test]
 async fn keys_change_under_traffic_and_no_good_token_is_refused() {
     for dialect in [V2, V3] {
-        let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+        let issuer = Issuer::start(&[one()]).await;
         let app = gateway_to(dialect, &issuer).await;
         let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
         // Which key signs new tokens now.
         let current = AtomicUsize::new(0);
         let signers = [(RSA_ONE, "one"), (ED_ONE, "two"), (P256_ONE, "three")];
         let traffic = async || {
-            let remembered = token(RSA_ONE, "one");
+            let remembered = new_token();
             while !stop.load(Ordering::SeqCst) {
                 let (key, kid) = signers[current.load(Ordering::SeqCst)];
                 ask_as(&app, &token(key, kid)).await.ok();
@@ -139,16 +148,12 @@ async fn keys_change_under_traffic_and_no_good_token_is_refused() {
             more().await;
             // Signs with the new key the moment it is published: the first one to come makes the gateway ask.
             time_passes(GAP).await;
-            issuer.publishes(&[RSA_ONE.jwk(Some("one")), ED_ONE.jwk(Some("two"))]);
+            issuer.publishes(&[one(), two()]);
             current.store(1, Ordering::SeqCst);
             more().await;
             assert_eq!(issuer.asked(), 2);
             // And once more, ten seconds later.
-            issuer.publishes(&[
-                RSA_ONE.jwk(Some("one")),
-                ED_ONE.jwk(Some("two")),
-                P256_ONE.jwk(Some("three")),
-            ]);
+            issuer.publishes(&[one(), two(), P256_ONE.jwk(Some("three"))]);
             current.store(2, Ordering::SeqCst);
             time_passes(GAP).await;
             more().await;
@@ -161,9 +166,9 @@ async fn keys_change_under_traffic_and_no_good_token_is_refused() {
 
 #[tokio::test]
 async fn an_issuer_that_is_down_for_an_hour_logs_no_user_out() {
-    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+    let issuer = Issuer::start(&[one()]).await;
     let app = gateway(&issuer).await;
-    let remembered = token(RSA_ONE, "one");
+    let remembered = new_token();
     ask_as(&app, &remembered).await.ok();
     issuer.is_down();
     for _ in 0..12 {
@@ -171,38 +176,38 @@ async fn an_issuer_that_is_down_for_an_hour_logs_no_user_out() {
         time_passes(REFRESH).await;
         issuer.was_asked(asked + 1).await;
         ask_as(&app, &remembered).await.ok();
-        ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+        ask_as(&app, &new_token()).await.ok();
         // Perhaps a key of now, perhaps nobody's: no reason to log in again.
         no_keys(ask_as(&app, &token(ED_ONE, "two")).await);
         refused(ask_as(&app, &token(RSA_TWO, "one")).await, "token_invalid");
     }
-    issuer.publishes(&[RSA_ONE.jwk(Some("one")), ED_ONE.jwk(Some("two"))]);
+    issuer.publishes(&[one(), two()]);
     time_passes(GAP).await;
     ask_as(&app, &token(ED_ONE, "two")).await.ok();
 }
 
 #[tokio::test]
 async fn a_removed_key_is_refused_within_five_minutes_even_where_it_was_remembered() {
-    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one")), ED_ONE.jwk(Some("two"))]).await;
+    let issuer = Issuer::start(&[one(), two()]).await;
     let app = gateway(&issuer).await;
-    let remembered = token(RSA_ONE, "one");
+    let remembered = new_token();
     ask_as(&app, &remembered).await.ok();
-    issuer.publishes(&[ED_ONE.jwk(Some("two"))]);
+    issuer.publishes(&[two()]);
     time_passes(REFRESH).await;
     issuer.was_asked(2).await;
     // Whoever comes first may still meet the answer on its way.
     ask_as(&app, &token(ED_ONE, "two")).await.ok();
-    while ask_as(&app, &token(RSA_ONE, "one")).await.status == 200 {}
+    while ask_as(&app, &new_token()).await.status == 200 {}
     refused(ask_as(&app, &remembered).await, "token_invalid");
-    refused(ask_as(&app, &token(RSA_ONE, "one")).await, "token_invalid");
+    refused(ask_as(&app, &new_token()).await, "token_invalid");
     ask_as(&app, &token(ED_ONE, "two")).await.ok();
 }
 
 #[tokio::test]
 async fn a_flood_of_unknown_keys_causes_one_fetch_in_ten_seconds() {
-    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+    let issuer = Issuer::start(&[one()]).await;
     let app = gateway(&issuer).await;
-    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    ask_as(&app, &new_token()).await.ok();
     for fetches in 2..5 {
         time_passes(GAP).await;
         let strangers = (0..50).map(|number| {
@@ -213,23 +218,23 @@ async fn a_flood_of_unknown_keys_causes_one_fetch_in_ten_seconds() {
         });
         futures_util::future::join_all(strangers).await;
         assert_eq!(issuer.asked(), fetches);
-        ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+        ask_as(&app, &new_token()).await.ok();
     }
 }
 
 #[tokio::test]
 async fn all_requests_with_a_new_key_wait_for_one_fetch() {
-    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+    let issuer = Issuer::start(&[one()]).await;
     let app = gateway(&issuer).await;
-    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    ask_as(&app, &new_token()).await.ok();
     time_passes(GAP).await;
-    issuer.publishes(&[RSA_ONE.jwk(Some("one")), ED_ONE.jwk(Some("two"))]);
+    issuer.publishes(&[one(), two()]);
     issuer.takes(Duration::from_millis(300));
     let first = (0..20).map(|_| ask_as_new(&app));
     let known = async {
         // Nobody else waits for it.
         issuer.was_asked(2).await;
-        ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+        ask_as(&app, &new_token()).await.ok();
     };
     tokio::join!(futures_util::future::join_all(first), known);
     assert_eq!(issuer.asked(), 2);
@@ -241,11 +246,11 @@ async fn ask_as_new(app: &TestApp) {
 
 #[tokio::test]
 async fn a_caller_that_disconnects_does_not_cancel_the_fetch() {
-    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+    let issuer = Issuer::start(&[one()]).await;
     let app = gateway(&issuer).await;
-    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    ask_as(&app, &new_token()).await.ok();
     time_passes(GAP).await;
-    issuer.publishes(&[ED_ONE.jwk(Some("two"))]);
+    issuer.publishes(&[two()]);
     issuer.takes(Duration::from_millis(300));
     let impatient = async {
         tokio::select! {
@@ -260,10 +265,10 @@ async fn a_caller_that_disconnects_does_not_cancel_the_fetch() {
 
 #[tokio::test]
 async fn requests_waiting_for_a_hanging_issuer_are_bounded() {
-    let issuer = Issuer::start(&[RSA_ONE.jwk(Some("one"))]).await;
+    let issuer = Issuer::start(&[one()]).await;
     let builder = builder(&issuer).config(|settings| settings.server.max_in_flight = 65);
     let app = builder.start().await;
-    ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+    ask_as(&app, &new_token()).await.ok();
     time_passes(GAP).await;
     issuer.takes(Duration::from_hours(1));
     let strange = async || no_keys(ask_as(&app, &token(ED_ONE, "strange")).await);
@@ -271,7 +276,7 @@ async fn requests_waiting_for_a_hanging_issuer_are_bounded() {
         until(|| app.app.requests_in_flight() == WAITERS).await;
         for _ in 0..3 {
             strange().await;
-            ask_as(&app, &token(RSA_ONE, "one")).await.ok();
+            ask_as(&app, &new_token()).await.ok();
         }
         assert_eq!(app.app.requests_in_flight(), WAITERS);
         time_passes(FETCH_TIMEOUT).await;
@@ -288,7 +293,7 @@ async fn a_hanging_issuer_is_reported_before_the_deadline() {
     let builder = builder(&issuer)
         .config(|settings| settings.server.request_timeout = Duration::from_millis(400));
     let app = builder.start().await;
-    let token = token(RSA_ONE, "one");
+    let token = new_token();
     no_keys(ask_as(&app, &token).await);
     let mut nowhere = app.anon().request("GET", "/nothing");
     nowhere = nowhere.bearer_auth(token);

@@ -10,12 +10,21 @@ mod stays;
 use std::time::Duration;
 
 use dev_upstream::Dialect;
-use serde_json::{Value, json};
+use serde_json::Value;
+use wukongim_gateway::config::Settings;
 
-use crate::support::actors::{Actor, payload};
+use crate::support::actors::Actor;
 use crate::support::answer::Answer;
 use crate::support::backend::Backend;
+use crate::support::messages::{as_user, message};
 use crate::support::{TestApp, seeds};
+
+/// A backend that allows everything, and a gateway that asks it as [`start`] makes it.
+async fn asking(dialect: Dialect) -> (Backend, TestApp) {
+    let backend = Backend::start().await;
+    let app = start(dialect, &backend).await;
+    (backend, app)
+}
 
 /// A gateway that asks `backend`, in front of the group `g` with alice and bob, which the store does not know, and of the group
 /// `owned`, whose owner is olga.
@@ -26,7 +35,7 @@ async fn start(dialect: Dialect, backend: &Backend) -> TestApp {
 async fn start_with(
     dialect: Dialect,
     backend: &Backend,
-    change: impl FnOnce(&mut wukongim_gateway::config::Settings) + 'static,
+    change: impl FnOnce(&mut Settings) + 'static,
 ) -> TestApp {
     let app = TestApp::builder()
         .upstream(dialect)
@@ -39,6 +48,11 @@ async fn start_with(
     app.group("owned", "olga", &["alice"]).await;
     backend.asked();
     app
+}
+
+/// A gateway that remembers no answer.
+fn forgetful(settings: &mut Settings) {
+    settings.authorization.cache_ttl = Duration::ZERO;
 }
 
 /// Every action the callback decides, each by a user for whom only the callback decides: name, answer.
@@ -55,10 +69,7 @@ async fn do_everything(app: &TestApp) -> Vec<(&'static str, Answer)> {
         ("see", alice.info("owned").await),
         ("name", alice.manager("add", "owned", &["dave"]).await),
         ("dismiss", alice.manager("remove", "owned", &["dave"]).await),
-        (
-            "hand over",
-            alice.transfer_ownership("owned", "carol").await,
-        ),
+        ("transfer", alice.transfer_ownership("owned", "carol").await),
         ("send as", send_as(&app.admin(), "bob", "g").await),
         ("delete", alice.delete_group("owned").await),
     ]
@@ -66,9 +77,9 @@ async fn do_everything(app: &TestApp) -> Vec<(&'static str, Answer)> {
 
 /// A message to a group as another user.
 async fn send_as(actor: &Actor<'_>, from: &str, group: &str) -> Answer {
-    actor.post("/message/send", &as_somebody(from, group)).await
+    actor.send(&as_somebody(from, group)).await
 }
 
 fn as_somebody(from: &str, group: &str) -> Value {
-    json!({"channelId": group, "channelType": 2, "payload": payload("x"), "fromUid": from})
+    as_user(from, message(2, group, "x"))
 }

@@ -10,10 +10,11 @@ mod unknown_v3;
 use std::time::Duration;
 
 use dev_upstream::{Fault, Rule};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::support::answer::Answer;
 use crate::support::messages::{numbered, stored, until};
-use crate::support::{TestApp, V2, V3};
+use crate::support::{TestApp, V2};
 
 /// Short enough for a test to wait for it, long enough for a busy machine to find what is there.
 const SHORT: Duration = Duration::from_secs(1);
@@ -23,24 +24,47 @@ async fn impatient() -> TestApp {
     waiting(SHORT).await
 }
 
+/// The same with so much time that only what is never found is missed.
+async fn patient() -> TestApp {
+    waiting(SHORT * 20).await
+}
+
 async fn waiting(confirm_timeout: Duration) -> TestApp {
     let app = TestApp::with(V2, move |settings| {
         settings.wukongim.confirm_timeout = confirm_timeout;
-    })
-    .await;
+        settings.server.request_timeout = (confirm_timeout * 3).max(Duration::from_secs(10));
+    });
+    let app = app.await;
     app.group("g", "alice", &["bob", "carol"]).await;
     app
 }
 
-/// The same with so much time that only what is never found is missed.
-async fn patient() -> TestApp {
-    let app = TestApp::with(V2, |settings| {
-        settings.wukongim.confirm_timeout = SHORT * 20;
-        settings.server.request_timeout = SHORT * 60;
-    })
-    .await;
-    app.group("g", "alice", &["bob", "carol"]).await;
+/// As [`impatient`]; it has sent to the group before, where so.
+async fn impatient_known(known_before: bool) -> TestApp {
+    known(impatient().await, known_before).await
+}
+
+async fn patient_known(known_before: bool) -> TestApp {
+    known(patient().await, known_before).await
+}
+
+async fn known(app: TestApp, known_before: bool) -> TestApp {
+    if known_before {
+        app.user("alice").send_to_group("g", "known").await.ok();
+    }
     app
+}
+
+/// Sends as alice what v2 loses.
+async fn lose(app: &TestApp, body: &Value) -> Answer {
+    app.next_send(Fault::DropMessage);
+    let answer = app.user("alice").send(body).await;
+    answer.fails(504, "message_unconfirmed")
+}
+
+/// Alice's message with the number `n`.
+fn hi() -> Value {
+    numbered(2, "g", "hi", "n")
 }
 
 /// Whether the request that sent the first of the recorded messages had looked for it before. Looks for a confirmation are
@@ -59,9 +83,7 @@ fn looked_before_sending(app: &TestApp) -> bool {
 #[tokio::test]
 async fn a_dropped_message_is_unconfirmed_and_its_client_msg_no_is_returned() {
     let app = impatient().await;
-    app.faults().once("/message/send", Fault::DropMessage);
-    let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
-    let answer = answer.fails(504, "message_unconfirmed");
+    let answer = lose(&app, &hi()).await;
     assert_eq!(answer.body["clientMsgNo"], "n");
     assert_eq!(answer.body["message"], "发送消息失败");
     assert!(answer.body.get("data").is_none(), "{answer:#?}");
@@ -71,14 +93,9 @@ async fn a_dropped_message_is_unconfirmed_and_its_client_msg_no_is_returned() {
 #[tokio::test]
 async fn a_retry_searches_for_the_first_attempt_before_it_sends() {
     for known_before in [false, true] {
-        let app = impatient().await;
-        let alice = app.user("alice");
-        if known_before {
-            alice.send_to_group("g", "the channel is known").await.ok();
-        }
-        let body = numbered(2, "g", "hi", "n");
-        app.faults().once("/message/send", Fault::DropMessage);
-        alice.send(&body).await.fails(504, "message_unconfirmed");
+        let app = impatient_known(known_before).await;
+        let (alice, body) = (app.user("alice"), hi());
+        lose(&app, &body).await;
         app.clear_calls();
         let sent = alice.send(&body).await.ok();
         assert!(looked_before_sending(&app));
@@ -92,14 +109,10 @@ async fn a_retry_searches_for_the_first_attempt_before_it_sends() {
 #[tokio::test]
 async fn a_retry_answers_the_first_when_it_turned_up_late() {
     for known_before in [false, true] {
-        let app = impatient().await;
-        let alice = app.user("alice");
-        if known_before {
-            alice.send_to_group("g", "the channel is known").await.ok();
-        }
-        let body = numbered(2, "g", "hi", "n");
+        let app = impatient_known(known_before).await;
+        let (alice, body) = (app.user("alice"), hi());
         let late = Fault::StoreLate(SHORT * 3);
-        app.faults().once("/message/send", late);
+        app.next_send(late);
         let answer = alice.send(&body).await;
         let before = app.stored_in("g").len();
         answer.fails(504, "message_unconfirmed");
@@ -120,9 +133,8 @@ async fn a_retry_answers_the_first_when_it_turned_up_late() {
 #[tokio::test]
 async fn a_retry_in_a_very_busy_channel_still_finds_the_first() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
+    let (alice, body) = (app.user("alice"), hi());
+    lose(&app, &body).await;
     app.state().store_message(stored("g", "alice", "n", "hi"));
     app.chatter("g", 2500);
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
@@ -132,11 +144,10 @@ async fn a_retry_in_a_very_busy_channel_still_finds_the_first() {
 #[tokio::test]
 async fn a_retry_does_not_take_an_older_message_for_the_first() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    let (alice, body) = (app.user("alice"), hi());
     app.state().store_message(of_last_year("hi"));
     app.state().store_message(of_last_year("other"));
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
+    lose(&app, &body).await;
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 3);
 }
 
@@ -150,14 +161,9 @@ fn of_last_year(text: &str) -> dev_upstream::StoredMessage {
 #[tokio::test]
 async fn a_retry_does_not_match_another_senders_message() {
     for known_before in [false, true] {
-        let app = impatient().await;
-        let alice = app.user("alice");
-        if known_before {
-            alice.send_to_group("g", "the channel is known").await.ok();
-        }
-        let body = numbered(2, "g", "hi", "n");
-        app.faults().once("/message/send", Fault::DropMessage);
-        alice.send(&body).await.fails(504, "message_unconfirmed");
+        let app = impatient_known(known_before).await;
+        let (alice, body) = (app.user("alice"), hi());
+        lose(&app, &body).await;
         // The same number, with the same and with another payload; and almost the same number by herself.
         for (from, number, text) in [
             ("bob", "n", "hi"),
@@ -180,9 +186,7 @@ async fn a_retry_does_not_match_another_senders_message() {
 async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
     let app = impatient().await;
     let alice = app.user("alice");
-    app.faults().once("/message/send", Fault::DropMessage);
-    let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
-    answer.fails(504, "message_unconfirmed");
+    lose(&app, &hi()).await;
     app.clear_calls();
     let answer = alice.send(&numbered(2, "g", "other", "n")).await;
     answer.fails(409, "message_conflict");
@@ -192,9 +196,8 @@ async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
 #[tokio::test]
 async fn a_retry_whose_search_fails_sends_nothing() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
+    let (alice, body) = (app.user("alice"), hi());
+    lose(&app, &body).await;
     app.clear_calls();
     app.faults().always("/channel/messagesync", Fault::Reset);
     alice.send(&body).await.fails(503, "upstream_unavailable");
@@ -238,55 +241,21 @@ async fn a_failed_check_for_a_lost_channel_is_repeated() {
 #[tokio::test]
 async fn a_retry_in_a_recreated_group_searches_from_its_beginning() {
     let app = made_again(SHORT).await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
+    let (alice, body) = (app.user("alice"), hi());
+    lose(&app, &body).await;
     app.state().store_message(stored("g", "alice", "n", "hi"));
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
     assert_eq!(app.sends().len(), 1);
 }
 
 #[tokio::test]
-async fn a_banned_group_is_refused_before_anything_is_sent() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
-        app.state().ban_group("g", true);
-        let answer = app.user("alice").send_to_group("g", "hi").await;
-        answer.fails(403, "channel_banned");
-        assert!(app.stored_in("g").is_empty(), "{dialect:?}");
-        if dialect == V2 {
-            app.nothing_was_written();
-        }
-    }
-}
-
-#[tokio::test]
-async fn a_disbanded_group_is_refused_before_anything_is_sent() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
-        app.state().disband("g");
-        let answer = app.user("alice").send_to_group("g", "hi").await;
-        answer.fails(404, "channel_not_found");
-        assert!(app.stored_in("g").is_empty(), "{dialect:?}");
-        if dialect == V2 {
-            app.nothing_was_written();
-        }
-    }
-}
-
-#[tokio::test]
 async fn a_ban_set_after_the_lookup_is_reported() {
-    let app = impatient().await;
+    // The facts are known from then on.
+    let app = impatient_known(true).await;
     let alice = app.user("alice");
-    alice
-        .send_to_group("g", "the facts are known now")
-        .await
-        .ok();
     app.state().ban_group("g", true);
     app.clear_calls();
-    let body = numbered(2, "g", "hi", "n");
+    let body = hi();
     let answer = alice.send(&body).await.fails(403, "channel_banned");
     assert!(answer.body.get("clientMsgNo").is_none());
     assert_eq!(app.sends().len(), 1, "the old facts let it through");
@@ -301,15 +270,12 @@ async fn a_ban_set_after_the_lookup_is_reported() {
 
 #[tokio::test]
 async fn a_disbanding_after_the_lookup_is_reported() {
-    let app = impatient().await;
+    // The facts are known from then on.
+    let app = impatient_known(true).await;
     let alice = app.user("alice");
-    alice
-        .send_to_group("g", "the facts are known now")
-        .await
-        .ok();
     app.state().disband("g");
     app.clear_calls();
-    let body = numbered(2, "g", "hi", "n");
+    let body = hi();
     for _ in 0..2 {
         alice.send(&body).await.fails(404, "channel_not_found");
         assert_eq!(app.sends().len(), 1);
@@ -318,15 +284,12 @@ async fn a_disbanding_after_the_lookup_is_reported() {
 
 #[tokio::test]
 async fn why_a_message_is_missing_may_stay_unknown() {
-    let app = impatient().await;
+    // The facts are known from then on.
+    let app = impatient_known(true).await;
     let alice = app.user("alice");
-    alice
-        .send_to_group("g", "the facts are known now")
-        .await
-        .ok();
     app.state().ban_group("g", true);
     app.faults().always("/cluster/channels", Fault::Reset);
-    let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
+    let answer = alice.send(&hi()).await;
     let answer = answer.fails(504, "message_unconfirmed");
     assert_eq!(answer.body["clientMsgNo"], json!("n"));
 }

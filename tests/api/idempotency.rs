@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use dev_upstream::Fault;
 use futures_util::future::join_all;
-use serde_json::json;
 use wukongim_gateway::config::{Confirm, DuplicateCheck};
 
-use crate::support::messages::{message, numbered, stored, until};
+use crate::support::answer::Answer;
+use crate::support::messages::{as_user, message, numbered, stored, until};
 use crate::support::{TestApp, V2, V3};
 
 #[tokio::test]
@@ -21,11 +21,8 @@ async fn the_same_client_msg_no_gets_the_same_answer_and_is_stored_once() {
         let first = app.user("alice").send(&body).await.ok();
         app.user("bob").send_to_group("g", "in between").await.ok();
         for _ in 0..3 {
-            assert_eq!(
-                app.user("alice").send(&body).await.ok(),
-                first,
-                "{dialect:?}"
-            );
+            let again = app.user("alice").send(&body).await.ok();
+            assert_eq!(again, first, "{dialect:?}");
         }
         assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
     }
@@ -53,28 +50,18 @@ async fn numbers_are_the_senders_own_and_the_channels_own() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["bob"]).await;
         app.group("h", "alice", &[]).await;
-        let (alice, bob) = (app.user("alice"), app.user("bob"));
-        assert_eq!(
-            alice.send(&numbered(2, "g", "a", "n")).await.ok()["messageSeq"],
-            1
-        );
-        assert_eq!(
-            bob.send(&numbered(2, "g", "b", "n")).await.ok()["messageSeq"],
-            2
-        );
-        assert_eq!(
-            alice.send(&numbered(2, "h", "c", "n")).await.ok()["messageSeq"],
-            1
-        );
-        // One conversation, two senders.
-        assert_eq!(
-            alice.send(&numbered(1, "bob", "d", "n")).await.ok()["messageSeq"],
-            1
-        );
-        assert_eq!(
-            bob.send(&numbered(1, "alice", "e", "n")).await.ok()["messageSeq"],
-            2
-        );
+        for (uid, channel_type, id, seq) in [
+            ("alice", 2, "g", 1),
+            ("bob", 2, "g", 2),
+            ("alice", 2, "h", 1),
+            // One conversation, two senders.
+            ("alice", 1, "bob", 1),
+            ("bob", 1, "alice", 2),
+        ] {
+            let body = numbered(channel_type, id, &format!("{uid} {id}"), "n");
+            let sent = app.user(uid).send(&body).await.ok();
+            assert_eq!(sent["messageSeq"], seq, "{uid} to {id}");
+        }
         assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
     }
 }
@@ -86,8 +73,7 @@ async fn an_admins_client_msg_no_belongs_to_the_user_it_sends_as() {
         app.group("g", "alice", &["root"]).await;
         let body = numbered(2, "g", "hi", "n");
         let first = app.user("alice").send(&body).await.ok();
-        let mut as_alice = body.clone();
-        as_alice["fromUid"] = json!("alice");
+        let as_alice = as_user("alice", body.clone());
         assert_eq!(app.admin().send(&as_alice).await.ok(), first, "{dialect:?}");
         assert_eq!(app.admin().send(&body).await.ok()["messageSeq"], 2);
     }
@@ -101,14 +87,9 @@ async fn concurrent_duplicates_store_one_message_and_all_get_its_answer() {
         let body = numbered(2, "g", "hi", "n-1");
         let alice = app.user("alice");
         let answers = join_all((0..16).map(|_| alice.send(&body))).await;
-        let answers: Vec<_> = answers
-            .into_iter()
-            .map(super::support::answer::Answer::ok)
-            .collect();
-        assert!(
-            answers.iter().all(|answer| *answer == answers[0]),
-            "{answers:#?}"
-        );
+        let answers: Vec<_> = answers.into_iter().map(Answer::ok).collect();
+        let are_one = answers.iter().all(|answer| *answer == answers[0]);
+        assert!(are_one, "{answers:#?}");
         assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
         if dialect == V2 {
             assert_eq!(app.sends().len(), 1);
@@ -116,36 +97,42 @@ async fn concurrent_duplicates_store_one_message_and_all_get_its_answer() {
     }
 }
 
+/// Their statuses, sorted.
+fn statuses(answers: &[Answer]) -> Vec<u16> {
+    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    statuses.sort_unstable();
+    statuses
+}
+
 #[tokio::test]
 async fn of_two_payloads_with_one_client_msg_no_one_is_sent() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         let alice = app.user("alice");
-        let bodies = [
-            numbered(1, "bob", "one", "n"),
-            numbered(1, "bob", "two", "n"),
-        ];
+        let bodies = ["one", "two"].map(|text| numbered(1, "bob", text, "n"));
         let answers = join_all(bodies.iter().map(|body| alice.send(body))).await;
-        let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
-        statuses.sort_unstable();
-        assert_eq!(statuses, [200, 409], "{dialect:?}: {answers:#?}");
+        assert_eq!(statuses(&answers), [200, 409], "{dialect:?}: {answers:#?}");
         assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
     }
 }
 
-#[tokio::test]
-async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
+/// A v2 gateway that waits a second for a message, with the group `g` of alice.
+async fn impatient() -> TestApp {
     let app = TestApp::with(V2, |settings| {
         settings.wukongim.confirm_timeout = Duration::from_secs(1);
-    })
-    .await;
+    });
+    let app = app.await;
     app.group("g", "alice", &[]).await;
-    app.faults().once("/message/send", Fault::DropMessage);
+    app
+}
+
+#[tokio::test]
+async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
+    let app = impatient().await;
+    app.next_send(Fault::DropMessage);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
     let answers = join_all((0..3).map(|_| alice.send(&body))).await;
-    let mut statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
-    statuses.sort_unstable();
-    assert_eq!(statuses, [200, 200, 504], "{answers:#?}");
+    assert_eq!(statuses(&answers), [200, 200, 504], "{answers:#?}");
     assert_eq!(app.stored_in("g").len(), 1);
 }
 
@@ -161,10 +148,8 @@ async fn a_removed_member_repeating_a_send_is_refused() {
         app.user("alice").add("g", &["bob"]).await.ok();
         assert_eq!(app.user("bob").send(&body).await.ok()["messageSeq"], 1);
         app.user("alice").delete_group("g").await.ok();
-        app.user("bob")
-            .send(&body)
-            .await
-            .fails(404, "channel_not_found");
+        let refused = app.user("bob").send(&body).await;
+        refused.fails(404, "channel_not_found");
         assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
     }
 }
@@ -187,17 +172,11 @@ async fn after_the_window_a_client_msg_no_is_new() {
 
 #[tokio::test]
 async fn a_generated_client_msg_no_of_a_504_can_be_sent_again() {
-    let app = TestApp::with(V2, |settings| {
-        settings.wukongim.confirm_timeout = Duration::from_secs(1);
-    })
-    .await;
-    app.group("g", "alice", &[]).await;
-    app.faults().once("/message/send", Fault::DropMessage);
+    let app = impatient().await;
+    app.next_send(Fault::DropMessage);
     let alice = app.user("alice");
-    let answer = alice
-        .send(&message(2, "g", "hi"))
-        .await
-        .fails(504, "message_unconfirmed");
+    let answer = alice.send(&message(2, "g", "hi")).await;
+    let answer = answer.fails(504, "message_unconfirmed");
     let number = answer.body["clientMsgNo"].as_str().unwrap().to_owned();
     assert_eq!(app.sends()[0].body["client_msg_no"], *number);
     // It turns up after all.
@@ -231,17 +210,12 @@ async fn searching_upstream_recognises_a_client_msg_no_across_a_restart() {
     let app = restarted(app, DuplicateCheck::Upstream).await;
     assert_eq!(app.user("alice").send(&body).await.ok(), first);
     let other = numbered(2, "g", "other", "n");
-    app.user("alice")
-        .send(&other)
-        .await
-        .fails(409, "message_conflict");
+    let refused = app.user("alice").send(&other).await;
+    refused.fails(409, "message_conflict");
     assert!(app.sends().is_empty());
     // Near, but not the same number.
-    let near = app
-        .user("alice")
-        .send(&numbered(2, "g", "hi", "N"))
-        .await
-        .ok();
+    let near = numbered(2, "g", "hi", "N");
+    let near = app.user("alice").send(&near).await.ok();
     assert_eq!(near["messageSeq"], 4);
 }
 
@@ -253,11 +227,8 @@ async fn another_channels_message_with_the_client_msg_no_is_no_duplicate() {
         app.state().store_message(stored("g", "bob", "n", text));
     }
     let app = restarted(app, DuplicateCheck::Upstream).await;
-    let sent = app
-        .user("alice")
-        .send(&numbered(2, "g", "hi", "n"))
-        .await
-        .ok();
+    let body = numbered(2, "g", "hi", "n");
+    let sent = app.user("alice").send(&body).await.ok();
     assert_eq!(sent["messageSeq"], 3);
     assert_eq!(app.stored_in("g")[2].0, "alice");
 }
@@ -284,16 +255,9 @@ async fn memory_alone_ends_with_the_process() {
     app.user("alice").send(&body).await.ok();
     let app = restarted(app, DuplicateCheck::Memory).await;
     assert_eq!(app.user("alice").send(&body).await.ok()["messageSeq"], 2);
-    let first = app
-        .upstream
-        .calls()
-        .iter()
-        .position(|call| call.path == "/channel/messagesync");
-    let sent = app
-        .upstream
-        .calls()
-        .iter()
-        .position(|call| call.path == "/message/send");
+    let calls = app.upstream.calls();
+    let first = |path| calls.iter().position(|call| call.path == path);
+    let (sent, first) = (first("/message/send"), first("/channel/messagesync"));
     assert!(sent < first, "nothing is looked for before the send");
 }
 
@@ -306,10 +270,8 @@ async fn v3_recognises_a_client_msg_no_across_a_restart() {
     let app = restarted(app, DuplicateCheck::Memory).await;
     assert_eq!(app.user("alice").send(&body).await.ok(), first);
     let other = numbered(2, "g", "other", "n");
-    app.user("alice")
-        .send(&other)
-        .await
-        .fails(409, "message_conflict");
+    let refused = app.user("alice").send(&other).await;
+    refused.fails(409, "message_conflict");
     assert_eq!((app.stored_in("g").len(), app.looks()), (1, 0));
 }
 
@@ -326,10 +288,8 @@ async fn accepted_is_answered_without_a_poll_and_still_once() {
         assert_eq!(first["messageSeq"], seq, "{dialect:?}");
         assert_eq!(app.user("alice").send(&body).await.ok(), first);
         let other = numbered(2, "g", "other", "n");
-        app.user("alice")
-            .send(&other)
-            .await
-            .fails(409, "message_conflict");
+        let refused = app.user("alice").send(&other).await;
+        refused.fails(409, "message_conflict");
         until(|| app.stored_in("g").len() == 1).await;
         let id = app.state().messages(2, "g")[0].message_id;
         assert_eq!(first["messageId"], id.to_string());

@@ -27,25 +27,22 @@ fn looks(app: &TestApp) -> usize {
     calls.filter(|call| call.path.contains("/config")).count()
 }
 
-async fn release(release: V2Release) -> TestApp {
-    TestApp::builder()
-        .options(move |options| options.release = release)
-        .start()
-        .await
+/// Eve takes the key of anna's pair.
+async fn invent(app: &TestApp) {
+    let sent = app.user("ho-eve").send_to_person(INVENTED, "1st").await;
+    sent.ok();
 }
 
 #[tokio::test]
 async fn the_pairs_have_one_hash() {
-    assert_eq!(
-        fnv1a64(&format!("{PAIR}-1")),
-        fnv1a64(&format!("{VICTIMS}-1"))
-    );
+    let [eves, annas] = [PAIR, VICTIMS].map(|pair| fnv1a64(&format!("{pair}-1")));
+    assert_eq!(eves, annas);
 }
 
 #[tokio::test]
 async fn reading_a_pair_without_messages_takes_no_key() {
     for version in V2Release::ALL {
-        let app = release(version).await;
+        let app = TestApp::release(version).await;
         for position in ["", "&lastMessageSeq=5", "&beforeMessageSeq=5"] {
             let read = app.user("ho-eve").sync(1, INVENTED, position).await;
             assert_eq!(read.header("x-has-more"), "false");
@@ -64,11 +61,8 @@ async fn reading_a_pair_without_messages_takes_no_key() {
 #[tokio::test]
 async fn a_send_to_a_pair_whose_key_is_taken_is_refused() {
     for version in V2Release::ALL {
-        let app = release(version).await;
-        app.user("ho-eve")
-            .send_to_person(INVENTED, "1st")
-            .await
-            .ok();
+        let app = TestApp::release(version).await;
+        invent(&app).await;
         app.clear_calls();
         let anna = app.user("ho-anna");
         for body in [message(1, FRIEND, "hi"), numbered(1, FRIEND, "hi", "n")] {
@@ -103,10 +97,7 @@ async fn a_send_to_a_pair_whose_key_is_taken_is_refused() {
 #[tokio::test]
 async fn on_v3_both_pairs_have_their_own_log() {
     let app = TestApp::start(V3).await;
-    app.user("ho-eve")
-        .send_to_person(INVENTED, "1st")
-        .await
-        .ok();
+    invent(&app).await;
     app.user("ho-anna").send_to_person(FRIEND, "hi").await.ok();
     assert_eq!(looks(&app), 0);
 }
@@ -119,10 +110,8 @@ async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
     let create = app.user("mallory").create_group(TWIN).await;
     create.fails(409, "channel_exists");
     app.nothing_was_written();
-    app.user("hc-alice")
-        .send_to_person("hc-bob", "hi")
-        .await
-        .ok();
+    let done = app.user("hc-alice").send_to_person("hc-bob", "hi").await;
+    done.ok();
 
     // And the other way round.
     let app = TestApp::start(V2).await;
@@ -163,14 +152,7 @@ async fn the_owner_check_happens_once_per_channel() {
         app.clear_calls();
     }
     // Another replica, or the same after a restart.
-    let other = TestApp::builder()
-        .store(app.store.clone())
-        .config({
-            let urls = app.settings.wukongim.api_urls.clone();
-            move |settings| settings.wukongim.api_urls = urls
-        })
-        .start()
-        .await;
+    let other = app.beside(|_| {}).await;
     for _ in 0..3 {
         let read = other.user("bob").sync(1, "alice", "").await.ok();
         assert_eq!(read.as_array().unwrap().len(), 6);
@@ -197,18 +179,11 @@ async fn in_a_cluster_a_missing_log_is_distinguished_from_an_empty_one() {
 #[tokio::test]
 async fn an_unused_key_is_not_cached() {
     let app = TestApp::start(V2).await;
-    app.faults().once(
-        "/message/send",
-        Fault::Status(400, r#"{"msg":"no"}"#.into()),
-    );
+    app.next_send(Fault::Status(400, r#"{"msg":"no"}"#.into()));
     let anna = app.user("ho-anna");
-    anna.send_to_person(FRIEND, "hi")
-        .await
-        .fails(502, "upstream_error");
-    app.user("ho-eve")
-        .send_to_person(INVENTED, "1st")
-        .await
-        .ok();
+    let refused = anna.send_to_person(FRIEND, "hi").await;
+    refused.fails(502, "upstream_error");
+    invent(&app).await;
     let refused = anna.send_to_person(FRIEND, "hi").await;
     refused.fails(409, "channel_exists");
 }
@@ -272,20 +247,14 @@ async fn the_lookup_of_a_lost_send_creates_no_log() {
     assert_eq!(app.state().log_owner(1, VICTIMS), None);
     // Somebody else takes the place before the third try.
     app.faults().clear();
-    app.user("ho-eve")
-        .send_to_person(INVENTED, "1st")
-        .await
-        .ok();
+    invent(&app).await;
     anna.send(&body).await.fails(409, "channel_exists");
 }
 
 #[tokio::test]
 async fn the_slot_leader_is_asked_in_a_cluster() {
     let app = TestApp::builder().nodes(3).start().await;
-    app.user("ho-eve")
-        .send_to_person(INVENTED, "1st")
-        .await
-        .ok();
+    invent(&app).await;
     let passes_on = |node: &&DevUpstream| {
         let looks = node.calls_to(LOOK);
         looks

@@ -4,21 +4,14 @@ mod outcomes;
 
 use std::time::Duration;
 
-use dev_upstream::{Fault, Rule};
+use dev_upstream::Fault;
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::actors::payload;
-use crate::support::messages::{message, numbered};
+use crate::support::answer::failure;
+use crate::support::messages::{as_user, message, numbered, seqs, series};
 use crate::support::{TestApp, V2, V3};
-
-fn seqs(data: &Value) -> Vec<u64> {
-    let entries = data.as_array().unwrap();
-    entries
-        .iter()
-        .map(|entry| entry["messageSeq"].as_u64().unwrap())
-        .collect()
-}
 
 #[tokio::test]
 async fn results_come_in_the_order_of_the_request_and_channels_keep_theirs() {
@@ -26,37 +19,22 @@ async fn results_come_in_the_order_of_the_request_and_channels_keep_theirs() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         app.group("h", "alice", &[]).await;
-        let to = [
-            (2, "g"),
-            (1, "bob"),
-            (2, "h"),
-            (2, "g"),
-            (2, "g"),
-            (1, "bob"),
-            (2, "h"),
-        ];
-        let bodies: Vec<_> = to
-            .iter()
-            .enumerate()
-            .map(|(n, (channel_type, id))| {
-                numbered(*channel_type, id, &n.to_string(), &format!("n-{n}"))
-            })
-            .collect();
+        let (g, bob, h) = ((2, "g"), (1, "bob"), (2, "h"));
+        let bodies = [g, bob, h, g, g, bob, h].into_iter().enumerate();
+        let bodies = bodies.map(|(n, (channel_type, id))| {
+            numbered(channel_type, id, &n.to_string(), &format!("n-{n}"))
+        });
+        let bodies: Vec<_> = bodies.collect();
         let data = app.user("alice").send_batch(&bodies).await.ok();
         assert_eq!(seqs(&data), [1, 1, 1, 2, 3, 2, 2], "{dialect:?}");
         for (entry, body) in data.as_array().unwrap().iter().zip(&bodies) {
             assert_eq!(entry["clientMsgNo"], body["clientMsgNo"]);
-            assert!(
-                entry["messageId"].is_string() && entry["timestamp"].is_u64(),
-                "{entry}"
-            );
+            assert!(entry["messageId"].is_string(), "{entry}");
+            assert!(entry["timestamp"].is_u64(), "{entry}");
         }
         let stored = app.state().messages(2, "g");
-        let texts: Vec<_> = stored
-            .iter()
-            .map(|message| message.payload.to_string())
-            .collect();
-        assert_eq!(texts, ["0", "3", "4"].map(payload), "{dialect:?}");
+        let texts = stored.iter().map(|message| message.payload.to_string());
+        assert!(texts.eq(["0", "3", "4"].map(payload)), "{stored:?}");
     }
 }
 
@@ -68,12 +46,9 @@ async fn order_is_kept_where_each_message_takes_its_time() {
         // The earlier, the slower.
         for n in 0..5_u8 {
             let delay = Fault::Delay(Duration::from_millis(10 * u64::from(5 - n)));
-            app.faults()
-                .add(Rule::new("/message/send", delay).containing(format!("n-{n}")));
+            app.each_send(&format!("n-{n}"), delay);
         }
-        let bodies: Vec<_> = (0..5)
-            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
-            .collect();
+        let bodies = series(5);
         let data = app.user("alice").send_batch(&bodies).await.ok();
         assert_eq!(seqs(&data), [1, 2, 3, 4, 5], "{dialect:?}");
     }
@@ -142,34 +117,17 @@ async fn an_admin_sends_as_many_in_one_batch() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &["bob"]).await;
-        let as_user = |uid: &str| {
-            let mut body = numbered(2, "g", uid, "n");
-            body["fromUid"] = json!(uid);
-            body
-        };
-        let bodies = ["alice", "stranger", "bob", "root"].map(as_user);
-        let answer = app
-            .admin()
-            .send_batch(&bodies)
-            .await
-            .fails(207, "partial_failure");
-        let entries = answer.body["data"].as_array().unwrap();
-        assert_eq!(
-            (&entries[0]["messageSeq"], &entries[2]["messageSeq"]),
-            (&json!(1), &json!(2))
-        );
-        for index in [1, 3] {
-            assert_eq!(
-                entries[index]["error"]["code"], "not_a_member",
-                "{dialect:?}"
-            );
-        }
-        let senders: Vec<_> = app
-            .stored_in("g")
-            .into_iter()
-            .map(|(from, _, _)| from)
-            .collect();
-        assert_eq!(senders, ["alice", "bob"]);
+        let senders = ["alice", "stranger", "bob", "root"];
+        let bodies = senders.map(|uid| as_user(uid, numbered(2, "g", uid, "n")));
+        let answer = app.admin().send_batch(&bodies).await;
+        let answer = answer.fails(207, "partial_failure");
+        let expected = ["sent", "not_a_member", "sent", "not_a_member"];
+        assert_eq!(answer.outcomes(), expected, "{dialect:?}");
+        let data = &answer.body["data"];
+        assert_eq!(data[0]["messageSeq"], 1);
+        assert_eq!(data[2]["messageSeq"], 2);
+        let senders = app.stored_in("g").into_iter().map(|stored| stored.0);
+        assert!(senders.eq(["alice", "bob"]));
     }
 }
 
@@ -177,10 +135,7 @@ async fn an_admin_sends_as_many_in_one_batch() {
 async fn a_foreign_from_uid_refuses_the_whole_batch() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
-        let mut foreign = message(1, "bob", "hi");
-        foreign["fromUid"] = json!("carol");
-        let mut own = message(1, "bob", "hi");
-        own["fromUid"] = json!("alice");
+        let [own, foreign] = ["alice", "carol"].map(|uid| as_user(uid, message(1, "bob", "hi")));
         let answer = app.user("alice").send_batch(&[own.clone(), foreign]).await;
         let answer = answer.fails(403, "forbidden");
         assert!(answer.body.get("data").is_none(), "{answer:#?}");
@@ -195,12 +150,8 @@ async fn one_bad_item_and_nothing_is_sent() {
         let app = TestApp::start(dialect).await;
         let mut bodies = vec![message(1, "bob", "hi"); 4];
         bodies[2]["payload"] = json!("string");
-        let answer = app
-            .user("alice")
-            .send_batch(&bodies)
-            .await
-            .fails(400, "invalid_request");
-        assert_eq!(answer.bad_fields(), ["[2].payload"]);
+        let answer = app.user("alice").send_batch(&bodies).await;
+        answer.names(&["[2].payload"]);
         assert!(app.upstream.calls().is_empty(), "{dialect:?}");
     }
 }
@@ -215,8 +166,7 @@ async fn all_bad_fields_of_all_items_are_named_at_once() {
         {"clientMsgNo": "x\u{1}", "fromUid": 1},
     ]);
     let answer = app.user("alice").post("/message/sendbatch", &body).await;
-    let fields = answer.fails(400, "invalid_request").bad_fields();
-    let expected = [
+    answer.names(&[
         "[0].channelId",
         "[0].channelType",
         "[2]",
@@ -225,8 +175,7 @@ async fn all_bad_fields_of_all_items_are_named_at_once() {
         "[3].payload",
         "[3].clientMsgNo",
         "[3].fromUid",
-    ];
-    assert_eq!(fields, expected);
+    ]);
     assert!(app.upstream.calls().is_empty());
 }
 
@@ -235,29 +184,26 @@ async fn what_is_no_batch_is_refused() {
     let app = TestApp::with(V2, |settings| settings.limits.batch = 3).await;
     let alice = app.user("alice");
     let too_many = json!(vec![message(1, "bob", "hi"); 4]);
+    let one = message(1, "bob", "hi");
     for body in [
         json!([]),
         json!({}),
-        message(1, "bob", "hi"),
+        one,
         json!("[]"),
         json!(null),
         too_many,
     ] {
+        println!("{body}");
         let answer = alice.post("/message/sendbatch", &body).await;
-        let answer = answer.fails(400, "invalid_request");
-        assert_eq!(answer.bad_fields(), ["body"], "{body}");
+        answer.names(&["body"]);
     }
-    let answer = alice.post_nothing("/message/sendbatch").await;
-    answer.fails(400, "invalid_request");
-    alice
-        .post_text("/message/sendbatch", "[{")
-        .await
-        .fails(400, "invalid_request");
+    failure(400, "invalid_request").in_each([
+        alice.post_nothing("/message/sendbatch").await,
+        alice.post_text("/message/sendbatch", "[{").await,
+    ]);
     assert!(app.upstream.calls().is_empty());
-    alice
-        .send_batch(&vec![message(1, "bob", "hi"); 3])
-        .await
-        .ok();
+    let most = vec![message(1, "bob", "hi"); 3];
+    alice.send_batch(&most).await.ok();
 }
 
 #[tokio::test]
@@ -266,12 +212,8 @@ async fn a_client_msg_no_twice_in_one_batch_is_one_message() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         let twice = numbered(2, "g", "same", "n");
-        let bodies = [
-            twice.clone(),
-            numbered(2, "g", "other", "m"),
-            twice.clone(),
-            twice,
-        ];
+        let other = numbered(2, "g", "other", "m");
+        let bodies = [twice.clone(), other, twice.clone(), twice];
         let data = app.user("alice").send_batch(&bodies).await.ok();
         assert_eq!(seqs(&data), [1, 2, 1, 1], "{dialect:?}");
         assert_eq!(data[0], data[2]);
@@ -305,16 +247,12 @@ async fn two_batches_with_crossing_client_msg_nos_do_not_deadlock() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         let alice = app.user("alice");
-        let there: Vec<_> = (0..10)
-            .map(|n| numbered(2, "g", "hi", &format!("n-{n}")))
-            .collect();
+        let there = series(10);
         let back: Vec<_> = there.iter().rev().cloned().collect();
         let batches = [&there, &back, &there, &back];
         let answers = join_all(batches.map(|bodies| alice.send_batch(bodies))).await;
-        let told: Vec<_> = answers
-            .into_iter()
-            .map(|answer| seqs(&answer.ok()))
-            .collect();
+        let told = answers.into_iter().map(|answer| seqs(&answer.ok()));
+        let told: Vec<_> = told.collect();
         let reversed: Vec<_> = told[1].iter().rev().copied().collect();
         assert_eq!(told[0], reversed, "{dialect:?}");
         assert_eq!(told[0], told[2]);

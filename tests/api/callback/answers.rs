@@ -7,14 +7,14 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use super::{send_as, start, start_with};
+use super::{asking, forgetful, send_as, start_with};
+use crate::support::answer::failure;
 use crate::support::backend::{Backend, Reply};
 use crate::support::{TestApp, V2};
 
 #[tokio::test]
 async fn an_answer_serves_its_key_and_no_other() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     let root = app.admin();
     let alice = app.user("alice");
     // Each asks once, however often it is done.
@@ -49,8 +49,7 @@ async fn an_answer_serves_its_key_and_no_other() {
 
 #[tokio::test]
 async fn an_allow_for_one_never_lets_another_through() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     backend.answers(|question| {
         let only =
             json!({"uid": "alice", "action": "message.send", "channelId": "g", "channelType": 2});
@@ -59,62 +58,40 @@ async fn an_allow_for_one_never_lets_another_through() {
     let alice = app.user("alice");
     for _ in 0..2 {
         alice.send_to_group("g", "x").await.ok();
-        alice.sync(2, "g", "").await.fails(403, "forbidden");
-        alice
-            .send_to_group("owned", "x")
-            .await
-            .fails(403, "forbidden");
-        alice.send_to_person("g", "x").await.fails(403, "forbidden");
-        app.user("bob")
-            .send_to_group("g", "x")
-            .await
-            .fails(403, "forbidden");
-        send_as(&app.admin(), "alice", "g")
-            .await
-            .fails(403, "forbidden");
-        send_as(&app.admin(), "bob", "g")
-            .await
-            .fails(403, "forbidden");
+        failure(403, "forbidden").in_each([
+            alice.sync(2, "g", "").await,
+            alice.send_to_group("owned", "x").await,
+            alice.send_to_person("g", "x").await,
+            app.user("bob").send_to_group("g", "x").await,
+            send_as(&app.admin(), "alice", "g").await,
+            send_as(&app.admin(), "bob", "g").await,
+        ]);
     }
 }
 
 #[tokio::test]
 async fn an_allow_for_one_target_never_lets_another_one_through() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     backend.answers(|question| Reply::allow(question["targets"] == json!(["carol"])));
     let olga = app.user("olga");
     for _ in 0..2 {
         olga.add("owned", &["carol"]).await.ok();
-        olga.add("owned", &["dave"]).await.fails(403, "forbidden");
-        olga.add("owned", &["carol", "dave"])
-            .await
-            .fails(403, "forbidden");
-        olga.remove("owned", &["dave"])
-            .await
-            .fails(403, "forbidden");
+        failure(403, "forbidden").in_each([
+            olga.add("owned", &["dave"]).await,
+            olga.add("owned", &["carol", "dave"]).await,
+            olga.remove("owned", &["dave"]).await,
+        ]);
     }
     // At the same time as well: nobody is told another one's answer.
     let targets: Vec<_> = (0..20)
         .map(|n| if n % 2 == 0 { "carol" } else { "dave" })
         .collect();
-    let adding = targets.iter().map(|target| {
-        let app = &app;
-        async move {
-            (
-                *target,
-                app.user("olga").add("owned", &[target]).await.status,
-            )
-        }
-    });
+    let adding = targets
+        .iter()
+        .map(async |target| olga.add("owned", &[target]).await.status);
     backend.asked();
-    for (target, status) in join_all(adding).await {
-        assert_eq!(
-            status,
-            if target == "carol" { 200 } else { 403 },
-            "{target}"
-        );
-    }
+    let told = join_all(adding).await;
+    assert!(told.chunks(2).all(|pair| pair == [200, 403]), "{told:?}");
     assert_eq!(backend.count(), 20);
     let members = app.state().members("owned");
     assert!(!members.contains(&"dave".to_owned()), "{members:?}");
@@ -122,8 +99,7 @@ async fn an_allow_for_one_target_never_lets_another_one_through() {
 
 #[tokio::test]
 async fn changes_call_the_callback_each_time() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     for _ in 0..3 {
         app.user("olga").add("owned", &["carol"]).await.ok();
         app.user("olga").remove("owned", &["dave"]).await.ok();
@@ -135,10 +111,7 @@ async fn changes_call_the_callback_each_time() {
 #[tokio::test]
 async fn without_a_cache_ttl_each_message_calls_the_callback() {
     let backend = Backend::start().await;
-    let app = start_with(V2, &backend, |settings| {
-        settings.authorization.cache_ttl = Duration::ZERO;
-    });
-    let app = app.await;
+    let app = start_with(V2, &backend, forgetful).await;
     for _ in 0..3 {
         app.user("alice").send_to_group("g", "x").await.ok();
     }
@@ -147,22 +120,18 @@ async fn without_a_cache_ttl_each_message_calls_the_callback() {
 
 #[tokio::test]
 async fn a_refusal_is_remembered_as_long_as_an_allow() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     backend.answers(|_| Reply::allow(false));
     for _ in 0..3 {
-        app.user("alice")
-            .send_to_group("g", "x")
-            .await
-            .fails(403, "forbidden");
+        let refused = app.user("alice").send_to_group("g", "x").await;
+        refused.fails(403, "forbidden");
     }
     assert_eq!(backend.count(), 1);
 }
 
 #[tokio::test]
 async fn many_with_one_question_ask_once() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     backend.answers(|_| Reply::Held);
     let sends = async {
         let alice = app.user("alice");
@@ -183,8 +152,7 @@ async fn many_with_one_question_ask_once() {
 
 #[tokio::test]
 async fn at_most_64_questions_are_open_and_the_others_wait() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (opened, highest) = (open.clone(), most.clone());
     backend.answers(move |_| {
@@ -212,16 +180,14 @@ async fn at_most_64_questions_are_open_and_the_others_wait() {
 /// Asserts that `uid` is refused after the backend has changed its mind.
 async fn is_out(app: &TestApp, uid: &str) {
     let user = app.user(uid);
-    user.send_to_group("owned", "x")
-        .await
-        .fails(403, "forbidden");
+    let refused = user.send_to_group("owned", "x").await;
+    refused.fails(403, "forbidden");
     user.sync(2, "owned", "").await.fails(403, "forbidden");
 }
 
 #[tokio::test]
 async fn a_change_through_the_gateway_invalidates_cached_answers_about_the_group() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     let alice = app.user("alice");
     alice.send_to_group("owned", "x").await.ok();
     alice.sync(2, "owned", "").await.ok();
@@ -234,8 +200,7 @@ async fn a_change_through_the_gateway_invalidates_cached_answers_about_the_group
 
 #[tokio::test]
 async fn a_permission_overtaken_by_a_removal_is_not_used_later() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     backend.answers(|question| match question["uid"].as_str() {
         Some("alice") => Reply::Held,
         _ => Reply::allow(true),

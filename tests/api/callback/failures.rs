@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use super::{do_everything, start, start_with};
+use super::{asking, do_everything, start, start_with};
 use crate::support::backend::{Backend, Reply};
 use crate::support::{TestApp, V2, V3};
 
@@ -26,8 +26,7 @@ async fn all_fail(app: &TestApp, status: u16, code: &str, what: &str) {
 #[tokio::test]
 async fn a_refusal_is_forbidden_and_its_reason_stays_inside() {
     for dialect in [V2, V3] {
-        let backend = Backend::start().await;
-        let app = start(dialect, &backend).await;
+        let (backend, app) = asking(dialect).await;
         let no = r#"{"allow":false,"reason":"marked\r\nreason"}"#;
         backend.answers(move |_| Reply::Body(200, no.into()));
         all_fail(&app, 403, "forbidden", "refused").await;
@@ -60,8 +59,7 @@ async fn whatever_is_no_answer_is_503_and_never_a_yes() {
         ("two", Reply::Body(200, yes() + &yes())),
         ("endless", Reply::Endless),
     ];
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     for (what, reply) in replies {
         backend.answers(move |_| reply.clone());
         all_fail(&app, 503, "upstream_unavailable", what).await;
@@ -96,13 +94,11 @@ async fn a_backend_that_is_not_there_or_hangs_up_is_no_yes() {
     });
     let app = start(V2, &backend).await;
     let other = TestApp::builder().config(backend.decides());
-    let other = other
-        .store(app.store.clone())
-        .config(move |settings| {
-            settings.authorization.callback_url = Some(url.parse().unwrap());
-        })
-        .start_on(app.upstream);
-    let app = other.await;
+    let other = other.config(move |settings| {
+        settings.authorization.callback_url = Some(url.parse().unwrap());
+    });
+    let store = app.store.clone();
+    let app = other.store(store).start_on(app.upstream).await;
     all_fail(&app, 503, "upstream_unavailable", "hangs up").await;
     hangs_up.abort();
     let _ = hangs_up.await;

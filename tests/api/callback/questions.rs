@@ -6,22 +6,21 @@ use aws_lc_rs::hmac;
 use serde_json::json;
 use wukongim_gateway::config::HttpUrl;
 
-use super::{do_everything, start, start_with};
+use super::{asking, do_everything, start_with};
 use crate::support::backend::{Backend, Question, SECRET};
+use crate::support::messages::{message, with};
 use crate::support::{V2, V3};
 
 #[tokio::test]
 async fn each_callback_request_has_user_action_channel_and_targets() {
     for dialect in [V2, V3] {
-        let backend = Backend::start().await;
-        let app = start(dialect, &backend).await;
+        let (backend, app) = asking(dialect).await;
         for (name, answer) in do_everything(&app).await {
             assert_eq!(answer.status, 200, "{name}: {answer:#?}");
         }
         let question = |action: &str, id: &str, channel_type: u8| json!({"uid": "alice", "action": action, "channelId": id, "channelType": channel_type});
-        let with = |mut question: serde_json::Value, targets: &[&str]| {
-            question["targets"] = json!(targets);
-            question
+        let of_owned = |action: &str, targets: &[&str]| {
+            with(question(action, "owned", 2), &json!({"targets": targets}))
         };
         assert_eq!(
             backend.bodies(),
@@ -31,12 +30,12 @@ async fn each_callback_request_has_user_action_channel_and_targets() {
                 question("message.sync", "g", 2),
                 question("message.sync", "bob", 1),
                 question("channel.create", "new", 2),
-                with(question("subscriber.add", "owned", 2), &["carol", "dave"]),
-                with(question("subscriber.remove", "owned", 2), &["alice"]),
+                of_owned("subscriber.add", &["carol", "dave"]),
+                of_owned("subscriber.remove", &["alice"]),
                 question("channel.info", "owned", 2),
-                with(question("manager.add", "owned", 2), &["dave"]),
-                with(question("manager.remove", "owned", 2), &["dave"]),
-                with(question("owner.transfer", "owned", 2), &["carol"]),
+                of_owned("manager.add", &["dave"]),
+                of_owned("manager.remove", &["dave"]),
+                of_owned("owner.transfer", &["carol"]),
                 json!({"uid": "bob", "actor": "root", "action": "message.send", "channelId": "g", "channelType": 2}),
                 question("channel.delete", "owned", 2),
             ]
@@ -64,19 +63,15 @@ fn signed_at(question: &Question) -> u64 {
 
 #[tokio::test]
 async fn a_question_is_signed_over_its_time_and_its_very_bytes() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     let now = || {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         now.unwrap().as_secs()
     };
     let before = now();
-    let sent = app.user("爱丽丝").request("POST", "/message/send");
-    let body = json!({"channelId": "g", "channelType": 2, "payload": "eA=="});
-    let sent = sent
-        .header("content-type", "application/json")
-        .header("x-request-id", "asked-for-this")
-        .body(body.to_string());
+    let body = message(2, "g", "x").to_string();
+    let sent = app.user("爱丽丝").posting("/message/send", body);
+    let sent = sent.header("x-request-id", "asked-for-this");
     assert_eq!(sent.send().await.unwrap().status(), 200);
     let [question] = &backend.asked()[..] else {
         panic!("one question");
@@ -110,8 +105,7 @@ async fn user_and_password_of_the_address_and_its_query_are_sent() {
 
 #[tokio::test]
 async fn a_person_channel_needs_no_creating_and_no_asking() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     let body = json!({"channelId": "bob", "channelType": 1});
     app.user("alice").post("/channel/create", &body).await.ok();
     assert_eq!(backend.count(), 0);

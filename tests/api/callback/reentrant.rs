@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::start;
-use crate::support::backend::{Backend, Reply};
+use super::asking;
+use crate::support::answer::failure;
+use crate::support::backend::Reply;
 use crate::support::{TestApp, V2, V3, audit};
 
 /// What alice does to `owned`, each in a call of its own.
@@ -35,8 +36,7 @@ async fn a_backend_may_change_the_group_before_it_answers() {
             "channel.delete",
         ] {
             println!("{dialect:?} {what}");
-            let backend = Backend::start().await;
-            let app = start(dialect, &backend).await;
+            let (backend, app) = asking(dialect).await;
             backend.answers(move |question| {
                 let is_backends_own = question["uid"] == "root";
                 if question["action"] == what && !is_backends_own {
@@ -59,8 +59,7 @@ async fn a_backend_may_change_the_group_before_it_answers() {
 
 #[tokio::test]
 async fn changes_during_the_callback_are_respected() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     backend.answers(|question| match question["uid"].as_str() {
         Some("alice") => Reply::Held,
         _ => Reply::allow(true),
@@ -82,10 +81,8 @@ async fn changes_during_the_callback_are_respected() {
     let removing = async { app.user("alice").remove("other", &["bob"]).await };
     let handing_over = async {
         backend.wait_for(1).await;
-        app.user("olga")
-            .transfer_ownership("other", "bob")
-            .await
-            .ok();
+        let done = app.user("olga").transfer_ownership("other", "bob").await;
+        done.ok();
         backend.let_go(1);
     };
     let (removed, ()) = tokio::join!(removing, handing_over);
@@ -94,16 +91,13 @@ async fn changes_during_the_callback_are_respected() {
 
 #[tokio::test]
 async fn a_change_calls_the_backend_once_and_only_for_existing_groups() {
-    let backend = Backend::start().await;
-    let app = start(V2, &backend).await;
+    let (backend, app) = asking(V2).await;
     let alice = app.user("alice");
-    for answer in [
+    failure(404, "channel_not_found").in_each([
         alice.add("nowhere", &["dave"]).await,
         alice.delete_group("nowhere").await,
         alice.manager("add", "nowhere", &["dave"]).await,
-    ] {
-        answer.fails(404, "channel_not_found");
-    }
+    ]);
     assert_eq!(backend.count(), 0);
     let (lines, _listening) = audit::listen();
     backend.answers(|_| Reply::allow(false));

@@ -5,15 +5,14 @@ use std::time::Duration;
 use dev_upstream::{Fault, Rule};
 use futures_util::future::join_all;
 
-use super::patient;
+use super::{patient, patient_known};
 use crate::support::TestApp;
 use crate::support::messages::{message, numbered, stored};
 
 /// Sends `n-held` as alice; while WuKongIM has stored it and not yet answered, `meanwhile` happens. Gives its seq.
 async fn held_send(app: &TestApp, meanwhile: impl AsyncFnOnce()) -> u64 {
     let hold = Fault::HoldAnswer("answer".into());
-    app.faults()
-        .add(Rule::new("/message/send", hold).containing("n-held"));
+    app.each_send("n-held", hold);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "held", "n-held"));
     let send = alice.send(&body);
     let interrupt = async {
@@ -104,8 +103,7 @@ async fn reading_further_back_may_meet_larger_payloads() {
 
 #[tokio::test]
 async fn a_message_passed_by_another_waiters_poll_is_not_lost() {
-    let app = patient().await;
-    app.user("alice").send_to_group("g", "known").await.ok();
+    let app = patient_known(true).await;
     let seq = held_send(&app, async || {
         // Each of these is confirmed by looks that read over the held one.
         for _ in 0..5 {
@@ -119,11 +117,9 @@ async fn a_message_passed_by_another_waiters_poll_is_not_lost() {
 
 #[tokio::test]
 async fn a_late_message_is_found_above_what_came_before_it() {
-    let app = patient().await;
-    app.user("alice").send_to_group("g", "known").await.ok();
+    let app = patient_known(true).await;
     let late = Fault::StoreLate(Duration::from_millis(150));
-    app.faults()
-        .add(Rule::new("/message/send", late).containing("n-late"));
+    app.each_send("n-late", late);
     let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-late"));
     let noise = async {
         for _ in 0..10 {
@@ -143,8 +139,7 @@ async fn a_late_message_is_found_above_what_came_before_it() {
 
 #[tokio::test]
 async fn a_channel_left_alone_for_a_thousand_messages_is_read_from_its_end() {
-    let app = patient().await;
-    app.user("alice").send_to_group("g", "known").await.ok();
+    let app = patient_known(true).await;
     for n in 0..2000 {
         let mut old = stored("g", "carol", "", "x");
         // Yesterday's, by their ids.
@@ -160,10 +155,7 @@ async fn a_channel_left_alone_for_a_thousand_messages_is_read_from_its_end() {
 #[tokio::test]
 async fn large_payloads_in_the_channel_hide_nothing() {
     for known_before in [false, true] {
-        let app = patient().await;
-        if known_before {
-            app.user("alice").send_to_group("g", "known").await.ok();
-        }
+        let app = patient_known(known_before).await;
         let large = |_| {
             let mut large = stored("g", "carol", "", "");
             large.payload = vec![b'x'; 64 * 1024];

@@ -2,7 +2,9 @@
 
 use dev_upstream::{Fault, Rule};
 
-use super::{impatient, looked_before_sending, of_last_year, patient};
+use super::{
+    hi, impatient, impatient_known, looked_before_sending, of_last_year, patient, patient_known,
+};
 use crate::support::messages::{numbered, stored};
 use crate::support::{TestApp, V2};
 
@@ -10,13 +12,10 @@ use crate::support::{TestApp, V2};
 async fn a_message_whose_answer_was_lost_is_found_and_answered() {
     for fault in [Fault::ResetAfter, Fault::HalfAnswer] {
         for known_before in [false, true] {
-            let app = patient().await;
+            let app = patient_known(known_before).await;
             let alice = app.user("alice");
-            if known_before {
-                alice.send_to_group("g", "known").await.ok();
-            }
-            app.faults().once("/message/send", fault.clone());
-            let body = numbered(2, "g", "hi", "n");
+            app.next_send(fault.clone());
+            let body = hi();
             let sent = alice.send(&body).await.ok();
             let seq = 1 + u64::from(known_before);
             assert_eq!(sent["messageSeq"], seq, "{fault:?}");
@@ -31,7 +30,7 @@ async fn a_message_whose_answer_was_lost_is_found_and_answered() {
 #[tokio::test]
 async fn a_message_with_a_generated_client_msg_no_and_a_lost_answer_is_found() {
     let app = patient().await;
-    app.faults().once("/message/send", Fault::ResetAfter);
+    app.next_send(Fault::ResetAfter);
     let sent = app.user("alice").send_to_person("bob", "hi").await.ok();
     assert_eq!(sent["messageSeq"], 1);
     assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
@@ -42,12 +41,8 @@ async fn a_message_without_an_answer_in_time_is_searched_for() {
     let app = TestApp::with(V2, |settings| settings.wukongim.timeout = super::SHORT).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("for ever".into());
-    app.faults().add(Rule::new("/message/send", hold).times(1));
-    let sent = app
-        .user("alice")
-        .send(&numbered(2, "g", "hi", "n"))
-        .await
-        .ok();
+    app.next_send(hold);
+    let sent = app.user("alice").send(&hi()).await.ok();
     assert_eq!(sent["messageSeq"], 1);
     assert_eq!(app.stored_in("g").len(), 1);
 }
@@ -70,8 +65,8 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
         })
         .await;
         app.group("g", "alice", &[]).await;
-        app.faults().once("/message/send", fault.clone());
-        let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+        app.next_send(fault.clone());
+        let (alice, body) = (app.user("alice"), hi());
         let answer = alice.send(&body).await.fails(status, code);
         assert_eq!(answer.body["clientMsgNo"], "n", "{fault:?}");
         assert!(app.stored_in("g").is_empty());
@@ -86,44 +81,32 @@ async fn a_message_that_never_arrived_is_sent_by_the_retry_alone() {
 async fn a_refused_message_is_not_searched_for() {
     let app = patient().await;
     for body in [r#"{"msg":"不行","status":400}"#, "not even json"] {
-        app.faults()
-            .once("/message/send", Fault::Status(400, body.into()));
-        let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+        app.next_send(Fault::Status(400, body.into()));
+        let answer = app.user("alice").send(&hi()).await;
         let answer = answer.fails(502, "upstream_error");
-        assert!(
-            answer.body.get("clientMsgNo").is_none(),
-            "it is certainly not stored"
-        );
+        let number = answer.body.get("clientMsgNo");
+        assert_eq!(number, None, "it is certainly not stored");
     }
-    app.faults().once(
-        "/message/send",
-        Fault::Status(200, r#"{"status":15}"#.into()),
-    );
-    let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+    app.next_send(Fault::Status(200, r#"{"status":15}"#.into()));
+    let answer = app.user("alice").send(&hi()).await;
     answer.fails(502, "upstream_error");
     assert_eq!(app.looks(), 0);
     // Nothing is left of them: the number is free.
-    app.user("alice")
-        .send(&numbered(2, "g", "other", "n"))
-        .await
-        .ok();
+    let other = numbered(2, "g", "other", "n");
+    app.user("alice").send(&other).await.ok();
 }
 
 #[tokio::test]
 async fn another_senders_message_never_confirms_a_send() {
     for known_before in [false, true] {
-        let app = impatient().await;
+        let app = impatient_known(known_before).await;
         let alice = app.user("alice");
-        if known_before {
-            alice.send_to_group("g", "known").await.ok();
-        }
         // One before the send, one that comes while its answer is out, both with the victim's number and payload.
         app.state().store_message(stored("g", "bob", "n", "hi"));
         let hold = Fault::Hold("send".into());
-        app.faults().add(Rule::new("/message/send", hold).times(1));
-        app.faults()
-            .add(Rule::new("/message/send", Fault::Reset).times(1));
-        let body = numbered(2, "g", "hi", "n");
+        app.next_send(hold);
+        app.next_send(Fault::Reset);
+        let body = hi();
         let foreign = async {
             app.faults().wait_held("send", 1).await;
             app.state().store_message(stored("g", "carol", "n", "hi"));
@@ -143,12 +126,8 @@ async fn another_senders_message_does_not_hide_the_own_one() {
     for text in ["hi", "other"] {
         app.state().store_message(stored("g", "bob", "n", text));
     }
-    app.faults().once("/message/send", Fault::ResetAfter);
-    let sent = app
-        .user("alice")
-        .send(&numbered(2, "g", "hi", "n"))
-        .await
-        .ok();
+    app.next_send(Fault::ResetAfter);
+    let sent = app.user("alice").send(&hi()).await.ok();
     assert_eq!(sent["messageSeq"], 3);
 }
 
@@ -157,8 +136,8 @@ async fn an_own_message_of_last_year_is_not_the_confirmation() {
     for text in ["hi", "other"] {
         let app = impatient().await;
         app.state().store_message(of_last_year(text));
-        app.faults().once("/message/send", Fault::Reset);
-        let answer = app.user("alice").send(&numbered(2, "g", "hi", "n")).await;
+        app.next_send(Fault::Reset);
+        let answer = app.user("alice").send(&hi()).await;
         answer.fails(504, "message_unconfirmed");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use dev_upstream::Fault;
 
-use super::{SHORT, impatient};
+use super::{SHORT, hi, impatient, lose};
 use crate::support::messages::{numbered, stored, until};
 use crate::support::{TestApp, V2};
 
@@ -22,8 +22,8 @@ async fn waiting_long() -> TestApp {
 #[tokio::test]
 async fn a_retry_sends_nothing_while_the_first_attempt_may_appear() {
     let app = waiting_long().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::Reset);
+    let (alice, body) = (app.user("alice"), hi());
+    app.next_send(Fault::Reset);
     for _ in 0..2 {
         let answer = alice.send(&body).await.fails(504, "message_unconfirmed");
         assert_eq!(answer.body["clientMsgNo"], "n");
@@ -37,8 +37,8 @@ async fn a_retry_sends_nothing_while_the_first_attempt_may_appear() {
 #[tokio::test]
 async fn a_retry_sends_an_overdue_message_again() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::DropMessage);
+    let (alice, body) = (app.user("alice"), hi());
+    app.next_send(Fault::DropMessage);
     let began = Instant::now();
     alice.send(&body).await.fails(504, "message_unconfirmed");
     assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
@@ -49,9 +49,8 @@ async fn a_retry_sends_an_overdue_message_again() {
 #[tokio::test]
 async fn a_retry_waits_for_the_first_attempt_to_appear() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
+    let (alice, body) = (app.user("alice"), hi());
+    lose(&app, &body).await;
     app.clear_calls();
     let late = async {
         until(|| app.looks() >= 3).await;
@@ -65,11 +64,9 @@ async fn a_retry_waits_for_the_first_attempt_to_appear() {
 #[tokio::test]
 async fn a_refused_retry_does_not_forget_the_first() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
-    app.faults()
-        .once("/message/send", Fault::Status(400, "{}".into()));
+    let (alice, body) = (app.user("alice"), hi());
+    lose(&app, &body).await;
+    app.next_send(Fault::Status(400, "{}".into()));
     alice.send(&body).await.fails(502, "upstream_error");
     // Now the first one turns up.
     app.state().store_message(stored("g", "alice", "n", "hi"));
@@ -81,10 +78,9 @@ async fn a_refused_retry_does_not_forget_the_first() {
 #[tokio::test]
 async fn the_search_for_the_first_is_bounded_and_goes_on_with_the_next_retry() {
     let app = impatient().await;
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    let (alice, body) = (app.user("alice"), hi());
     alice.send_to_group("g", "the channel is known").await.ok();
-    app.faults().once("/message/send", Fault::DropMessage);
-    alice.send(&body).await.fails(504, "message_unconfirmed");
+    lose(&app, &body).await;
     app.chatter("g", 7000);
     let (_, seq) = app.state().store_message(stored("g", "alice", "n", "hi"));
     app.clear_calls();
@@ -105,7 +101,7 @@ async fn unconfirmed_is_answered_before_the_deadline_with_any_configuration() {
         })
         .await;
         let alice = app.user("alice");
-        app.faults().once("/message/send", fault.clone());
+        app.next_send(fault.clone());
         let body = numbered(1, "bob", "hi", "n");
         for _ in 0..2 {
             // The second waits for the first, which goes on.
@@ -127,10 +123,10 @@ async fn finding_the_reason_does_not_delay_the_answer() {
     let app = impatient().await;
     let alice = app.user("alice");
     alice.send_to_group("g", "the facts are known").await.ok();
-    app.faults().once("/message/send", Fault::DropMessage);
+    app.next_send(Fault::DropMessage);
     app.faults().always("/cluster/channels", Fault::Hang);
     let began = Instant::now();
-    let answer = alice.send(&numbered(2, "g", "hi", "n")).await;
+    let answer = alice.send(&hi()).await;
     answer.fails(504, "message_unconfirmed");
     // `wukongim.timeout` alone is five.
     assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());

@@ -2,6 +2,7 @@
 
 use dev_upstream::Fault;
 
+use super::hi;
 use crate::support::messages::{message, numbered};
 use crate::support::{TestApp, V2, V3};
 
@@ -10,8 +11,8 @@ async fn a_message_that_may_have_arrived_is_not_reported_as_not_sent() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("answer".into());
-    app.faults().once("/message/send", hold);
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.next_send(hold);
+    let (alice, body) = (app.user("alice"), hi());
     let gone = async {
         app.faults().wait_held("answer", 1).await;
         // The first answer is lost; the second try meets nobody.
@@ -32,7 +33,7 @@ async fn a_conflict_of_a_generated_client_msg_no_is_not_the_clients_fault() {
         (numbered(1, "bob", "hi", "n"), 409, "message_conflict"),
     ] {
         let fault = Fault::Status(500, conflict.into());
-        app.faults().once("/message/send", fault);
+        app.next_send(fault);
         app.user("alice").send(&body).await.fails(status, code);
     }
 }
@@ -42,8 +43,8 @@ async fn a_lost_answer_is_not_retried_on_a_v2() {
     let app = TestApp::start(V3).await;
     app.group("g", "alice", &[]).await;
     let hold = Fault::HoldAnswer("answer".into());
-    app.faults().once("/message/send", hold);
-    let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n"));
+    app.next_send(hold);
+    let (alice, body) = (app.user("alice"), hi());
     let swapped = async {
         app.faults().wait_held("answer", 1).await;
         app.upstream.restart_as(V2).await.unwrap();

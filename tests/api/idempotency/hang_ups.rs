@@ -14,8 +14,7 @@ async fn a_client_that_hung_up_sends_again_without_storing_twice() {
         let app = TestApp::start(dialect).await;
         app.group("g", "alice", &[]).await;
         let answer = Fault::HoldAnswer("answer".into());
-        app.faults()
-            .add(Rule::new("/message/send", answer).containing("n-1"));
+        app.each_send("n-1", answer);
         let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
         let held = app.faults().wait_held("answer", 1);
         alice.send_and_hang_up(&body, held).await;
@@ -52,10 +51,8 @@ async fn a_retry_after_a_disconnect_waits_for_the_first_attempt() {
     assert_eq!((app.stored_in("g").len(), app.sends().len()), (1, 1));
     let id = &app.sends()[0].request_id;
     let looks = app.calls_to("/channel/messagesync");
-    assert!(
-        looks.iter().all(|look| look.request_id == *id),
-        "the looks are the first request's"
-    );
+    let are_the_firsts = looks.iter().all(|look| look.request_id == *id);
+    assert!(are_the_firsts, "the looks are the first request's");
 }
 
 #[tokio::test]
@@ -63,21 +60,15 @@ async fn a_batch_goes_on_when_its_client_has_hung_up() {
     let app = slow().await;
     let alice = app.user("alice");
     let bodies = [1, 2, 3].map(|n| numbered(2, "g", "hi", &format!("n-{n}")));
-    let request = alice
-        .request("POST", "/message/sendbatch")
-        .header("content-type", "application/json")
-        .body(json!(bodies).to_string());
+    let request = alice.posting("/message/sendbatch", json!(bodies).to_string());
     tokio::select! {
         answer = request.send() => panic!("answered before the client was gone: {answer:?}"),
         () = app.faults().wait_held("answer", 1) => {}
     }
     app.faults().clear();
     alice.send_batch(&bodies).await.ok();
-    let mut numbers: Vec<_> = app
-        .stored_in("g")
-        .into_iter()
-        .map(|stored| stored.1)
-        .collect();
+    let numbers = app.stored_in("g").into_iter().map(|stored| stored.1);
+    let mut numbers: Vec<_> = numbers.collect();
     numbers.sort();
     assert_eq!(numbers, ["n-1", "n-2", "n-3"]);
     assert_eq!(app.sends().len(), 3);

@@ -79,9 +79,8 @@ async fn an_unanswered_registration_is_kept_without_a_revocation() {
     app.faults()
         .add(Rule::exact("/user/token", Fault::Hang).times(1));
     let user = app.user("alice");
-    user.post_nothing("/token")
-        .await
-        .fails(504, "upstream_timeout");
+    let refused = user.post_nothing("/token").await;
+    refused.fails(504, "upstream_timeout");
     app.state().connect("alice", 1);
     tokio::time::sleep(2 * TIMEOUT).await;
     assert_eq!(app.calls_to("/user/").len(), 1);

@@ -8,11 +8,12 @@ use wukongim_gateway::auth::{DeviceFlag, ImTokenError};
 use wukongim_gateway::domain::Uid;
 use wukongim_gateway::state::App;
 
+use super::token_for;
+use crate::support::messages::until;
 use crate::support::{TestApp, V2, V3, audit, database};
 
 async fn token(app: &TestApp, uid: &str, device: u8) -> String {
-    let body = json!({"deviceFlag": device});
-    let told = app.user(uid).post("/token", &body).await.ok();
+    let told = token_for(app, uid, device).await;
     told["token"].as_str().unwrap().to_owned()
 }
 
@@ -74,11 +75,8 @@ async fn one_device_is_revoked_and_the_others_stay() {
         let new = upstream_token(&app, "alice", 0);
         assert_ne!(new, before[0]);
         // First refused, then cut off, then let in anew.
-        let calls: Vec<(String, Value)> = app
-            .calls_to("/user/")
-            .into_iter()
-            .map(|call| (call.path, call.body))
-            .collect();
+        let calls = app.calls_to("/user/").into_iter();
+        let calls: Vec<_> = calls.map(|call| (call.path, call.body)).collect();
         let register = json!({"uid": "alice", "token": new, "device_flag": 0, "device_level": 0});
         let quit = json!({"uid": "alice", "device_flag": 0});
         let expected = [
@@ -183,11 +181,8 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
         app.faults().add(rule);
         let other = replica(&app);
         let giving = tokio::spawn(async move {
-            other
-                .im_tokens
-                .issue(&alice(), DeviceFlag::Web)
-                .await
-                .unwrap()
+            let issued = other.im_tokens.issue(&alice(), DeviceFlag::Web).await;
+            issued.unwrap()
         });
         app.faults().wait_held("registering", 1).await;
         app.user("alice").post_nothing("/token/revoke").await.ok();
@@ -254,10 +249,7 @@ async fn a_revocation_whose_client_hung_up_is_finished() {
     let rule = Rule::exact("/user/device_quit", Fault::Hold("quit".into())).times(1);
     app.faults().add(rule);
     let body = json!({"deviceFlag": 1}).to_string();
-    let request = app.user("alice").request("POST", "/token/revoke");
-    let request = request
-        .header("content-type", "application/json")
-        .body(body);
+    let request = app.user("alice").posting("/token/revoke", body);
     tokio::select! {
         answer = request.send() => panic!("{answer:?}"),
         () = app.faults().wait_held("quit", 1) => {}
@@ -265,7 +257,7 @@ async fn a_revocation_whose_client_hung_up_is_finished() {
     // The gateway sees that the client is gone.
     tokio::time::sleep(Duration::from_millis(100)).await;
     app.faults().release("quit");
-    crate::support::messages::until(|| {
+    until(|| {
         let token = upstream_token(&app, "alice", 1);
         !token.is_empty() && token != old && app.calls_to("/user/token").len() == 3
     })
@@ -288,11 +280,10 @@ async fn a_banned_users_tokens_can_be_revoked() {
 async fn every_node_of_v3_ends_its_own_connections() {
     let second = DevUpstream::start(Options::new(V3)).await.unwrap();
     let url = second.url();
-    let builder = TestApp::builder().upstream(V3);
-    let app = builder
-        .config(move |settings| settings.wukongim.api_urls.push(url.parse().unwrap()))
-        .start()
-        .await;
+    let app = TestApp::with(V3, move |settings| {
+        settings.wukongim.api_urls.push(url.parse().unwrap());
+    });
+    let app = app.await;
     token(&app, "alice", 1).await;
     app.user("alice").post_nothing("/token/revoke").await.ok();
     for upstream in [&app.upstream, &second] {
@@ -308,17 +299,17 @@ async fn bad_fields_are_named_and_nothing_is_revoked() {
     let before = token(&app, "alice", 1).await;
     for (body, fields) in [
         (json!({"deviceFlag": 3}), vec!["deviceFlag"]),
+        (json!({"uid": ""}), vec!["uid"]),
+        (json!({"uid": "a@b"}), vec!["uid"]),
+        (json!([]), vec!["body"]),
         (
             json!({"deviceFlag": "1", "uid": 7}),
             vec!["deviceFlag", "uid"],
         ),
-        (json!({"uid": ""}), vec!["uid"]),
-        (json!({"uid": "a@b"}), vec!["uid"]),
-        (json!([]), vec!["body"]),
     ] {
+        println!("{body}");
         let answer = app.user("alice").post("/token/revoke", &body).await;
-        let answer = answer.fails(400, "invalid_request");
-        assert_eq!(answer.bad_fields(), fields, "{body}");
+        answer.names(&fields);
     }
     assert_eq!(token(&app, "alice", 1).await, before);
 }

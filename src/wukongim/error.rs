@@ -118,8 +118,8 @@ impl Error {
         )
     }
 
-    /// Whether the node certainly did nothing, so that another one can take the call.
-    pub fn was_not_sent(&self) -> bool {
+    /// Whether the node certainly did nothing, and another one can take the call.
+    pub fn can_go_to_next_node(&self) -> bool {
         matches!(self, Self::Connect | Self::Busy | Self::OtherGeneration)
     }
 

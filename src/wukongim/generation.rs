@@ -14,7 +14,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::call::{Call, Node, Nodes, Standing, retry_once};
+use super::call::{Call, Eligibility, Node, Nodes, retry_once};
 use super::{Client, Error, Generation};
 
 /// How long the slower nodes are waited for after the first has told its generation.
@@ -134,9 +134,9 @@ impl Node {
     /// [`Error::OtherGeneration`] where the node is of the other one.
     pub(super) async fn check_generation(self: &Arc<Self>) -> Result<Generation, Error> {
         let used = self.settled.get().copied();
-        let found = match (self.standing(), used) {
-            (Standing::Usable, Some(used)) => return Ok(used),
-            (Standing::Other, _) => return Err(Error::OtherGeneration),
+        let found = match (self.eligibility(), used) {
+            (Eligibility::Usable, Some(used)) => return Ok(used),
+            (Eligibility::Other, _) => return Err(Error::OtherGeneration),
             _ => self.probe().await?,
         };
         if used.is_none_or(|used| used == found) {

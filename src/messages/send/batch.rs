@@ -166,8 +166,7 @@ impl Messages {
                 sequence.settle().await;
                 dispatched = self.dispatch(&task, permit, deadlines.answer_by).await;
             }
-            let was_not_sent =
-                matches!(&dispatched, Err(SendError::Upstream(error)) if error.was_not_sent());
+            let was_not_sent = matches!(&dispatched, Err(SendError::Upstream(error)) if error.can_go_to_next_node());
             if was_not_sent && task.affinity.is_set() {
                 // The node of the earlier messages is gone. Another one may take the rest once none of them can be overtaken.
                 sequence.settle().await;

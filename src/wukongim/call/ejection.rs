@@ -1,5 +1,5 @@
-//! When a node is left alone: ejection after failures, and the probes that end it. The next call starts them, so an idle gateway sends
-//! nothing. Knows nothing of what the calls mean.
+//! Ejection of a node after failures, and the probes that end it. The next call starts both, so without calls no probing begins; what has
+//! begun goes on until the node is healthy. Knows nothing of what the calls mean.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -67,7 +67,9 @@ async fn probe_generation(node: Arc<Node>) {
 pub(crate) struct Ejection {
     ejections_total: Counter,
     ejected_gauge: Gauge,
+    /// Failures since the last success.
     failures: AtomicU32,
+    /// To be ejected by the next call: the probes need the node's `Arc` and a runtime, and a failure may be recorded in a drop without either.
     is_due: AtomicBool,
     ejected: AtomicBool,
     state: Mutex<EjectionState>,

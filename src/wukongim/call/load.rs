@@ -25,15 +25,16 @@ pub(crate) struct Load {
     /// Moving average over about a dozen answers.
     latency_us: AtomicU64,
     sampled_us: AtomicU64,
-    /// When the node last answered, or when its first call in flight was sent.
-    last_response_us: AtomicU64,
+    last_answer_us: AtomicU64,
+    /// When the first of the calls in flight was sent.
+    busy_since_us: AtomicU64,
 }
 
 impl Load {
     /// Records the start of a call.
     pub(crate) fn begin(&self, now: u64) {
         if self.in_flight.fetch_add(1, Relaxed) == 0 {
-            self.last_response_us.store(now, Relaxed);
+            self.busy_since_us.store(now, Relaxed);
         }
     }
 
@@ -53,7 +54,7 @@ impl Load {
             self.sampled_us.store(now.max(1), Relaxed);
         }
         if answered {
-            self.last_response_us.store(now, Relaxed);
+            self.last_answer_us.store(now, Relaxed);
         }
     }
 
@@ -74,7 +75,7 @@ impl Load {
 
     /// Whether the node has answered nothing since `began`.
     pub(crate) fn is_silent_since(&self, began: u64) -> bool {
-        self.last_response_us.load(Relaxed) <= began
+        self.last_answer_us.load(Relaxed) <= began
     }
 
     /// The expected cost of one more call: calls in flight times latency. While a node with calls in flight is silent, its silence counts
@@ -86,7 +87,8 @@ impl Load {
         let silence = if in_flight == 0 {
             0
         } else {
-            now.saturating_sub(self.last_response_us.load(Relaxed))
+            let last_answer = self.last_answer_us.load(Relaxed);
+            now.saturating_sub(last_answer.max(self.busy_since_us.load(Relaxed)))
         };
         (in_flight + 1).saturating_mul(latency.max(silence).max(MIN_LATENCY_US))
     }
@@ -121,13 +123,14 @@ mod tests {
         let (hangs, works) = (Load::default(), Load::default());
         for load in [&hangs, &works] {
             answer(load, 0, 1000);
-            load.begin(10_000);
+            // A call begins a little after the attempt that makes it.
+            load.begin(10_003);
         }
         for _ in 0..20 {
             works.begin(10_000);
         }
-        assert!(hangs.cost(10_000) < works.cost(10_000));
-        works.end(10_000, 200_000, true);
+        assert!(hangs.cost(10_003) < works.cost(10_003));
+        works.end(10_003, 200_000, true);
         assert!(hangs.cost(500_000) > hangs.cost(200_000));
         assert!(hangs.is_silent_since(10_000));
         assert!(!works.is_silent_since(10_000));

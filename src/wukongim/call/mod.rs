@@ -1,18 +1,20 @@
-//! One call to WuKongIM: which node gets it, when it is tried again, and when a node is left alone.
+//! One call to WuKongIM: which node gets it, when it is tried again, and when a node is ejected.
 //!
-//! **Who is picked** ([`nodes`]): of two random nodes of the generation in use the one with the lower cost, which is its calls in flight
-//! times its usual time to answer, or times its silence while calls are in flight ([`load`]). A node with 2,048 calls in flight gets no
-//! more. A node whose generation is not known is probed first. What one batch sends to one channel goes to one node ([`NodeAffinity`]).
+//! **Which node is chosen** ([`nodes`]): of two random nodes of the generation in use the one with the lower cost, which is its calls in
+//! flight times its usual time to answer, or times its silence while calls are in flight ([`load`]). A node with 2,048 calls in flight
+//! gets no more. A node whose generation is not known is probed first. What one batch sends to one channel goes to one node ([`NodeAffinity`]).
 //!
 //! **When it is tried again**: what never left the gateway goes to the next node at once, until none is left. Whatever may have arrived is
 //! repeated only as [`Retry`] allows: on another node at most twice, on the only node once. A read is also repeated on another node when it
 //! takes eight times as long as usual. A repetition waits for a jitter of up to 25 ms, begins before the request's deadline and takes a
-//! token: they are a tenth of the calls at most ([`retry_budget`]). A v2 send that may have arrived is never repeated here: `messages`
-//! searches for it first.
+//! token ([`retry_budget`]). A v2 send that may have arrived is never repeated here: `messages` searches for it first. After status 404 or
+//! 405 every call is repeated once: its path is unknown there, so nothing was done.
 //!
-//! **When a node is left alone** ([`ejection`]): one of several after a refused connection, silence for a whole timeout, or three failures
-//! in a row; for 0.5 s, twice as long each time up to 4 s, until a probe succeeds. Where all are, the one with the fewest failures is
-//! called. A node of the other generation gets no calls at all.
+//! **When a node is ejected** ([`ejection`]): one of several after a refused connection, a failed probe, silence for a whole timeout, or
+//! three failures in a row; for 0.5 s, twice as long each time up to 4 s, until a probe succeeds. Where all are, the one with the fewest
+//! backoffs is called. Failures are broken connections, timeouts, statuses from 500, undecodable answers, and calls dropped after 250 ms
+//! of the node's silence. Any other answer but 404 and 405 shows a healthy node, be it a refusal or 401. A node of the other generation
+//! gets no calls at all.
 //!
 //! Knows nothing of what the calls mean.
 
@@ -34,10 +36,9 @@ use tokio::time::{sleep, timeout};
 use super::{Client, Error, Generation, Rejection};
 use crate::context::current_deadline;
 use load::now_us;
-pub(super) use node::{Node, Standing, as_directory};
-use nodes::Choice;
+pub(super) use node::{Eligibility, Node, as_directory};
 pub(super) use nodes::Nodes;
-use transport::on_new_connection;
+use transport::new_connection_if;
 pub(super) use transport::{Answer, Call, Transport, retry_once};
 
 /// Maximum retries where another node is available. A single node is retried once.
@@ -46,13 +47,13 @@ const MAX_RETRIES: usize = 2;
 const RETRY_JITTER: Duration = Duration::from_millis(25);
 /// How long detecting a node's generation may take where other nodes are configured.
 const DETECTION_TIMEOUT: Duration = Duration::from_millis(900);
-/// A read is retried on another node when it takes this many times the node's average latency, and at least this long.
-const HEDGE_THRESHOLD: (u32, Duration) = (8, Duration::from_millis(250));
+/// A read is abandoned for another node when it takes this many times the node's average latency, and at least this long.
+const SLOW_THRESHOLD: (u32, Duration) = (8, Duration::from_millis(250));
 
 /// When a call may be repeated that may have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// Never.
+    /// Never, but on another node after v3's `retry required`, with which nothing was done.
     Never,
     /// After any failure, on another node; after a broken connection, on the same node if there is no other. The call changes nothing.
     Read,
@@ -68,7 +69,7 @@ pub(super) enum Retry {
 pub struct NodeAffinity(AtomicUsize);
 
 impl NodeAffinity {
-    /// Whether a node has taken a message.
+    /// Whether there is such a node.
     pub fn is_set(&self) -> bool {
         self.node().is_some()
     }
@@ -127,12 +128,16 @@ impl Client {
         self.nodes.budget.deposit();
         loop {
             let node = attempts.next_node().await?;
-            let mut call = pin!(on_new_connection(attempts.new_connection, call(node)));
-            let outcome = match attempts.hedge_delay() {
+            let mut call = pin!(new_connection_if(attempts.new_connection, call(node)));
+            let mut is_abandoned = false;
+            let outcome = match attempts.slow_after() {
                 None => call.await,
                 Some(delay) => match timeout(delay, call.as_mut()).await {
                     Ok(outcome) => outcome,
-                    Err(_) if attempts.hedge() => Err(Error::Timeout),
+                    Err(_) if attempts.take_retry_token() => {
+                        is_abandoned = true;
+                        Err(Error::Timeout)
+                    }
                     Err(_) => call.await,
                 },
             };
@@ -141,7 +146,7 @@ impl Client {
                     attempts.record_success();
                     return Ok(value);
                 }
-                Err(error) => attempts.end_or_repeat(error).await?,
+                Err(error) => attempts.end_or_repeat(error, is_abandoned).await?,
             }
         }
     }
@@ -155,11 +160,12 @@ struct Attempts<'a> {
     began: Instant,
     /// Nodes that are not tried again.
     tried: Vec<usize>,
-    current: Choice,
-    sent_us: u64,
-    /// The current attempt was too slow, and the token of the next one is taken already.
-    is_hedged: bool,
-    /// The attempt is repeated on the same node after its generation was probed again.
+    /// The current attempt's node; like the next two, [`Self::next_node`] sets it first.
+    current: usize,
+    /// Whether that node was ejected when it was chosen.
+    is_ejected: bool,
+    began_us: u64,
+    /// The call was repeated once, after a node did not know its path and that node's generation was forgotten.
     is_reprobed: bool,
     retries: usize,
     /// A connection broke, so all pooled connections may be dead.
@@ -178,9 +184,9 @@ impl<'a> Attempts<'a> {
             generation,
             began: Instant::now(),
             tried: Vec::new(),
-            current: Choice::available(0),
-            sent_us: 0,
-            is_hedged: false,
+            current: 0,
+            is_ejected: false,
+            began_us: 0,
             is_reprobed: false,
             retries: 0,
             new_connection: false,
@@ -190,7 +196,7 @@ impl<'a> Attempts<'a> {
     }
 
     fn node(&self) -> &'a Arc<Node> {
-        &self.client.nodes.all()[self.current.index]
+        &self.client.nodes.all()[self.current]
     }
 
     /// The next node to try, which is of the generation in use.
@@ -198,13 +204,13 @@ impl<'a> Attempts<'a> {
         loop {
             ejection::spawn_probes(&self.client.nodes);
             self.current = match self.choose() {
-                Some(choice) => choice,
+                Some(index) => index,
                 None => return Err(self.final_error()),
             };
+            self.is_ejected = self.node().ejection.is_ejected();
             match self.check_generation().await {
                 Ok(()) => {
-                    self.sent_us = now_us();
-                    self.is_hedged = false;
+                    self.began_us = now_us();
                     return Ok(self.node());
                 }
                 Err(error) => {
@@ -212,30 +218,29 @@ impl<'a> Attempts<'a> {
                         self.node().ejection.record_failure(true);
                     }
                     self.last_error = Some(error);
-                    self.tried.push(self.current.index);
+                    self.tried.push(self.current);
                 }
             }
         }
     }
 
-    fn choose(&self) -> Option<Choice> {
+    fn choose(&self) -> Option<usize> {
         let nodes = &self.client.nodes;
         if let Some(index) = self.policy.affinity.and_then(NodeAffinity::node) {
-            let is_free = !self.tried.contains(&index);
-            let ejected = nodes.all()[index].ejection.is_ejected();
+            let is_untried = !self.tried.contains(&index);
             if self.generation == Generation::V2 {
                 // An earlier message may still be in flight to this node; through another node, this one would overtake it.
-                return is_free.then_some(Choice { index, ejected });
+                return (is_untried && !nodes.all()[index].load.is_full()).then_some(index);
             }
-            if is_free && nodes.is_available(index) {
-                return Some(Choice { index, ejected });
+            if is_untried && nodes.is_available(index) {
+                return Some(index);
             }
         }
         nodes.choose(&self.tried)
     }
 
     async fn check_generation(&self) -> Result<(), Error> {
-        if self.node().standing() == Standing::Usable {
+        if self.node().eligibility() == Eligibility::Usable {
             return Ok(());
         }
         // Boxed because a probe is rare and would enlarge every call's future.
@@ -262,25 +267,17 @@ impl<'a> Attempts<'a> {
     }
 
     /// How long to wait for this node before the call is retried on another; `None` to wait for the call's own timeout.
-    fn hedge_delay(&self) -> Option<Duration> {
+    fn slow_after(&self) -> Option<Duration> {
         if self.policy.retry != Retry::Read || !self.has_alternative() {
             return None;
         }
-        let (factor, minimum) = HEDGE_THRESHOLD;
+        let (factor, minimum) = SLOW_THRESHOLD;
         Some((self.node().load.latency() * factor).max(minimum))
-    }
-
-    /// Whether to drop this attempt and try another node; takes the retry's token.
-    fn hedge(&mut self) -> bool {
-        self.is_hedged = self.take_retry_token();
-        self.is_hedged
     }
 
     fn has_alternative(&self) -> bool {
         let nodes = &self.client.nodes;
-        !nodes.is_single()
-            && self.retries < MAX_RETRIES
-            && nodes.has_another(self.current.index, &self.tried)
+        self.retries < MAX_RETRIES && nodes.has_another(self.current, &self.tried)
     }
 
     fn take_retry_token(&self) -> bool {
@@ -291,16 +288,16 @@ impl<'a> Attempts<'a> {
     }
 
     fn record_success(&self) {
-        self.node().ejection.record_success(self.current.ejected);
+        self.node().ejection.record_success(self.is_ejected);
         self.pin_node();
     }
 
-    /// What follows a failed attempt: the next one, or the call's error.
-    async fn end_or_repeat(&mut self, error: Error) -> Result<(), Error> {
-        self.record_health(&error);
-        if error.was_not_sent() {
+    /// What follows a failed attempt: the next one, or the call's error. Of an abandoned attempt the next one's token is taken already.
+    async fn end_or_repeat(&mut self, error: Error, is_abandoned: bool) -> Result<(), Error> {
+        self.record_health(&error, is_abandoned);
+        if error.can_go_to_next_node() {
             // Another node is no retry.
-            self.tried.push(self.current.index);
+            self.tried.push(self.current);
             self.last_error = Some(error);
             return Ok(());
         }
@@ -313,11 +310,11 @@ impl<'a> Attempts<'a> {
         if error.may_have_arrived() {
             self.ambiguous_error.get_or_insert_with(|| error.clone());
         }
-        if self.should_retry(&error).await {
+        if self.should_retry(&error, is_abandoned).await {
             self.last_error = Some(error);
             return Ok(());
         }
-        // A refusal or conflict also settles an ambiguous first attempt.
+        // A refusal or conflict also tells the outcome of an ambiguous first attempt.
         let is_definite = matches!(
             error,
             Error::Refused(_) | Error::Rejected(Rejection::Conflict)
@@ -328,28 +325,27 @@ impl<'a> Attempts<'a> {
         })
     }
 
-    /// The node has taken the call: later calls with this affinity go there too.
+    /// The node has taken the call, or would have, had it been permitted: later calls with this affinity go there too.
     fn pin_node(&self) {
         if let Some(affinity) = self.policy.affinity {
-            affinity.set(self.current.index);
+            affinity.set(self.current);
         }
     }
 
-    fn record_health(&self, error: &Error) {
+    fn record_health(&self, error: &Error, is_abandoned: bool) {
         let node = self.node();
         match error {
             Error::Connect => node.ejection.record_failure(true),
-            // A node that answers other calls is alive, and a hedged call says nothing of its node.
+            // `Measured` counts it when it is dropped, where the node answered no other call either.
+            Error::Timeout if is_abandoned => {}
             Error::Timeout => {
-                let is_silent = node.load.is_silent_since(self.sent_us);
-                if is_silent || !self.is_hedged {
-                    node.ejection.record_failure(is_silent && !self.is_hedged);
-                }
+                let is_silent = node.load.is_silent_since(self.began_us);
+                node.ejection.record_failure(is_silent);
             }
             Error::Lost => node.ejection.record_failure(false),
             Error::Status(500..) => {
                 // The connection may be a proxy's, behind which another WuKongIM has started.
-                node.forget_release();
+                node.forget_payload_support();
                 node.ejection.record_failure(false);
             }
             Error::Decode(_) => {
@@ -358,52 +354,47 @@ impl<'a> Attempts<'a> {
             }
             Error::OtherGeneration | Error::Status(404 | 405) => node.forget_generation(),
             Error::Busy | Error::Withdrawn | Error::PayloadTooLarge { .. } => {}
-            _ => node.ejection.record_success(self.current.ejected),
+            _ => node.ejection.record_success(self.is_ejected),
         }
     }
 
     /// Whether to retry the call; waits for the jitter first.
-    async fn should_retry(&mut self, error: &Error) -> bool {
+    async fn should_retry(&mut self, error: &Error, is_abandoned: bool) -> bool {
         let retry_required = *error == Error::Rejected(Rejection::RetryRequired);
         let is_lost = *error == Error::Lost;
-        let is_safe = match self.policy.retry {
-            Retry::Never => retry_required && self.generation == Generation::V3,
-            Retry::IfLost => is_lost,
-            Retry::Read | Retry::IdempotencyKey => true,
-        };
         let could_help = retry_required
             || matches!(
                 error,
                 Error::Lost | Error::Timeout | Error::Decode(_) | Error::Status(500..)
             );
-        let on_another_node = self.has_alternative();
-        let on_same_node = self.retries == 0
-            && match self.policy.retry {
-                Retry::Never => false,
-                Retry::Read | Retry::IfLost => is_lost,
-                Retry::IdempotencyKey => retry_required || is_lost,
-            };
+        let (on_another_node, on_same_node) = match self.policy.retry {
+            Retry::Never => (retry_required, false),
+            Retry::IfLost => (is_lost, is_lost),
+            Retry::Read => (could_help, is_lost),
+            Retry::IdempotencyKey => (could_help, retry_required || is_lost),
+        };
+        let on_another_node = on_another_node && self.has_alternative();
+        let on_same_node = on_same_node && self.retries == 0;
         let jitter = RETRY_JITTER.mul_f64(fastrand::f64());
         let deadline = current_deadline();
         let deadline = deadline.unwrap_or(self.began + self.client.transport.timeout);
-        if !is_safe
-            || !could_help
-            || !(on_another_node || on_same_node)
-            || Instant::now() + jitter >= deadline
-        {
+        if !(on_another_node || on_same_node) || Instant::now() + jitter >= deadline {
             return false;
         }
         self.new_connection = is_lost && !on_another_node;
-        // All pooled connections may have died together, and few of the calls on them have arrived, so these retries are free.
-        let is_free = self.new_connection && self.policy.retry != Retry::IdempotencyKey;
-        if !is_free && !self.is_hedged && !self.take_retry_token() {
+        // All pooled connections may have died together, and few of the calls on them have arrived.
+        let needs_token = !self.new_connection || self.policy.retry == Retry::IdempotencyKey;
+        if needs_token && !is_abandoned && !self.take_retry_token() {
             return false;
         }
         self.retries += 1;
         if on_another_node {
-            self.tried.push(self.current.index);
+            self.tried.push(self.current);
         }
         sleep(jitter).await;
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

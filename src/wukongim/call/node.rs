@@ -38,7 +38,7 @@ pub(crate) type Settled = Arc<OnceLock<Generation>>;
 
 /// Whether calls may use a node, by its generation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum Eligibility {
     /// It is of the generation in use.
     Usable,
     /// It was, but is a v3 that has not answered for [`V3_TTL`]: to be probed before a call.
@@ -122,20 +122,20 @@ impl Node {
     }
 
     /// Whether a call may use this node.
-    pub(crate) fn standing(&self) -> Standing {
+    pub(crate) fn eligibility(&self) -> Eligibility {
         let is_recent = |at: &AtomicU64, ttl: Duration| {
             u128::from(now_us().saturating_sub(at.load(Relaxed))) < ttl.as_micros()
         };
         match (self.generation(), self.settled.get()) {
             (Some(found), Some(used)) if found == *used => {
                 if found == Generation::V2 || is_recent(&self.last_success_us, V3_TTL) {
-                    Standing::Usable
+                    Eligibility::Usable
                 } else {
-                    Standing::Expired
+                    Eligibility::Expired
                 }
             }
-            (Some(_), Some(_)) if is_recent(&self.last_probe_us, OTHER_TTL) => Standing::Other,
-            _ => Standing::Unknown,
+            (Some(_), Some(_)) if is_recent(&self.last_probe_us, OTHER_TTL) => Eligibility::Other,
+            _ => Eligibility::Unknown,
         }
     }
 
@@ -180,20 +180,20 @@ impl Node {
         }
     }
 
-    /// The node has answered a call.
-    pub(crate) fn record_answer(&self) {
+    /// The node has answered a call with a success.
+    pub(crate) fn record_success_time(&self) {
         self.last_success_us.store(now_us(), Relaxed);
     }
 
     /// Another generation may run at this address now: probe it before the next call.
     pub(crate) fn forget_generation(&self) {
-        self.forget_release();
+        self.forget_payload_support();
         self.generation.store(0, Relaxed);
         self.meters.generation.set(0);
     }
 
     /// Forgets the payload support: another v2 may answer at this address from now on.
-    pub(crate) fn forget_release(&self) {
+    pub(crate) fn forget_payload_support(&self) {
         self.large_payloads.forget_if(|_, _| true);
     }
 
@@ -202,7 +202,7 @@ impl Node {
         let (last, now) = (self.last_probe_us.load(Relaxed), now_us().max(1));
         let age_us = u128::from(now.saturating_sub(last));
         (last == 0 || age_us >= BACKGROUND_PROBE_INTERVAL.as_micros())
-            && self.standing() == Standing::Unknown
+            && self.eligibility() == Eligibility::Unknown
             && !self.ejection.is_ejected()
             && self
                 .last_probe_us

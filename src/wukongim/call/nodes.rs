@@ -5,7 +5,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::load::now_us;
-use super::node::{Node, Settled, Standing, as_directory};
+use super::node::{Eligibility, Node, Settled, as_directory};
 use super::retry_budget::RetryBudget;
 use super::transport::Transport;
 use crate::wukongim::Generation;
@@ -17,21 +17,6 @@ pub(crate) struct Nodes {
     pub(crate) settled: Settled,
     pub(crate) settling: SingleFlight<Generation>,
     pub(crate) budget: RetryBudget,
-}
-
-/// The node to try next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Choice {
-    pub(crate) index: usize,
-    /// Whether it is ejected, and chosen only because no better node is left.
-    pub(crate) ejected: bool,
-}
-
-impl Choice {
-    pub(crate) fn available(index: usize) -> Self {
-        let ejected = false;
-        Self { index, ejected }
-    }
 }
 
 impl Nodes {
@@ -85,34 +70,25 @@ impl Nodes {
     /// The node to try next, not one in `tried` or of the other generation.
     ///
     /// Order of preference: the cheaper of two random nodes of the generation in use; the first one of unknown generation; the ejected one
-    /// with the fewest failures.
-    pub(crate) fn choose(&self, tried: &[usize]) -> Option<Choice> {
-        if self.is_single() {
-            let node = &self.all[0];
-            let is_free =
-                tried.is_empty() && node.standing() != Standing::Other && !node.load.is_full();
-            return is_free.then_some(Choice::available(0));
-        }
-        let is_usable =
-            |node: &Node| matches!(node.standing(), Standing::Usable | Standing::Expired);
+    /// with the fewest backoffs.
+    pub(crate) fn choose(&self, tried: &[usize]) -> Option<usize> {
+        let is_usable = |node: &Node| {
+            matches!(
+                node.eligibility(),
+                Eligibility::Usable | Eligibility::Expired
+            )
+        };
         self.better_of_two(tried, is_usable)
             .or_else(|| {
-                let is_unknown = |node: &Node| node.standing() == Standing::Unknown;
+                let is_unknown = |node: &Node| node.eligibility() == Eligibility::Unknown;
                 self.available(tried, is_unknown).next()
             })
-            .map(Choice::available)
-            .or_else(|| {
-                let index = self.least_failed(tried)?;
-                Some(Choice {
-                    index,
-                    ejected: true,
-                })
-            })
+            .or_else(|| self.fewest_backoffs(tried))
     }
 
     /// Whether a node other than `index` and those in `tried` is available.
     pub(crate) fn has_another(&self, index: usize, tried: &[usize]) -> bool {
-        self.available(tried, |node| node.standing() != Standing::Other)
+        self.available(tried, |node| node.eligibility() != Eligibility::Other)
             .any(|other| other != index)
     }
 
@@ -160,13 +136,13 @@ impl Nodes {
         }
     }
 
-    fn least_failed(&self, tried: &[usize]) -> Option<usize> {
+    fn fewest_backoffs(&self, tried: &[usize]) -> Option<usize> {
         let now = now_us();
         (0..self.all.len())
             .filter(|index| {
                 let node = &self.all[*index];
-                let is_free = !tried.contains(index) && !node.load.is_full();
-                is_free && node.standing() != Standing::Other
+                let is_selectable = !tried.contains(index) && !node.load.is_full();
+                is_selectable && node.eligibility() != Eligibility::Other
             })
             .min_by_key(|index| {
                 let node = &self.all[*index];

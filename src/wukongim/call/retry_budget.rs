@@ -1,20 +1,21 @@
-//! A token bucket for retries: at most a tenth of the calls, so that retries do not overload a cluster that is failing. Knows nothing of
-//! the calls.
+//! A token bucket for retries, so that they do not overload a cluster that is failing: a retry takes one token, a call earns a tenth of
+//! one. An idle gateway has five, and one more a second. What needs no token is not bounded here: going on to the next node where nothing
+//! was done, and what is repeated on a new connection to the only node, but for v3's sends. Knows nothing of the calls.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Tokens per retry; each call earns 1.
-const RETRY_COST: u64 = 10;
-/// Tokens at the start, and the level to which an idle gateway refills: five retries, then one a second.
-const MIN_TOKENS: u64 = 5 * RETRY_COST;
-/// The most tokens that accumulate.
-const MAX_TOKENS: u64 = 100 * RETRY_COST;
-/// Below [`MIN_TOKENS`], one retry is added each second.
+/// A token, in the tenths that each call earns.
+const TOKEN: u64 = 10;
+/// The tenths at the start, and the level to which an idle gateway refills.
+const MIN_TENTHS: u64 = 5 * TOKEN;
+/// The most tenths that accumulate.
+const MAX_TENTHS: u64 = 100 * TOKEN;
+/// Below [`MIN_TENTHS`], a token is added each second.
 const REFILL_INTERVAL_US: u64 = 1_000_000;
 
 /// The token bucket; calls fill it.
 pub(crate) struct RetryBudget {
-    tokens: AtomicU64,
+    tenths: AtomicU64,
     /// When the bucket was last refilled by time.
     last_refill_us: AtomicU64,
 }
@@ -22,34 +23,34 @@ pub(crate) struct RetryBudget {
 impl RetryBudget {
     pub(crate) fn new() -> Self {
         Self {
-            tokens: AtomicU64::new(MIN_TOKENS),
+            tenths: AtomicU64::new(MIN_TENTHS),
             last_refill_us: AtomicU64::new(0),
         }
     }
 
-    /// Earns a token for a call.
+    /// Earns a call's tenth.
     pub(crate) fn deposit(&self) {
         // Written only while the bucket is not full: on a busy gateway the cores do not contend for the cache line.
-        if self.tokens.load(Relaxed) < MAX_TOKENS {
-            self.tokens.fetch_add(1, Relaxed);
+        if self.tenths.load(Relaxed) < MAX_TENTHS {
+            self.tenths.fetch_add(1, Relaxed);
         }
     }
 
-    /// Takes the tokens of one retry; false where there are too few.
+    /// Takes a retry's token; false where there is none.
     pub(crate) fn try_withdraw(&self, now_us: u64) -> bool {
         let last_refill = self.last_refill_us.load(Relaxed);
         let is_refill_due = now_us.saturating_sub(last_refill) >= REFILL_INTERVAL_US;
         if is_refill_due
-            && self.tokens.load(Relaxed) < MIN_TOKENS
+            && self.tenths.load(Relaxed) < MIN_TENTHS
             && self
                 .last_refill_us
                 .compare_exchange(last_refill, now_us, Relaxed, Relaxed)
                 .is_ok()
         {
-            self.tokens.fetch_add(RETRY_COST, Relaxed);
+            self.tenths.fetch_add(TOKEN, Relaxed);
         }
-        let withdraw = |tokens: u64| tokens.checked_sub(RETRY_COST);
-        self.tokens.fetch_update(Relaxed, Relaxed, withdraw).is_ok()
+        let withdraw = |tenths: u64| tenths.checked_sub(TOKEN);
+        self.tenths.fetch_update(Relaxed, Relaxed, withdraw).is_ok()
     }
 }
 
@@ -65,7 +66,7 @@ mod tests {
             budget.deposit();
             taken += u64::from(budget.try_withdraw(1));
         }
-        assert_eq!(taken, 1000 / 10 + MIN_TOKENS / RETRY_COST);
+        assert_eq!(taken, 1000 / 10 + MIN_TENTHS / TOKEN);
     }
 
     #[test]
@@ -94,6 +95,6 @@ mod tests {
         while budget.try_withdraw(1) {
             taken += 1;
         }
-        assert_eq!(taken, MAX_TOKENS / RETRY_COST);
+        assert_eq!(taken, MAX_TENTHS / TOKEN);
     }
 }

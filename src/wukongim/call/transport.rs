@@ -22,9 +22,12 @@ tokio::task_local! {
     static NEW_CONNECTION: bool;
 }
 
-/// Runs `work`; its calls use new connections if `new` is set.
-pub(crate) fn on_new_connection<F: Future>(new: bool, work: F) -> impl Future<Output = F::Output> {
-    NEW_CONNECTION.scope(new, work)
+/// Runs `work`, whose calls use new connections if `is_new`.
+pub(crate) fn new_connection_if<F: Future>(
+    is_new: bool,
+    work: F,
+) -> impl Future<Output = F::Output> {
+    NEW_CONNECTION.scope(is_new, work)
 }
 
 /// Runs the call, and after a broken connection once more on a new one: all pooled connections may have died together. Only for reads.
@@ -32,7 +35,7 @@ pub(crate) async fn retry_once<T, F: Future<Output = Result<T, Error>>>(
     ask: impl Fn() -> F,
 ) -> Result<T, Error> {
     match ask().await {
-        Err(Error::Lost) => on_new_connection(true, ask()).await,
+        Err(Error::Lost) => new_connection_if(true, ask()).await,
         outcome => outcome,
     }
 }
@@ -78,11 +81,9 @@ impl Call {
     ) -> Self {
         let body = serde_json::to_vec(body).unwrap_or_default();
         Self {
-            name,
             method: Method::POST,
-            path: path.into(),
             body: Some(body),
-            max_bytes: DEFAULT_MAX_BYTES,
+            ..Self::get(name, path)
         }
     }
 
@@ -113,9 +114,9 @@ impl Answer {
 /// The HTTP client and what every call shares.
 pub(crate) struct Transport {
     /// A connection is driven by the runtime that opened it, so each worker has its own client.
-    http: PerWorker<reqwest::Client>,
+    pooled: PerWorker<reqwest::Client>,
     /// A client without connection pool.
-    fresh: PerWorker<reqwest::Client>,
+    unpooled: PerWorker<reqwest::Client>,
     /// Time limit of one call, connecting included.
     pub(crate) timeout: Duration,
     /// v2's manager token, sent as `token`.
@@ -146,10 +147,10 @@ impl Transport {
                 .pool_idle_timeout(Duration::from_secs(30))
                 .build()
         };
-        let (kept, fresh) = (build.clone(), build);
+        let (pooled, unpooled) = (build.clone(), build);
         Ok(Self {
-            http: PerWorker::new(kept(256)?, cores, move || kept(256).ok()),
-            fresh: PerWorker::new(fresh(0)?, cores, move || fresh(0).ok()),
+            pooled: PerWorker::new(pooled(256)?, cores, move || pooled(256).ok()),
+            unpooled: PerWorker::new(unpooled(0)?, cores, move || unpooled(0).ok()),
             timeout,
             token,
             metrics,
@@ -166,7 +167,7 @@ impl Transport {
         let result = self.measured(measured, url, call, token).await;
         match &result {
             // Only a success confirms the node: a proxy may answer with errors while WuKongIM is being replaced.
-            Ok(answer) if answer.status.is_success() => node.record_answer(),
+            Ok(answer) if answer.status.is_success() => node.record_success_time(),
             // Another generation may answer at this address next.
             Err(Error::Connect | Error::Lost) => node.forget_generation(),
             _ => {}
@@ -230,8 +231,8 @@ impl Transport {
         max_bytes: usize,
     ) -> Result<Answer, Error> {
         let is_new = NEW_CONNECTION.try_with(|new| *new).unwrap_or(false);
-        let http = if is_new { &self.fresh } else { &self.http };
-        let response = http.get().execute(request).await;
+        let client = if is_new { &self.unpooled } else { &self.pooled };
+        let response = client.get().execute(request).await;
         let mut response = response.map_err(|error| classify(&error))?;
         let status = response.status();
         if status == StatusCode::UNAUTHORIZED {
@@ -343,11 +344,10 @@ impl Drop for Measured<'_> {
     }
 }
 
+/// Its only timeout is that of connecting.
 fn classify(error: &reqwest::Error) -> Error {
     if error.is_connect() {
         Error::Connect
-    } else if error.is_timeout() {
-        Error::Timeout
     } else {
         Error::Lost
     }

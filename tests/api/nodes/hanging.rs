@@ -50,7 +50,7 @@ async fn a_node_that_hangs_keeps_few_of_many_sends_and_v3_has_them_all_done_else
             failed += sent.iter().filter(is_lost).count();
         }
         let held = sends_to(&app.others[0]).len();
-        // A third of the first ten at the most, and perhaps some more before it is left alone.
+        // A third of the first ten at the most, and perhaps some more before it is ejected.
         assert!(held <= 20, "{dialect:?} {:?}", sends(&app));
         if dialect == V2 {
             assert_eq!(failed, held, "they may have arrived, and are not repeated");

@@ -21,7 +21,8 @@ async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
             settings.server.request_timeout = Duration::from_millis(150);
         })
         .await;
-        app.anon().get("/health").await.ok();
+        // Settles the generation.
+        app.user("alice").post_nothing("/token").await.ok();
         app.faults().always("/", Fault::Hang);
         for endpoint in all() {
             // Health answers from its last probe or from its own, shorter deadline.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use dev_upstream::{DevUpstream, Fault};
 use futures_util::future::join_all;
 
-use super::{all_are_known, cluster};
+use super::{all_are_known, cluster, cluster_with};
 use crate::support::messages::numbered;
 use crate::support::{TestApp, V2, V3};
 
@@ -107,7 +107,13 @@ async fn no_acknowledged_message_is_lost_or_doubled_when_one_node_after_the_othe
 #[tokio::test]
 async fn calls_that_never_left_go_elsewhere_at_once_however_many_they_are() {
     for dialect in [V2, V3] {
-        let app = cluster(dialect, 2).await;
+        // No call is lost, so no timeout may end one on a busy machine.
+        let app = cluster_with(dialect, 2, |settings| {
+            settings.wukongim.timeout = Duration::from_mins(1);
+            settings.wukongim.confirm_timeout = Duration::from_mins(1);
+            settings.server.request_timeout = Duration::from_mins(2);
+        });
+        let app = app.await;
         all_are_known(&app).await;
         app.others[0].stop().await;
         let alice = app.user("alice");

@@ -1,18 +1,19 @@
 //! Sending messages: check the permission, send once, confirm that the message is stored, answer with its seq.
 //!
 //! The path of one send on v2:
-//!  1. [`Messages::send`] takes one of the channel's permits, and asks `Authorization::may_send`.
+//!  1. [`Messages::send`] takes one of the channel's slots, and asks `Authorization::may_send`.
 //!  2. From here on the work outlives its request (`DetachOnDrop`). `dispatch` waits while another request sends the same client_msg_no.
 //!  3. `send_v2` claims the client_msg_no (`IdempotencyStore::claim`): an earlier result, or a conflict, is the answer.
 //!  4. It checks that the channel's log is its own (`check_log_owner`), and registers with `Confirmer::expect`, so that no poll passes the
 //!     message unnoticed.
 //!  5. Where an earlier attempt has an unknown outcome, `find_prior_send` searches for its message, and waits until it can no longer appear.
 //!  6. `Claim::mark_sent`: from here on the outcome may be unknown. `submit` checks the permission again, unless it is fresh, and sends.
-//!  7. `settle` waits for the message in the channel's log (`Pending::stored_by`). One loop per channel, `Confirmer::poll`, reads the log
+//!  7. `confirm` waits for the message in the channel's log (`Pending::stored_by`). One loop per channel, `Confirmer::poll`, reads the log
 //!     (`LogPager`), drops what is not on a majority of nodes (`truncate_unreplicated`) and finds the waiter (`ChannelWaiters`).
 //!  8. `Claim::complete` keeps the result for repetitions. A claim that is dropped instead keeps the attempt, for step 5 of the next one.
 //!
-//! v3 does 3 to 5 and 7 itself: its path is 1, 2 and 6. A batch (`send_batch`) runs 3 to 8 for the messages of a channel in their order.
+//! v3 does 3 to 5 and 7 itself, also for requests with the same client_msg_no at once: its path is 1, 2 without waiting, and 6. A batch
+//! (`send_batch`) runs 3 to 8 for the messages of a channel in their order.
 
 mod confirm;
 mod idempotency;
@@ -65,13 +66,14 @@ pub enum SendError {
     /// The sender is not permitted.
     #[error(transparent)]
     Denied(#[from] Denial),
-    /// WuKongIM did not accept it: it is not stored.
+    /// This request has not stored it: WuKongIM did not accept it, or was not asked. An earlier request with this client_msg_no may have.
     #[error(transparent)]
     Upstream(wukongim::Error),
     /// The client_msg_no was used for another payload.
     #[error("client_msg_no used for another payload")]
     Conflict,
-    /// It was sent, or may have been, and was not confirmed in time: sending it again with this client_msg_no is safe.
+    /// It is not known to be stored in time, whether it was sent, may have been, or was not begun before the time was up: sending it again
+    /// with this client_msg_no is safe.
     #[error("sent but not seen stored: {cause}")]
     Unconfirmed {
         /// The client_msg_no for the retry.
@@ -90,7 +92,7 @@ pub enum Cause {
     /// No usable answer came.
     #[error(transparent)]
     NoAnswer(wukongim::Error),
-    /// The request's deadline passed before the outcome was known.
+    /// The request's deadline passed before the outcome was known, or before the message was sent at all.
     #[error("the request's deadline passed")]
     OutOfTime,
 }

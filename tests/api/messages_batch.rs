@@ -132,6 +132,24 @@ async fn an_admin_sends_as_many_in_one_batch() {
 }
 
 #[tokio::test]
+async fn refused_messages_do_not_stop_the_next_ones_from_waiting_for_each_other() {
+    let app = TestApp::start(V2).await;
+    app.group("g", "alice", &[]).await;
+    // Without waiting, the last one would be stored before the second.
+    for number in ["n-0", "n-1"] {
+        app.each_send(number, Fault::StoreLate(Duration::from_millis(100)));
+    }
+    let from = |uid: &str, n: usize| as_user(uid, numbered(2, "g", "hi", &format!("n-{n}")));
+    let refused = (3..93).map(|n| from("stranger", n));
+    let bodies: Vec<_> = refused.chain((0..3).map(|n| from("alice", n))).collect();
+    let answer = app.admin().send_batch(&bodies).await;
+    let answer = answer.fails(207, "partial_failure");
+    let entries = &answer.body["data"].as_array().unwrap()[90..];
+    let seqs: Vec<_> = entries.iter().map(|entry| &entry["messageSeq"]).collect();
+    assert_eq!(seqs, [1, 2, 3]);
+}
+
+#[tokio::test]
 async fn a_foreign_from_uid_refuses_the_whole_batch() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;

@@ -1,5 +1,5 @@
 //! The state of one channel while sends to it are in progress (v2): the highest seq seen, the waiters, and the messages that polls have
-//! seen and no waiter has claimed. Makes no calls.
+//! seen and that match no waiter. Makes no calls.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::wukongim::Page;
 /// How far the clocks of two nodes may differ when a message's age is derived from its id.
 pub(in crate::messages) const MAX_CLOCK_SKEW_MS: u64 = 2000;
 /// Maximum messages kept per channel for sends that are not waiting yet; about 200 bytes each, and rarely more than a few.
-const MAX_UNCLAIMED: usize = 256;
+const MAX_UNMATCHED: usize = 256;
 
 /// How a waiter recognises its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +37,10 @@ pub(super) struct ChannelWaiters(Mutex<State>);
 struct State {
     /// The highest seq seen in the channel.
     highest_seq: Option<u64>,
-    /// The number of sends in progress. While there are any, messages that no waiter claims are kept in `unclaimed`, oldest first.
+    /// The number of sends in progress. While there are any, messages that match no waiter are kept in `unmatched`, oldest first.
     pending: usize,
-    unclaimed: VecDeque<UnclaimedMessage>,
-    /// The highest seq that was dropped from the full `unclaimed`; a send with a lower baseline polls again for its message.
+    unmatched: VecDeque<UnmatchedMessage>,
+    /// The highest seq that was dropped from the full `unmatched`; a send with a lower baseline polls again for its message.
     dropped_seq: u64,
     /// The next poll starts with the newest page.
     restart_from_newest: bool,
@@ -48,7 +48,7 @@ struct State {
     is_polling: bool,
 }
 
-struct UnclaimedMessage {
+struct UnmatchedMessage {
     stored: Stored,
     from: Box<[u8]>,
     client_msg_no: Box<[u8]>,
@@ -79,7 +79,7 @@ impl Waiter {
         (waiter, receiver)
     }
 
-    /// The page has checked the channel already. By id the client_msg_no is ignored, since v2 replaces a blank one by its own (source). By
+    /// A page has only this channel's messages. By id the client_msg_no is ignored, since v2 replaces a blank one by its own (source). By
     /// client_msg_no it must match byte for byte, and the message must be as new as the send, since a client_msg_no may be reused after its
     /// window.
     fn matches(&self, id: MessageId, from: &[u8], client_msg_no: &[u8]) -> bool {
@@ -87,14 +87,14 @@ impl Waiter {
             MessageMatch::Id(target) => id == target,
             MessageMatch::ClientMsgNo { .. } => {
                 client_msg_no == self.task.client_msg_no.as_str().as_bytes()
-                    && id.unix_ms() >= self.sent_ms()
+                    && id.unix_ms() >= self.earliest_id_ms()
             }
         };
         is_same && from == self.task.sender.as_str().as_bytes()
     }
 
     /// The earliest possible time of the message's id, in Unix milliseconds.
-    fn sent_ms(&self) -> u64 {
+    fn earliest_id_ms(&self) -> u64 {
         let ms = match self.target {
             MessageMatch::Id(id) => id.unix_ms(),
             MessageMatch::ClientMsgNo { sent_ms } => sent_ms,
@@ -126,7 +126,7 @@ impl ChannelWaiters {
         let mut state = self.0.lock();
         state.pending -= 1;
         if state.pending == 0 {
-            state.unclaimed = VecDeque::new();
+            state.unmatched = VecDeque::new();
             state.dropped_seq = 0;
         }
     }
@@ -134,7 +134,7 @@ impl ChannelWaiters {
     /// Adds a waiter whose send was registered with this baseline.
     pub(super) fn subscribe(&self, waiter: Waiter, baseline: Option<u64>) -> Subscription {
         let mut state = self.0.lock();
-        let mut newest_first = state.unclaimed.iter().rev();
+        let mut newest_first = state.unmatched.iter().rev();
         if let Some(message) = newest_first.find(|message| {
             waiter.matches(message.stored.id, &message.from, &message.client_msg_no)
         }) {
@@ -183,12 +183,12 @@ impl ChannelWaiters {
             if state.pending == 0 {
                 continue;
             }
-            if state.unclaimed.len() >= MAX_UNCLAIMED
-                && let Some(oldest) = state.unclaimed.pop_front()
+            if state.unmatched.len() >= MAX_UNMATCHED
+                && let Some(oldest) = state.unmatched.pop_front()
             {
                 state.dropped_seq = state.dropped_seq.max(oldest.stored.seq);
             }
-            state.unclaimed.push_back(UnclaimedMessage {
+            state.unmatched.push_back(UnmatchedMessage {
                 stored,
                 from: from.into(),
                 client_msg_no: client_msg_no.into(),
@@ -210,15 +210,15 @@ impl ChannelWaiters {
         let mut next = PollRequest {
             task: first.task.clone(),
             highest_seq: state.highest_seq.filter(|_| !state.restart_from_newest),
-            newest: first.since,
-            oldest: first.since,
+            newest_since: first.since,
+            oldest_since: first.since,
             earliest_ms: unix_ms(),
         };
         state.restart_from_newest = false;
         for waiter in &state.waiters {
-            next.newest = next.newest.max(waiter.since);
-            next.oldest = next.oldest.min(waiter.since);
-            next.earliest_ms = next.earliest_ms.min(waiter.sent_ms());
+            next.newest_since = next.newest_since.max(waiter.since);
+            next.oldest_since = next.oldest_since.min(waiter.since);
+            next.earliest_ms = next.earliest_ms.min(waiter.earliest_id_ms());
         }
         Some(next)
     }
@@ -237,9 +237,9 @@ pub(super) struct PollRequest {
     pub(super) task: Arc<SendTask>,
     pub(super) highest_seq: Option<u64>,
     /// When the newest waiter began to wait.
-    pub(super) newest: Instant,
+    pub(super) newest_since: Instant,
     /// When the oldest one did.
-    pub(super) oldest: Instant,
+    pub(super) oldest_since: Instant,
     /// The earliest possible time of any awaited message's id.
     pub(super) earliest_ms: u64,
 }
@@ -285,7 +285,7 @@ mod tests {
         let found = waiters.subscribe(waiter, other);
         assert!(matches!(found, Subscription::Found(stored) if stored.seq == 5));
         waiters.unregister();
-        assert!(waiters.0.lock().unclaimed.is_empty());
+        assert!(waiters.0.lock().unmatched.is_empty());
         assert_eq!(waiters.0.lock().pending, 0);
     }
 
@@ -294,11 +294,11 @@ mod tests {
         let waiters = ChannelWaiters::default();
         waiters.observe_page(&page(1, "before"));
         let baseline = waiters.register();
-        let last = 1 + 3 * MAX_UNCLAIMED as u64;
+        let last = 1 + 3 * MAX_UNMATCHED as u64;
         for seq in 2..=last {
             waiters.observe_page(&page(seq, &seq.to_string()));
         }
-        assert_eq!(waiters.0.lock().unclaimed.len(), MAX_UNCLAIMED);
+        assert_eq!(waiters.0.lock().unmatched.len(), MAX_UNMATCHED);
         let (late, _receiver) = Waiter::new(MessageMatch::Id(MessageId(last)), task("n"));
         let found = waiters.subscribe(late, baseline);
         assert!(matches!(found, Subscription::Found(stored) if stored.seq == last));
@@ -310,7 +310,7 @@ mod tests {
         ));
         assert_eq!(waiters.next_poll().unwrap().highest_seq, None);
         waiters.unregister();
-        assert!(waiters.0.lock().unclaimed.is_empty());
+        assert!(waiters.0.lock().unmatched.is_empty());
         assert_eq!(waiters.0.lock().dropped_seq, 0);
     }
 

@@ -1,9 +1,9 @@
 //! Confirms that a message is stored (v2). v2's answer to a send does not prove it, only the message in its channel's log does.
 //!
-//! One polling loop per channel serves all its waiters. It reads upwards from the highest seq seen, so no message is read twice. Without
-//! one it starts with the newest page and reads back to the time of the send. It learns how long this WuKongIM takes to show a message (0.5
-//! ms on a single node, 100–400 ms in a cluster; seen on running servers) and polls accordingly. `/message/byclientmsgno` and `/message`
-//! are not used: in a cluster they may read from another node, and they match other senders' messages.
+//! One polling loop per channel serves all its waiters. It reads upwards from the highest seq seen, so a replicated message is read once.
+//! Without a seq it starts with the newest page and reads back to the time of the send. It learns how long this WuKongIM takes to show a
+//! message (0.5 ms on a single node, 100–400 ms in a cluster; seen on running servers) and polls accordingly. `/message/byclientmsgno` and
+//! `/message` are not used: in a cluster they may read from another node, and they match other senders' messages.
 
 mod channel_waiters;
 mod log_pager;
@@ -71,10 +71,8 @@ impl Pending {
                 tokio::spawn(inherit_identity(poll));
             }
         }
-        let stored = tokio::time::timeout_at(until.into(), found)
-            .await
-            .ok()?
-            .ok()?;
+        let stored = tokio::time::timeout_at(until.into(), found).await;
+        let stored = stored.ok()?.ok()?;
         let waited = since.elapsed().as_secs_f64();
         self.confirmer.metrics.confirm_seconds.observe(waited);
         Some(stored)
@@ -112,13 +110,8 @@ impl Confirmer {
     /// Registers a send that is about to start.
     pub(super) fn expect(self: &Arc<Self>, conversation: &ConversationKey) -> Pending {
         let new = || Ok::<_, std::convert::Infallible>(Arc::default());
-        let waiters = match self.channels.get(conversation) {
-            Some(waiters) => waiters,
-            None => self
-                .channels
-                .get_or_insert_with(conversation, new)
-                .unwrap_or_default(),
-        };
+        let waiters = self.channels.get_or_insert_with(conversation, new);
+        let waiters = waiters.unwrap_or_default();
         Pending {
             baseline_seq: waiters.register(),
             confirmer: self.clone(),
@@ -132,19 +125,19 @@ impl Confirmer {
         let mut schedule = PollSchedule::new(self.delay.get(), self.timeout);
         let mut page_size = PageSize::of(POLL_LIMIT);
         // When the last poll began that reached the end of the log.
-        let mut earlier = None;
+        let mut last_complete_poll = None;
         let mut reset_checked = Instant::now();
         while let Some(next) = waiters.next_poll() {
-            schedule.pause(next.newest).await;
+            schedule.pause(next.newest_since).await;
             // After half the timeout, then at intervals: WuKongIM may have lost the channel and count from 1 again.
             if next.highest_seq.is_some()
-                && next.oldest.elapsed() > self.timeout / 2
+                && next.oldest_since.elapsed() > self.timeout / 2
                 && reset_checked.elapsed() > self.timeout / 4
             {
                 reset_checked = Instant::now();
                 self.metrics.confirm_polls.inc();
-                let newest = self.pager(&next).newest_seq().await;
-                if newest.is_ok_and(|newest| newest < next.highest_seq) {
+                let newest_seq = self.pager(&next).newest_seq().await;
+                if newest_seq.is_ok_and(|newest_seq| newest_seq < next.highest_seq) {
                     waiters.reset();
                     continue;
                 }
@@ -167,12 +160,12 @@ impl Confirmer {
             let was_truncated = truncate_unreplicated(&self.client, &mut page).await;
             let waiting_since = waiters.observe_page(&page);
             for since in &waiting_since {
-                self.delay.observe(*since, earlier, started);
+                self.delay.observe(*since, last_complete_poll, started);
             }
             if !is_full {
-                earlier = Some(started);
+                last_complete_poll = Some(started);
             } else if page.seq_range.is_some() {
-                // Without a replicated message on the page, the log below it may still be rewritten too.
+                // Without one replicated message on the page nothing below it counts either: the next poll reads all of it again.
                 self.catch_up(&waiters, &next, &page).await;
             }
             if !waiting_since.is_empty() {
@@ -234,7 +227,7 @@ mod tests {
         let polled = waiters.clone();
         let panicked = std::thread::spawn(move || {
             let _guard = PollGuard(polled);
-            panic!("a poll broke");
+            panic!("expected by the test");
         });
         assert!(panicked.join().is_err());
         assert!(waiters.next_poll().is_none());

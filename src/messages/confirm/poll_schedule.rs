@@ -13,7 +13,7 @@ const TIMER_RESOLUTION_LIMIT: Duration = Duration::from_millis(4);
 /// The most that one slow message adds to an estimate of zero.
 const MAX_STEP_UP: Duration = Duration::from_millis(2);
 
-/// So many consecutive messages found by the first poll halve the estimate; the one before lowers it by half of that, and so on.
+/// The n-th consecutive message that the first poll found lowers the estimate by `delay / 2^(16 - n)`; from this one on each halves it.
 const HITS_UNTIL_HALVED: u32 = 15;
 
 /// The estimated time until WuKongIM shows a message, such that the first poll finds most messages and the next ones follow soon for the
@@ -33,17 +33,18 @@ impl VisibilityDelay {
         self.0.lock().delay
     }
 
-    /// Learns from a message that was dispatched at `since` and found by a poll that began at `started`; `earlier` is the start of a poll
-    /// that did not find it.
+    /// Learns from a message whose waiter began at `since`, after WuKongIM's answer (in a batch that is confirmed together, long after it),
+    /// and that was found by a poll that began at `started`; `missed_at` is the start of a poll that did not find it.
     ///
     /// If the first poll found it, it had appeared earlier: the estimate is lowered, hardly at first, and by twice as much with each such
     /// message in a row. If a poll missed it, and not before the estimated time, it appeared between the two: the estimate is raised by a
     /// quarter at once, or by a quarter of the way to their midpoint. Of a far longer time only a part counts, since a single message may be
     /// slow for many reasons.
-    pub(super) fn observe(&self, since: Instant, earlier: Option<Instant>, started: Instant) {
+    pub(super) fn observe(&self, since: Instant, missed_at: Option<Instant>, started: Instant) {
         let estimate = &mut *self.0.lock();
         let delay = estimate.delay;
-        let Some(missed) = earlier.and_then(|earlier| earlier.checked_duration_since(since)) else {
+        let Some(missed) = missed_at.and_then(|missed_at| missed_at.checked_duration_since(since))
+        else {
             estimate.hits = HITS_UNTIL_HALVED.min(estimate.hits + 1);
             estimate.delay -= delay / (2 << (HITS_UNTIL_HALVED - estimate.hits));
             return;
@@ -83,10 +84,10 @@ impl PollSchedule {
     /// Sleeps until the next poll: first until the estimated delay has passed since the newest waiter began, after a miss for a quarter of
     /// the delay, and half as much longer each time. Timing by the newest waiter lets one poll serve many; earlier waiters wait at most one
     /// delay longer, since those that arrive during the pause are not considered.
-    pub(super) async fn pause(&mut self, newest: Instant) {
+    pub(super) async fn pause(&mut self, newest_since: Instant) {
         let now = Instant::now();
         let at = match self.last {
-            None => newest + self.delay,
+            None => newest_since + self.delay,
             Some(last) => {
                 let longer = 1.5_f64.powi(self.misses.min(20).cast_signed());
                 let gap = (self.delay / 4).max(MIN_PAUSE).mul_f64(longer);
@@ -142,7 +143,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn believing(delay: Duration) -> VisibilityDelay {
+    fn with_delay(delay: Duration) -> VisibilityDelay {
         let estimate = VisibilityDelay::default();
         estimate.0.lock().delay = delay;
         estimate
@@ -151,14 +152,14 @@ mod tests {
     /// Observes a message that appears after `appears`, with polls that last at least `lasting`; returns the number of polls.
     fn message(estimate: &VisibilityDelay, appears: Duration, lasting: Duration) -> u32 {
         let since = Instant::now();
-        let (mut at, mut earlier, mut misses) = (estimate.get(), None, 0_u32);
+        let (mut at, mut missed_at, mut misses) = (estimate.get(), None, 0_u32);
         while at < appears {
-            earlier = Some(since + at);
+            missed_at = Some(since + at);
             misses += 1;
             let longer = 1.5_f64.powi(misses.cast_signed());
             at += lasting.max((estimate.get() / 4).max(MIN_PAUSE).mul_f64(longer));
         }
-        estimate.observe(since, earlier, since + at);
+        estimate.observe(since, missed_at, since + at);
         misses + 1
     }
 
@@ -170,7 +171,7 @@ mod tests {
                 message(&estimate, appears, MS / 4);
             }
             let polls: u32 = (0..100).map(|_| message(&estimate, appears, MS / 4)).sum();
-            assert!(polls <= 150, "{polls} looks for {appears:?}");
+            assert!(polls <= 150, "{polls} polls for {appears:?}");
             assert!(estimate.get() > appears / 2, "{:?}", estimate.get());
             assert!(estimate.get() < appears * 2, "{:?}", estimate.get());
         }
@@ -178,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_estimate_falls_again_after_a_slow_period() {
-        let estimate = believing(200 * MS);
+        let estimate = with_delay(200 * MS);
         for _ in 0..25 {
             message(&estimate, MS / 2, MS / 4);
         }
@@ -187,7 +188,7 @@ mod tests {
 
     #[test]
     fn one_slow_message_hardly_counts_and_a_dozen_do() {
-        let estimate = believing(MS / 2);
+        let estimate = with_delay(MS / 2);
         message(&estimate, 300 * MS, MS / 4);
         assert!(estimate.get() < 2 * MS, "{:?}", estimate.get());
         for _ in 0..11 {
@@ -199,7 +200,7 @@ mod tests {
     #[test]
     fn a_step_down_that_missed_is_reverted_at_once() {
         for appears in [MS / 2, 6 * MS, 200 * MS] {
-            let estimate = believing(appears * 5 / 4);
+            let estimate = with_delay(appears * 5 / 4);
             let mut polls = 0;
             for _ in 0..300 {
                 let previous = estimate.get();
@@ -208,13 +209,13 @@ mod tests {
                 assert!(needed == 1 || estimate.get() > previous, "{previous:?}");
                 assert!(estimate.get() > appears / 4, "{:?}", estimate.get());
             }
-            assert!(polls <= 370, "{polls} looks for {appears:?}");
+            assert!(polls <= 370, "{polls} polls for {appears:?}");
         }
     }
 
     #[test]
     fn a_poll_before_the_send_is_ignored() {
-        let estimate = believing(8 * MS);
+        let estimate = with_delay(8 * MS);
         let since = Instant::now();
         estimate.observe(since, since.checked_sub(MS), since + 8 * MS);
         assert!(estimate.get() < 8 * MS);

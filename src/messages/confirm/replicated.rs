@@ -11,7 +11,8 @@ pub(in crate::messages) async fn is_replicated(client: &Client, stored: Stored) 
 /// Removes the messages from a page that are not yet on a majority of nodes; returns whether there were any.
 ///
 /// A log is replicated in order, so the replicated messages are a prefix of the page, usually the whole page. Binary search, starting at
-/// the newest message.
+/// the newest message. Other channels' messages, which a page does not show, are not checked: v2 stores those of one channel per log, and
+/// `check_log_owner` refuses to send to any other.
 pub(super) async fn truncate_unreplicated(client: &Client, page: &mut Page) -> bool {
     let messages = &page.messages;
     let (mut replicated, mut unreplicated) = (0, messages.len());

@@ -23,7 +23,7 @@ pub(super) struct Attempt {
     /// When it was first sent, in Unix milliseconds.
     pub(super) sent_ms: u64,
     /// When it was last sent.
-    pub(super) last: Instant,
+    pub(super) last_sent: Instant,
 }
 
 /// The store of recent sends.
@@ -95,6 +95,7 @@ impl IdempotencyStore {
                 meters.new.inc();
                 None
             }
+            // Before the payloads are compared: if that message is not stored, its client_msg_no is free for another payload.
             Some((State::InFlight(done), _)) => {
                 meters.busy.inc();
                 return ClaimOutcome::InFlight(InFlight(done.clone()));
@@ -144,14 +145,14 @@ pub(super) struct Claim {
 impl Claim {
     /// The message is being sent, and is above `floor`: from here on its outcome may be unknown.
     pub(super) fn mark_sent(&mut self, floor: Option<u64>, sent_ms: u64) {
-        let last = Instant::now();
+        let last_sent = Instant::now();
         let new = Attempt {
             floor,
             sent_ms,
-            last,
+            last_sent,
         };
         // A retry keeps the first attempt's floor: either message may appear above it.
-        self.attempt.get_or_insert(new).last = last;
+        self.attempt.get_or_insert(new).last_sent = last_sent;
     }
 
     /// The earlier attempt is not at or below this seq.
@@ -166,7 +167,7 @@ impl Claim {
         if self.is_client_key {
             self.stored = Some(stored);
         } else {
-            self.release();
+            self.attempt = None;
         }
         stored
     }

@@ -1,4 +1,4 @@
-//! The idempotency store's table: entries by key, and the finished ones in the order of eviction. Every operation takes logarithmic time,
+//! The idempotency store's table: entries by key, and those not in flight in the order of eviction. Every operation takes logarithmic time,
 //! however uneven the senders are. Knows nothing of sending.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::Attempt;
 use crate::messages::Stored;
 
-/// A user with more finished entries than this has its own evicted first.
+/// A user with more evictable entries than this has its own evicted first.
 pub(super) const USER_QUOTA: usize = 1000;
 /// Maximum expired entries removed in one call, because all sends wait for the table's lock meanwhile.
 const MAX_SWEEP: usize = 32;
@@ -37,9 +37,9 @@ struct Entry {
     payload: u64,
     /// A hash of the sender.
     user: u64,
-    /// When it was claimed or, later, finished.
+    /// When it was claimed or, later, became evictable.
     since: Instant,
-    /// Its number among the finished ones, in the order in which they finished; `None` while it is in flight.
+    /// Its number in the order of eviction; `None` while it is in flight.
     serial: Option<u64>,
 }
 
@@ -48,11 +48,11 @@ struct Entry {
 pub(super) struct EntryTable {
     /// The keys are keyed hashes already, so SipHash would add nothing.
     entries: HashMap<Key, Entry, RandomState>,
-    /// The finished entries by serial: the oldest is first.
-    finished: BTreeMap<u64, Key>,
+    /// The evictable entries by serial: the oldest is first.
+    evictable: BTreeMap<u64, Key>,
     /// The same by user and serial.
     by_user: BTreeMap<(u64, u64), Key>,
-    /// The number of each user's finished entries.
+    /// The number of each user's evictable entries.
     counts: HashMap<u64, usize, RandomState>,
     /// The users above their quota.
     over_quota: BTreeSet<u64>,
@@ -83,7 +83,7 @@ impl EntryTable {
         self.entries.insert(key, entry);
     }
 
-    /// Changes an entry's state; a finished entry may be evicted.
+    /// Changes an entry's state; one that is not in flight is evictable. Evicting an unknown outcome lets a retry send the message again.
     pub(super) fn set(&mut self, key: Key, state: State, now: Instant) {
         self.dequeue(key);
         let Some(entry) = self.entries.get_mut(&key) else {
@@ -96,7 +96,7 @@ impl EntryTable {
         let (serial, user) = (self.next_serial, entry.user);
         self.next_serial += 1;
         (entry.serial, entry.since) = (Some(serial), now);
-        self.finished.insert(serial, key);
+        self.evictable.insert(serial, key);
         self.by_user.insert((user, serial), key);
         let count = self.counts.entry(user).or_default();
         *count += 1;
@@ -110,13 +110,13 @@ impl EntryTable {
         self.entries.remove(&key);
     }
 
-    /// Removes finished entries that are older than the window: the one of `key` always, and at most [`MAX_SWEEP`] others.
+    /// Removes evictable entries that are older than the window: the one of `key` always, and at most [`MAX_SWEEP`] others.
     pub(super) fn evict_expired(&mut self, key: Key, now: Instant, window: Duration) {
         if self.is_expired(key, now, window) {
             self.remove(key);
         }
         for _ in 0..MAX_SWEEP {
-            match self.finished.first_key_value() {
+            match self.evictable.first_key_value() {
                 Some((_, oldest)) if self.is_expired(*oldest, now, window) => self.remove(*oldest),
                 _ => return,
             }
@@ -129,11 +129,11 @@ impl EntryTable {
         })
     }
 
-    /// Evicts the oldest finished entry: of a user above its quota if there is one, else of all. False where all entries are in flight.
+    /// Evicts the oldest evictable entry: of a user above its quota if there is one, else of all. False where all entries are in flight.
     pub(super) fn evict_one(&mut self) -> bool {
         let oldest = match self.over_quota.first() {
             Some(user) => self.by_user.range((*user, 0)..).next().map(|(_, key)| *key),
-            None => self.finished.first_key_value().map(|(_, key)| *key),
+            None => self.evictable.first_key_value().map(|(_, key)| *key),
         };
         oldest.is_some_and(|key| {
             self.remove(key);
@@ -150,7 +150,7 @@ impl EntryTable {
             return;
         };
         let user = entry.user;
-        self.finished.remove(&serial);
+        self.evictable.remove(&serial);
         self.by_user.remove(&(user, serial));
         if let Some(count) = self.counts.get_mut(&user) {
             *count -= 1;
@@ -186,8 +186,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn the_orders_hold_what_the_table_does(table: &EntryTable) {
-        assert_eq!(table.finished.len(), table.entries.len());
+    fn assert_orders_match_the_table(table: &EntryTable) {
+        assert_eq!(table.evictable.len(), table.entries.len());
         assert_eq!(table.by_user.len(), table.entries.len());
         assert_eq!(table.counts.values().sum::<usize>(), table.entries.len());
     }
@@ -215,7 +215,7 @@ mod tests {
             "the user is within its quota again"
         );
         assert_eq!(evicted(&mut table), Some(3));
-        the_orders_hold_what_the_table_does(&table);
+        assert_orders_match_the_table(&table);
     }
 
     #[test]
@@ -242,7 +242,7 @@ mod tests {
                 assert!(table.evict_one());
             }
         }
-        the_orders_hold_what_the_table_does(&table);
+        assert_orders_match_the_table(&table);
         for key in 0..7 {
             assert!(
                 table.entries.contains_key(&key),
@@ -280,6 +280,6 @@ mod tests {
         // Scanning at every insert would take 10^10 steps; the bound is far from both.
         let took = started.elapsed();
         assert!(took < Duration::from_secs(10), "{took:?}");
-        the_orders_hold_what_the_table_does(&table);
+        assert_orders_match_the_table(&table);
     }
 }

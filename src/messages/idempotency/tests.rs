@@ -88,7 +88,7 @@ fn an_abandoned_claim_leaves_the_attempt() {
         (Some(7), 1),
         "the first attempt's floor is kept"
     );
-    assert!(known.last > first.last && known.last == second.last);
+    assert!(known.last_sent > first.last_sent && known.last_sent == second.last_sent);
     assert!(matches!(
         claim_key(&store, "a", "n", "Yg=="),
         ClaimOutcome::Conflict

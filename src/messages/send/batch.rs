@@ -36,7 +36,7 @@ type Results = Arc<Mutex<Vec<Option<Result<Sent, SendError>>>>>;
 /// The deadlines of one batch.
 #[derive(Clone, Copy)]
 struct BatchDeadlines {
-    /// Nothing is sent after this.
+    /// No message is begun after this; one that was begun may be sent until `answer_by`.
     send_by: Instant,
     /// Nothing is awaited after this.
     answer_by: Instant,
@@ -115,22 +115,22 @@ impl Messages {
     async fn send_channel(&self, items: Vec<Item>, deadlines: BatchDeadlines, results: Results) {
         let mut sequence = ChannelSequence {
             messages: self,
-            unsettled: Vec::with_capacity(items.len()),
+            dispatched: Vec::with_capacity(items.len()),
             results,
             has_ambiguous: false,
         };
-        let permit = items
+        let channel_slot = items
             .first()
             .map(|(_, task)| self.channel_limiter.try_acquire(&task.conversation));
-        let mut failure = matches!(permit, Some(None)).then_some(Error::Busy);
+        let mut failure = matches!(channel_slot, Some(None)).then_some(Error::Busy);
         let mut permissions = HashMap::new();
         let mut is_serial = true;
         let began = Instant::now();
-        let count = u32::try_from(items.len()).unwrap_or(u32::MAX);
-        let mut left = count;
+        let (mut sent, mut left) = (0, u32::try_from(items.len()).unwrap_or(u32::MAX));
         for (index, task) in items {
+            left -= 1;
             if let Some(error) = &failure {
-                // A message that WuKongIM did not take, or may still take, must not be overtaken by the next.
+                // The rest is refused: a message that WuKongIM did not take, or may still take, must not be overtaken by a later one.
                 sequence.record(index, &task, Err(SendError::Upstream(error.clone())));
                 continue;
             }
@@ -150,7 +150,7 @@ impl Messages {
                 }
             };
             if !is_serial && self.client.generation().await == Ok(Generation::V2) {
-                sleep(SEND_GAP.min(SERIAL_BUDGET / left)).await;
+                sleep(SEND_GAP.min(SERIAL_BUDGET / (left + 1))).await;
             }
             let mut dispatched = {
                 let dispatching = self.try_dispatch(&task, permit, deadlines.answer_by);
@@ -158,41 +158,42 @@ impl Messages {
                 match timeout_at(deadlines.send_by.into(), &mut dispatching).await {
                     Ok(dispatched) => dispatched,
                     // The sending time is over: confirm the earlier messages while this one may still be answered.
-                    Err(_) => tokio::join!(dispatching, sequence.settle()).0,
+                    Err(_) => tokio::join!(dispatching, sequence.confirm_all()).0,
                 }
             };
             if let Ok(Dispatched::InFlight(_)) = dispatched {
-                // This batch itself may hold the client_msg_no. Settling its messages before waiting prevents deadlocks between batches.
-                sequence.settle().await;
+                // This batch itself may hold the client_msg_no. Confirming its messages before waiting prevents deadlocks between batches.
+                sequence.confirm_all().await;
                 dispatched = self.dispatch(&task, permit, deadlines.answer_by).await;
             }
             let was_not_sent = matches!(&dispatched, Err(SendError::Upstream(error)) if error.can_go_to_next_node());
             if was_not_sent && task.affinity.is_set() {
-                // The node of the earlier messages is gone. Another one may take the rest once none of them can be overtaken.
-                sequence.settle().await;
+                // The node of the earlier messages cannot be reached, or is full. Another one may take the rest once none of them can be
+                // overtaken.
+                sequence.confirm_all().await;
                 if !sequence.has_ambiguous {
                     task.affinity.clear();
                     dispatched = self.dispatch(&task, permit, deadlines.answer_by).await;
                 }
             }
             let unanswered = unanswered(&dispatched);
-            sequence.unsettled.push((index, task, dispatched));
-            left -= 1;
+            sequence.dispatched.push((index, task, dispatched));
+            sent += 1;
             if is_serial || unanswered.is_some() {
-                let result = sequence.settle().await;
+                let result = sequence.confirm_all().await;
                 is_serial &= !matches!(result, Some(Err(SendError::Unconfirmed { .. })))
-                    && began.elapsed() * left < SERIAL_BUDGET * (count - left);
+                    && began.elapsed() / sent * left < SERIAL_BUDGET;
                 failure = unanswered.filter(|_| !matches!(result, Some(Ok(_))));
             }
         }
-        sequence.settle().await;
+        sequence.confirm_all().await;
     }
 }
 
 /// The messages of one channel that were dispatched and not yet confirmed.
 struct ChannelSequence<'a> {
     messages: &'a Messages,
-    unsettled: Vec<(usize, Arc<SendTask>, Result<Dispatched, SendError>)>,
+    dispatched: Vec<(usize, Arc<SendTask>, Result<Dispatched, SendError>)>,
     results: Results,
     /// Whether the outcome of any of them is unknown.
     has_ambiguous: bool,
@@ -200,18 +201,18 @@ struct ChannelSequence<'a> {
 
 impl ChannelSequence<'_> {
     /// Confirms all, and returns the result of the last one.
-    async fn settle(&mut self) -> Option<Result<Stored, SendError>> {
+    async fn confirm_all(&mut self) -> Option<Result<Stored, SendError>> {
         let messages = self.messages;
-        let unsettled = std::mem::take(&mut self.unsettled);
+        let dispatched = std::mem::take(&mut self.dispatched);
         let this = &*self;
-        let settling = unsettled
+        let confirming = dispatched
             .into_iter()
             .map(|(index, task, dispatched)| async move {
-                let result = messages.settle(&task, dispatched).await;
+                let result = messages.confirm(&task, dispatched).await;
                 this.record(index, &task, result.clone());
                 result
             });
-        let results = join_all(settling).await;
+        let results = join_all(confirming).await;
         let is_unconfirmed = |result: &_| matches!(result, Err(SendError::Unconfirmed { .. }));
         self.has_ambiguous |= results.iter().any(is_unconfirmed);
         results.into_iter().next_back()

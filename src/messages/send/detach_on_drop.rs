@@ -1,4 +1,4 @@
-//! Work that continues in a task of its own when its request is dropped. Knows nothing of the work.
+//! Work that continues in a task of its own when it is dropped, by a client that disconnects or by a timeout. Knows nothing of the work.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -60,10 +60,10 @@ mod tests {
     #[tokio::test]
     async fn awaited_work_answers_and_dropped_work_still_completes() {
         assert_eq!(DetachOnDrop::new(async { 7 }).await, 7);
-        let (go, is_still_permitted) = oneshot::channel::<()>();
+        let (go, may_go) = oneshot::channel::<()>();
         let (done, is_done) = oneshot::channel();
         let work = DetachOnDrop::new(async move {
-            is_still_permitted.await.unwrap();
+            may_go.await.unwrap();
             done.send(()).unwrap();
         });
         let waited = tokio::time::timeout(Duration::from_millis(1), work).await;
@@ -85,7 +85,7 @@ mod tests {
         let mut work = Box::pin(DetachOnDrop::new(async move {
             let _alive = alive;
             yield_now().await;
-            panic!("as it must");
+            panic!("expected by the test");
         }));
         let panicked =
             futures_util::FutureExt::catch_unwind(std::panic::AssertUnwindSafe(&mut work));

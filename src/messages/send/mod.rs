@@ -54,7 +54,7 @@ enum Dispatched {
     Stored(Stored),
     /// Sent; not yet confirmed.
     Sent(Box<AwaitingConfirmation>),
-    /// Not sent, since another request is sending the same client_msg_no.
+    /// Not sent, since another request is sending the same client_msg_no. Only `try_dispatch` returns this; `dispatch` waits.
     InFlight(InFlight),
 }
 
@@ -62,7 +62,9 @@ enum Dispatched {
 struct AwaitingConfirmation {
     claim: Claim,
     pending: Pending,
+    /// How its message is recognised: by id where WuKongIM has answered, else by client_msg_no.
     target: MessageMatch,
+    /// What is reported if it is not seen.
     cause: Cause,
 }
 
@@ -115,16 +117,17 @@ impl Messages {
         let task = SendTask::new(sender.clone(), draft, Arc::default());
         let result = match self.channel_limiter.try_acquire(&task.conversation) {
             None => Err(SendError::Upstream(Error::Busy)),
-            Some(channel_permit) => match self.may_send(&task).await {
+            Some(channel_slot) => match self.may_send(&task).await {
                 Err(denial) => Err(denial.into()),
                 Ok(permit) => {
                     let answer_by = answer_by(deadline);
-                    let (this, own) = (self.clone(), task.clone());
+                    let (this, task_of_work) = (self.clone(), task.clone());
                     let work = DetachOnDrop::new(async move {
-                        let _channel_permit = channel_permit;
-                        let dispatched = this.dispatch(&own, permit, answer_by).await;
-                        own.end(this.settle(&own, dispatched).await)
+                        let (task, _channel_slot) = (task_of_work, channel_slot);
+                        let dispatched = this.dispatch(&task, permit, answer_by).await;
+                        task.end(this.confirm(&task, dispatched).await)
                     });
+                    // At the deadline this drops `work`, which detaches it: it continues in a task of its own.
                     let answer = timeout_at(answer_by.into(), work).await;
                     let answer = answer.unwrap_or_else(|_| Err(task.unconfirmed(Cause::OutOfTime)));
                     self.count(&answer);
@@ -250,7 +253,7 @@ impl Messages {
     }
 
     /// Confirms that a dispatched message is stored, or finds out why it is not.
-    async fn settle(
+    async fn confirm(
         &self,
         task: &Arc<SendTask>,
         dispatched: Result<Dispatched, SendError>,
@@ -268,16 +271,18 @@ impl Messages {
         let until = Instant::now() + self.confirm_timeout;
         match pending.stored_by(until, target, task).await {
             Some(stored) => Ok(claim.complete(stored)),
-            // Dropping the claim records the attempt: a retry with this client_msg_no looks for the message before it sends.
-            None => match Box::pin(self.explain_silence(&task.draft.channel)).await {
+            // Dropping the claim records the attempt: a retry with this client_msg_no looks for the message before it sends. Also after a
+            // denial, since the group may have been banned after v2 took the message, which then still appears.
+            None => match Box::pin(self.find_denial(&task.draft.channel)).await {
                 Some(denial) => Err(denial.into()),
                 None => Err(task.unconfirmed(cause)),
             },
         }
     }
 
-    /// v2 drops what is sent to a banned or disbanded group after it answered 200 (seen on a running server).
-    async fn explain_silence(&self, channel: &Channel) -> Option<Denial> {
+    /// Why an unconfirmed message is not stored, if its group's state tells: v2 drops what is sent to a banned or disbanded group after it
+    /// answered 200 (seen on a running server).
+    async fn find_denial(&self, channel: &Channel) -> Option<Denial> {
         let Channel::Group(group) = channel else {
             return None;
         };

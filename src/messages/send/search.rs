@@ -15,6 +15,9 @@ use crate::wukongim::{Error, Page};
 
 /// The newest messages of a channel that are searched for a duplicate.
 const DUPLICATE_WINDOW: u64 = 1000;
+/// When a sent message is overdue, in confirmation timeouts: 5 s by default. After a node of a v2 cluster was killed, messages appeared
+/// 4–5 s late (seen).
+const OVERDUE_TIMEOUTS: f64 = 2.5;
 /// Maximum pages read in one search for an attempt.
 const MAX_PAGES: usize = 64;
 
@@ -51,11 +54,7 @@ impl Messages {
     }
 
     /// Searches for an earlier attempt with an unknown outcome. If it is absent but may still appear, it is awaited like a new message. It
-    /// is sent again only after it is overdue: after 5 s by default. After a node of a v2 cluster was killed, messages appeared 4–5 s late
-    /// (seen).
-    ///
-    /// A v2 cluster that has just lost a node refuses reads of some channels with 400 for seconds (seen), which says nothing about the
-    /// earlier attempt.
+    /// is sent again only after it is overdue.
     pub(super) async fn find_prior_send(
         &self,
         task: &Arc<SendTask>,
@@ -64,7 +63,7 @@ impl Messages {
         answer_by: Instant,
     ) -> Result<Option<Stored>, SendError> {
         while let Some(attempt) = claim.attempt {
-            let overdue_at = attempt.last + self.confirm_timeout * 5 / 2;
+            let overdue_at = attempt.last_sent + self.confirm_timeout.mul_f64(OVERDUE_TIMEOUTS);
             // Read before the search: the attempt must have been overdue during the whole search.
             let overdue = Instant::now() >= overdue_at;
             let search = self.find_attempt(task, attempt, claim);
@@ -82,6 +81,8 @@ impl Messages {
                 Ok(Ok(SearchResult::Unfinished)) | Err(_) => {
                     return Err(task.unconfirmed(Cause::OutOfTime));
                 }
+                // A v2 cluster that has just lost a node refuses reads of some channels with 400 for seconds (seen). As an upstream error
+                // that would be a 502, which reads as WuKongIM's answer to the message. The other errors are 503 or 504: retry.
                 Ok(Err(error @ (Error::Rejected(_) | Error::Status(_)))) => {
                     return Err(task.unconfirmed(Cause::NoAnswer(error)));
                 }

@@ -44,6 +44,8 @@ impl Messages {
         if let Some(stored) = prior {
             return Ok(Dispatched::Stored(claim.complete(stored)));
         }
+        // Of a message that is sent again only this attempt is awaited, since the earlier one was overdue. If that appears after all, a
+        // retry finds it: its search starts at the first attempt.
         let sent_ms = unix_ms();
         claim.mark_sent(pending.baseline_seq, sent_ms);
         let (target, cause) = match self.submit(task, permit).await {
@@ -58,6 +60,7 @@ impl Messages {
                 MessageMatch::ClientMsgNo { sent_ms },
                 Cause::NoAnswer(error),
             ),
+            // Certainly not stored. Also after v2's 400, its answer to a send that it has not put into its queue (source).
             Err(error) => {
                 claim.release();
                 return Err(error);

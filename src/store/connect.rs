@@ -7,6 +7,7 @@ use sqlx::{AnyConnection, Connection as _};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 
 use super::open::{migrate, migration_error, open_error};
 use super::{StoreError, cause};
@@ -60,39 +61,30 @@ pub(super) async fn begin(
         error = cause,
         "store not reached yet: serving without it and trying again"
     );
-    let (sender, state) = watch::channel(State::Failed(cause));
-    tokio::spawn(keep_trying(pending, options, timeout, sender));
+    let (sender, state) = watch::channel(State::Failed(cause.clone()));
+    tokio::spawn(keep_trying(pending, cause, options, timeout, sender));
     Ok(state)
 }
 
 /// Uses a separate connection without the pool's statement timeout.
 async fn attempt(options: AnyConnectOptions, timeout: Duration) -> Attempt {
     let connecting = AnyConnection::connect_with(&options);
-    let mut connection = match tokio::time::timeout(timeout, connecting).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            return Err(Failure {
-                transient: cause::is_transient(&error),
-                error: open_error(error),
-            });
-        }
-        Err(_) => return Err(timed_out()),
-    };
-    match tokio::time::timeout(MIGRATION_TIMEOUT, migrate(&mut connection)).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            return Err(Failure {
-                transient: cause::is_transient_migration(&error),
-                error: migration_error(error),
-            });
-        }
-        Err(_) => return Err(timed_out()),
-    }
+    let connected = tokio::time::timeout(timeout, connecting).await;
+    let mut connection = connected.map_err(timed_out)?.map_err(|error| Failure {
+        transient: cause::is_transient(&error),
+        error: open_error(error),
+    })?;
+    let migrating = migrate(&mut connection);
+    let migrated = tokio::time::timeout(MIGRATION_TIMEOUT, migrating).await;
+    migrated.map_err(timed_out)?.map_err(|error| Failure {
+        transient: cause::is_transient_migration(&error),
+        error: migration_error(error),
+    })?;
     let _ = connection.close().await;
     Ok(())
 }
 
-fn timed_out() -> Failure {
+fn timed_out(_: Elapsed) -> Failure {
     Failure {
         error: open_error("no answer in time"),
         transient: true,
@@ -101,15 +93,12 @@ fn timed_out() -> Failure {
 
 async fn keep_trying(
     mut pending: Option<JoinHandle<Attempt>>,
+    mut last_cause: String,
     options: AnyConnectOptions,
     timeout: Duration,
     state: watch::Sender<State>,
 ) {
     let mut logged = Instant::now();
-    let mut last_cause = match &*state.borrow() {
-        State::Failed(cause) => cause.clone(),
-        State::Open => return,
-    };
     loop {
         let next = match pending.take() {
             Some(first) => first,

@@ -14,14 +14,12 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use sqlx::Row as _;
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
-use sqlx::{AnyPool, Row as _};
-use tokio::sync::watch;
 
 use connect::State;
 use open::OpenedDatabase;
@@ -65,16 +63,10 @@ impl StoreError {
 
 /// The gateway's own database.
 pub struct Store {
-    pool: AnyPool,
-    /// Whether the database was reached and has its schema.
-    state: watch::Receiver<State>,
+    database: OpenedDatabase,
     /// Time limit of one operation, including the wait for a connection.
     timeout: Duration,
-    /// Whether the database is behind a network, where a connection may hang forever.
-    remote: bool,
     meters: StoreMeters,
-    /// Held for the process's life; `None` where the database supports several replicas or is private to the process.
-    _lock: Option<File>,
 }
 
 impl Store {
@@ -91,31 +83,23 @@ impl Store {
         max_connections: u32,
         timeout: Duration,
     ) -> Result<Self, StoreError> {
-        let OpenedDatabase {
-            pool,
-            state,
-            lock,
-            remote,
-        } = open::open(url, max_connections, timeout).await?;
         Ok(Self {
-            pool,
-            state,
+            database: open::open(url, max_connections, timeout).await?,
             timeout,
-            remote,
             meters: StoreMeters::default(),
-            _lock: lock,
         })
     }
 
     /// Closes all connections at shutdown, after which SQLite has all data in its one file without a journal. Later operations fail.
     pub async fn close(&self) {
-        let timeout = if self.remote {
+        let OpenedDatabase { pool, remote, .. } = &self.database;
+        let timeout = if *remote {
             CLOSE_REMOTE_TIMEOUT
         } else {
             CLOSE_TIMEOUT
         };
-        let closed = tokio::time::timeout(timeout, self.pool.close()).await;
-        if closed.is_err() && !self.remote {
+        let closed = tokio::time::timeout(timeout, pool.close()).await;
+        if closed.is_err() && !remote {
             tracing::warn!("store not closed in time: a journal may be left beside its file");
         }
     }
@@ -127,7 +111,8 @@ impl Store {
 
     /// The number of busy and idle connections.
     pub fn connections(&self) -> [(&'static str, usize); 2] {
-        let (all, idle) = (self.pool.size() as usize, self.pool.num_idle());
+        let pool = &self.database.pool;
+        let (all, idle) = (pool.size() as usize, pool.num_idle());
         [("busy", all.saturating_sub(idle)), ("idle", idle)]
     }
 
@@ -190,17 +175,12 @@ impl Store {
             "WHERE id = $1 AND stage = 'live' AND owner IS NOT DISTINCT FROM $2 AND managers = $3 RETURNING ",
             columns!()
         );
-        let (managers, owner) = (json(&before.managers)?, before.owner.as_ref());
-        let (id, owner, managers) = (&before.id, owner.map(Uid::as_str), &managers);
-        let (new_owner, new_managers) = (roles.owner.map(Uid::as_str), json(roles.managers)?);
-        let before = [Some(id.as_str()), owner, Some(managers)];
-        let query = statement(SQL, before);
-        let query = query
-            .bind(new_owner)
-            .bind(new_managers)
-            .bind(name)
-            .bind(avatar);
-        self.fetch_record("set_roles", query).await
+        let (id, owner) = (before.id.as_str(), before.owner.as_ref().map(Uid::as_str));
+        let (managers, new_managers) = (json(&before.managers)?, json(roles.managers)?);
+        let query = statement(SQL, [Some(id), owner, Some(&managers)]);
+        let query = query.bind(roles.owner.map(Uid::as_str)).bind(new_managers);
+        self.fetch_record("set_roles", query.bind(name).bind(avatar))
+            .await
     }
 
     /// Creates the live record of a group that was created past the gateway. Replaces `claim`, the record of a failed creation with the
@@ -277,20 +257,25 @@ impl Store {
     /// The revocation count of the connect tokens of (`uid`, `device`).
     pub async fn revocations(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
         const SQL: &str = "SELECT revocations FROM im_tokens WHERE uid = $1 AND device = $2";
-        let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
-        self.count("revocations", query).await
+        self.count("revocations", SQL, uid, device).await
     }
 
     /// Increments the revocation count, and returns it.
     pub async fn revoke(&self, uid: &Uid, device: u8) -> Result<u64, StoreError> {
         const SQL: &str = "INSERT INTO im_tokens (uid, device, revocations) VALUES ($1, $2, 1) \
             ON CONFLICT (uid, device) DO UPDATE SET revocations = im_tokens.revocations + 1 RETURNING revocations";
-        let query = sqlx::query(SQL).bind(uid.as_str()).bind(i64::from(device));
-        self.count("revoke", query).await
+        self.count("revoke", SQL, uid, device).await
     }
 
-    /// Runs a statement that returns a revocation count; 0 without a row.
-    async fn count(&self, call: &'static str, query: SqlQuery<'_>) -> Result<u64, StoreError> {
+    /// Runs a statement that returns the revocation count of (`uid`, `device`); 0 without a row.
+    async fn count(
+        &self,
+        call: &'static str,
+        sql: &'static str,
+        uid: &Uid,
+        device: u8,
+    ) -> Result<u64, StoreError> {
+        let query = sqlx::query(sql).bind(uid.as_str()).bind(i64::from(device));
         let rows = self.fetch_rows(call, query).await?;
         let count = rows.first().map_or(Ok(0), |row| row.try_get("revocations"));
         let count: i64 = count.map_err(StoreError::unavailable)?;
@@ -322,14 +307,14 @@ impl Store {
             began: Instant::now(),
             outcome: "cancelled",
         };
-        if let State::Failed(cause) = &*self.state.borrow() {
+        if let State::Failed(cause) = &*self.database.state.borrow() {
             timer.outcome = "error";
             return Err(StoreError::Unavailable(cause.clone().into()));
         }
         let work = async {
             let mut guard = ConnectionGuard {
-                connection: self.pool.acquire().await?,
-                in_use: self.remote,
+                connection: self.database.pool.acquire().await?,
+                in_use: self.database.remote,
             };
             // All rows instead of the first one: `fetch_optional` resets SQLite's statement early, and an error of the following commit
             // (disk full) would be lost.

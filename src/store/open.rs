@@ -58,7 +58,7 @@ pub(super) struct OpenedDatabase {
     /// Whether the schema is there.
     pub(super) state: watch::Receiver<State>,
     /// Held for the process's life; `None` where the database itself serves several replicas, or none else can reach it.
-    pub(super) lock: Option<File>,
+    pub(super) _lock: Option<File>,
     /// Whether the database is behind a network, where a connection may hang forever.
     pub(super) remote: bool,
 }
@@ -110,15 +110,13 @@ pub(super) async fn open(
     Ok(OpenedDatabase {
         pool,
         state,
-        lock,
+        _lock: lock,
         remote: false,
     })
 }
 
 fn is_postgres(url: &str) -> bool {
-    ["postgres:", "postgresql:"]
-        .iter()
-        .any(|scheme| url.starts_with(scheme))
+    url.starts_with("postgres:") || url.starts_with("postgresql:")
 }
 
 /// Waits `timeout` for the server. An error it answers is final; a server that cannot be reached is retried in the background. On pooled
@@ -145,7 +143,7 @@ async fn postgres(
     Ok(OpenedDatabase {
         pool: pool.connect_lazy_with(options),
         state,
-        lock: None,
+        _lock: None,
         remote: true,
     })
 }

@@ -391,7 +391,7 @@ async fn a_full_disk_takes_no_claim_and_shows_those_there_are() {
     let limit = async |pages: u32| {
         let sql = format!("PRAGMA max_page_count = {pages}");
         let sql = sqlx::raw_sql(sqlx::AssertSqlSafe(sql));
-        sql.execute(&store.pool).await.unwrap();
+        sql.execute(&store.database.pool).await.unwrap();
     };
     // No fewer than there are.
     limit(1).await;

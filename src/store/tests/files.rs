@@ -60,7 +60,7 @@ async fn the_files_are_for_this_user_alone_and_a_closed_store_leaves_no_journal(
 #[tokio::test]
 async fn closing_the_store_is_bounded_in_time() {
     let store = Arc::new(memory().await);
-    let held = store.pool.acquire().await.unwrap();
+    let held = store.database.pool.acquire().await.unwrap();
     let closing = tokio::time::timeout(2 * CLOSE_TIMEOUT, store.close());
     assert!(closing.await.is_ok());
     drop(held);

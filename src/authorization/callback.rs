@@ -318,11 +318,8 @@ impl CallbackClient {
         if let Some(id) = current_request_id() {
             request = request.header("x-request-id", id);
         }
-        let mut response = request
-            .body(body)
-            .send()
-            .await
-            .map_err(|error| classify(&error))?;
+        let response = request.body(body).send().await;
+        let mut response = response.map_err(|error| classify(&error))?;
         if response.status() != StatusCode::OK {
             return Err(CallbackError::Status(response.status().as_u16()));
         }

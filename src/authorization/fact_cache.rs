@@ -6,10 +6,12 @@ mod tests;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -28,7 +30,9 @@ const STRIPES: usize = 4096;
 /// A value that is looked up and cached.
 pub(super) trait Fact: Clone + Send + Sync + 'static {
     /// The number of memberships in it.
-    fn memberships(&self) -> usize;
+    fn memberships(&self) -> usize {
+        0
+    }
     /// Whether it can never change.
     fn is_final(&self) -> bool {
         false
@@ -171,16 +175,9 @@ where
 
     /// The fact for `key` where it is cached and still valid.
     pub(super) fn cached(&self, key: &K) -> Option<V> {
-        let Entry {
-            value,
-            version,
-            until,
-        } = self.entries.get(key)?;
-        let is_fresh = match until {
-            Some(until) => Instant::now() < until && version == self.version(key),
-            None => true,
-        };
-        is_fresh.then_some(value)
+        let entry = self.entries.get(key)?;
+        let is_current = |until| Instant::now() < until && entry.version == self.version(key);
+        entry.until.is_none_or(is_current).then_some(entry.value)
     }
 
     /// Invalidates all facts with this id: those of lookups that ended or began before this call are not used for later callers. Final facts
@@ -233,58 +230,36 @@ where
         {
             return flight.outcome.clone();
         }
+        let look_up = AssertUnwindSafe(look_up()).catch_unwind();
         let (sender, outcome) = watch::channel(None);
         let waiting = outcome.clone();
         let flight = Flight { version, outcome };
         // A lookup that began before a change serves only the callers that wait for it already.
         flights.insert(key.clone(), flight);
         drop(flights);
-        let guard = FlightGuard {
-            cache: Arc::clone(self),
-            key: key.clone(),
-            sender,
-        };
-        let work = guard.run(look_up(), version);
-        tokio::spawn(inherit_identity(work));
+        let (cache, key) = (Arc::clone(self), key.clone());
+        tokio::spawn(inherit_identity(async move {
+            let began = Instant::now();
+            let result = look_up.await;
+            let result = result.unwrap_or_else(|_| Err(cache.lost.clone()));
+            // A fact is not cached if its id changed meanwhile. A change right after this check does no harm, since the entry carries its
+            // version.
+            if let Ok(value) = &result
+                && cache.version(&key) == version
+            {
+                cache.store(&key, value.clone(), version, began);
+            }
+            // Removed first, so that a failure reaches only the callers that waited for it. One that began after a change stays.
+            let mut flights = cache.flights.lock();
+            if flights
+                .get(&key)
+                .is_some_and(|flight| flight.version == version)
+            {
+                flights.remove(&key);
+            }
+            drop(flights);
+            sender.send_replace(Some(result));
+        }));
         waiting
-    }
-}
-
-/// Removes a lookup from those in progress, however it ends.
-struct FlightGuard<K: CacheKey, V: Fact, E: Clone + Send + Sync + 'static> {
-    cache: Arc<FactCache<K, V, E>>,
-    key: K,
-    sender: watch::Sender<Outcome<V, E>>,
-}
-
-impl<K: CacheKey, V: Fact, E: Clone + Send + Sync + 'static> FlightGuard<K, V, E> {
-    async fn run(self, look_up: impl Future<Output = Result<V, E>>, version: u64) {
-        let began = Instant::now();
-        let result = look_up.await;
-        // A fact is not cached if its id changed meanwhile. A change right after this check does no harm, since the entry carries its
-        // version.
-        if let Ok(value) = &result
-            && self.cache.version(&self.key) == version
-        {
-            self.cache.store(&self.key, value.clone(), version, began);
-        }
-        // Removed first, so that a failure reaches only the callers that waited for it.
-        self.remove_flight();
-        self.sender.send_replace(Some(result));
-    }
-
-    fn remove_flight(&self) {
-        let mut flights = self.cache.flights.lock();
-        if let Some(flight) = flights.get(&self.key)
-            && flight.outcome.same_channel(&self.sender.subscribe())
-        {
-            flights.remove(&self.key);
-        }
-    }
-}
-
-impl<K: CacheKey, V: Fact, E: Clone + Send + Sync + 'static> Drop for FlightGuard<K, V, E> {
-    fn drop(&mut self) {
-        self.remove_flight();
     }
 }

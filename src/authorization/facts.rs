@@ -159,8 +159,4 @@ impl CacheKey for Uid {
 }
 
 /// Whether a user is banned.
-impl Fact for bool {
-    fn memberships(&self) -> usize {
-        0
-    }
-}
+impl Fact for bool {}

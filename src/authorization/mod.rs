@@ -98,14 +98,10 @@ impl Authorization {
         rules: Rules,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Rules {
-            mode,
-            cache_ttl: ttl,
-            cache_members: size,
-        } = rules;
+        let (ttl, size) = (rules.cache_ttl, rules.cache_members);
         Self {
             client,
-            mode,
+            mode: rules.mode,
             fingerprints: Fingerprints::default(),
             facts: FactCache::new("members", ttl, size, Error::Lost, Arc::clone(&metrics)),
             bans: FactCache::new("bans", ttl, size, Error::Lost, Arc::clone(&metrics)),

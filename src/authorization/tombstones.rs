@@ -27,10 +27,6 @@ impl CacheKey for ChannelId {
 struct Deleted(bool);
 
 impl Fact for Deleted {
-    fn memberships(&self) -> usize {
-        0
-    }
-
     fn is_final(&self) -> bool {
         self.0
     }

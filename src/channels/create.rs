@@ -95,21 +95,17 @@ impl Operation {
 
     async fn create_upstream(&self) -> Result<(), Error> {
         let _invalidation = self.groups.invalidate_around(&self.id);
-        Ok(self
-            .groups
-            .client
-            .create_group(&self.id, &self.caller)
-            .await?)
+        let client = &self.groups.client;
+        Ok(client.create_group(&self.id, &self.caller).await?)
     }
 
     /// Sets the record live; `None` where its stage or owner has changed.
     async fn make_live(&self) -> Result<Option<ChannelRecord>, Error> {
         let (name, avatar) = (self.name.as_deref(), self.avatar.as_deref());
         let store = &self.groups.store;
-        let record = store
-            .make_live(&self.id, &self.caller, name, avatar)
-            .await?;
-        if record.is_none() && self.record().await?.is_some_and(|mark| mark.is_deleted()) {
+        let live = store.make_live(&self.id, &self.caller, name, avatar);
+        let record = live.await?;
+        if record.is_none() && self.is_deleted().await? {
             // A delete on another replica preceded this upstream write, which may have recreated the group.
             self.retry_empty_and_disband().await;
         }

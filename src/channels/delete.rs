@@ -35,21 +35,14 @@ impl Operation {
     async fn mark(&self) -> Result<(), Error> {
         loop {
             let owner = self.may_delete().await?;
-            let mark = self
-                .groups
-                .store
-                .mark_deleted(&self.id, owner.as_ref())
-                .await;
+            let store = &self.groups.store;
+            let mark = store.mark_deleted(&self.id, owner.as_ref()).await;
             // Also without an answer the mark may have been set.
             (self.groups.on_change)(&self.id, matches!(mark, Ok(true)));
             if mark? {
                 return Ok(());
             }
-            if self
-                .record()
-                .await?
-                .is_some_and(|record| record.is_deleted())
-            {
+            if self.is_deleted().await? {
                 (self.groups.on_change)(&self.id, true);
                 return Ok(());
             }
@@ -65,16 +58,13 @@ impl Operation {
         let record = self.record().await?;
         let has_full_rights = self.has_full_rights(record.as_ref());
         let owner = (!self.is_admin && !self.groups.rules.open).then(|| self.caller.clone());
+        let permitted = has_full_rights.then_some(owner.clone());
         let is_permitted = match &record {
             None => false,
             Some(record) => match record.state {
-                ChannelStage::Live => {
-                    return has_full_rights.then_some(owner).ok_or(Error::NotOwner);
-                }
+                ChannelStage::Live => return permitted.ok_or(Error::NotOwner),
                 // Callers that may delete it may complete that; for all others it does not exist.
-                ChannelStage::Deleting => {
-                    return has_full_rights.then_some(owner).ok_or(Error::NotFound);
-                }
+                ChannelStage::Deleting => return permitted.ok_or(Error::NotFound),
                 ChannelStage::Deleted => return Err(Error::NotFound),
                 // A claim gives a right only to the group of its own creation.
                 ChannelStage::Creating => {

@@ -20,14 +20,10 @@ impl Operation {
         }
         let members = self.members_of(&group).await?;
         if right.is_none() {
+            let client = &self.groups.client;
             let is_member = match &members {
                 Some(all) => all.contains(self.caller.as_str()),
-                None => {
-                    self.groups
-                        .client
-                        .may_read_group(&self.caller, &self.id)
-                        .await?
-                }
+                None => client.may_read_group(&self.caller, &self.id).await?,
             };
             if !is_member {
                 return Err(Error::NotOwner);
@@ -56,14 +52,10 @@ impl Operation {
             let undone = self.undo_change(MemberChange::Remove, &new).await;
             return Err(self.denied(Error::NotFound, undone));
         }
-        let is_member = || {
-            members
-                .as_ref()
-                .is_none_or(|all| all.contains(self.caller.as_str()))
-        };
+        let is_caller_in = |all: &HashSet<String>| all.contains(self.caller.as_str());
         if right == Some(Right::Role)
             && self.right(Some(&record)).is_none()
-            && !(may_invite && is_member())
+            && !(may_invite && members.as_ref().is_none_or(is_caller_in))
         {
             let undone = members.is_some() && self.undo_change(MemberChange::Remove, &new).await;
             return Err(self.denied(Error::NotOwner, undone));
@@ -74,11 +66,10 @@ impl Operation {
     pub(super) async fn remove(self) -> Result<u64, Error> {
         let group = self.group().await?;
         let right = self.authorize(group.record.as_ref())?;
-        let owner = group
-            .record
-            .as_ref()
-            .and_then(|record| record.owner.as_ref());
-        if owner.is_some_and(|owner| self.targets.contains(owner)) {
+        let is_target = |owner: &&Uid| self.targets.contains(owner);
+        let record = group.record.as_ref();
+        let owner = record.and_then(|record| record.owner.as_ref());
+        if owner.is_some_and(|owner| is_target(&owner)) {
             return Err(Error::OwnerCannotLeave);
         }
         let members = self.members_of(&group).await?;
@@ -98,11 +89,7 @@ impl Operation {
         let Some(record) = record.filter(ChannelRecord::is_live) else {
             return removed;
         };
-        if let Some(owner) = record
-            .owner
-            .as_ref()
-            .filter(|owner| self.targets.contains(owner))
-        {
+        if let Some(owner) = record.owner.as_ref().filter(is_target) {
             // Where WuKongIM provides no member list, it is unknown whether the others were members.
             let owner = [owner.as_str()];
             let back = if members.is_some() {
@@ -159,10 +146,8 @@ impl Operation {
     ) -> Result<u64, Error> {
         let _invalidation = self.groups.invalidate_around(&self.id);
         let client = &self.groups.client;
-        let changed = client
-            .change_subscribers(change, &self.id, uids, until)
-            .await;
-        match changed {
+        let changed = client.change_subscribers(change, &self.id, uids, until);
+        match changed.await {
             Ok(count) => Ok(count.unwrap_or(uids.len() as u64)),
             // Deleted since it was checked.
             Err(wukongim::Error::Rejected(

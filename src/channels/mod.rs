@@ -342,17 +342,13 @@ impl Groups {
         if !state.exists && !self.client.group_is_occupied(id).await? {
             return Ok(ClaimState::Unwritten);
         }
-        let is_written = match self.members(id).await?.as_deref() {
+        Ok(match self.members(id).await?.as_deref() {
             // v2 writes record and member separately: either may be missing after a crash of the node.
-            Some([only]) if only == owner.as_str() => state.exists,
-            Some([]) if state.exists => false,
-            None if self.client.may_read_group(owner, id).await? => true,
-            Some(_) | None => return Ok(ClaimState::Foreign),
-        };
-        Ok(if is_written {
-            ClaimState::Written
-        } else {
-            ClaimState::Unwritten
+            Some([only]) if only == owner.as_str() && !state.exists => ClaimState::Unwritten,
+            Some([]) if state.exists => ClaimState::Unwritten,
+            Some([only]) if only == owner.as_str() => ClaimState::Written,
+            None if self.client.may_read_group(owner, id).await? => ClaimState::Written,
+            Some(_) | None => ClaimState::Foreign,
         })
     }
 

@@ -42,6 +42,14 @@ impl Operation {
         Ok(self.groups.store.channel(&self.id).await?)
     }
 
+    /// Whether the store has the group as deleted.
+    pub(super) async fn is_deleted(&self) -> Result<bool, Error> {
+        Ok(self
+            .record()
+            .await?
+            .is_some_and(|record| record.is_deleted()))
+    }
+
     /// As [`Groups::group`].
     pub(super) async fn group(&self) -> Result<Group, Error> {
         self.groups.group(&self.id).await

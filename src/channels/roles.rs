@@ -90,11 +90,8 @@ impl Operation {
                 return Err(Error::Full);
             }
             let owner = record.and_then(|record| record.owner.as_ref());
-            if self
-                .set_roles(&group, owner, &managers, false)
-                .await?
-                .is_some()
-            {
+            let changed = self.set_roles(&group, owner, &managers, false).await?;
+            if changed.is_some() {
                 return Ok(new.len() as u64);
             }
         }
@@ -140,10 +137,8 @@ impl Operation {
             let mut managers =
                 record.map_or_else(Vec::new, |record| record.managers_without(&self.targets));
             managers.extend(former);
-            if let Some(record) = self
-                .set_roles(&group, Some(&to), &managers, is_first)
-                .await?
-            {
+            let changed = self.set_roles(&group, Some(&to), &managers, is_first);
+            if let Some(record) = changed.await? {
                 break record;
             }
         };
@@ -187,11 +182,7 @@ impl Operation {
     ) -> Result<bool, Error> {
         let owner = record.owner.as_ref();
         let roles = Roles { owner, managers };
-        let changed = self
-            .groups
-            .store
-            .set_roles(record, roles, None, None)
-            .await?;
-        Ok(changed.is_some())
+        let changed = self.groups.store.set_roles(record, roles, None, None);
+        Ok(changed.await?.is_some())
     }
 }

@@ -102,6 +102,7 @@ impl History {
             return Err(ReadError::Upstream(Error::Busy));
         };
         self.authorization.may_read(reader, channel).await?;
+        let acknowledged_ago = || self.messages.acknowledged_ago(&conversation);
         loop {
             let mut read = HistoryRead {
                 history: self,
@@ -117,7 +118,7 @@ impl History {
                 has_more: false,
             };
             let result = match position {
-                Position::Newest => read.newest().await,
+                Position::Newest => read.newest_below(u64::MAX).await,
                 Position::After(seq) => read.upwards(seq).await,
                 Position::Before(seq) => read.downwards(seq).await,
             };
@@ -129,27 +130,20 @@ impl History {
                     });
                 }
                 Err(Error::Rejected(Rejection::MembershipRequired))
-                    if self.is_fresh(&conversation) =>
+                    if acknowledged_ago().is_some_and(|ago| ago < FRESH_WINDOW) =>
                 {
                     tokio::time::sleep(FRESH_RETRY_PAUSE).await;
                 }
-                Err(error) => match self
-                    .authorization
-                    .explain_read_refusal(channel, &error)
-                    .await
-                {
-                    None => return Ok(Excerpt::default()),
-                    Some(Denial::Upstream(error)) => return Err(ReadError::Upstream(error)),
-                    Some(denial) => return Err(denial.into()),
-                },
+                Err(error) => {
+                    let refusal = self.authorization.explain_read_refusal(channel, &error);
+                    return match refusal.await {
+                        None => Ok(Excerpt::default()),
+                        Some(Denial::Upstream(error)) => Err(ReadError::Upstream(error)),
+                        Some(denial) => Err(denial.into()),
+                    };
+                }
             }
         }
-    }
-
-    fn is_fresh(&self, conversation: &ConversationKey) -> bool {
-        self.messages
-            .acknowledged_ago(conversation)
-            .is_some_and(|ago| ago < FRESH_WINDOW)
     }
 }
 
@@ -172,26 +166,22 @@ struct HistoryRead<'a> {
 }
 
 impl HistoryRead<'_> {
-    async fn newest(&mut self) -> Result<(), Error> {
+    async fn downwards(&mut self, before: u64) -> Result<(), Error> {
+        if self.read_down(before).await? {
+            return Ok(());
+        }
+        // Nothing just below: the position is above the newest message, or below all that this reader may see.
+        self.newest_below(before).await
+    }
+
+    /// Reads downwards from the newest message, if that is below `before`.
+    async fn newest_below(&mut self, before: u64) -> Result<(), Error> {
         let page = self.newest_page().await?;
-        if let Some((low, _)) = page.seq_range
+        if let Some((low, high)) = page.seq_range
+            && high < before
             && self.push_older(page)
         {
             self.read_down(low).await?;
-        }
-        Ok(())
-    }
-
-    async fn downwards(&mut self, before: u64) -> Result<(), Error> {
-        if !self.read_down(before).await? {
-            // Nothing just below: the position is above the newest message, or below all that this reader may see.
-            let page = self.newest_page().await?;
-            if let Some((low, high)) = page.seq_range
-                && high < before
-                && self.push_older(page)
-            {
-                self.read_down(low).await?;
-            }
         }
         Ok(())
     }

@@ -215,10 +215,21 @@ mod tests {
     use super::*;
     use crate::wukongim::call::nodes::tests::nodes;
 
+    /// Ejects `node`; the ejection's id.
+    fn eject(node: &Node) -> u64 {
+        node.ejection.record_failure(true);
+        node.ejection.eject_if_due().unwrap()
+    }
+
+    /// Ejects `node`, and then probes it; no probe finds it healthy.
+    fn probe_without_success(node: &Arc<Node>) -> impl Future<Output = ()> + use<> {
+        let ejection_id = eject(node);
+        probe_until_healthy(Arc::downgrade(node), ejection_id, |_| async { false })
+    }
+
     /// Ejects `node`, and returns the times between its probes until one of them finds it healthy.
     async fn backoff_steps(node: &Arc<Node>, healthy_at: usize) -> Vec<Duration> {
-        node.ejection.record_failure(true);
-        let ejection_id = node.ejection.eject_if_due().unwrap();
+        let ejection_id = eject(node);
         let at = Mutex::new(vec![Instant::now()]);
         let count = AtomicUsize::new(0);
         probe_until_healthy(Arc::downgrade(node), ejection_id, |_| {
@@ -288,24 +299,12 @@ mod tests {
     async fn probing_stops_when_the_ejection_ends_and_an_aborted_probe_ends_the_ejection() {
         let nodes = nodes(2);
         let node = &nodes.all()[0];
-        node.ejection.record_failure(true);
-        let ejection_id = node.ejection.eject_if_due().unwrap();
-        let probing = tokio::spawn(probe_until_healthy(
-            Arc::downgrade(node),
-            ejection_id,
-            |_| async { false },
-        ));
+        let probing = tokio::spawn(probe_without_success(node));
         tokio::time::sleep(Duration::from_mins(1)).await;
         assert!(node.ejection.is_ejected());
         node.ejection.record_success(true);
         probing.await.unwrap();
-        node.ejection.record_failure(true);
-        let ejection_id = node.ejection.eject_if_due().unwrap();
-        let probing = tokio::spawn(probe_until_healthy(
-            Arc::downgrade(node),
-            ejection_id,
-            |_| async { false },
-        ));
+        let probing = tokio::spawn(probe_without_success(node));
         tokio::time::sleep(Duration::from_secs(1)).await;
         probing.abort();
         assert!(probing.await.is_err());

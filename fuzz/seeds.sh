@@ -5,6 +5,6 @@ cd "$(dirname "$0")"
 mkdir -p corpus/json_bodies corpus/query_string
 # The first byte picks the endpoint, by its place in PATHS of the target.
 jq -j '([.to | {"/message/send": 0, "/message/sendbatch": 1, "/channel/create": 2, "/channel/delete": 3, "/channel/subscriber/add": 4,
-    "/channel/subscriber/remove": 5, "/token": 6}[.] // 0] | implode), .body, "\u001e"' ../tests/tables/refused_bodies.jsonl |
+    "/channel/subscriber/remove": 5, "/token": 6, "/token/revoke": 7, "/channel/manager/add": 8, "/channel/manager/remove": 9, "/channel/owner": 10}[.] // 0] | implode), .body, "\u001e"' ../tests/tables/refused_bodies.jsonl |
     split --separator=$'\x1e' --lines=1 - corpus/json_bodies/row-
 jq -r .query ../tests/tables/refused_queries.jsonl | split --lines=1 - corpus/query_string/row-

@@ -10,11 +10,9 @@ mod roles;
 mod store;
 mod swaps;
 
-use dev_upstream::GROUP;
 use wukongim_gateway::config::Mode;
 
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// What was asked of the lists and states; whose log a channel has is another matter.
 fn looked_up(app: &TestApp) -> Vec<String> {

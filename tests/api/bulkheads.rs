@@ -1,14 +1,9 @@
 //! A channel with too many requests, or whose node hangs, uses up only its own limit.
 
-use std::time::Duration;
-
-use dev_upstream::{Dialect, Fault, Rule};
 use wukongim_gateway::domain::{ChannelId, ConversationKey};
 use wukongim_gateway::limits::channel_limiter::Permit;
 
-use crate::support::answer::Answer;
-use crate::support::messages::message;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// The groups `hot` and `calm` of alice and bob. Nothing is cached, so every request causes a lookup.
 async fn start(dialect: Dialect) -> TestApp {

@@ -7,17 +7,9 @@ mod questions;
 mod reentrant;
 mod stays;
 
-use std::time::Duration;
-
-use dev_upstream::Dialect;
-use serde_json::Value;
 use wukongim_gateway::config::Settings;
 
-use crate::support::actors::Actor;
-use crate::support::answer::Answer;
-use crate::support::backend::Backend;
-use crate::support::messages::{as_user, message};
-use crate::support::{TestApp, seeds};
+use crate::support::prelude::*;
 
 /// A backend that allows everything, and a gateway that asks it as [`start`] makes it.
 async fn asking(dialect: Dialect) -> (Backend, TestApp) {
@@ -37,13 +29,11 @@ async fn start_with(
     backend: &Backend,
     change: impl FnOnce(&mut Settings) + 'static,
 ) -> TestApp {
-    let app = TestApp::builder()
+    let builder = TestApp::builder()
         .upstream(dialect)
         .config(backend.decides())
-        .config(|settings| settings.authorization.cache_ttl = Duration::from_mins(5))
-        .config(change)
-        .start()
-        .await;
+        .config(|settings| settings.authorization.cache_ttl = Duration::from_mins(5));
+    let app = builder.config(change).start().await;
     seeds::group(&app, "g", &["alice", "bob"]);
     app.group("owned", "olga", &["alice"]).await;
     backend.asked();

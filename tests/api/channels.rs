@@ -9,7 +9,6 @@ mod ownership;
 mod roles;
 mod store_down;
 mod subscribers;
-mod validation;
 
 use dev_upstream::Dialect;
 
@@ -40,6 +39,16 @@ fn kinds() -> Vec<Kind> {
         })
     };
     database::kinds().into_iter().flat_map(on).collect()
+}
+
+/// A gateway of each kind, to be tested one after the other; the output says which one is.
+async fn each_kind() -> impl Iterator<Item = TestApp> {
+    let mut apps = Vec::new();
+    for kind in kinds() {
+        apps.push((kind, start(kind).await));
+    }
+    let say = |(kind, _): &(Kind, TestApp)| println!("{kind:?}");
+    apps.into_iter().inspect(say).map(|(_, app)| app)
 }
 
 async fn start(kind: Kind) -> TestApp {

@@ -7,14 +7,7 @@ mod pace;
 mod retries;
 mod unknown_v3;
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, Rule};
-use serde_json::{Value, json};
-
-use crate::support::answer::Answer;
-use crate::support::messages::{numbered, stored, until};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 /// Short enough for a test to wait for it, long enough for a busy machine to find what is there.
 const SHORT: Duration = Duration::from_secs(1);
@@ -71,10 +64,8 @@ fn hi() -> Value {
 /// nobody's own and bear no request id.
 fn looked_before_sending(app: &TestApp) -> bool {
     let calls = app.upstream.calls();
-    let sent = calls
-        .iter()
-        .position(|call| call.path == "/message/send")
-        .unwrap();
+    let mut paths = calls.iter();
+    let sent = paths.position(|call| call.path == "/message/send").unwrap();
     calls[..sent].iter().any(|call| {
         call.path == "/channel/messagesync" && call.request_id == calls[sent].request_id
     })
@@ -111,8 +102,7 @@ async fn a_retry_answers_the_first_when_it_turned_up_late() {
     for known_before in [false, true] {
         let app = impatient_known(known_before).await;
         let (alice, body) = (app.user("alice"), hi());
-        let late = Fault::StoreLate(SHORT * 3);
-        app.next_send(late);
+        app.next_send(Fault::StoreLate(SHORT * 3));
         let answer = alice.send(&body).await;
         let before = app.stored_in("g").len();
         answer.fails(504, "message_unconfirmed");
@@ -188,8 +178,7 @@ async fn a_retry_with_another_payload_is_a_conflict_and_sends_nothing() {
     let alice = app.user("alice");
     lose(&app, &hi()).await;
     app.clear_calls();
-    let answer = alice.send(&numbered(2, "g", "other", "n")).await;
-    answer.fails(409, "message_conflict");
+    failure(409, "message_conflict").is(alice.send(&numbered(2, "g", "other", "n")).await);
     assert!(app.sends().is_empty());
 }
 
@@ -289,7 +278,6 @@ async fn why_a_message_is_missing_may_stay_unknown() {
     let alice = app.user("alice");
     app.state().ban_group("g", true);
     app.faults().always("/cluster/channels", Fault::Reset);
-    let answer = alice.send(&hi()).await;
-    let answer = answer.fails(504, "message_unconfirmed");
+    let answer = failure(504, "message_unconfirmed").is(alice.send(&hi()).await);
     assert_eq!(answer.body["clientMsgNo"], json!("n"));
 }

@@ -1,8 +1,6 @@
 //! `GET /config`: connect addresses and limits.
 
-use serde_json::{Value, json};
-
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const ADDRESSES: [&str; 4] = ["wsUrl", "tcpAddr", "apiUrl", "managerUrl"];
 
@@ -46,12 +44,9 @@ async fn configured_addresses_are_returned_unchanged_without_a_call() {
         let mut told = app.user("alice").get("/config").await.ok();
         told.as_object_mut().unwrap().remove("limits");
         let expected = json!({
-            "wsUrl": "ws://your-server:5200",
-            "wssUrl": "wss://your-server/ws",
-            "tcpAddr": "your-server:5100",
-            "apiUrl": "http://your-server:5001",
-            "managerUrl": "http://your-server:5300",
-            "uid": "alice",
+            "wsUrl": "ws://your-server:5200", "wssUrl": "wss://your-server/ws",
+            "tcpAddr": "your-server:5100", "apiUrl": "http://your-server:5001",
+            "managerUrl": "http://your-server:5300", "uid": "alice",
         });
         assert_eq!(told, expected);
         assert_eq!(app.upstream.calls().len(), 0);
@@ -78,8 +73,7 @@ async fn either_address_falls_back_by_itself() {
 
 #[tokio::test]
 async fn all_four_are_texts_whatever_wukongim_leaves_out() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         for route in [
             r#"{"tcp_addr":"","ws_addr":"","wss_addr":""}"#,
             "{}",
@@ -100,13 +94,8 @@ async fn all_four_are_texts_whatever_wukongim_leaves_out() {
 async fn the_limits_are_those_of_this_deployment() {
     let app = TestApp::start(V2).await;
     let defaults = json!({
-        "idBytes": 128,
-        "clientMsgNoBytes": 128,
-        "payloadBytes": 65536,
-        "batch": 100,
-        "subscribers": 500,
-        "syncMax": 200,
-        "groupMembers": 10000,
+        "idBytes": 128, "clientMsgNoBytes": 128, "payloadBytes": 65536, "batch": 100, "subscribers": 500,
+        "syncMax": 200, "groupMembers": 10000,
     });
     let limits = |told: &Value| told["limits"].clone();
     assert_eq!(limits(&app.user("a").get("/config").await.ok()), defaults);
@@ -123,12 +112,7 @@ async fn the_limits_are_those_of_this_deployment() {
     .await;
     let told = limits(&app.user("a").get("/config").await.ok());
     let expected = json!({
-        "idBytes": 1,
-        "clientMsgNoBytes": 2,
-        "payloadBytes": 3,
-        "batch": 4,
-        "subscribers": 5,
-        "syncMax": 6,
+        "idBytes": 1, "clientMsgNoBytes": 2, "payloadBytes": 3, "batch": 4, "subscribers": 5, "syncMax": 6,
         "groupMembers": 7,
     });
     assert_eq!(told, expected);

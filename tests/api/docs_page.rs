@@ -1,7 +1,6 @@
 //! The documentation page's files: where they are, what they say to browsers and caches. What a browser makes of them is in tests/page.
 
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 const FILES: [(&str, &str, bool); 5] = [
     ("/docs", "text/html; charset=utf-8", false),
@@ -30,10 +29,8 @@ async fn the_page_is_served_without_a_token_and_read_only() {
         let got = app
             .anon()
             .request("GET", path)
-            .header("accept-encoding", "identity")
-            .send()
-            .await
-            .unwrap();
+            .header("accept-encoding", "identity");
+        let got = got.send().await.unwrap();
         let headers = got.headers().clone();
         let told = |name: &str| {
             headers
@@ -91,10 +88,8 @@ async fn what_a_browser_has_is_not_sent_again() {
             ("\"another\"", 200),
             (etag.trim_matches('"'), 200),
         ] {
-            let asked = app
-                .anon()
-                .request("GET", path)
-                .header("if-none-match", known);
+            let asked = app.anon();
+            let asked = asked.request("GET", path).header("if-none-match", known);
             let answer = Answer::to(asked).await;
             assert_eq!(answer.status, status, "{path} {known}");
             assert_eq!(answer.text.is_empty(), status == 304, "{path} {known}");

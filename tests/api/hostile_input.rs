@@ -6,21 +6,22 @@ mod names;
 mod query;
 mod shapes;
 
-use serde_json::{Value, json};
+use crate::support::prelude::*;
 
-use crate::support::TestApp;
-use crate::support::actors::payload;
-use crate::support::answer::Answer;
-
-/// A field of a JSON body: where it is sent, a body that is fine but for `value`, and its name in the details.
+/// A field of a JSON body: where it is sent, its name in the details, and a body that is fine but for the value in the place of `?`.
 struct Field {
     path: &'static str,
-    body: fn(Value) -> Value,
     name: &'static str,
+    body: &'static str,
 }
 
-const fn field(path: &'static str, name: &'static str, body: fn(Value) -> Value) -> Field {
-    Field { path, body, name }
+/// The fields of a table that has one a line.
+fn fields(table: &'static str) -> impl Iterator<Item = Field> {
+    table.trim().lines().map(|line| {
+        let (path, field) = line.split_once(' ').expect("a path");
+        let (name, body) = field.split_once(' ').expect("a name");
+        Field { path, name, body }
+    })
 }
 
 fn message(with: &str, value: Value) -> Value {
@@ -36,65 +37,35 @@ fn in_group(with: &str, value: Value) -> Value {
 }
 
 /// Every field of a body that is a uid or a channel id.
-const IDS: [Field; 11] = [
-    field("/message/send", "channelId", |id| message("channelId", id)),
-    field(
-        "/message/send",
-        "channelId",
-        |id| json!({"channelId": id, "channelType": 2, "payload": payload("x")}),
-    ),
-    field("/message/send", "fromUid", |id| message("fromUid", id)),
-    field("/message/sendbatch", "[1].channelId", |id| {
-        json!([message("clientMsgNo", json!("n")), message("channelId", id)])
-    }),
-    field("/message/sendbatch", "[0].fromUid", |id| {
-        json!([message("fromUid", id), message("clientMsgNo", json!("n"))])
-    }),
-    field("/channel/create", "channelId", |id| {
-        in_group("channelId", id)
-    }),
-    field("/channel/delete", "channelId", |id| {
-        in_group("channelId", id)
-    }),
-    field("/channel/subscriber/add", "channelId", |id| {
-        in_group("channelId", id)
-    }),
-    field("/channel/subscriber/add", "subscribers[1]", |id| {
-        in_group("subscribers", json!(["carol", id, "dave"]))
-    }),
-    field("/channel/subscriber/remove", "channelId", |id| {
-        in_group("channelId", id)
-    }),
-    field("/channel/subscriber/remove", "subscribers[0]", |id| {
-        in_group("subscribers", json!([id]))
-    }),
-];
+const IDS: &str = r#"
+/message/send channelId {"channelId":?,"channelType":1,"payload":"eA=="}
+/message/send channelId {"channelId":?,"channelType":2,"payload":"eA=="}
+/message/send fromUid {"channelId":"bob","channelType":1,"payload":"eA==","fromUid":?}
+/message/sendbatch [1].channelId [{"channelId":"bob","channelType":1,"payload":"eA=="},{"channelId":?,"channelType":1,"payload":"eA=="}]
+/message/sendbatch [0].fromUid [{"channelId":"bob","channelType":1,"payload":"eA==","fromUid":?},{"channelId":"bob","channelType":1,"payload":"eA=="}]
+/channel/create channelId {"channelId":?,"channelType":2}
+/channel/delete channelId {"channelId":?,"channelType":2}
+/channel/subscriber/add channelId {"channelId":?,"channelType":2,"subscribers":["bob"]}
+/channel/subscriber/add subscribers[1] {"channelId":"g","channelType":2,"subscribers":["carol",?,"dave"]}
+/channel/subscriber/remove channelId {"channelId":?,"channelType":2,"subscribers":["bob"]}
+/channel/subscriber/remove subscribers[0] {"channelId":"g","channelType":2,"subscribers":[?]}
+"#;
 
-const CLIENT_MSG_NOS: [Field; 2] = [
-    field("/message/send", "clientMsgNo", |no| {
-        message("clientMsgNo", no)
-    }),
-    field("/message/sendbatch", "[0].clientMsgNo", |no| {
-        json!([message("clientMsgNo", no)])
-    }),
-];
+const CLIENT_MSG_NOS: &str = r#"
+/message/send clientMsgNo {"channelId":"bob","channelType":1,"payload":"eA==","clientMsgNo":?}
+/message/sendbatch [0].clientMsgNo [{"channelId":"bob","channelType":1,"payload":"eA==","clientMsgNo":?}]
+"#;
 
-const PAYLOADS: [Field; 2] = [
-    field("/message/send", "payload", |payload| {
-        message("payload", payload)
-    }),
-    field("/message/sendbatch", "[0].payload", |payload| {
-        json!([message("payload", payload)])
-    }),
-];
+const PAYLOADS: &str = r#"
+/message/send payload {"channelId":"bob","channelType":1,"payload":?}
+/message/sendbatch [0].payload [{"channelId":"bob","channelType":1,"payload":?}]
+"#;
 
 impl Field {
     /// Asserts that this field alone is refused with this value, also to an admin.
     async fn refuses(&self, app: &TestApp, value: &Value) {
-        let answer = app
-            .admin()
-            .post(self.path, &(self.body)(value.clone()))
-            .await;
+        let body = self.body.replace('?', &value.to_string());
+        let answer = app.admin().post_text(self.path, body).await;
         // A long value would drown the reason.
         let shown: String = value.to_string().chars().take(60).collect();
         assert_eq!(answer.status, 400, "{} {shown}: {answer:#?}", self.path);

@@ -2,36 +2,27 @@
 
 mod hang_ups;
 
-use std::time::Duration;
-
-use dev_upstream::Fault;
-use futures_util::future::join_all;
 use wukongim_gateway::config::{Confirm, DuplicateCheck};
 
-use crate::support::answer::Answer;
-use crate::support::messages::{as_user, message, numbered, stored, until};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn the_same_client_msg_no_gets_the_same_answer_and_is_stored_once() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &["bob"]).await;
+    for app in TestApp::both_with_group(&["bob"]).await {
         let body = numbered(2, "g", "hi", "n-1");
         let first = app.user("alice").send(&body).await.ok();
         app.user("bob").send_to_group("g", "in between").await.ok();
         for _ in 0..3 {
             let again = app.user("alice").send(&body).await.ok();
-            assert_eq!(again, first, "{dialect:?}");
+            assert_eq!(again, first);
         }
-        assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
+        assert_eq!(app.stored_in("g").len(), 2);
     }
 }
 
 #[tokio::test]
 async fn a_client_msg_no_used_for_another_payload_is_a_conflict() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         let first = alice.send(&numbered(1, "bob", "one", "n-1")).await.ok();
         for _ in 0..2 {
@@ -39,16 +30,14 @@ async fn a_client_msg_no_used_for_another_payload_is_a_conflict() {
             answer.fails(409, "message_conflict");
         }
         let again = alice.send(&numbered(1, "bob", "one", "n-1")).await.ok();
-        assert_eq!(again, first, "{dialect:?}");
+        assert_eq!(again, first);
         assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
     }
 }
 
 #[tokio::test]
 async fn numbers_are_the_senders_own_and_the_channels_own() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &["bob"]).await;
+    for app in TestApp::both_with_group(&["bob"]).await {
         app.group("h", "alice", &[]).await;
         for (uid, channel_type, id, seq) in [
             ("alice", 2, "g", 1),
@@ -62,36 +51,32 @@ async fn numbers_are_the_senders_own_and_the_channels_own() {
             let sent = app.user(uid).send(&body).await.ok();
             assert_eq!(sent["messageSeq"], seq, "{uid} to {id}");
         }
-        assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
+        assert_eq!(app.stored_in("g").len(), 2);
     }
 }
 
 #[tokio::test]
 async fn an_admins_client_msg_no_belongs_to_the_user_it_sends_as() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &["root"]).await;
+    for app in TestApp::both_with_group(&["root"]).await {
         let body = numbered(2, "g", "hi", "n");
         let first = app.user("alice").send(&body).await.ok();
         let as_alice = as_user("alice", body.clone());
-        assert_eq!(app.admin().send(&as_alice).await.ok(), first, "{dialect:?}");
+        assert_eq!(app.admin().send(&as_alice).await.ok(), first);
         assert_eq!(app.admin().send(&body).await.ok()["messageSeq"], 2);
     }
 }
 
 #[tokio::test]
 async fn concurrent_duplicates_store_one_message_and_all_get_its_answer() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         let body = numbered(2, "g", "hi", "n-1");
         let alice = app.user("alice");
         let answers = join_all((0..16).map(|_| alice.send(&body))).await;
         let answers: Vec<_> = answers.into_iter().map(Answer::ok).collect();
         let are_one = answers.iter().all(|answer| *answer == answers[0]);
         assert!(are_one, "{answers:#?}");
-        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
-        if dialect == V2 {
+        assert_eq!(app.stored_in("g").len(), 1);
+        if app.dialect == V2 {
             assert_eq!(app.sends().len(), 1);
         }
     }
@@ -106,12 +91,11 @@ fn statuses(answers: &[Answer]) -> Vec<u16> {
 
 #[tokio::test]
 async fn of_two_payloads_with_one_client_msg_no_one_is_sent() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         let bodies = ["one", "two"].map(|text| numbered(1, "bob", text, "n"));
         let answers = join_all(bodies.iter().map(|body| alice.send(body))).await;
-        assert_eq!(statuses(&answers), [200, 409], "{dialect:?}: {answers:#?}");
+        assert_eq!(statuses(&answers), [200, 409], "{answers:#?}");
         assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
     }
 }
@@ -138,9 +122,7 @@ async fn a_duplicate_of_a_lost_first_sends_in_its_place() {
 
 #[tokio::test]
 async fn a_removed_member_repeating_a_send_is_refused() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &["bob"]).await;
+    for app in TestApp::both_with_group(&["bob"]).await {
         let body = numbered(2, "g", "hi", "n");
         app.user("bob").send(&body).await.ok();
         app.user("alice").remove("g", &["bob"]).await.ok();
@@ -148,9 +130,8 @@ async fn a_removed_member_repeating_a_send_is_refused() {
         app.user("alice").add("g", &["bob"]).await.ok();
         assert_eq!(app.user("bob").send(&body).await.ok()["messageSeq"], 1);
         app.user("alice").delete_group("g").await.ok();
-        let refused = app.user("bob").send(&body).await;
-        refused.fails(404, "channel_not_found");
-        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+        failure(404, "channel_not_found").is(app.user("bob").send(&body).await);
+        assert_eq!(app.stored_in("g").len(), 1);
     }
 }
 
@@ -175,8 +156,7 @@ async fn a_generated_client_msg_no_of_a_504_can_be_sent_again() {
     let app = impatient().await;
     app.next_send(Fault::DropMessage);
     let alice = app.user("alice");
-    let answer = alice.send(&message(2, "g", "hi")).await;
-    let answer = answer.fails(504, "message_unconfirmed");
+    let answer = failure(504, "message_unconfirmed").is(alice.send(&message(2, "g", "hi")).await);
     let number = answer.body["clientMsgNo"].as_str().unwrap().to_owned();
     assert_eq!(app.sends()[0].body["client_msg_no"], *number);
     // It turns up after all.
@@ -199,8 +179,7 @@ async fn restarted(app: TestApp, check: DuplicateCheck) -> TestApp {
 
 #[tokio::test]
 async fn searching_upstream_recognises_a_client_msg_no_across_a_restart() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     let body = numbered(2, "g", "hi", "n");
     let first = app.user("alice").send(&body).await.ok();
     // Somebody else's message with this number is not seen at all, whatever is in it.
@@ -210,8 +189,7 @@ async fn searching_upstream_recognises_a_client_msg_no_across_a_restart() {
     let app = restarted(app, DuplicateCheck::Upstream).await;
     assert_eq!(app.user("alice").send(&body).await.ok(), first);
     let other = numbered(2, "g", "other", "n");
-    let refused = app.user("alice").send(&other).await;
-    refused.fails(409, "message_conflict");
+    failure(409, "message_conflict").is(app.user("alice").send(&other).await);
     assert!(app.sends().is_empty());
     // Near, but not the same number.
     let near = numbered(2, "g", "hi", "N");
@@ -221,8 +199,7 @@ async fn searching_upstream_recognises_a_client_msg_no_across_a_restart() {
 
 #[tokio::test]
 async fn another_channels_message_with_the_client_msg_no_is_no_duplicate() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     for text in ["hi", "other"] {
         app.state().store_message(stored("g", "bob", "n", text));
     }
@@ -236,8 +213,7 @@ async fn another_channels_message_with_the_client_msg_no_is_no_duplicate() {
 #[tokio::test]
 async fn looking_upstream_reaches_the_newest_thousand() {
     for (others, again) in [(999, 1), (1000, 1002)] {
-        let app = TestApp::start(V2).await;
-        app.group("g", "alice", &["carol"]).await;
+        let app = TestApp::with_group(V2, &["carol"]).await;
         let body = numbered(2, "g", "hi", "n");
         app.user("alice").send(&body).await.ok();
         app.chatter("g", others);
@@ -249,8 +225,7 @@ async fn looking_upstream_reaches_the_newest_thousand() {
 
 #[tokio::test]
 async fn memory_alone_ends_with_the_process() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     let body = numbered(2, "g", "hi", "n");
     app.user("alice").send(&body).await.ok();
     let app = restarted(app, DuplicateCheck::Memory).await;
@@ -263,15 +238,13 @@ async fn memory_alone_ends_with_the_process() {
 
 #[tokio::test]
 async fn v3_recognises_a_client_msg_no_across_a_restart() {
-    let app = TestApp::start(V3).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V3, &[]).await;
     let body = numbered(2, "g", "hi", "n");
     let first = app.user("alice").send(&body).await.ok();
     let app = restarted(app, DuplicateCheck::Memory).await;
     assert_eq!(app.user("alice").send(&body).await.ok(), first);
     let other = numbered(2, "g", "other", "n");
-    let refused = app.user("alice").send(&other).await;
-    refused.fails(409, "message_conflict");
+    failure(409, "message_conflict").is(app.user("alice").send(&other).await);
     assert_eq!((app.stored_in("g").len(), app.looks()), (1, 0));
 }
 
@@ -288,8 +261,7 @@ async fn accepted_is_answered_without_a_poll_and_still_once() {
         assert_eq!(first["messageSeq"], seq, "{dialect:?}");
         assert_eq!(app.user("alice").send(&body).await.ok(), first);
         let other = numbered(2, "g", "other", "n");
-        let refused = app.user("alice").send(&other).await;
-        refused.fails(409, "message_conflict");
+        failure(409, "message_conflict").is(app.user("alice").send(&other).await);
         until(|| app.stored_in("g").len() == 1).await;
         let id = app.state().messages(2, "g")[0].message_id;
         assert_eq!(first["messageId"], id.to_string());

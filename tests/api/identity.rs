@@ -9,13 +9,11 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use serde_json::{Value, json};
 
-use crate::support::actors::{Actor, FAR, sign};
-use crate::support::answer::Answer;
+use crate::support::actors::FAR;
 use crate::support::messages::with;
+use crate::support::prelude::*;
 use crate::support::served::SECRET;
-use crate::support::{TestApp, V2, V3};
 
 const OTHER: &str = "another-secret-that-is-long-enough-too";
 
@@ -61,8 +59,7 @@ fn refused(answer: Answer, code: &str) {
 
 #[tokio::test]
 async fn a_token_is_judged_by_its_claims() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         for claims in [
             json!({"sub": "a", "exp": from_now(-3600)}),
             json!({"sub": "a", "exp": 0}),
@@ -197,8 +194,7 @@ async fn roles_and_permissions_make_an_admin_and_nothing_else_does() {
 
 #[tokio::test]
 async fn a_uid_never_comes_from_a_body_or_a_query() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let mallory = app.user("mallory");
         let path = "/config?uid=alice&userId=alice&sub=alice";
         let told = mallory.get(path).await;
@@ -227,8 +223,6 @@ async fn a_token_with_two_hundred_groups_is_read_and_a_larger_one_is_told_as_too
     };
     in_groups(200).get("/system/info").await.ok();
     let large = in_groups(300);
-    let refused = large.get("/system/info").await;
-    refused.fails(431, "headers_too_large");
-    let refused = large.get("/nothing").await;
-    refused.fails(404, "not_found");
+    failure(431, "headers_too_large").is(large.get("/system/info").await);
+    failure(404, "not_found").is(large.get("/nothing").await);
 }

@@ -2,12 +2,10 @@
 
 use std::net::SocketAddr;
 
-use dev_upstream::{DevUpstream, Fault, Options};
-use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// A way to `upstream` on which every connection bears one call, and breaks when it is used for another.
 async fn brittle(upstream: SocketAddr) -> String {
@@ -90,12 +88,10 @@ async fn a_second_broken_connection_is_an_error_and_sends_are_not_repeated() {
     alice.send_to_person("bob", "hi").await.ok();
     app.clear_calls();
     app.faults().always("/channel/messagesync", Fault::Reset);
-    let told = alice.sync(1, "bob", "").await;
-    told.fails(503, "upstream_unavailable");
+    failure(503, "upstream_unavailable").is(alice.sync(1, "bob", "").await);
     assert_eq!(app.calls_to("/channel/messagesync").len(), 2);
     app.faults().clear();
     app.faults().always("/message/send", Fault::Reset);
-    let told = alice.send_to_person("bob", "lost").await;
-    told.fails(504, "message_unconfirmed");
+    failure(504, "message_unconfirmed").is(alice.send_to_person("bob", "lost").await);
     assert_eq!(app.calls_to("/message/send").len(), 1);
 }

@@ -1,14 +1,9 @@
 //! v2 gives the log under a key to whichever channel touches it first, and keys are hashes of ids that users choose: the gateway
 //! touches no key before somebody sends to it, and sends nothing where another channel's log lies.
 
-use std::time::Duration;
+use dev_upstream::{V2Release, fnv1a64};
 
-use dev_upstream::{DevUpstream, Fault, Rule, V2Release, fnv1a64};
-use futures_util::future::join_all;
-use serde_json::Value;
-
-use crate::support::messages::{message, numbered};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// Two pairs with one hash, as they are stored.
 const PAIR: &str = "hsyf6YpMDetD@ho-eve";
@@ -71,8 +66,7 @@ async fn a_send_to_a_pair_whose_key_is_taken_is_refused() {
         // Again, and from the other side.
         let body = numbered(1, FRIEND, "hi", "n");
         anna.send(&body).await.fails(409, "channel_exists");
-        let back = app.user(FRIEND).send_to_person("ho-anna", "hi").await;
-        back.fails(409, "channel_exists");
+        failure(409, "channel_exists").is(app.user(FRIEND).send_to_person("ho-anna", "hi").await);
         let batch = [
             message(1, FRIEND, "a"),
             message(1, "bob", "b"),
@@ -82,8 +76,7 @@ async fn a_send_to_a_pair_whose_key_is_taken_is_refused() {
         for index in [0, 2] {
             assert_eq!(told.body["data"][index]["error"]["code"], "channel_exists");
         }
-        let alone = anna.send_batch(&batch[..1]).await;
-        alone.fails(409, "channel_exists");
+        failure(409, "channel_exists").is(anna.send_batch(&batch[..1]).await);
         let sent = app.calls_to("/message/send");
         let to: Vec<_> = sent.iter().map(|call| &call.body["channel_id"]).collect();
         assert_eq!(to, ["bob"], "{version:?}");
@@ -107,8 +100,7 @@ async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
     let app = TestApp::start(V2).await;
     // Somebody has looked at the pair, past the gateway; it has no messages.
     app.state().touch_log(1, "hc-bob@hc-alice");
-    let create = app.user("mallory").create_group(TWIN).await;
-    create.fails(409, "channel_exists");
+    failure(409, "channel_exists").is(app.user("mallory").create_group(TWIN).await);
     app.nothing_was_written();
     let done = app.user("hc-alice").send_to_person("hc-bob", "hi").await;
     done.ok();
@@ -116,8 +108,7 @@ async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
     // And the other way round.
     let app = TestApp::start(V2).await;
     app.user("mallory").create_group(TWIN).await.ok();
-    let refused = app.user("hc-alice").send_to_person("hc-bob", "hi").await;
-    refused.fails(409, "channel_exists");
+    failure(409, "channel_exists").is(app.user("hc-alice").send_to_person("hc-bob", "hi").await);
     assert!(app.calls_to("/message/send").is_empty());
     app.user("mallory").send_to_group(TWIN, "hi").await.ok();
 
@@ -126,8 +117,7 @@ async fn a_group_is_not_created_under_the_key_of_a_pairs_log() {
     app.state().touch_log(1, "hc-bob@hc-alice");
     app.state().join(TWIN, "carl");
     app.state().ban_group(TWIN, false);
-    let refused = app.user("carl").send_to_group(TWIN, "hi").await;
-    refused.fails(409, "channel_exists");
+    failure(409, "channel_exists").is(app.user("carl").send_to_group(TWIN, "hi").await);
 }
 
 #[tokio::test]
@@ -181,11 +171,9 @@ async fn an_unused_key_is_not_cached() {
     let app = TestApp::start(V2).await;
     app.next_send(Fault::Status(400, r#"{"msg":"no"}"#.into()));
     let anna = app.user("ho-anna");
-    let refused = anna.send_to_person(FRIEND, "hi").await;
-    refused.fails(502, "upstream_error");
+    failure(502, "upstream_error").is(anna.send_to_person(FRIEND, "hi").await);
     invent(&app).await;
-    let refused = anna.send_to_person(FRIEND, "hi").await;
-    refused.fails(409, "channel_exists");
+    failure(409, "channel_exists").is(anna.send_to_person(FRIEND, "hi").await);
 }
 
 #[tokio::test]
@@ -198,10 +186,8 @@ async fn messages_are_sent_if_v2_cannot_tell_the_log_owner() {
         Fault::Garbage,
     ] {
         let app = TestApp::start(V2).await;
-        let of_owner = Rule::new(LOOK, answer.clone()).containing("/1/config");
-        app.faults().add(of_owner);
-        let max = Rule::new("/channel/max_message_seq", answer.clone());
-        app.faults().add(max);
+        app.add_fault(Rule::new(LOOK, answer.clone()).containing("/1/config"));
+        app.add_fault(Rule::new("/channel/max_message_seq", answer.clone()));
         let alice = app.user("alice");
         let sent = alice.send_to_person("bob", "hi").await;
         assert_eq!(sent.ok()["messageSeq"], 1, "{answer:?}");
@@ -219,10 +205,8 @@ async fn nothing_is_sent_if_the_log_owner_is_not_answered() {
         settings.wukongim.timeout = Duration::from_millis(200);
     })
     .await;
-    let hang = Rule::new(LOOK, Fault::Hang).containing("/1/config");
-    app.faults().add(hang);
-    let sent = app.user("alice").send_to_person("bob", "hi").await;
-    sent.fails(504, "upstream_timeout");
+    app.add_fault(Rule::new(LOOK, Fault::Hang).containing("/1/config"));
+    failure(504, "upstream_timeout").is(app.user("alice").send_to_person("bob", "hi").await);
     assert!(app.calls_to("/message/send").is_empty());
     app.faults().clear();
     app.user("alice").send_to_person("bob", "hi").await.ok();
@@ -239,8 +223,7 @@ async fn the_lookup_of_a_lost_send_creates_no_log() {
     // It never arrives; nor does its retry, which looks for it first.
     app.faults().always("/message/send", Fault::Reset);
     for _ in 0..2 {
-        let lost = anna.send(&body).await;
-        lost.fails(504, "message_unconfirmed");
+        failure(504, "message_unconfirmed").is(anna.send(&body).await);
     }
     assert!(!app.calls_to("/channel/max_message_seq").is_empty());
     assert!(app.calls_to("/channel/messagesync").is_empty());

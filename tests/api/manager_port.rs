@@ -1,19 +1,13 @@
 //! v3's manager port by itself: what becomes of it says nothing of the nodes, and it is logged in to no more often than needed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dev_upstream::Fault;
-
-use crate::support::{TestApp, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_failing_manager_port_casts_no_doubt_on_the_nodes() {
-    let app = TestApp::builder()
-        .upstream(V3)
-        .manager_port()
-        .nodes(2)
-        .start()
-        .await;
+    let builder = TestApp::builder().upstream(V3);
+    let app = builder.manager_port().nodes(2).start().await;
     app.group("g", "alice", &["bob"]).await;
     for fault in [
         Fault::Reset,
@@ -41,17 +35,14 @@ async fn concurrent_requests_share_one_login_at_the_manager_port() {
         let alice = &alice;
         async move { alice.create_group(&id).await }
     });
-    for answer in futures_util::future::join_all(made).await {
-        answer.ok();
-    }
+    all_ok(join_all(made).await);
     assert_eq!(app.calls_to("/manager/login").len(), 1);
 }
 
 #[tokio::test]
 async fn a_refused_login_is_not_repeated_for_each_request() {
-    let app = TestApp::builder()
-        .upstream(V3)
-        .manager_port()
+    let builder = TestApp::builder().upstream(V3).manager_port();
+    let app = builder
         .config(|settings| {
             settings.wukongim.manager_password = Some("wrong".to_owned().into());
         })
@@ -76,8 +67,7 @@ async fn a_session_that_the_port_has_forgotten_is_renewed() {
     app.group("g", "alice", &[]).await;
     // A login of just now is not doubted.
     tokio::time::sleep(Duration::from_millis(1050)).await;
-    app.faults()
-        .once("/manager/channels", Fault::Status(401, "{}".into()));
+    app.once("/manager/channels", Fault::Status(401, "{}".into()));
     app.user("alice").add("g", &["bob"]).await.ok();
     assert_eq!(app.calls_to("/manager/login").len(), 1);
 }

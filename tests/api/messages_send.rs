@@ -3,17 +3,13 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dev_upstream::EPOCH_MS;
-use futures_util::future::join_all;
-use serde_json::{Value, json};
 
-use crate::support::actors::payload;
-use crate::support::messages::{as_user, message, numbered, seqs};
-use crate::support::{TestApp, V2, V3};
+use crate::support::messages::seqs;
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_sent_message_is_answered_with_its_real_seq_and_can_be_read() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         for seq in 1..=3 {
             let body = numbered(1, "bob", "hi", &format!("n-{seq}"));
@@ -35,9 +31,7 @@ async fn the_answer_is_what_the_upstream_stored() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
         u64::try_from(now.as_millis()).unwrap()
     };
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &["bob"]).await;
+    for app in TestApp::both_with_group(&["bob"]).await {
         app.chatter("g", 6);
         let before = now_ms();
         let body = numbered(2, "g", "hi", "n-1");
@@ -47,21 +41,17 @@ async fn the_answer_is_what_the_upstream_stored() {
         let id_ms = ((own.message_id >> 22) + EPOCH_MS).unsigned_abs();
         assert!((before..=now_ms()).contains(&id_ms), "{id_ms}");
         let expected = json!({
-            "messageId": own.message_id.to_string(),
-            "messageSeq": 7,
-            "clientMsgNo": "n-1",
+            "messageId": own.message_id.to_string(), "messageSeq": 7, "clientMsgNo": "n-1",
             "timestamp": id_ms,
         });
-        assert_eq!(sent, expected, "{dialect:?}");
+        assert_eq!(sent, expected);
         assert_eq!((&*own.from_uid, own.message_seq), ("bob", 7));
     }
 }
 
 #[tokio::test]
 async fn without_a_client_msg_no_each_message_gets_a_new_one() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         let mut numbers = Vec::new();
         for extra in [json!({}), json!({"clientMsgNo": null, "fromUid": null})] {
             let mut body = message(2, "g", "same text");
@@ -76,15 +66,14 @@ async fn without_a_client_msg_no_each_message_gets_a_new_one() {
             .into_iter()
             .map(|(_, number, _)| number)
             .collect();
-        assert_eq!(stored, numbers, "{dialect:?}");
+        assert_eq!(stored, numbers);
         assert!(numbers.iter().all(|number| !number.is_empty()));
     }
 }
 
 #[tokio::test]
 async fn number_and_payload_are_passed_on_byte_for_byte() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         // Escapes, several scripts, base64 with `+`, `/` and padding; not JSON inside.
         for (number, payload) in [
             ("é \"q\" \\ 群/#@&?%", "+/+/"),
@@ -97,16 +86,14 @@ async fn number_and_payload_are_passed_on_byte_for_byte() {
             let stored = app.state().messages_between("alice", "bob");
             let last = stored.last().unwrap();
             let kept = (&*last.client_msg_no, &*last.payload);
-            assert_eq!(kept, (number, payload), "{dialect:?}");
+            assert_eq!(kept, (number, payload));
         }
     }
 }
 
 #[tokio::test]
 async fn upstream_gets_exactly_these_fields_and_nothing_else_of_the_client() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         let body = json!({
             "channelId": "g", "channelType": 2, "payload": payload("hi"), "clientMsgNo": "n-1",
             "device_id": "____device", "header": {"no_persist": 1, "sync_once": 1}, "from_uid": "mallory",
@@ -120,26 +107,25 @@ async fn upstream_gets_exactly_these_fields_and_nothing_else_of_the_client() {
             "payload": payload("hi"), "client_msg_no": "n-1",
         });
         // The gateway's own: a v2 in v3's place refuses the body for it, and a v3 in v2's for the other one.
-        let mark = if dialect == V3 {
+        let mark = if app.dialect == V3 {
             "tag_key"
         } else {
             "device_id"
         };
         expected[mark] = json!(0);
         // v3's API knows no red dot.
-        if dialect == V2 {
+        if app.dialect == V2 {
             expected["header"] = json!({"red_dot": 1});
         }
-        assert_eq!(sends[0].body, expected, "{dialect:?}");
+        assert_eq!(sends[0].body, expected);
         let stored = app.state().messages(2, "g");
-        assert_eq!(stored[0].red_dot, dialect == V2);
+        assert_eq!(stored[0].red_dot, app.dialect == V2);
     }
 }
 
 #[tokio::test]
 async fn the_request_id_goes_upstream() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         let given = alice.posting("/message/send", message(1, "bob", "hi").to_string());
         let given = given.header("x-request-id", "trace-1.a_b");
@@ -151,11 +137,7 @@ async fn the_request_id_goes_upstream() {
             .into_iter()
             .map(|call| call.request_id.unwrap())
             .collect();
-        assert_eq!(
-            sent_on,
-            ["trace-1.a_b", made.header("x-request-id")],
-            "{dialect:?}"
-        );
+        assert_eq!(sent_on, ["trace-1.a_b", made.header("x-request-id")]);
     }
 }
 
@@ -175,14 +157,12 @@ async fn v3_never_gets_a_note_to_oneself() {
     note.names(&["channelId"]);
 
     let notes = ["bob", "alice", "carl", "alice"].map(|id| message(1, id, "x"));
-    let refused = app.user("alice").send_batch(&notes).await;
-    let refused = refused.fails(400, "invalid_request");
+    let refused = failure(400, "invalid_request").is(app.user("alice").send_batch(&notes).await);
     assert_eq!(refused.bad_fields(), ["[1].channelId", "[3].channelId"]);
 
     // An admin's message in somebody's name is that user's.
     let body = as_user("alice", message(1, "alice", "z"));
-    let note = app.admin().send(&body).await;
-    note.fails(400, "invalid_request");
+    failure(400, "invalid_request").is(app.admin().send(&body).await);
     let batch = [message(1, "bob", "y"), body];
     let refused = app.admin().send_batch(&batch).await;
     refused.names(&["[1].channelId"]);
@@ -191,8 +171,7 @@ async fn v3_never_gets_a_note_to_oneself() {
 
 #[tokio::test]
 async fn sixteen_clients_in_one_channel_get_gapless_increasing_seqs() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let members: Vec<_> = (0..16).map(|n| format!("u{n}")).collect();
         let others: Vec<_> = members.iter().map(String::as_str).collect();
         app.group("g", "owner", &others).await;
@@ -221,24 +200,7 @@ async fn sixteen_clients_in_one_channel_get_gapless_increasing_seqs() {
             (own.message_seq, id, number)
         });
         let stored: Vec<_> = stored.collect();
-        assert_eq!(told, stored, "{dialect:?}");
+        assert_eq!(told, stored);
         assert!(stored.iter().map(|(seq, ..)| *seq).eq(1..=128));
-    }
-}
-
-#[tokio::test]
-async fn all_bad_fields_are_named_at_once_and_nothing_is_sent() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        let body = json!({"channelId": "a@b", "channelType": "2", "payload": "string", "clientMsgNo": 7, "fromUid": ""});
-        let named = [
-            "channelId",
-            "channelType",
-            "payload",
-            "clientMsgNo",
-            "fromUid",
-        ];
-        app.user("alice").send(&body).await.names(&named);
-        assert!(app.upstream.calls().is_empty(), "{dialect:?}");
     }
 }

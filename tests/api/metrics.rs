@@ -1,18 +1,14 @@
 //! Whether what happens is counted, and under the names of docs/METRICS.md.
 
 use std::collections::HashSet;
-use std::time::Duration;
 
-use dev_upstream::Fault;
-use serde_json::json;
 use tokio::net::TcpStream;
 
 use crate::operations::Ops;
-use crate::support::backend::{Backend, Reply};
+use crate::support::database;
 use crate::support::issuer::Issuer;
 use crate::support::keys::ED_ONE;
-use crate::support::messages::{message, numbered, until};
-use crate::support::{TestApp, V2, V3, database};
+use crate::support::prelude::*;
 
 #[track_caller]
 fn counted(app: &TestApp, expected: &[(&str, f64)]) {
@@ -37,8 +33,7 @@ async fn the_operations_port_shows_nothing_that_is_not_documented() {
         Some(family.to_owned())
     });
     let documented: HashSet<String> = rows.collect();
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     app.user("alice").send_to_group("g", "hi").await.ok();
     let (_, text) = Ops::of(&app).await.get("/metrics").await;
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
@@ -61,15 +56,12 @@ async fn outcomes_of_messages_and_idempotency_lookups_are_counted() {
     let alice = app.user("alice");
     alice.send(&numbered(2, "g", "one", "n")).await.ok();
     alice.send(&numbered(2, "g", "one", "n")).await.ok();
-    let conflict = alice.send(&numbered(2, "g", "other", "n")).await;
-    conflict.fails(409, "message_conflict");
-    let stranger = app.user("bob").send_to_group("g", "hi").await;
-    stranger.fails(403, "not_a_member");
+    failure(409, "message_conflict").is(alice.send(&numbered(2, "g", "other", "n")).await);
+    failure(403, "not_a_member").is(app.user("bob").send_to_group("g", "hi").await);
     let batch = [message(2, "g", "two"), message(2, "g", "three")];
     alice.send_batch(&batch).await.ok();
     app.faults().once("/message/send", Fault::DropMessage);
-    let lost = alice.send(&numbered(2, "g", "lost", "l")).await;
-    lost.fails(504, "message_unconfirmed");
+    failure(504, "message_unconfirmed").is(alice.send(&numbered(2, "g", "lost", "l")).await);
     counted(
         &app,
         &[
@@ -110,8 +102,7 @@ async fn the_stores_answers_and_failures_are_counted_by_question() {
         };
         assert_eq!((claims("ok"), claims("error")), (Some(1.0), None));
         app.database().hide_tables().await;
-        let refused = alice.create_group("h").await;
-        refused.fails(503, "store_unavailable");
+        failure(503, "store_unavailable").is(alice.create_group("h").await);
         // Whichever question was the first to fail.
         let text = app.app.metrics_text();
         let failed = |line: &str| {
@@ -137,18 +128,11 @@ async fn the_backends_answers_are_counted_by_action() {
     let alice = app.user("alice");
     alice.send_to_person("bob", "hi").await.ok();
     backend.answers(|_| Reply::allow(false));
-    let refused = alice.create_group("g").await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(alice.create_group("g").await);
     backend.answers(|_| Reply::Body(500, String::new()));
-    alice
-        .create_group("g")
-        .await
-        .fails(503, "upstream_unavailable");
+    failure(503, "upstream_unavailable").is(alice.create_group("g").await);
     backend.answers(|_| Reply::Body(200, "yes".into()));
-    alice
-        .create_group("g")
-        .await
-        .fails(503, "upstream_unavailable");
+    failure(503, "upstream_unavailable").is(alice.create_group("g").await);
     for (action, outcome) in [
         ("message.send", "allowed"),
         ("channel.create", "refused"),
@@ -202,8 +186,7 @@ async fn what_is_held_and_kept_shows_while_it_is() {
     let alice = app.user("alice");
     let generation = r#"gateway_upstream_generation{node="n1"}"#;
     assert_eq!(app.metric(generation), Some(0.0), "nobody asked it yet");
-    let fault = Fault::Hold("held".into());
-    app.faults().always("/message/send", fault);
+    app.always("/message/send", Fault::Hold("held".into()));
     let body = message(1, "bob", "hi");
     let look = async {
         app.faults().wait_held("held", 1).await;
@@ -227,6 +210,5 @@ async fn what_is_held_and_kept_shows_while_it_is() {
     let v3 = TestApp::start(V3).await;
     v3.user("alice").send_to_person("bob", "hi").await.ok();
     assert_eq!(v3.metric(generation), Some(3.0));
-    let refused = v3.user("alice").post("/message/send", &json!({})).await;
-    refused.fails(400, "invalid_request");
+    failure(400, "invalid_request").is(v3.user("alice").post("/message/send", &json!({})).await);
 }

@@ -7,14 +7,10 @@ mod generations;
 mod hanging;
 mod repeats;
 
-use std::time::Duration;
-
-use dev_upstream::{Call, DevUpstream, Dialect};
-use futures_util::future::join_all;
+use dev_upstream::Call;
 use wukongim_gateway::config::Settings;
 
-use crate::support::messages::{numbered, until};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// Does not look for lost messages longer than a test wants to wait.
 fn impatient(settings: &mut Settings) {
@@ -87,9 +83,7 @@ async fn calls_are_spread_over_all_nodes() {
         let alice = app.user("alice");
         for _ in 0..10 {
             let sent = join_all((0..12).map(|_| alice.send_to_group("g", "hi"))).await;
-            for answer in sent {
-                answer.ok();
-            }
+            all_ok(sent);
         }
         let sends = sends(&app);
         assert_eq!(sends.iter().sum::<usize>(), 120, "{dialect:?}");
@@ -132,8 +126,7 @@ async fn when_all_were_down_the_first_that_comes_back_is_used() {
         }
         let alice = app.user("alice");
         for _ in 0..10 {
-            let answer = alice.send_to_person("bob", "hi").await;
-            answer.fails(503, "upstream_unavailable");
+            failure(503, "upstream_unavailable").is(alice.send_to_person("bob", "hi").await);
         }
         app.nodes()[1].restart().await.unwrap();
         // The least bad is tried, its next probe is not waited for; only that it was down is believed for a moment.

@@ -6,14 +6,12 @@ mod patterns;
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
 use wukongim_gateway::http::errors::{ApiError, catalogue};
 use wukongim_gateway::routes::document;
 
 use crate::envelope::endpoints;
-use crate::support::answer::Answer;
 use crate::support::document::{DOCUMENT, fits, operations, resolved};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 #[test]
 fn every_endpoint_is_an_operation_named_like_its_handler() {
@@ -92,14 +90,8 @@ fn every_code_is_the_answer_of_an_operation_and_linked_to_the_catalogue() {
                     .unwrap();
                 assert_eq!(error.status().as_str(), status, "{path} {code}");
                 let description = response["description"].as_str().unwrap();
-                assert!(
-                    description.contains(&format!("(ERRORS.md#{code})")),
-                    "{path} {code}"
-                );
-                assert!(
-                    catalogue().contains(&format!("<a id=\"{code}\">")),
-                    "{code}"
-                );
+                shows(description, &format!("(ERRORS.md#{code})"));
+                shows(catalogue(), &format!("<a id=\"{code}\">"));
                 assert_eq!(
                     content["examples"][code]["value"]["code"], code,
                     "{path} {status}"
@@ -181,11 +173,8 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
         assert!(answer.text == text, "{path}");
         assert_eq!(answer.header("content-encoding"), "");
         let asked = app.anon().request("GET", path);
-        let packed = asked
-            .header("accept-encoding", "gzip")
-            .send()
-            .await
-            .unwrap();
+        let packed = asked.header("accept-encoding", "gzip");
+        let packed = packed.send().await.unwrap();
         assert_eq!(packed.headers()["content-encoding"], "gzip");
         let packed = packed.bytes().await.unwrap();
         assert!(packed.starts_with(b"\x1f\x8b") && packed.len() < text.len() / 2);

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use dev_upstream::{DevUpstream, Options};
-use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use wukongim_gateway::gateway::{Readiness, ops_router};
 
+use crate::support::database;
+use crate::support::prelude::*;
 use crate::support::served::{SECRET, own_loopback};
-use crate::support::{TestApp, V2, V3, database};
 
 /// The operations port of a gateway.
 pub struct Ops {
@@ -37,11 +36,8 @@ impl Ops {
 
     pub async fn get(&self, path: &str) -> (u16, String) {
         let client = wukongim_gateway::http_client::client().build().unwrap();
-        let answer = client
-            .get(format!("{}{path}", self.base))
-            .send()
-            .await
-            .unwrap();
+        let answer = client.get(format!("{}{path}", self.base));
+        let answer = answer.send().await.unwrap();
         (answer.status().as_u16(), answer.text().await.unwrap())
     }
 
@@ -98,11 +94,10 @@ async fn it_lives_whatever_happens() {
 #[tokio::test]
 async fn it_is_ready_while_a_node_answers_and_says_why_not() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
+        let builder = TestApp::builder()
             .upstream(dialect)
-            .options(|options| options.listen = own_loopback(3))
-            .start()
-            .await;
+            .options(|options| options.listen = own_loopback(3));
+        let app = builder.start().await;
         let ops = Ops::of(&app).await;
         assert_eq!(ops.ready().await, (200, json!({"ready": true})));
         app.upstream.stop().await;
@@ -211,12 +206,10 @@ async fn readiness_reports_a_missing_or_wrong_manager_token() {
 #[tokio::test]
 async fn node_health_is_exported_without_traffic() {
     for dialect in [V2, V3] {
-        let app = TestApp::builder()
+        let builder = TestApp::builder()
             .upstream(dialect)
-            .options(|options| options.listen = own_loopback(6))
-            .nodes(2)
-            .start()
-            .await;
+            .options(|options| options.listen = own_loopback(6));
+        let app = builder.nodes(2).start().await;
         let ops = Ops::of(&app).await;
         let up = async || {
             app.app.client.probe_all().await;
@@ -249,10 +242,8 @@ async fn a_store_whose_disk_is_full_degrades_although_it_can_be_read() {
         app.database().fill_disk().await;
         let degraded = json!({"ready": true, "degraded": ["store"]});
         ops.becomes(200, degraded).await;
-        let refused = alice.create_group("new").await;
-        refused.fails(503, "store_unavailable");
-        let refused = alice.post_nothing("/token/revoke").await;
-        refused.fails(503, "store_unavailable");
+        failure(503, "store_unavailable").is(alice.create_group("new").await);
+        failure(503, "store_unavailable").is(alice.post_nothing("/token/revoke").await);
         alice.send_to_group("g", "hi").await.ok();
         alice.post_nothing("/token").await.ok();
         app.database().free_disk().await;
@@ -272,8 +263,7 @@ async fn the_version_is_the_binarys() {
 
 #[tokio::test]
 async fn the_metrics_have_the_names_people_hold() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let ops = Ops::of(&app).await;
         app.group("g", "alice", &["bob"]).await;
         app.user("alice").send_to_group("g", "hi").await.ok();
@@ -300,7 +290,7 @@ async fn the_metrics_have_the_names_people_hold() {
             .metric("gateway_message_confirm_looks_total")
             .await
             .unwrap();
-        if dialect == V2 {
+        if app.dialect == V2 {
             assert!(confirmed >= 1.0 && looks >= 1.0, "{confirmed} {looks}");
         } else {
             assert_eq!(
@@ -310,10 +300,7 @@ async fn the_metrics_have_the_names_people_hold() {
             );
         }
         let (_, text) = ops.get("/metrics").await;
-        assert!(
-            text.contains("gateway_cache_lookups_total{cache=\""),
-            "{text}"
-        );
+        shows(&text, "gateway_cache_lookups_total{cache=\"");
         for name in [
             "gateway_foreign_messages_dropped",
             "gateway_idempotency_forgotten",
@@ -411,11 +398,8 @@ async fn the_two_ports_do_not_share_paths() {
     }
     let client = wukongim_gateway::http_client::client().build().unwrap();
     for path in ["/livez", "/readyz", "/metrics", "/version"] {
-        let answer = client
-            .get(format!("{}{path}", app.base))
-            .send()
-            .await
-            .unwrap();
+        let answer = client.get(format!("{}{path}", app.base));
+        let answer = answer.send().await.unwrap();
         assert_eq!(answer.status(), 404, "{path}");
     }
 }

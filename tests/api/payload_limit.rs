@@ -1,14 +1,11 @@
 //! v2.0.10 ends on a payload that the default limit allows: the gateway finds out what a v2 bears, holds to it, and says so.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dev_upstream::{Fault, Rule, V2Release};
-use serde_json::{Value, json};
+use dev_upstream::V2Release;
 use wukongim_gateway::wukongim::SAFE_PAYLOAD_BYTES;
 
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const KIB_64: usize = 64 * 1024;
 
@@ -138,17 +135,15 @@ async fn an_upgrade_is_noticed_when_the_server_comes_back_and_so_is_a_downgrade(
 #[tokio::test]
 async fn the_setting_overrides_the_detected_limit() {
     for (version, limit) in [(V2Release::V2_0_10, 40_000), (V2Release::V2_2_5, 1000)] {
-        let app = TestApp::builder()
+        let builder = TestApp::builder()
             .options(move |options| options.release = version)
-            .config(move |settings| settings.wukongim.v2_payload_limit = Some(limit))
-            .start()
-            .await;
+            .config(move |settings| settings.wukongim.v2_payload_limit = Some(limit));
+        let app = builder.start().await;
         assert_eq!(told(&app).await, limit);
         assert!(app.calls_to("/varz").is_empty());
         if version == V2Release::V2_2_5 {
             app.user("alice").send(&of(limit)).await.ok();
-            let refused = app.user("alice").send(&of(limit + 1)).await;
-            refused.fails(400, "invalid_request");
+            failure(400, "invalid_request").is(app.user("alice").send(&of(limit + 1)).await);
         }
     }
 }
@@ -185,7 +180,6 @@ async fn a_restarted_node_is_checked_before_it_gets_a_large_message() {
     while app.nodes().iter().any(|node| node.faults().remaining() > 0) {
         alice.sync(1, "bob", "").await;
     }
-    let refused = alice.send(&of(KIB_64)).await;
-    refused.fails(400, "invalid_request");
+    failure(400, "invalid_request").is(alice.send(&of(KIB_64)).await);
     assert!(app.nodes().iter().all(|node| !node.killed()));
 }

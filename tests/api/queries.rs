@@ -7,18 +7,12 @@ mod yaml;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dev_upstream::Fault;
-use futures_util::future::join_all;
-use serde_json::Value;
-
 use self::promtool::{Series, variants};
 use self::yaml::values;
 use crate::operations::Ops;
-use crate::support::backend::Backend;
 use crate::support::issuer::Issuer;
 use crate::support::keys::ED_ONE;
-use crate::support::messages::until;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const DASHBOARD: &str = "deploy/grafana/gateway.json";
 const ALERTS: &str = "deploy/prometheus/alerts.yml";

@@ -1,14 +1,9 @@
 //! Too much at once: 503 `overloaded` without delay, and `/health` still answers.
 
-use std::time::{Duration, Instant};
-
-use dev_upstream::{Fault, GROUP};
-use serde_json::{Value, json};
+use std::time::Instant;
 
 use crate::listener::socket::{Socket, alice};
-use crate::support::actors::payload;
-use crate::support::messages::until;
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::prelude::*;
 
 const KIB: usize = 1024;
 
@@ -17,8 +12,7 @@ async fn requests_beyond_max_in_flight_are_refused_at_once() {
     for dialect in [V2, V3] {
         let app = TestApp::with(dialect, |settings| settings.server.max_in_flight = 2).await;
         app.anon().get("/health").await.ok();
-        app.faults()
-            .always("/message/send", Fault::Hold("held".into()));
+        app.always("/message/send", Fault::Hold("held".into()));
         let running = async {
             let (alice, bob) = (app.user("alice"), app.user("bob"));
             tokio::join!(
@@ -35,8 +29,7 @@ async fn requests_beyond_max_in_flight_are_refused_at_once() {
                 app.user("dave").send_to_person("carol", "hi").await,
                 app.anon().get("/nothing").await,
             ] {
-                let refused = refused.fails(503, "overloaded");
-                assert_eq!(refused.header("retry-after"), "1");
+                refused.fails(503, "overloaded").has("retry-after", "1");
             }
             assert_eq!(app.upstream.calls().len(), calls, "nothing was asked");
             assert!(started.elapsed() < Duration::from_secs(5));
@@ -64,8 +57,7 @@ async fn narrow() -> TestApp {
         settings.limits.payload = 512 * KIB;
     })
     .await;
-    app.faults()
-        .always("/message/send", Fault::Hold("held".into()));
+    app.always("/message/send", Fault::Hold("held".into()));
     app
 }
 
@@ -82,8 +74,8 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
         app.faults().wait_held("held", 4).await;
         for _ in 0..3 {
             let refused = send("bob", 40).await.fails(503, "overloaded");
-            assert_eq!(refused.header("retry-after"), "1");
-            assert_eq!(refused.body["message"], "发送消息失败");
+            refused.has("retry-after", "1");
+            refused.says("发送消息失败");
         }
         app.user("bob").post_nothing("/token").await.ok();
         app.faults().release("held");
@@ -95,11 +87,8 @@ async fn bodies_beyond_max_buffered_are_refused_until_the_others_are_done() {
     until(|| app.app.byte_budget.held() == 0).await;
     send("bob", 60).await.ok();
     assert_eq!(app.sends().len(), 5);
-    let metrics = app.app.metrics.render();
-    assert!(
-        metrics.contains("gateway_limited_total{limit=\"buffered\"} 3\n"),
-        "{metrics}"
-    );
+    let limited = app.metric(r#"gateway_limited_total{limit="buffered"}"#);
+    assert_eq!(limited, Some(3.0));
 }
 
 #[tokio::test]
@@ -117,8 +106,7 @@ async fn one_users_bodies_are_bounded_to_a_quarter() {
         app.faults().wait_held("held", 2).await;
         for _ in 0..2 {
             let refused = alice.post("/message/send", &large(12)).await;
-            let refused = refused.fails(429, "rate_limited");
-            assert_eq!(refused.header("retry-after"), "1");
+            refused.fails(429, "rate_limited").has("retry-after", "1");
         }
         alice.post_nothing("/token").await.ok();
         app.faults().release("held");
@@ -129,14 +117,10 @@ async fn one_users_bodies_are_bounded_to_a_quarter() {
     until(|| app.app.byte_budget.held() == 0).await;
     alice.post("/message/send", &large(12)).await.ok();
     // One that alone is too much never gets anywhere, and leaves nothing behind.
-    let refused = alice.post("/message/send", &large(90)).await;
-    refused.fails(429, "rate_limited");
+    failure(429, "rate_limited").is(alice.post("/message/send", &large(90)).await);
     until(|| app.app.byte_budget.held() == 0).await;
-    let metrics = app.app.metrics.render();
-    assert!(
-        metrics.contains("gateway_limited_total{limit=\"user_buffered\"} 3\n"),
-        "{metrics}"
-    );
+    let limited = app.metric(r#"gateway_limited_total{limit="user_buffered"}"#);
+    assert_eq!(limited, Some(3.0));
 }
 
 #[tokio::test]
@@ -157,8 +141,7 @@ async fn one_users_requests_are_bounded_to_a_quarter() {
         refused.fails(429, "rate_limited");
         assert!(refused.head.contains("retry-after: 1\r\n"), "{refused:#?}");
         third.ends().await;
-        let refused = app.user("alice").get("/config").await;
-        refused.fails(429, "rate_limited");
+        failure(429, "rate_limited").is(app.user("alice").get("/config").await);
         for _ in 0..10 {
             app.user("bob").send_to_person("carol", "hi").await.ok();
         }
@@ -173,15 +156,13 @@ async fn one_users_requests_are_bounded_to_a_quarter() {
 #[tokio::test]
 async fn with_the_memory_full_nothing_but_health_is_answered() {
     let app = TestApp::with(V2, |settings| settings.server.max_buffered = 10).await;
+    let alice = app.user("alice");
     let share = app.app.byte_budget.new_reservation();
     share.try_reserve(10).unwrap();
-    app.user("alice")
-        .get("/system/info")
-        .await
-        .fails(503, "overloaded");
+    alice.get("/system/info").await.fails(503, "overloaded");
     app.anon().get("/health").await.ok();
     drop(share);
-    app.user("alice").get("/system/info").await.ok();
+    alice.get("/system/info").await.ok();
 }
 
 #[tokio::test]
@@ -235,7 +216,7 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
         let elsewhere = app.app.byte_budget.new_reservation();
         elsewhere.try_reserve(1050 * KIB).unwrap();
         let refused = alice.sync(2, "g", "").await.fails(503, "overloaded");
-        assert_eq!(refused.body["message"], "同步消息失败");
+        refused.says("同步消息失败");
         drop(elsewhere);
         alice.sync(2, "g", "").await.ok();
         until(|| app.app.byte_budget.held() == 0).await;
@@ -244,10 +225,8 @@ async fn a_page_for_which_there_is_no_room_is_refused_and_given_when_there_is() 
 
 #[tokio::test]
 async fn a_send_that_goes_on_without_its_client_is_counted_until_it_ends() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        let sends = Fault::Hold("held".into());
-        app.faults().always("/message/send", sends);
+    for app in TestApp::both().await {
+        app.always("/message/send", Fault::Hold("held".into()));
         let body = json!({
             "channelId": "bob", "channelType": 1, "payload": payload(&"x".repeat(4 * KIB)), "clientMsgNo": "n-00000001"
         });

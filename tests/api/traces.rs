@@ -79,9 +79,8 @@ async fn what_is_no_trace_is_not_passed_on_and_the_request_is_served() {
 async fn a_long_state_is_cut_to_512_bytes() {
     let app = TestApp::start(V2).await;
     let member = |key: &str| format!("{key}={}", "v".repeat(253));
-    let request = app
-        .user("alice")
-        .request("POST", "/token")
+    let request = app.user("alice").request("POST", "/token");
+    let request = request
         .header("traceparent", PARENT)
         .header("tracestate", member("a"))
         .header("tracestate", member("b"))

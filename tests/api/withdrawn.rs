@@ -1,13 +1,9 @@
 //! Who may not send any more sends nothing more: the permission is asked directly before each message leaves, however long it has waited.
 
-use std::time::Duration;
-
-use dev_upstream::Fault;
 use wukongim_gateway::config::Settings;
 
-use crate::support::backend::{Backend, Reply};
-use crate::support::messages::{numbered, series};
-use crate::support::{TestApp, V2};
+use crate::support::messages::series;
+use crate::support::prelude::*;
 
 const SEND: &str = "/message/send";
 const HELD: &str = "the first";
@@ -45,8 +41,7 @@ fn forgetful(settings: &mut Settings) {
 
 #[tokio::test]
 async fn a_batch_stops_where_its_sender_is_removed() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     let removal = async {
         app.user("alice").remove("g", &["bob"]).await.ok();
     };
@@ -56,8 +51,7 @@ async fn a_batch_stops_where_its_sender_is_removed() {
 
 #[tokio::test]
 async fn a_batch_stops_where_the_group_is_deleted() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     let deletion = async {
         app.user("alice").delete_group("g").await.ok();
     };
@@ -87,11 +81,8 @@ async fn bans_and_lists_hold_for_the_rest_of_a_batch() {
 #[tokio::test]
 async fn a_denial_of_the_callback_holds_for_the_rest_of_a_batch() {
     let backend = Backend::start().await;
-    let app = TestApp::builder()
-        .config(backend.decides())
-        .config(forgetful)
-        .start()
-        .await;
+    let builder = TestApp::builder().config(backend.decides());
+    let app = builder.config(forgetful).start().await;
     app.group("g", "alice", &["bob"]).await;
     let denied = async {
         backend.answers(|_| Reply::allow(false));
@@ -109,8 +100,7 @@ async fn a_retry_that_waited_is_not_sent_after_its_senders_removal() {
     app.group("g", "alice", &["bob"]).await;
     app.faults().once(SEND, Fault::Reset);
     let body = numbered(2, "g", "hi", "n");
-    let lost = app.user("bob").send(&body).await;
-    lost.fails(504, "message_unconfirmed");
+    failure(504, "message_unconfirmed").is(app.user("bob").send(&body).await);
     app.clear_calls();
     // It is looked for until it is overdue, a second after it was sent, and then sent again.
     let retry = async { app.user("bob").send(&body).await };

@@ -112,10 +112,8 @@ fn modules_use_each_other_one_way_and_as_listed() {
         let back = uses.iter().find(|used| outer.contains(&used.as_str()));
         assert_eq!(back, None, "{module} uses a module further out");
         let uses: Vec<_> = uses.iter().map(String::as_str).collect();
-        let listed: Vec<_> = listed
-            .split(", ")
-            .filter(|used| *used != "nothing")
-            .collect();
+        let listed = listed.split(", ");
+        let listed: Vec<_> = listed.filter(|used| *used != "nothing").collect();
         assert_eq!(uses, listed, "what {module} uses, and what is listed");
     }
     assert!(found.is_empty(), "not listed: {found:?}");

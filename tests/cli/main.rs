@@ -23,13 +23,16 @@ fn run(cwd: &Path, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String)
         .envs(env.iter().copied())
         .current_dir(cwd)
         .output();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = output.unwrap();
+    let output = output.unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code().unwrap(), text(stdout), text(stderr))
+    let code = output.status.code().unwrap();
+    (code, text(output.stdout), text(output.stderr))
+}
+
+/// Asserts that a text contains this, and prints it whole where it does not.
+#[track_caller]
+fn shows(text: &str, part: &str) {
+    assert!(text.contains(part), "no {part:?} in {text}");
 }
 
 /// In an empty directory.
@@ -85,10 +88,7 @@ fn serving_without_a_secret_is_64_unless_embedded() {
     ] {
         let (code, stdout, stderr) = run_bare(args, &[]);
         assert_eq!((code, stdout.as_str()), (64, ""), "{args:?}: {stderr}");
-        assert!(
-            stderr.contains("auth.jwt_secret: must be set"),
-            "{args:?}: {stderr}"
-        );
+        shows(&stderr, "auth.jwt_secret: must be set");
     }
 }
 
@@ -101,10 +101,7 @@ fn embedded_in_a_build_without_it_is_64_and_says_so() {
     ];
     let (code, stdout, stderr) = run_bare(&["--embedded"], &env);
     assert_eq!((code, stdout.as_str()), (64, ""), "{stderr}");
-    assert!(
-        stderr.contains("without the feature `embedded`"),
-        "{stderr}"
-    );
+    shows(&stderr, "without the feature `embedded`");
 }
 
 #[test]
@@ -114,14 +111,8 @@ fn check_config_prints_what_is_in_force_and_where_it_came_from() {
     let args = ["check-config", "--config", "mine.toml"];
     let (code, stdout, stderr) = run(dir.path(), &args, &[("JWT_SECRET", SECRET)]);
     assert_eq!((code, stderr.as_str()), (0, ""));
-    assert!(
-        stdout.contains("level = \"debug\"  # mine.toml:2\n"),
-        "{stdout}"
-    );
-    assert!(
-        stdout.contains("jwt_secret = \"[redacted]\"  # JWT_SECRET\n"),
-        "{stdout}"
-    );
+    shows(&stdout, "level = \"debug\"  # mine.toml:2\n");
+    shows(&stdout, "jwt_secret = \"[redacted]\"  # JWT_SECRET\n");
     assert!(stdout.contains("# warning: public.ws_url: "), "{stdout}");
     assert!(!stdout.contains(SECRET));
 }
@@ -186,10 +177,9 @@ fn a_token_carries_the_uid_and_lives_as_long_as_asked() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     let plain = claims(&stdout, None);
     assert_eq!(plain["sub"], "alice");
-    assert_eq!(
-        plain["exp"].as_u64().unwrap() - plain["iat"].as_u64().unwrap(),
-        3600
-    );
+    let lifetime =
+        |claims: &Value| claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
+    assert_eq!(lifetime(&plain), 3600);
     assert!(
         plain.get("roles").is_none() && plain.get("permissions").is_none(),
         "{plain}"
@@ -206,10 +196,7 @@ fn a_token_carries_the_uid_and_lives_as_long_as_asked() {
     assert_eq!(admin["userId"], "root");
     assert_eq!(admin["iss"], "openchat");
     assert_eq!(admin["roles"][0], "admin");
-    assert_eq!(
-        admin["exp"].as_u64().unwrap() - admin["iat"].as_u64().unwrap(),
-        300
-    );
+    assert_eq!(lifetime(&admin), 300);
 
     let env = [("JWT_SECRET", SECRET), ("GATEWAY__AUTH__ADMIN_ROLES", "[]")];
     let admin = claims(&run_bare(&args, &env).1, None);
@@ -302,10 +289,8 @@ fn a_healthcheck_is_0_on_200_and_1_on_anything_else() {
     }
     // Without a URL: the configured port, and no secret needed.
     let ops = format!("0.0.0.0:{port}");
-    assert_eq!(
-        run_bare(&["healthcheck"], &[("GATEWAY__SERVER__OPS_LISTEN", &ops)]).0,
-        0
-    );
+    let env = [("GATEWAY__SERVER__OPS_LISTEN", &*ops)];
+    assert_eq!(run_bare(&["healthcheck"], &env).0, 0);
     let asked = server.join().unwrap();
     assert_eq!(asked[0], "GET /livez HTTP/1.1");
     assert_eq!(asked[4], "GET /readyz HTTP/1.1");

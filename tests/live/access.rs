@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use crate::support::actors::payload;
+use crate::support::answer::failure;
 use crate::support::real::{TestApp, each_server, people};
 
 #[tokio::test]
@@ -14,10 +15,7 @@ async fn a_non_member_neither_sends_to_nor_reads_a_group() {
         let group = app.group(&alice, &[]).await;
         app.user(&alice).send_to_group(&group, "hi").await.ok();
         for actor in [app.user(&eve), app.admin()] {
-            actor
-                .send_to_group(&group, "me too")
-                .await
-                .fails(403, "not_a_member");
+            failure(403, "not_a_member").is(actor.send_to_group(&group, "me too").await);
             actor.sync(2, &group, "").await.fails(403, "not_a_member");
         }
         app.user(&alice).add(&group, &[&eve]).await.ok();
@@ -35,10 +33,7 @@ async fn a_denylisted_subscriber_reads_and_sends_nothing() {
         let group = app.group(&alice, &[&bob]).await;
         app.user(&bob).send_to_group(&group, "hi").await.ok();
         server.deny(2, &group, &[&bob]).await;
-        app.user(&bob)
-            .send_to_group(&group, "again")
-            .await
-            .fails(403, "blocked");
+        failure(403, "blocked").is(app.user(&bob).send_to_group(&group, "again").await);
         let read = app.user(&bob).sync(2, &group, "").await.ok();
         assert_eq!(read.as_array().unwrap().len(), 1, "{read}");
     }
@@ -54,10 +49,7 @@ async fn an_allowlist_silences_all_others() {
         let list = json!({"channel_id": group, "channel_type": 2, "uids": [bob]});
         server.post("/channel/whitelist_add", &list).await;
         app.user(&bob).send_to_group(&group, "hi").await.ok();
-        app.user(&carol)
-            .send_to_group(&group, "hi")
-            .await
-            .fails(403, "forbidden");
+        failure(403, "forbidden").is(app.user(&carol).send_to_group(&group, "hi").await);
         app.user(&carol).sync(2, &group, "").await.ok();
     }
 }
@@ -70,10 +62,7 @@ async fn a_peer_that_blocks_the_caller_receives_nothing() {
         let [alice, bob] = people(["alice", "bob"]);
         app.user(&alice).send_to_person(&bob, "hi").await.ok();
         server.deny(1, &bob, &[&alice]).await;
-        app.user(&alice)
-            .send_to_person(&bob, "again")
-            .await
-            .fails(403, "blocked");
+        failure(403, "blocked").is(app.user(&alice).send_to_person(&bob, "again").await);
         let read = app.user(&alice).sync(1, &bob, "").await.ok();
         assert_eq!(read.as_array().unwrap().len(), 1, "{read}");
     }
@@ -88,10 +77,7 @@ async fn a_banned_group_is_read_and_not_written() {
         let group = app.group(&alice, &[]).await;
         app.user(&alice).send_to_group(&group, "hi").await.ok();
         server.ban(2, &group).await;
-        app.user(&alice)
-            .send_to_group(&group, "again")
-            .await
-            .fails(403, "channel_banned");
+        failure(403, "channel_banned").is(app.user(&alice).send_to_group(&group, "again").await);
         let read = app.user(&alice).sync(2, &group, "").await.ok();
         assert_eq!(read.as_array().unwrap().len(), 1, "{read}");
     }
@@ -106,10 +92,7 @@ async fn a_ban_that_is_not_cached_yet_is_reported() {
         let group = app.group(&alice, &[]).await;
         app.user(&alice).send_to_group(&group, "hi").await.ok();
         server.ban(2, &group).await;
-        app.user(&alice)
-            .send_to_group(&group, "again")
-            .await
-            .fails(403, "channel_banned");
+        failure(403, "channel_banned").is(app.user(&alice).send_to_group(&group, "again").await);
     }
 }
 
@@ -125,9 +108,7 @@ async fn a_user_banned_by_v2_gets_no_token_and_neither_sends_nor_reads() {
         server.ban(1, &alice).await;
         let user = app.user(&alice);
         user.post_nothing("/token").await.fails(403, "forbidden");
-        user.send_to_person(&bob, "hi")
-            .await
-            .fails(403, "forbidden");
+        failure(403, "forbidden").is(user.send_to_person(&bob, "hi").await);
         user.sync(1, &bob, "").await.fails(403, "forbidden");
     }
 }
@@ -140,11 +121,8 @@ async fn only_an_admin_sends_as_another_user() {
         let [alice, bob] = people(["alice", "bob"]);
         let body =
             json!({"channelId": bob, "channelType": 1, "payload": payload("hi"), "fromUid": alice});
-        app.user(&bob)
-            .post("/message/send", &body)
-            .await
-            .fails(403, "forbidden");
-        app.admin().post("/message/send", &body).await.ok();
+        app.user(&bob).send(&body).await.fails(403, "forbidden");
+        app.admin().send(&body).await.ok();
         let read = app.user(&bob).sync(1, &alice, "").await.ok();
         assert_eq!(read[0]["fromUid"], *alice);
     }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::answer::failure;
 use crate::support::real::{Kind, TestApp, each_server, people, unique};
 
 #[tokio::test]
@@ -16,17 +17,11 @@ async fn a_group_is_created_once_and_only_its_owner_can_repeat_it() {
         assert_eq!(created, named);
         app.user(&alice).send_to_group(&id, "first").await.ok();
         let renamed = json!({"channelId": id, "channelType": 2, "name": "other"});
-        let again = app
-            .user(&alice)
-            .post("/channel/create", &renamed)
-            .await
-            .ok();
+        let again = app.user(&alice).post("/channel/create", &renamed).await;
+        let again = again.ok();
         assert_eq!(again["name"], "other");
         assert_eq!(again["avatar"], "https://example.com/a.png");
-        app.user(&bob)
-            .create_group(&id)
-            .await
-            .fails(409, "channel_exists");
+        failure(409, "channel_exists").is(app.user(&bob).create_group(&id).await);
         let person = json!({"channelId": bob, "channelType": 1});
         let echo = app.user(&alice).post("/channel/create", &person).await.ok();
         assert_eq!(echo, person);
@@ -43,15 +38,9 @@ async fn a_group_that_exists_only_upstream_cannot_be_taken_over() {
         let body = json!({"channel_id": id, "channel_type": 2, "subscribers": [alice]});
         server.post("/channel", &body).await;
         for uid in [&alice, &bob] {
-            app.user(uid)
-                .create_group(&id)
-                .await
-                .fails(409, "channel_exists");
+            failure(409, "channel_exists").is(app.user(uid).create_group(&id).await);
         }
-        app.user(&alice)
-            .add(&id, &[&bob])
-            .await
-            .fails(403, "not_owner");
+        failure(403, "not_owner").is(app.user(&alice).add(&id, &[&bob]).await);
         app.admin().add(&id, &[&bob]).await.ok();
         app.user(&bob).send_to_group(&id, "hi").await.ok();
     }
@@ -65,37 +54,22 @@ async fn a_deleted_group_is_gone_for_all_users_and_its_id_cannot_be_reused() {
         let [alice, bob] = people(["alice", "bob"]);
         let id = app.group(&alice, &[&bob]).await;
         app.user(&bob).send_to_group(&id, "hi").await.ok();
-        app.user(&bob)
-            .delete_group(&id)
-            .await
-            .fails(403, "not_owner");
+        failure(403, "not_owner").is(app.user(&bob).delete_group(&id).await);
         let deleted = app.user(&alice).delete_group(&id).await.ok();
         assert_eq!(deleted, json!({"channelId": id}));
         for uid in [&alice, &bob] {
             let user = app.user(uid);
-            user.send_to_group(&id, "late")
-                .await
-                .fails(404, "channel_not_found");
+            failure(404, "channel_not_found").is(user.send_to_group(&id, "late").await);
             user.sync(2, &id, "").await.fails(404, "channel_not_found");
         }
         let owner = app.user(&alice);
-        owner
-            .delete_group(&id)
-            .await
-            .fails(404, "channel_not_found");
-        owner
-            .add(&id, &[&bob])
-            .await
-            .fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(owner.delete_group(&id).await);
+        failure(404, "channel_not_found").is(owner.add(&id, &[&bob]).await);
         owner.create_group(&id).await.fails(409, "channel_deleted");
-        app.user(&bob)
-            .create_group(&id)
-            .await
-            .fails(409, "channel_deleted");
+        failure(409, "channel_deleted").is(app.user(&bob).create_group(&id).await);
         // A gateway that knows nothing of it finds no member left upstream.
         let other = TestApp::start(&server).await;
-        let answer = other.user(&bob).sync(2, &id, "").await;
-        answer.fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(other.user(&bob).sync(2, &id, "").await);
     }
 }
 
@@ -107,23 +81,11 @@ async fn unknown_groups_are_reported_and_not_created() {
         let [alice, bob] = people(["alice", "bob"]);
         let id = unique("g");
         for actor in [app.user(&alice), app.admin()] {
-            actor
-                .add(&id, &[&bob])
-                .await
-                .fails(404, "channel_not_found");
-            actor
-                .remove(&id, &[&bob])
-                .await
-                .fails(404, "channel_not_found");
-            actor
-                .delete_group(&id)
-                .await
-                .fails(404, "channel_not_found");
+            failure(404, "channel_not_found").is(actor.add(&id, &[&bob]).await);
+            failure(404, "channel_not_found").is(actor.remove(&id, &[&bob]).await);
+            failure(404, "channel_not_found").is(actor.delete_group(&id).await);
             actor.sync(2, &id, "").await.fails(404, "channel_not_found");
-            actor
-                .send_to_group(&id, "hi")
-                .await
-                .fails(404, "channel_not_found");
+            failure(404, "channel_not_found").is(actor.send_to_group(&id, "hi").await);
         }
         app.user(&alice).create_group(&id).await.ok();
     }
@@ -145,14 +107,8 @@ async fn adding_and_removing_tell_how_many_changed() {
         assert_eq!(added["added"], if exact { 1 } else { 2 });
         app.user(&dave).send_to_group(&id, "hi").await.ok();
 
-        app.user(&bob)
-            .remove(&id, &[&carol])
-            .await
-            .fails(403, "not_owner");
-        owner
-            .remove(&id, &[&alice, &bob])
-            .await
-            .fails(409, "owner_cannot_leave");
+        failure(403, "not_owner").is(app.user(&bob).remove(&id, &[&carol]).await);
+        failure(409, "owner_cannot_leave").is(owner.remove(&id, &[&alice, &bob]).await);
         app.user(&bob).send_to_group(&id, "still here").await.ok();
         let left = app.user(&bob).remove(&id, &[&bob]).await.ok();
         assert_eq!(left["removed"], 1);
@@ -160,9 +116,7 @@ async fn adding_and_removing_tell_how_many_changed() {
         assert_eq!(removed["removed"], if exact { 1 } else { 2 });
         for uid in [&bob, &carol] {
             let user = app.user(uid);
-            user.send_to_group(&id, "late")
-                .await
-                .fails(403, "not_a_member");
+            failure(403, "not_a_member").is(user.send_to_group(&id, "late").await);
             user.sync(2, &id, "").await.fails(403, "not_a_member");
         }
         app.user(&dave).send_to_group(&id, "hi").await.ok();
@@ -183,16 +137,10 @@ async fn a_full_group_accepts_no_member_and_five_hundred_are_added_in_one_call()
         assert_eq!(added["added"], 500);
         app.user(many[499]).send_to_group(&id, "hi").await.ok();
         if server.kind != Kind::V3 {
-            app.user(&alice)
-                .add(&id, &["one", "two"])
-                .await
-                .fails(409, "channel_full");
+            failure(409, "channel_full").is(app.user(&alice).add(&id, &["one", "two"]).await);
         }
         let removed = app.user(&alice).remove(&id, &many).await.ok();
         assert_eq!(removed["removed"], 500);
-        app.user(many[499])
-            .send_to_group(&id, "late")
-            .await
-            .fails(403, "not_a_member");
+        failure(403, "not_a_member").is(app.user(many[499]).send_to_group(&id, "late").await);
     }
 }

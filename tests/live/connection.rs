@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::support::answer::failure;
 use crate::support::real::{TestApp, each_server, people};
 
 #[tokio::test]
@@ -80,13 +81,10 @@ async fn an_unreachable_upstream_is_reported_at_once() {
     for mut server in each_server() {
         server.urls = vec!["http://127.0.0.1:9".to_owned()];
         let app = TestApp::start(&server).await;
-        let health = app.anon().get("/health").await;
-        let health = health.fails(503, "upstream_unavailable");
+        let health = failure(503, "upstream_unavailable").is(app.anon().get("/health").await);
         assert_eq!(health.body["data"]["status"], "unhealthy");
-        app.user("alice")
-            .send_to_person("bob", "hi")
-            .await
-            .fails(503, "upstream_unavailable");
+        failure(503, "upstream_unavailable")
+            .is(app.user("alice").send_to_person("bob", "hi").await);
     }
 }
 

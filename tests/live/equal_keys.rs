@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 use wukongim_gateway::store::Store;
 
+use crate::support::answer::failure;
 use crate::support::real::{Kind, Server, TestApp, each_server, people, unique};
 
 /// A user, and a group whose record has the key of his.
@@ -42,24 +43,17 @@ async fn a_groups_ban_is_no_users_and_a_deleted_group_keeps_nobody_out() {
         mallory.create_group(GROUP).await.ok();
         let ban = json!({"channel_id": GROUP, "channel_type": 2, "ban": 1});
         server.post("/channel/info", &ban).await;
-        user.post_nothing("/token")
-            .await
-            .fails(502, "upstream_error");
+        failure(502, "upstream_error").is(user.post_nothing("/token").await);
         user.send_to_person(&unique("peer"), "not banned")
             .await
             .ok();
-        app.admin()
-            .post("/token/revoke", &json!({"uid": USER}))
-            .await
-            .ok();
+        let body = json!({"uid": USER});
+        app.admin().post("/token/revoke", &body).await.ok();
         mallory.delete_group(GROUP).await.ok();
         let new = user.post_nothing("/token").await.ok();
         assert_ne!(new["token"], old["token"]);
         user.post_nothing("/token/revoke").await.ok();
-        mallory
-            .create_group(GROUP)
-            .await
-            .fails(409, "channel_deleted");
+        failure(409, "channel_deleted").is(mallory.create_group(GROUP).await);
     }
 }
 

@@ -1,17 +1,13 @@
 //! `GET /message/sync`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::actors::payload;
+use crate::support::answer::failure;
+use crate::support::messages::seqs;
 use crate::support::real::{Server, TestApp, each_server, people};
 
 const COUNT: u64 = 25;
-
-fn seqs(messages: &Value) -> Vec<u64> {
-    let messages = messages.as_array().unwrap();
-    let seq = |message: &Value| message["messageSeq"].as_u64().unwrap();
-    messages.iter().map(seq).collect()
-}
 
 /// A group of `alice`, or her conversation with `bob`, with 25 messages.
 async fn filled(server: &Server, app: &TestApp, alice: &str, bob: &str, kind: u8) -> String {
@@ -22,10 +18,7 @@ async fn filled(server: &Server, app: &TestApp, alice: &str, bob: &str, kind: u8
     let batch: Vec<_> = (1..=COUNT)
         .map(|n| json!({"channelId": id, "channelType": kind, "payload": payload(&n.to_string())}))
         .collect();
-    let sent = app
-        .user(alice)
-        .post("/message/sendbatch", &json!(batch))
-        .await;
+    let sent = app.user(alice).send_batch(&batch).await;
     let mut sent = seqs(&sent.ok());
     if server.is_cluster() {
         sent.sort_unstable();
@@ -103,10 +96,9 @@ async fn positions_outside_the_history_are_answered_as_what_is_there() {
                 assert_eq!(page.header("x-has-more"), has_more, "{more}");
                 assert_eq!(seqs(&page.ok()), expected, "{more}");
             }
-            reader
+            failure(400, "invalid_request").is(reader
                 .sync(kind, &id, "&lastMessageSeq=3&beforeMessageSeq=9")
-                .await
-                .fails(400, "invalid_request");
+                .await);
         }
     }
 }

@@ -6,79 +6,70 @@ use dev_upstream::{Dialect, Fault};
 use serde_json::{Value, json};
 
 use crate::support::marked::Fixture;
+use crate::support::messages::with;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_action_that_needs_the_admin_right_writes_one_audit_line() {
     let fixture = Fixture::start(Dialect::V2, &[]).await;
-    let ask = async |token: &str, path: &str, body: Value| {
-        let request = fixture
-            .gateway
-            .post(path)
-            .bearer_auth(token)
-            .header("x-request-id", "r-1");
-        let request = request
-            .header("content-type", "application/json")
-            .body(body.to_string());
+    let ask = async |token: &str, path: &str, body: &Value| {
+        let request = fixture.gateway.post_json(token, path, body);
+        let request = request.header("x-request-id", "r-1");
         request.send().await.unwrap().status().as_u16()
     };
     let (alice, root) = (&fixture.alice, &fixture.root);
     let group = |id: &str| json!({"channelId": id, "channelType": 2, "subscribers": ["bob"]});
+    let of_g = |field: &str, uid: &str| json!({"channelId": "g", "channelType": 2, field: [uid]});
     let message = |from: &str, to: &str| json!({"channelId": to, "channelType": 1, "payload": "eA==", "fromUid": from});
-    // By being nobody special, or for himself: no line.
-    assert_eq!(ask(alice, "/channel/create", group("g")).await, 200);
-    assert_eq!(
-        ask(alice, "/message/send", message("alice", "bob")).await,
-        200
+    let group_message = with(message("carol", "g"), &json!({"channelType": 2}));
+    let (batch, bobs) = (
+        json!([
+            message("alice", "bob"),
+            group_message,
+            message("root", "bob")
+        ]),
+        json!({"uid": "bob"}),
     );
-    assert_eq!(
-        ask(alice, "/message/send", message("bob", "bob")).await,
-        403
-    );
-    assert_eq!(ask(alice, "/channel/subscriber/add", group("g")).await, 200);
-    assert_eq!(
-        ask(root, "/message/send", message("root", "bob")).await,
-        200
-    );
-    assert_eq!(ask(root, "/channel/create", group("his")).await, 200);
-    assert_eq!(
-        ask(root, "/channel/subscriber/add", group("his")).await,
-        200
-    );
-    assert_eq!(ask(root, "/channel/delete", group("his")).await, 200);
-    let himself = json!({"channelId": "g", "channelType": 2, "subscribers": ["root"]});
-    assert_eq!(ask(root, "/channel/subscriber/remove", himself).await, 200);
-    // By being an admin.
-    assert_eq!(
-        ask(root, "/message/send", message("alice", "bob")).await,
-        200
-    );
-    let mut denied = message("carol", "g");
-    denied["channelType"] = json!(2);
-    assert_eq!(ask(root, "/message/send", denied.clone()).await, 403);
-    let batch = json!([message("alice", "bob"), denied, message("root", "bob")]);
-    assert_eq!(ask(root, "/message/sendbatch", batch).await, 207);
-    assert_eq!(
-        ask(root, "/channel/subscriber/remove", group("g")).await,
-        200
-    );
-    let owner = json!({"channelId": "g", "channelType": 2, "subscribers": ["alice"]});
-    assert_eq!(ask(root, "/channel/subscriber/remove", owner).await, 409);
-    let managers = json!({"channelId": "g", "channelType": 2, "uids": ["bob"]});
-    assert_eq!(ask(root, "/channel/manager/add", managers).await, 200);
-    assert_eq!(ask(root, "/channel/delete", group("g")).await, 200);
-    let bobs = json!({"uid": "bob"});
-    assert_eq!(ask(alice, "/token/revoke", bobs.clone()).await, 403);
-    assert_eq!(ask(root, "/token/revoke", json!({})).await, 200);
-    assert_eq!(ask(root, "/token/revoke", bobs).await, 200);
+    for (token, path, body, status) in [
+        // By being nobody special, or for himself: no line.
+        (alice, "/channel/create", group("g"), 200),
+        (alice, "/message/send", message("alice", "bob"), 200),
+        (alice, "/message/send", message("bob", "bob"), 403),
+        (alice, "/channel/subscriber/add", group("g"), 200),
+        (root, "/message/send", message("root", "bob"), 200),
+        (root, "/channel/create", group("his"), 200),
+        (root, "/channel/subscriber/add", group("his"), 200),
+        (root, "/channel/delete", group("his"), 200),
+        (
+            root,
+            "/channel/subscriber/remove",
+            of_g("subscribers", "root"),
+            200,
+        ),
+        // By being an admin.
+        (root, "/message/send", message("alice", "bob"), 200),
+        (root, "/message/send", group_message.clone(), 403),
+        (root, "/message/sendbatch", batch, 207),
+        (root, "/channel/subscriber/remove", group("g"), 200),
+        (
+            root,
+            "/channel/subscriber/remove",
+            of_g("subscribers", "alice"),
+            409,
+        ),
+        (root, "/channel/manager/add", of_g("uids", "bob"), 200),
+        (root, "/channel/delete", group("g"), 200),
+        (alice, "/token/revoke", bobs.clone(), 403),
+        (root, "/token/revoke", json!({}), 200),
+        (root, "/token/revoke", bobs, 200),
+    ] {
+        assert_eq!(ask(token, path, &body).await, status, "{path} {body}");
+    }
     let log = fixture.end().await;
-    let mut lines: Vec<String> = log
-        .iter()
-        .filter(|line| line["message"] == "audit")
+    let lines = log.iter().filter(|line| line["message"] == "audit");
+    let mut lines: Vec<String> = lines
         .map(|line| {
-            assert_eq!(
-                (&line["level"], &line["request.id"]),
-                (&json!("INFO"), &json!("r-1"))
-            );
+            assert_eq!(line["level"], "INFO");
+            assert_eq!(line["request.id"], "r-1");
             let text = |name: &str| match &line[name] {
                 Value::String(text) => text.clone(),
                 other => other.to_string(),
@@ -123,12 +114,9 @@ async fn hanging_up_is_no_way_round_the_audit() {
     let held = Fault::Hold("sending".to_owned());
     fixture.upstream.faults().always("/message/send", held);
     let body = json!({"channelId": "bob", "channelType": 1, "payload": "eA==", "fromUid": "alice"});
-    let request = fixture
-        .gateway
-        .post("/message/send")
-        .bearer_auth(&fixture.root);
-    let request = request.header("content-type", "application/json");
-    let sending = tokio::spawn(request.body(body.to_string()).send());
+    let gateway = &fixture.gateway;
+    let request = gateway.post_json(&fixture.root, "/message/send", &body);
+    let sending = tokio::spawn(request.send());
     while fixture.upstream.calls_to("/message/send").is_empty() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

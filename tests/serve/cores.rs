@@ -7,7 +7,7 @@ use dev_upstream::{DevUpstream, Dialect, Fault, Options};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, becomes, client, token, usual};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, becomes, token};
 
 const CORES: &str = "4";
 /// Shared out over the cores when they are opened, no core has more than three more than another.
@@ -23,14 +23,8 @@ struct Fixture {
 impl Fixture {
     async fn start(env: &[(&str, &str)]) -> Self {
         let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
-        let url = upstream.url();
-        let mut all = usual();
-        all.extend([
-            ("WUKONGIM_API_URL", &*url),
-            ("GATEWAY__SERVER__WORKER_THREADS", CORES),
-        ]);
-        all.extend(env);
-        let gateway = Gateway::start(&[], &all);
+        let cores = [("GATEWAY__SERVER__WORKER_THREADS", CORES)];
+        let gateway = Gateway::before(&upstream, &[&cores, env].concat());
         let client = || {
             wukongim_gateway::http_client::client()
                 .timeout(TIMEOUT_BOUND)
@@ -52,9 +46,8 @@ impl Fixture {
 
     async fn post(&self, index: usize, token: &str, path: &str, body: &Value) -> (u16, Value) {
         let url = format!("{}/api/v1/im{path}", self.gateway.api);
-        let request = self.clients[index % CONNECTIONS]
-            .post(url)
-            .bearer_auth(token);
+        let client = &self.clients[index % CONNECTIONS];
+        let request = client.post(url).bearer_auth(token);
         let request = request.header("content-type", "application/json");
         answer(request.body(body.to_string())).await
     }
@@ -167,8 +160,7 @@ async fn a_removal_over_one_worker_applies_to_all() {
 async fn the_tasks_of_all_cores_are_counted_until_they_end() {
     let fixture = Fixture::start(&[]).await;
     let tasks = async || {
-        let metrics = client().get(format!("{}/metrics", fixture.gateway.ops));
-        let (_, text) = answer(metrics).await;
+        let (_, text) = answer(fixture.gateway.ops("/metrics")).await;
         let mut lines = text.as_str().unwrap().lines();
         let count = lines.find_map(|line| line.strip_prefix("gateway_tasks "));
         count.unwrap().parse::<usize>().unwrap()
@@ -198,8 +190,8 @@ async fn the_tasks_of_all_cores_are_counted_until_they_end() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_metrics_tell_what_the_process_takes() {
-    let gateway = Gateway::start(&["--embedded"], &usual());
-    let text = client().get(format!("{}/metrics", gateway.ops)).send();
+    let gateway = Gateway::embedded(&[]);
+    let text = gateway.ops("/metrics").send();
     let text = text.await.unwrap().text().await.unwrap();
     let value = |name: &str| {
         let line = text

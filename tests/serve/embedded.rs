@@ -2,9 +2,16 @@
 
 use std::time::Instant;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, becomes, client, say};
+use crate::support::answer::shows;
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, becomes, client, say, token, usual};
+
+/// Free ports, and no secret.
+const PORTS: [(&str, &str); 2] = [
+    ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
+    ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
+];
 
 /// The words of a shell line; only single quotes are known.
 fn words(line: &str) -> Vec<String> {
@@ -76,36 +83,23 @@ async fn the_printed_lines_send_a_message_and_read_it() {
         &["--embedded=v3"],
         &["serve", "--embedded=v3"],
     ] {
-        let ports = [
-            ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
-            ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
-        ];
-        let gateway = Gateway::start(args, &ports);
+        let gateway = Gateway::start(args, &PORTS);
         let lines = printed(&gateway);
         let [send, read] = &lines[..] else {
             panic!("{lines:?}")
         };
-        assert!(
-            gateway.stdout().contains("development"),
-            "{}",
-            gateway.stdout()
-        );
+        shows(&gateway.stdout(), "development");
         let (status, sent) = paste(send).await;
-        assert_eq!(
-            (status, &sent["data"]["messageSeq"]),
-            (200, &1.into()),
-            "{sent}"
-        );
+        assert_eq!(status, 200, "{sent}");
+        assert_eq!(sent["data"]["messageSeq"], 1, "{sent}");
         let (status, read) = paste(read).await;
         assert_eq!(status, 200, "{read}");
         let messages = read["data"].as_array().unwrap();
         assert_eq!(messages.len(), 1, "{read}");
         assert_eq!(messages[0]["messageId"], sent["data"]["messageId"]);
-        assert_eq!(
-            messages[0]["payload"],
-            "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ=="
-        );
-        becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+        let hello = "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==";
+        assert_eq!(messages[0]["payload"], hello);
+        becomes(200, || gateway.ops("/readyz")).await;
         // And without quotes of any shell in the token.
         let token = words(send)[4]
             .strip_prefix("Authorization: Bearer ")
@@ -118,26 +112,16 @@ async fn the_printed_lines_send_a_message_and_read_it() {
 #[tokio::test]
 async fn counts_of_members_are_true_on_both_generations() {
     for args in [&["--embedded=v2"][..], &["--embedded=v3"]] {
-        let gateway = Gateway::start(args, &crate::support::process::usual());
-        let alice = crate::support::process::token("alice");
-        let post = |path: &str, body: serde_json::Value| {
-            let request = gateway.post(path).bearer_auth(&alice);
-            answer(
-                request
-                    .header("content-type", "application/json")
-                    .body(body.to_string()),
-            )
-        };
-        let group = serde_json::json!({"channelId": "g", "channelType": 2});
-        assert_eq!(post("/channel/create", group).await.0, 200);
-        let bob = serde_json::json!({"channelId": "g", "channelType": 2, "subscribers": ["bob", "alice"]});
+        let gateway = Gateway::start(args, &usual());
+        let alice = token("alice");
+        let post = |path: &str, body: &Value| answer(gateway.post_json(&alice, path, body));
+        let group = json!({"channelId": "g", "channelType": 2});
+        assert_eq!(post("/channel/create", &group).await.0, 200);
+        let bob = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob", "alice"]});
         for added in [1, 0] {
-            let (status, told) = post("/channel/subscriber/add", bob.clone()).await;
-            assert_eq!(
-                (status, &told["data"]["added"]),
-                (200, &added.into()),
-                "{told}"
-            );
+            let (status, told) = post("/channel/subscriber/add", &bob).await;
+            assert_eq!(status, 200, "{told}");
+            assert_eq!(told["data"]["added"], added, "{told}");
         }
     }
 }
@@ -151,11 +135,7 @@ async fn curl_itself_takes_the_printed_lines() {
         );
         return;
     }
-    let ports = [
-        ("GATEWAY__SERVER__LISTEN", "127.0.0.1:0"),
-        ("GATEWAY__SERVER__OPS_LISTEN", "127.0.0.1:0"),
-    ];
-    let gateway = Gateway::start(&["--embedded"], &ports);
+    let gateway = Gateway::start(&["--embedded"], &PORTS);
     for line in printed(&gateway) {
         let line = format!("{line} --noproxy '*'");
         let output = std::process::Command::new("sh")

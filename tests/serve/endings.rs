@@ -1,15 +1,21 @@
 //! Shutdown: running requests finish, no new connections are accepted, and a second signal ends it at once.
 
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use dev_upstream::{DevUpstream, Dialect, Fault, Options};
+use serde_json::json;
 use sqlx::Connection as _;
 
-use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, client, token, usual};
+use crate::support::answer::shows;
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, token, usual};
 
 async fn upstream() -> DevUpstream {
     DevUpstream::start(Options::new(Dialect::V2)).await.unwrap()
+}
+
+/// Calls to this path are held from now on, as `held`.
+fn hold(upstream: &DevUpstream, path: &str) {
+    upstream.faults().always(path, Fault::Hold("held".into()));
 }
 
 /// Whether a connection to the API is refused, within a while.
@@ -26,65 +32,41 @@ async fn refuses(gateway: &Gateway) {
 async fn a_request_that_runs_is_finished_and_the_exit_code_is_0() {
     for signal in ["TERM", "INT", "HUP"] {
         let upstream = upstream().await;
-        let url = upstream.url();
-        let mut env = usual();
-        env.push(("WUKONGIM_API_URL", &url));
-        env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "5m"));
-        env.push(("GATEWAY__WUKONGIM__TIMEOUT", "5m"));
-        env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "5m"));
-        let mut gateway = Gateway::start(&[], &env);
-        upstream
-            .faults()
-            .always("/message/send", Fault::Hold("held".into()));
+        let more = [
+            ("GATEWAY__SERVER__REQUEST_TIMEOUT", "5m"),
+            ("GATEWAY__WUKONGIM__TIMEOUT", "5m"),
+            ("GATEWAY__SERVER__DRAIN_TIMEOUT", "5m"),
+        ];
+        let mut gateway = Gateway::before(&upstream, &more);
+        hold(&upstream, "/message/send");
         let running = tokio::spawn(answer(gateway.send(&token("alice"), "hi")));
         upstream.faults().wait_held("held", 1).await;
 
         gateway.signal(signal);
         refuses(&gateway).await;
         // Not ready, and still telling so.
-        let ready = client()
-            .get(format!("{}/readyz", gateway.ops))
-            .send()
-            .await
-            .unwrap();
+        let ready = gateway.ops("/readyz").send().await.unwrap();
         assert_eq!(ready.status(), 503);
         assert!(ready.text().await.unwrap().contains("draining"));
         assert!(!running.is_finished());
 
         upstream.faults().release("held");
         let (status, sent) = running.await.unwrap();
-        assert_eq!(
-            (status, &sent["data"]["messageSeq"]),
-            (200, &1.into()),
-            "{sent}"
-        );
-        assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
-        let messages: Vec<_> = gateway
-            .log()
-            .iter()
-            .map(|line| line["message"].to_string())
-            .collect();
-        assert_eq!(messages.last().unwrap(), "\"stopped\"", "{messages:?}");
+        assert_eq!(status, 200, "{sent}");
+        assert_eq!(sent["data"]["messageSeq"], 1, "{sent}");
+        gateway.has_ended();
+        let log = gateway.log();
+        assert_eq!(log.last().unwrap()["message"], "stopped", "{log:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ignored_sighup_stays_ignored() {
-    let folder = tempfile::tempdir().unwrap();
-    // As `nohup` does.
-    let mut shell = Command::new("/bin/sh");
-    shell
-        .args(["-c", "trap '' HUP; exec \"$0\""])
-        .arg(env!("CARGO_BIN_EXE_wukongim-gateway"))
-        .env_clear()
-        .envs(usual())
-        .current_dir(folder.path())
-        .stdin(Stdio::null());
-    let mut gateway = Gateway::start_by(shell, folder);
+    let mut gateway = Gateway::ignoring("HUP", &usual());
     gateway.signal("HUP");
     gateway.signal("TERM");
     gateway.wait_for_line("stop signal received, draining");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.has_ended();
     let stderr = gateway.stderr();
     // A second signal would have ended it at once.
     assert!(!stderr.contains("second stop signal"), "{stderr}");
@@ -101,19 +83,13 @@ async fn a_clean_shutdown_leaves_all_data_in_one_file() {
         let mut gateway = Gateway::start(&["--embedded"], &env);
         let alice = token("alice");
         let creates = (0..8).map(|number| {
-            let body = format!(r#"{{"channelId":"g{round}-{number}","channelType":2}}"#);
-            let request = gateway.post("/channel/create").bearer_auth(&alice);
-            answer(
-                request
-                    .header("content-type", "application/json")
-                    .body(body),
-            )
+            let group = json!({"channelId": format!("g{round}-{number}"), "channelType": 2});
+            answer(gateway.post_json(&alice, "/channel/create", &group))
         });
         for (status, told) in futures_util::future::join_all(creates).await {
             assert_eq!(status, 200, "{told}");
         }
-        gateway.signal("TERM");
-        assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+        gateway.ends();
         let mut names: Vec<_> = std::fs::read_dir(kept.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -133,61 +109,46 @@ async fn a_clean_shutdown_leaves_all_data_in_one_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_it_at_once() {
     let upstream = upstream().await;
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
     // Far longer than the test's patience.
-    for key in [
-        "GATEWAY__SERVER__REQUEST_TIMEOUT",
-        "GATEWAY__SERVER__DRAIN_TIMEOUT",
-    ] {
-        env.push((key, "1h"));
-    }
-    env.push(("GATEWAY__WUKONGIM__TIMEOUT", "10m"));
-    let mut gateway = Gateway::start(&[], &env);
-    upstream
-        .faults()
-        .always("/message/send", Fault::Hold("held".into()));
+    let more = [
+        ("GATEWAY__SERVER__REQUEST_TIMEOUT", "1h"),
+        ("GATEWAY__SERVER__DRAIN_TIMEOUT", "1h"),
+        ("GATEWAY__WUKONGIM__TIMEOUT", "10m"),
+    ];
+    let mut gateway = Gateway::before(&upstream, &more);
+    hold(&upstream, "/message/send");
     let running = tokio::spawn(gateway.send(&token("alice"), "hi").send());
     upstream.faults().wait_held("held", 1).await;
     gateway.signal("TERM");
     gateway.wait_for_line("stop signal received, draining");
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+    gateway.ends();
     assert!(running.await.unwrap().is_err(), "its connection was cut");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delete_that_nobody_waits_for_is_finished() {
     let upstream = upstream().await;
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
-    env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "300ms"));
-    env.push(("GATEWAY__WUKONGIM__TIMEOUT", "10m"));
-    env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "5m"));
-    let mut gateway = Gateway::start(&[], &env);
+    let more = [
+        ("GATEWAY__SERVER__REQUEST_TIMEOUT", "300ms"),
+        ("GATEWAY__WUKONGIM__TIMEOUT", "10m"),
+        ("GATEWAY__SERVER__DRAIN_TIMEOUT", "5m"),
+    ];
+    let mut gateway = Gateway::before(&upstream, &more);
     let alice = token("alice");
-    let group = r#"{"channelId":"g","channelType":2}"#;
-    let post = |path: &str| {
-        let request = gateway.post(path).bearer_auth(&alice);
-        request
-            .header("content-type", "application/json")
-            .body(group)
-    };
-    let (status, created) = answer(post("/channel/create")).await;
+    let group = json!({"channelId": "g", "channelType": 2});
+    let create = gateway.post_json(&alice, "/channel/create", &group);
+    let (status, created) = answer(create).await;
     assert_eq!(status, 200, "{created}");
-    upstream
-        .faults()
-        .always("/channel/subscriber_remove_all", Fault::Hold("held".into()));
-    let (status, deleted) = answer(post("/channel/delete")).await;
+    hold(&upstream, "/channel/subscriber_remove_all");
+    let delete = gateway.post_json(&alice, "/channel/delete", &group);
+    let (status, deleted) = answer(delete).await;
     assert_eq!(status, 504, "{deleted}");
     upstream.faults().wait_held("held", 1).await;
     gateway.signal("TERM");
     gateway.wait_for_line("stop signal received, draining");
     refuses(&gateway).await;
     upstream.faults().release("held");
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+    gateway.has_ended();
     assert!(upstream.state().members("g").is_empty());
     assert!(upstream.state().flags(2, "g").unwrap().disband);
 }
@@ -195,62 +156,42 @@ async fn a_delete_that_nobody_waits_for_is_finished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_ends_when_its_time_is_over() {
     let upstream = upstream().await;
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
-    env.push(("GATEWAY__SERVER__REQUEST_TIMEOUT", "1h"));
-    env.push(("GATEWAY__WUKONGIM__TIMEOUT", "10m"));
-    env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "300ms"));
-    let mut gateway = Gateway::start(&[], &env);
-    upstream
-        .faults()
-        .always("/message/send", Fault::Hold("held".into()));
+    let more = [
+        ("GATEWAY__SERVER__REQUEST_TIMEOUT", "1h"),
+        ("GATEWAY__WUKONGIM__TIMEOUT", "10m"),
+        ("GATEWAY__SERVER__DRAIN_TIMEOUT", "300ms"),
+    ];
+    let mut gateway = Gateway::before(&upstream, &more);
+    hold(&upstream, "/message/send");
     let running = tokio::spawn(gateway.send(&token("alice"), "hi").send());
     upstream.faults().wait_held("held", 1).await;
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0), "{}", gateway.stderr());
+    gateway.ends();
     assert!(running.await.unwrap().is_err(), "its connection was cut");
-    assert!(
-        gateway.stderr().contains("drain_timeout passed"),
-        "{}",
-        gateway.stderr()
-    );
+    shows(&gateway.stderr(), "drain_timeout passed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_serves_on_for_the_shutdown_delay_while_saying_not_ready() {
     let upstream = upstream().await;
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
     // Ended by a second signal, not waited for.
-    env.push(("GATEWAY__SERVER__SHUTDOWN_DELAY", "10m"));
-    let mut gateway = Gateway::start(&[], &env);
+    let more = [("GATEWAY__SERVER__SHUTDOWN_DELAY", "10m")];
+    let mut gateway = Gateway::before(&upstream, &more);
     gateway.signal("TERM");
     gateway.wait_for_line("stop signal received, draining");
-    let ready = client()
-        .get(format!("{}/readyz", gateway.ops))
-        .send()
-        .await
-        .unwrap();
+    let ready = gateway.ops("/readyz").send().await.unwrap();
     assert_eq!(ready.status(), 503);
     let (status, sent) = answer(gateway.send(&token("alice"), "hi")).await;
     assert_eq!(status, 200, "{sent}");
     gateway.signal("INT");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.has_ended();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn idle_connections_do_not_hold_up_the_end() {
     let upstream = upstream().await;
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
-    env.push(("GATEWAY__SERVER__DRAIN_TIMEOUT", "1h"));
-    let mut gateway = Gateway::start(&[], &env);
+    let mut gateway = Gateway::before(&upstream, &[("GATEWAY__SERVER__DRAIN_TIMEOUT", "1h")]);
     let keeping = wukongim_gateway::http_client::client().build().unwrap();
     let health = format!("{}/api/v1/im/health", gateway.api);
     assert_eq!(keeping.get(health).send().await.unwrap().status(), 200);
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.ends();
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::marked::admin_token;
-use crate::support::process::{Gateway, SECRET, answer, client, token, usual};
+use crate::support::process::{Gateway, SECRET, answer, token, usual};
 
 const MANAGER_TOKEN: &str = "marked-manager-token";
 const IM_SECRET: &str = "marked-im-token-secret-of-32-bytes";
@@ -28,10 +28,8 @@ async fn walk(
         body
     };
     let post = |body: String| {
-        let request = gateway.post("/message/send").bearer_auth(alice);
-        request
-            .header("content-type", "application/json")
-            .body(body)
+        let request = gateway.post_json(alice, "/message/send", &Value::Null);
+        request.body(body)
     };
     ask("send", gateway.send(alice, TEXT)).await;
     let told = ask("token", gateway.post("/token").bearer_auth(alice)).await;
@@ -109,12 +107,11 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
         let alice = token("alice");
         let (asked, im_token) = walk(&gateway, &upstream, &alice).await;
         for path in ["/livez", "/readyz", "/metrics", "/version"] {
-            let request = client().get(format!("{}{path}", gateway.ops));
-            let text = request.send().await.unwrap().text().await.unwrap();
+            let answer = gateway.ops(path).send().await.unwrap();
+            let text = answer.text().await.unwrap();
             assert!(!text.contains("marked"), "{path}");
         }
-        gateway.signal("TERM");
-        assert_eq!(gateway.wait().code(), Some(0));
+        gateway.ends();
 
         assert!(asked.contains(&("send".to_owned(), 200)), "{asked:?}");
         assert!(asked.contains(&("sync".to_owned(), 200)), "{asked:?}");
@@ -152,16 +149,11 @@ async fn each_request_is_one_line_and_no_secret_is_ever_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_client_hangs_up_has_its_line_too() {
     let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
-    let mut gateway = Gateway::start(&[], &env);
+    let mut gateway = Gateway::before(&upstream, &[]);
     let fault = Fault::Hold("held".into());
     upstream.faults().always("/user/token", fault);
-    let request = gateway
-        .post("/token")
-        .bearer_auth(token("alice"))
-        .header("x-request-id", "gone");
+    let request = gateway.post("/token").bearer_auth(token("alice"));
+    let request = request.header("x-request-id", "gone");
     tokio::select! {
         answer = answer(request) => panic!("answered: {answer:?}"),
         () = upstream.faults().wait_held("held", 1) => {}
@@ -198,20 +190,17 @@ fn text_is_written_where_it_is_asked_for_and_quiet_where_it_is_quiet() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_requests_line_waits_for_no_other_line() {
-    let mut gateway = Gateway::start(&["--embedded"], &usual());
+    let mut gateway = Gateway::embedded(&[]);
     let (status, _) = answer(gateway.get("/health").header("x-request-id", "r-1")).await;
     assert_eq!(status, 200);
     let line = gateway.wait_for_line("request");
-    assert_eq!(
-        (&line["request.id"], &line["level"]),
-        (&"r-1".into(), &"INFO".into())
-    );
+    assert_eq!(line["request.id"], "r-1");
+    assert_eq!(line["level"], "INFO");
 }
 
 /// The ids of the requests that have a line.
 fn logged(mut gateway: Gateway) -> Vec<String> {
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.ends();
     let log = gateway.log();
     let requests = log.iter().filter(|line| line["message"] == "request");
     let id = |line: &Value| line["request.id"].as_str().unwrap().to_owned();
@@ -220,10 +209,10 @@ fn logged(mut gateway: Gateway) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_good_requests_a_sample_has_a_line() {
-    let mut env = usual();
-    env.push(("GATEWAY__LOG__SAMPLE_RATIO", "0.5"));
-    env.push(("GATEWAY__LOG__SLOW", "1h"));
-    let gateway = Gateway::start(&["--embedded"], &env);
+    let gateway = Gateway::embedded(&[
+        ("GATEWAY__LOG__SAMPLE_RATIO", "0.5"),
+        ("GATEWAY__LOG__SLOW", "1h"),
+    ]);
     for index in 0..100 {
         let request = gateway.get("/health").header("x-request-id", index);
         assert_eq!(answer(request).await.0, 200);
@@ -235,13 +224,12 @@ async fn of_good_requests_a_sample_has_a_line() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_and_slow_requests_always_have_their_line() {
     let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
-    let url = upstream.url();
     for (slow, expected) in [("1h", vec!["nobody"]), ("20ms", vec!["nobody", "held"])] {
-        let mut env = usual();
-        env.push(("WUKONGIM_API_URL", &url));
-        env.push(("GATEWAY__LOG__SAMPLE_RATIO", "0"));
-        env.push(("GATEWAY__LOG__SLOW", slow));
-        let gateway = Gateway::start(&[], &env);
+        let more = [
+            ("GATEWAY__LOG__SAMPLE_RATIO", "0"),
+            ("GATEWAY__LOG__SLOW", slow),
+        ];
+        let gateway = Gateway::before(&upstream, &more);
         let nobody = gateway.get("/config").header("x-request-id", "nobody");
         assert_eq!(answer(nobody).await.0, 401);
         // What was released once is never held again.
@@ -264,9 +252,7 @@ async fn failed_and_slow_requests_always_have_their_line() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_with_too_many_connections_is_told_once_and_not_for_each() {
-    let mut env = usual();
-    env.push(("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "2"));
-    let mut gateway = Gateway::start(&["--embedded"], &env);
+    let mut gateway = Gateway::embedded(&[("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "2")]);
     let address = gateway.api.strip_prefix("http://").unwrap().to_owned();
     let (mut connections, mut statuses) = (Vec::new(), Vec::new());
     for _ in 0..5 {
@@ -280,8 +266,7 @@ async fn an_address_with_too_many_connections_is_told_once_and_not_for_each() {
     }
     assert_eq!(statuses, ["200", "200", "503", "503", "503"]);
     drop(connections);
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.ends();
     let log = gateway.log();
     let told = log
         .iter()
@@ -312,18 +297,17 @@ async fn flood(gateway: &Gateway) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn while_nobody_reads_the_log_requests_are_answered_and_only_their_lines_are_dropped() {
-    let mut gateway = Gateway::start(&["--embedded"], &usual());
+    let mut gateway = Gateway::embedded(&[]);
     gateway.stall_stderr(true);
     flood(&gateway).await;
     let (status, sent) = answer(gateway.send(&token("alice"), "hi")).await;
     assert_eq!(status, 200, "{sent}");
     let as_alice =
         json!({"channelId": "bob", "channelType": 1, "payload": "eA==", "fromUid": "alice"});
-    let request = gateway.post("/message/send").bearer_auth(admin_token());
-    let request = request.header("content-type", "application/json");
-    let (status, sent) = answer(request.body(as_alice.to_string())).await;
+    let request = gateway.post_json(&admin_token(), "/message/send", &as_alice);
+    let (status, sent) = answer(request).await;
     assert_eq!(status, 200, "{sent}");
-    let (_, metrics) = answer(client().get(format!("{}/metrics", gateway.ops))).await;
+    let (_, metrics) = answer(gateway.ops("/metrics")).await;
     let dropped = |kind: &str| {
         let name = format!("gateway_log_lines_dropped_total{{kind=\"{kind}\"}} ");
         let mut lines = metrics.as_str().unwrap().lines();
@@ -336,8 +320,7 @@ async fn while_nobody_reads_the_log_requests_are_answered_and_only_their_lines_a
     gateway.stall_stderr(false);
     let line = gateway.wait_for_line("audit");
     assert_eq!(line["audit.acts_for"], "alice", "{line}");
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.ends();
     let log = gateway.log();
     assert_eq!(log.last().unwrap()["message"], "stopped");
     let requests = log.iter().filter(|line| line["message"] == "request");
@@ -346,9 +329,8 @@ async fn while_nobody_reads_the_log_requests_are_answered_and_only_their_lines_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_does_not_hold_up_the_end() {
-    let mut gateway = Gateway::start(&["--embedded"], &usual());
+    let mut gateway = Gateway::embedded(&[]);
     gateway.stall_stderr(true);
     flood(&gateway).await;
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.ends();
 }

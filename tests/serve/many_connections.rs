@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, say, token, usual};
+use crate::support::process::{Gateway, TIMEOUT_BOUND, answer, say, token};
 
 const CONNECTIONS: usize = 10_000;
 /// The gateway's memory at most.
@@ -44,16 +44,15 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
         return;
     }
     let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
     let most = CONNECTIONS.to_string();
-    env.push(("GATEWAY__SERVER__MAX_CONNECTIONS", &most));
-    env.push(("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "0"));
-    // Longer than the test runs.
-    env.push(("GATEWAY__SERVER__HEADER_TIMEOUT", "1h"));
-    env.push(("GATEWAY__SERVER__IDLE_TIMEOUT", "1h"));
-    let gateway = Gateway::start(&[], &env);
+    let more = [
+        ("GATEWAY__SERVER__MAX_CONNECTIONS", &*most),
+        ("GATEWAY__SERVER__MAX_CONNECTIONS_PER_ADDRESS", "0"),
+        // Longer than the test runs.
+        ("GATEWAY__SERVER__HEADER_TIMEOUT", "1h"),
+        ("GATEWAY__SERVER__IDLE_TIMEOUT", "1h"),
+    ];
+    let gateway = Gateway::before(&upstream, &more);
     let address = gateway.api.strip_prefix("http://").unwrap();
     let before = gateway.resident_bytes();
     let started = Instant::now();
@@ -105,16 +104,13 @@ async fn ten_thousand_connections_are_held_and_served_and_the_next_ones_refused(
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unconfigured_proxy_is_logged_once() {
     let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
-    let url = upstream.url();
     let told = |gateway: &Gateway| {
         let log = gateway.stderr();
         log.matches("server.trusted_proxies is empty").count()
     };
     for (trusted, expected) in [("[]", 1), ("127.0.0.0/8", 0)] {
-        let mut env = usual();
-        env.push(("WUKONGIM_API_URL", &url));
-        env.push(("GATEWAY__SERVER__TRUSTED_PROXIES", trusted));
-        let mut gateway = Gateway::start(&[], &env);
+        let more = [("GATEWAY__SERVER__TRUSTED_PROXIES", trusted)];
+        let mut gateway = Gateway::before(&upstream, &more);
         let plain = answer(gateway.get("/health")).await;
         assert_eq!((plain.0, told(&gateway)), (200, 0));
         for _ in 0..3 {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use dev_upstream::{DevUpstream, Dialect, Options};
 use serde_json::{Value, json};
 
+use crate::support::answer::shows;
 use crate::support::process::{
-    Gateway, TIMEOUT_BOUND, answer, becomes, client, command, run, token, usual,
+    Gateway, TIMEOUT_BOUND, answer, becomes, command, run, token, usual,
 };
 use crate::support::served::own_loopback;
 
@@ -18,37 +19,29 @@ async fn it_serves_while_wukongim_is_down_and_recovers_alone() {
         let mut options = Options::new(dialect);
         options.listen = own_loopback(index);
         let upstream = DevUpstream::start(options).await.unwrap();
-        let url = upstream.url();
         upstream.stop().await;
-        let mut env = usual();
-        env.push(("WUKONGIM_API_URL", &url));
-        let gateway = Gateway::start(&[], &env);
+        let gateway = Gateway::before(&upstream, &[]);
         let alice = token("alice");
 
-        let (status, health) = answer(gateway.get("/health")).await;
-        assert_eq!(
-            (status, &health["data"]["status"]),
-            (503, &"unhealthy".into())
-        );
-        let (status, sent) = answer(gateway.send(&alice, "hi")).await;
-        assert_eq!(
-            (status, &sent["code"]),
-            (503, &"upstream_unavailable".into())
-        );
-        let (status, info) = answer(gateway.get("/system/info").bearer_auth(&alice)).await;
-        assert_eq!(
-            (status, &info["message"]),
-            (503, &"获取系统信息失败".into())
-        );
+        let info = gateway.get("/system/info").bearer_auth(&alice);
+        for (request, member, text) in [
+            (gateway.get("/health"), "/data/status", "unhealthy"),
+            (gateway.send(&alice, "hi"), "/code", "upstream_unavailable"),
+            (info, "/message", "获取系统信息失败"),
+        ] {
+            let (status, told) = answer(request).await;
+            assert_eq!(status, 503, "{told}");
+            assert_eq!(told.pointer(member), Some(&text.into()), "{told}");
+        }
         let (status, _) = answer(gateway.get("/system/info")).await;
         assert_eq!(status, 401, "who calls is asked first");
-        let live = client().get(format!("{}/livez", gateway.ops)).send().await;
+        let live = gateway.ops("/livez").send().await;
         assert_eq!(live.unwrap().status(), 200);
-        becomes(503, || client().get(format!("{}/readyz", gateway.ops))).await;
+        becomes(503, || gateway.ops("/readyz")).await;
 
         upstream.restart().await.unwrap();
         becomes(200, || gateway.get("/health")).await;
-        becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+        becomes(200, || gateway.ops("/readyz")).await;
         let sent = becomes(200, || gateway.send(&alice, "hi")).await;
         assert_eq!(sent["data"]["messageSeq"], 1, "{sent}");
     }
@@ -59,15 +52,12 @@ async fn is_replaced(index: u8, old: Dialect, new: Dialect) {
     let mut options = Options::new(old);
     options.listen = own_loopback(index);
     let upstream = DevUpstream::start(options).await.unwrap();
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
-    let mut gateway = Gateway::start(&[], &env);
+    let mut gateway = Gateway::before(&upstream, &[]);
     let alice = token("alice");
     becomes(200, || gateway.send(&alice, "hi")).await;
 
     upstream.restart_as(new).await.unwrap();
-    let ready = || client().get(format!("{}/readyz", gateway.ops));
+    let ready = || gateway.ops("/readyz");
     let told = becomes(503, ready).await;
     let deadline = Instant::now() + TIMEOUT_BOUND;
     let reasons = loop {
@@ -89,22 +79,17 @@ async fn is_replaced(index: u8, old: Dialect, new: Dialect) {
     });
     let (code, gateway) = code.await.unwrap();
     assert_eq!(code, Some(70));
-    assert!(
-        began.elapsed() > Duration::from_secs(25),
-        "{:?}",
-        began.elapsed()
-    );
+    let took = began.elapsed();
+    assert!(took > Duration::from_secs(25), "{took:?}");
     let stderr = gateway.stderr();
     assert!(stderr.ends_with("start again to use it\n"), "{stderr}");
     let lines = stderr.lines();
     let mut lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    assert!(
-        lines.any(|line| line["level"] == "ERROR" && line["node"] == "n1"),
-        "{stderr}"
-    );
+    let is_named = lines.any(|line| line["level"] == "ERROR" && line["node"] == "n1");
+    assert!(is_named, "{stderr}");
     assert!(upstream.state().messages_between("alice", "bob").is_empty());
 
-    let gateway = Gateway::start(&[], &env);
+    let gateway = Gateway::before(&upstream, &[]);
     becomes(200, || gateway.send(&alice, "hi again")).await;
     let stored = upstream.state().messages_between("alice", "bob");
     assert_eq!(&*stored[0].client_msg_no, "hi again");
@@ -156,21 +141,15 @@ fn a_store_that_another_process_has_is_69_and_the_first_serves_on() {
 #[test]
 fn a_store_that_cannot_be_opened_is_69() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(
-        folder.path().join("text.db"),
-        "this is no database, and long enough to be read as one".repeat(50),
-    )
-    .unwrap();
+    let no_database = "this is no database, and long enough to be read as one".repeat(50);
+    std::fs::write(folder.path().join("text.db"), no_database).unwrap();
     let text = format!("sqlite://{}", folder.path().join("text.db").display());
     for url in [&*text, "sqlite:///proc/nothing/gateway.db"] {
         let mut env = usual();
         env.push(("GATEWAY__STORE__URL", url));
         let (code, stdout, stderr) = run(folder.path(), &[], &env);
         assert_eq!((code, &*stdout), (69, ""), "{url}: {stderr}");
-        assert!(
-            stderr.contains("error: cannot open the store: "),
-            "{stderr}"
-        );
+        shows(&stderr, "error: cannot open the store: ");
     }
 }
 
@@ -197,34 +176,28 @@ fn a_start_that_hangs_is_ended_by_a_signal_at_once() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(0), "{signal}: {stderr}");
         assert!(began.elapsed() < TIMEOUT_BOUND / 2, "{:?}", began.elapsed());
-        assert!(
-            stderr.contains("stop signal received while starting"),
-            "{stderr}"
-        );
+        shows(&stderr, "stop signal received while starting");
         drop(asked);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_are_sent_while_postgresql_is_not_up_yet() {
-    let mut env = usual();
-    env.push(("GATEWAY__STORE__URL", "postgres://u:hunter2@127.0.0.1:1/d"));
-    let mut gateway = Gateway::start(&["--embedded"], &env);
+    let mut gateway =
+        Gateway::embedded(&[("GATEWAY__STORE__URL", "postgres://u:hunter2@127.0.0.1:1/d")]);
     let alice = token("alice");
-    let ready = becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
+    let ready = becomes(200, || gateway.ops("/readyz")).await;
     assert_eq!(ready, json!({"ready": true, "degraded": ["store"]}));
     let (status, sent) = answer(gateway.send(&alice, "hi")).await;
     assert_eq!(status, 200, "{sent}");
-    let body = json!({"channelId": "g", "channelType": 2}).to_string();
-    let create = gateway.post("/channel/create").bearer_auth(&alice);
-    let create = create.header("content-type", "application/json").body(body);
+    let body = json!({"channelId": "g", "channelType": 2});
+    let create = gateway.post_json(&alice, "/channel/create", &body);
     let (status, told) = answer(create).await;
     assert_eq!((status, &told["code"]), (503, &"store_unavailable".into()));
-    let warned =
-        gateway.wait_for_line("store not reached yet: serving without it and trying again");
+    let warning = "store not reached yet: serving without it and trying again";
+    let warned = gateway.wait_for_line(warning);
     assert_eq!(warned["error"], "no connection: connection refused");
-    gateway.signal("TERM");
-    assert_eq!(gateway.wait().code(), Some(0));
+    gateway.ends();
     assert!(!gateway.stderr().contains("hunter2"));
 }
 
@@ -266,10 +239,7 @@ fn bad_configuration_is_64_before_anything_is_opened() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_healthcheck_calls_this_gateway() {
     let upstream = DevUpstream::start(Options::new(Dialect::V2)).await.unwrap();
-    let url = upstream.url();
-    let mut env = usual();
-    env.push(("WUKONGIM_API_URL", &url));
-    let gateway = Gateway::start(&[], &env);
+    let gateway = Gateway::before(&upstream, &[]);
     let folder = tempfile::tempdir().unwrap();
     let check = |path: &str| {
         let url = format!("{}{path}", gateway.ops);
@@ -280,17 +250,12 @@ async fn the_healthcheck_calls_this_gateway() {
         let env = [("GATEWAY__SERVER__OPS_LISTEN", ops)];
         run(folder.path(), &["healthcheck"], &env).0
     };
-    becomes(200, || client().get(format!("{}/readyz", gateway.ops))).await;
-    assert_eq!(
-        (check("/livez"), check("/readyz"), as_configured()),
-        (0, 0, 0)
-    );
+    becomes(200, || gateway.ops("/readyz")).await;
+    let checks = || [check("/livez"), check("/readyz"), as_configured()];
+    assert_eq!(checks(), [0, 0, 0]);
     assert_eq!(check("/nothing"), 1);
     upstream.stop().await;
-    let not_ready = becomes(503, || client().get(format!("{}/readyz", gateway.ops))).await;
+    let not_ready = becomes(503, || gateway.ops("/readyz")).await;
     assert_eq!(not_ready["ready"], Value::Bool(false));
-    assert_eq!(
-        (check("/livez"), check("/readyz"), as_configured()),
-        (0, 1, 1)
-    );
+    assert_eq!(checks(), [0, 1, 1]);
 }

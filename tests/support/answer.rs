@@ -8,6 +8,8 @@ use super::document;
 /// Status, headers and body of an answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
+    /// Where it comes from, for who reads it in a failed test.
+    pub path: String,
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Value,
@@ -28,6 +30,7 @@ impl Answer {
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         document::expects(&path, status, &headers, &body);
         Self {
+            path,
             status,
             headers,
             body,
@@ -87,6 +90,18 @@ impl Answer {
         answer
     }
 
+    /// Asserts that the message for people is this one.
+    #[track_caller]
+    pub fn says(&self, message: &str) {
+        assert_eq!(self.body["message"], message, "{self:#?}");
+    }
+
+    /// Asserts that this header is this text; empty where there is to be none.
+    #[track_caller]
+    pub fn has(&self, header: &str, text: &str) {
+        assert_eq!(self.header(header), text, "{header}: {self:#?}");
+    }
+
     /// What became of each message of a batch: its error's code, or `sent`.
     #[track_caller]
     pub fn outcomes(&self) -> Vec<&str> {
@@ -116,6 +131,20 @@ fn outcome(entry: &Value) -> Option<&str> {
     error["code"].as_str()
 }
 
+/// Asserts that a text contains this, and prints it whole where it does not.
+#[track_caller]
+pub fn shows(text: &str, part: &str) {
+    assert!(text.contains(part), "no {part:?} in {text}");
+}
+
+/// Asserts that each of these is a success.
+#[track_caller]
+pub fn all_ok(answers: impl IntoIterator<Item = Answer>) {
+    for answer in answers {
+        answer.ok();
+    }
+}
+
 /// What several answers are to say: status and code.
 pub fn failure(status: u16, code: &str) -> Failure<'_> {
     Failure { status, code }
@@ -128,12 +157,18 @@ pub struct Failure<'a> {
 }
 
 impl Failure<'_> {
+    /// Asserts that this one fails so, and gives it on.
+    #[track_caller]
+    pub fn is(&self, answer: Answer) -> Answer {
+        answer.fails(self.status, self.code)
+    }
+
     /// Asserts that each of these fails so.
     #[track_caller]
     pub fn in_each(&self, answers: impl IntoIterator<Item = Answer>) {
         for (index, answer) in answers.into_iter().enumerate() {
             println!("answer {index}");
-            answer.fails(self.status, self.code);
+            self.is(answer);
         }
     }
 }

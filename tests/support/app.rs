@@ -60,6 +60,36 @@ impl TestApp {
         Box::pin(Self::builder().upstream(dialect).start()).await
     }
 
+    /// The usual gateway in front of each dialect, to be tested one after the other; the output says which one is.
+    pub async fn both() -> impl Iterator<Item = Self> {
+        let apps = [
+            Self::start(Dialect::V2).await,
+            Self::start(Dialect::V3).await,
+        ];
+        apps.into_iter().inspect(Self::say)
+    }
+
+    /// Says which dialect is tested from here on.
+    fn say(&self) {
+        println!("{:?}", self.dialect);
+    }
+
+    /// The usual gateway with the group `g` of alice and these other subscribers; no call is recorded yet.
+    pub async fn with_group(dialect: Dialect, others: &[&str]) -> Self {
+        let app = Self::start(dialect).await;
+        app.group("g", "alice", others).await;
+        app
+    }
+
+    /// As [`Self::both`], with [`Self::with_group`].
+    pub async fn both_with_group(others: &[&str]) -> impl Iterator<Item = Self> {
+        let both = Self::both().await.collect::<Vec<_>>();
+        for app in &both {
+            app.group("g", "alice", others).await;
+        }
+        both.into_iter().inspect(Self::say)
+    }
+
     /// A gateway in front of one dialect with these settings.
     pub async fn with(dialect: Dialect, change: impl FnOnce(&mut Settings) + 'static) -> Self {
         let builder = Self::builder().upstream(dialect).config(change);
@@ -87,6 +117,21 @@ impl TestApp {
     /// What the upstream does wrong.
     pub fn faults(&self) -> &Faults {
         self.upstream.faults()
+    }
+
+    /// Every call to a path that begins so meets this.
+    pub fn always(&self, path_prefix: &str, fault: Fault) {
+        self.faults().always(path_prefix, fault);
+    }
+
+    /// The next call to a path that begins so meets this.
+    pub fn once(&self, path_prefix: &str, fault: Fault) {
+        self.faults().once(path_prefix, fault);
+    }
+
+    /// Calls meet faults by this rule as well.
+    pub fn add_fault(&self, rule: Rule) {
+        self.faults().add(rule);
     }
 
     /// The store's database, where it was asked for.

@@ -21,6 +21,7 @@ pub mod keys;
 pub mod line;
 pub mod marked;
 pub mod messages;
+pub mod prelude;
 pub mod process;
 pub mod real;
 pub mod seeds;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use dev_upstream::DevUpstream;
 use serde_json::{Value, json};
 
 pub const SECRET: &str = "q7Vw3nK0pXz8Lb5Rt2Yd9Hc6Mf1Js4Ga";
@@ -73,6 +74,36 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let command = command(folder.path(), args, env);
         Self::start_by(command, folder)
+    }
+
+    /// Starts it in front of this WuKongIM, with the usual variables and these.
+    pub fn before(upstream: &DevUpstream, more: &[(&str, &str)]) -> Self {
+        let url = upstream.url();
+        let mut env = usual();
+        env.push(("WUKONGIM_API_URL", &url));
+        env.extend(more);
+        Self::start(&[], &env)
+    }
+
+    /// Starts it with the built-in WuKongIM, the usual variables and these.
+    pub fn embedded(more: &[(&str, &str)]) -> Self {
+        let mut env = usual();
+        env.extend(more);
+        Self::start(&["--embedded"], &env)
+    }
+
+    /// Starts it by a shell that hands on that this signal is ignored, as `nohup` does, with these variables alone.
+    pub fn ignoring(signal: &str, env: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shell = Command::new("/bin/sh");
+        shell
+            .args(["-c", &format!("trap '' {signal}; exec \"$0\"")])
+            .arg(env!("CARGO_BIN_EXE_wukongim-gateway"))
+            .env_clear()
+            .envs(env.iter().copied())
+            .current_dir(folder.path())
+            .stdin(Stdio::null());
+        Self::start_by(shell, folder)
     }
 
     /// Starts it by this command in this folder, and waits until it says that it serves.
@@ -187,6 +218,31 @@ impl Gateway {
         status
     }
 
+    /// Tells it to end, and asserts that it does so with exit code 0.
+    #[track_caller]
+    pub fn ends(&mut self) {
+        self.signal("TERM");
+        self.has_ended();
+    }
+
+    /// Waits for the end, and asserts that the exit code is 0.
+    #[track_caller]
+    pub fn has_ended(&mut self) {
+        assert_eq!(self.wait().code(), Some(0), "{}", self.stderr());
+    }
+
+    /// A request to the operations port.
+    pub fn ops(&self, path: &str) -> reqwest::RequestBuilder {
+        client().get(format!("{}{path}", self.ops))
+    }
+
+    /// A request of `token`'s user that posts this JSON.
+    pub fn post_json(&self, token: &str, path: &str, body: &Value) -> reqwest::RequestBuilder {
+        let request = self.post(path).bearer_auth(token);
+        let request = request.header("content-type", "application/json");
+        request.body(body.to_string())
+    }
+
     pub fn get(&self, path: &str) -> reqwest::RequestBuilder {
         client().get(format!("{}/api/v1/im{path}", self.api))
     }
@@ -198,15 +254,9 @@ impl Gateway {
     /// Sends a message of `token`'s user to bob; its number is its text, so that a repeat is the same message.
     pub fn send(&self, token: &str, text: &str) -> reqwest::RequestBuilder {
         let body = json!({
-            "channelId": "bob",
-            "channelType": 1,
-            "payload": STANDARD.encode(text),
-            "clientMsgNo": text,
+            "channelId": "bob", "channelType": 1, "payload": STANDARD.encode(text), "clientMsgNo": text,
         });
-        self.post("/message/send")
-            .bearer_auth(token)
-            .header("content-type", "application/json")
-            .body(body.to_string())
+        self.post_json(token, "/message/send", &body)
     }
 }
 

@@ -1,15 +1,10 @@
 //! What is remembered of WuKongIM's lists, and what never outlives a change.
 
-use std::time::Duration;
-
-use dev_upstream::{Dialect, Fault, GROUP, PERSON};
-use futures_util::future::join_all;
 use wukongim_gateway::config::Mode;
 use wukongim_gateway::domain::ChannelId;
 
 use super::{is_in, is_kept_out, looked_up};
-use crate::support::answer::failure;
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::prelude::*;
 
 const SUBSCRIBERS: &str = "/cluster/channels/g/2/subscribers";
 
@@ -45,8 +40,7 @@ async fn within_the_ttl_no_fact_is_fetched_twice() {
     assert!(members.0 > before[0].0 && bans.0 > before[1].0 && tombstones.0 > before[2].0);
     let missed = (members.1, bans.1, tombstones.1);
     assert_eq!(missed, (before[0].1, before[1].1, before[2].1));
-    let refused = app.user("stranger").send_to_group("g", "x").await;
-    refused.fails(403, "not_a_member");
+    failure(403, "not_a_member").is(app.user("stranger").send_to_group("g", "x").await);
     assert_eq!(
         looked_up(&app),
         ["/cluster/channels?channel_id=stranger&channel_type=1"],
@@ -101,10 +95,8 @@ async fn no_list_is_fetched_from_v3() {
         is_in(&app, "member").await;
         let [member, eve] = app.users(["member", "eve"]);
         member.send_to_person("owner", "x").await.ok();
-        let refused = eve.send_to_group("g", "x").await;
-        refused.fails(403, "not_a_member");
-        let refused = eve.send_to_group("nowhere", "x").await;
-        refused.fails(404, "channel_not_found");
+        failure(403, "not_a_member").is(eve.send_to_group("g", "x").await);
+        failure(404, "channel_not_found").is(eve.send_to_group("nowhere", "x").await);
         let paths = app.upstream.calls().into_iter().map(|call| call.path);
         let others: Vec<_> = paths
             .filter(|path| path != "/message/send" && path != "/channel/messagesync")
@@ -119,8 +111,7 @@ async fn retries_of_non_members_cause_no_further_probe() {
     let app = TestApp::start(V3).await;
     app.group("g", "owner", &[]).await;
     for uid in ["eve", "mallory", "eve"] {
-        let refused = app.user(uid).sync(GROUP, "g", "").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_a_member").is(app.user(uid).sync(GROUP, "g", "").await);
     }
     assert_eq!(app.calls_to("/message/send").len(), 1);
 }
@@ -188,8 +179,7 @@ async fn the_gateways_own_changes_show_at_once() {
 async fn concurrent_requests_share_one_fetch() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["member"]).await;
-    app.faults()
-        .always(SUBSCRIBERS, Fault::Hold("lists".into()));
+    app.always(SUBSCRIBERS, Fault::Hold("lists".into()));
     let [member, eve] = app.users(["member", "eve"]);
     let sends = (0..16).map(|_| member.send_to_group("g", "x"));
     let refused = (0..16).map(|_| eve.send_to_group("g", "x"));
@@ -198,9 +188,7 @@ async fn concurrent_requests_share_one_fetch() {
         app.faults().release("lists");
     };
     let (sent, refused, ()) = tokio::join!(join_all(sends), join_all(refused), release);
-    for answer in sent {
-        answer.ok();
-    }
+    all_ok(sent);
     failure(403, "not_a_member").in_each(refused);
     // Four facts of the group and two callers' bans.
     assert_eq!(looked_up(&app).len(), 6);
@@ -307,8 +295,7 @@ async fn a_removal_whose_answer_is_lost_still_empties_the_cache() {
     let app = remembering(V2, LONG).await;
     app.group("g", "owner", &["bob"]).await;
     is_in(&app, "bob").await;
-    app.faults()
-        .once("/channel/subscriber_remove", Fault::ResetAfter);
+    app.once("/channel/subscriber_remove", Fault::ResetAfter);
     app.user("owner").remove("g", &["bob"]).await.ok();
     assert_eq!(app.state().members("g"), ["owner"]);
     is_kept_out(&app, "bob", 403, "not_a_member").await;
@@ -326,8 +313,7 @@ async fn a_change_shows_at_once_and_only_in_its_group() {
     }
     alice.remove("g", &["bob"]).await.ok();
     app.clear_calls();
-    let refused = bob.sync(GROUP, "g", "").await;
-    refused.fails(403, "not_a_member");
+    failure(403, "not_a_member").is(bob.sync(GROUP, "g", "").await);
     for id in ["other1", "other2"] {
         bob.sync(GROUP, id, "").await.ok();
     }

@@ -1,12 +1,8 @@
 //! What cannot be looked up is 503: nothing is guessed and nothing is sent.
 
-use std::time::Duration;
-
-use dev_upstream::{Dialect, Fault, GROUP, PERSON, Rule};
 use wukongim_gateway::config::Mode;
 
-use crate::support::answer::{Answer, failure};
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::prelude::*;
 
 /// Every look-up of v2 on which a decision in the group `g`, or with the person `bob`, can hang.
 const OF_A_GROUP: [&str; 5] = [
@@ -104,8 +100,7 @@ async fn in_mode_open_a_failed_lookup_permits_nothing() {
 
 #[tokio::test]
 async fn without_an_upstream_requests_are_refused_and_it_recovers() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     let alice = app.user("alice");
     app.upstream.stop().await;
     unavailable(&app, alice.send_to_group("g", "x").await);
@@ -130,12 +125,11 @@ async fn a_failure_reaches_only_the_callers_that_waited_for_it() {
     ] {
         for path in OF_A_GROUP.into_iter().chain(OF_A_PEER) {
             let app = TestApp::start(V2).await;
+            let alice = app.user("alice");
             seeds::group(&app, "g", &["alice", "bob"]);
             let send = async || match path {
-                "/cluster/channels/bob/1/denylist" => {
-                    app.user("alice").send_to_person("bob", "x").await
-                }
-                _ => app.user("alice").send_to_group("g", "x").await,
+                "/cluster/channels/bob/1/denylist" => alice.send_to_person("bob", "x").await,
+                _ => alice.send_to_group("g", "x").await,
             };
             app.faults().always(path, fault.clone());
             unavailable(&app, send().await);
@@ -150,8 +144,7 @@ async fn refused_credentials_are_an_operators_matter() {
     let app = app(V2, Duration::from_secs(5)).await;
     for path in OF_A_GROUP {
         app.faults().always(path, Fault::Status(401, String::new()));
-        let answer = app.user("alice").send_to_group("g", "x").await;
-        answer.fails(502, "upstream_error");
+        failure(502, "upstream_error").is(app.user("alice").send_to_group("g", "x").await);
         app.faults().clear();
     }
     assert!(app.calls_to("/message/send").is_empty());
@@ -159,8 +152,7 @@ async fn refused_credentials_are_an_operators_matter() {
 
 #[tokio::test]
 async fn while_the_generation_is_unknown_nothing_is_decided() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::group(&app, "g", &["alice"]);
         app.faults().always("/health", Fault::Reset);
         let alice = app.user("alice");
@@ -195,8 +187,7 @@ async fn on_v3_the_reason_of_a_refusal_that_cannot_be_found_out_is_503() {
         };
         app.faults().add(probe);
         let [alice, stranger] = app.users(["alice", "stranger"]);
-        let answer = stranger.sync(GROUP, "g", "").await;
-        answer.fails(503, "upstream_unavailable");
+        failure(503, "upstream_unavailable").is(stranger.sync(GROUP, "g", "").await);
         // A member needs no reason.
         alice.sync(GROUP, "g", "").await.ok();
         app.faults().clear();

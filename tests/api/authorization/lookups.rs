@@ -1,9 +1,7 @@
 //! The policy's own interface: what callers of it see that clients do not.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use dev_upstream::Fault;
 use http::HeaderValue;
 use wukongim_gateway::authorization::{Authorization, Denial};
 use wukongim_gateway::context::with_request_id;
@@ -11,7 +9,7 @@ use wukongim_gateway::domain::{Channel, ChannelId, Uid};
 use wukongim_gateway::wukongim::{Error, Reason, Rejection};
 
 use super::{is_in, is_kept_out};
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::prelude::*;
 
 const SUBSCRIBERS: &str = "/cluster/channels/g/2/subscribers";
 
@@ -31,8 +29,7 @@ async fn may_send(policy: &Authorization, who: &str) -> Result<(), Denial> {
 
 /// The group `g` of alice and bob, whose next look-up meets this fault.
 async fn held(fault: Fault) -> Arc<TestApp> {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     app.faults().once(SUBSCRIBERS, fault);
     Arc::new(app)
 }

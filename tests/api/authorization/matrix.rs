@@ -1,16 +1,11 @@
 //! Mode `members`: who may do what in a group.
 
-use dev_upstream::{GROUP, PERSON};
-
 use super::{is_in, is_kept_out, nothing_was_sent, tries};
-use crate::support::answer::failure;
-use crate::support::messages::{as_user, message};
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn subscribers_send_and_read() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["member"]).await;
         is_in(&app, "owner").await;
         is_in(&app, "member").await;
@@ -20,8 +15,7 @@ async fn subscribers_send_and_read() {
 
 #[tokio::test]
 async fn strangers_and_removed_members_neither_send_nor_read() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["removed", "left"]).await;
         is_in(&app, "removed").await;
         is_in(&app, "left").await;
@@ -61,32 +55,28 @@ async fn a_group_with_the_hash_of_another_one_is_not_found() {
 
 #[tokio::test]
 async fn an_admin_that_is_not_a_subscriber_neither_sends_nor_reads() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["member"]).await;
         let root = app.admin();
-        let refused = root.send_to_group("g", "x").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_a_member").is(root.send_to_group("g", "x").await);
         root.sync(GROUP, "g", "").await.fails(403, "not_a_member");
         nothing_was_sent(&app);
         // He manages it, and that opens no conversation either.
         root.add("g", &["friend"]).await.ok();
         root.sync(GROUP, "g", "").await.fails(403, "not_a_member");
-        assert!(app.stored_in("g").is_empty(), "{dialect:?}");
+        assert!(app.stored_in("g").is_empty());
         root.add("g", &["root"]).await.ok();
         root.send_to_group("g", "x").await.ok();
         root.sync(GROUP, "g", "").await.ok();
         app.state().deny(PERSON, "bob", "root");
-        let refused = root.send_to_person("bob", "x").await;
-        refused.fails(403, "blocked");
+        failure(403, "blocked").is(root.send_to_person("bob", "x").await);
         assert!(app.state().messages_between("root", "bob").is_empty());
     }
 }
 
 #[tokio::test]
 async fn an_admin_sends_as_another_user_under_that_users_permissions() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["member", "denied"]).await;
         app.state().deny(GROUP, "g", "denied");
         app.state().deny(PERSON, "carol", "member");
@@ -103,9 +93,9 @@ async fn an_admin_sends_as_another_user_under_that_users_permissions() {
         ]);
         nothing_was_sent(&app);
         let sent = root.send(&body("member")).await.ok();
-        assert_eq!(sent["messageSeq"], 1, "{dialect:?}");
-        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
-        assert_eq!(app.stored_in("g")[0].0, "member", "{dialect:?}");
+        assert_eq!(sent["messageSeq"], 1);
+        assert_eq!(app.stored_in("g").len(), 1);
+        assert_eq!(app.stored_in("g")[0].0, "member");
         assert!(app.state().messages_between("member", "carol").is_empty());
         // Nobody else does, not even as a subscriber for a subscriber.
         let owner = app.user("owner");
@@ -113,7 +103,7 @@ async fn an_admin_sends_as_another_user_under_that_users_permissions() {
         owner.send(&body("member")).await.fails(403, "forbidden");
         app.nothing_was_written();
         owner.send(&body("owner")).await.ok();
-        assert_eq!(app.stored_in("g").len(), 2, "{dialect:?}");
+        assert_eq!(app.stored_in("g").len(), 2);
     }
 }
 
@@ -127,14 +117,13 @@ async fn reads_without_sending(app: &TestApp, uid: &str, code: &str) {
 
 #[tokio::test]
 async fn the_denylist_silences_and_hides_nothing() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["denied"]).await;
         app.state().deny(GROUP, "g", "denied");
         app.user("owner").send_to_group("g", "x").await.ok();
         app.clear_calls();
         reads_without_sending(&app, "denied", "blocked").await;
-        if dialect == V2 {
+        if app.dialect == V2 {
             app.state().deny(GROUP, "g", "eve");
             is_kept_out(&app, "eve", 403, "not_a_member").await;
         }
@@ -143,8 +132,7 @@ async fn the_denylist_silences_and_hides_nothing() {
 
 #[tokio::test]
 async fn an_allowlist_silences_all_others_and_hides_nothing() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["allowed", "denied"]).await;
         let state = app.state();
         state.allow("g", "allowed");
@@ -163,13 +151,12 @@ async fn an_allowlist_silences_all_others_and_hides_nothing() {
 
 #[tokio::test]
 async fn a_banned_group_can_be_read_and_not_written() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::group(&app, "g", &["member"]);
         seeds::message(&app, GROUP, "g", "member", b"before");
         app.state().ban_group("g", true);
         reads_without_sending(&app, "member", "channel_banned").await;
-        if dialect == V2 {
+        if app.dialect == V2 {
             app.nothing_was_written();
             is_kept_out(&app, "stranger", 403, "not_a_member").await;
         }
@@ -178,14 +165,13 @@ async fn a_banned_group_can_be_read_and_not_written() {
 
 #[tokio::test]
 async fn an_unknown_group_is_404_for_all_users_and_is_not_created() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         is_kept_out(&app, "alice", 404, "channel_not_found").await;
         failure(404, "channel_not_found").in_each([
             app.admin().sync(GROUP, "g", "").await,
             app.admin().send_to_group("g", "x").await,
         ]);
-        assert_eq!(app.state().flags(GROUP, "g"), None, "{dialect:?}");
+        assert_eq!(app.state().flags(GROUP, "g"), None);
         // A user is no group.
         app.user("alice").send_to_person("g", "x").await.ok();
         is_kept_out(&app, "alice", 404, "channel_not_found").await;
@@ -194,15 +180,14 @@ async fn an_unknown_group_is_404_for_all_users_and_is_not_created() {
 
 #[tokio::test]
 async fn a_group_that_was_disbanded_upstream_is_404_for_members_and_strangers() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::group(&app, "g", &["member"]);
         seeds::message(&app, GROUP, "g", "member", b"before");
         app.state().disband("g");
         assert_eq!(app.state().members("g"), ["member"], "still listed");
         is_kept_out(&app, "member", 404, "channel_not_found").await;
         is_kept_out(&app, "stranger", 404, "channel_not_found").await;
-        if dialect == V2 {
+        if app.dialect == V2 {
             app.nothing_was_written();
         }
     }
@@ -210,8 +195,7 @@ async fn a_group_that_was_disbanded_upstream_is_404_for_members_and_strangers() 
 
 #[tokio::test]
 async fn a_deleted_group_is_404_for_all_users_without_a_call() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["member"]).await;
         is_in(&app, "member").await;
         app.user("owner").delete_group("g").await.ok();
@@ -231,11 +215,10 @@ async fn a_deleted_group_is_404_for_all_users_without_a_call() {
 
 #[tokio::test]
 async fn a_banned_user_neither_sends_nor_reads_on_v2() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("g", "owner", &["banned"]).await;
         app.state().ban_user("banned", true);
-        if dialect == V3 {
+        if app.dialect == V3 {
             // v3 knows no such ban.
             is_in(&app, "banned").await;
             app.user("banned").send_to_person("owner", "x").await.ok();

@@ -1,13 +1,9 @@
 //! Mode `open`: any valid token may do anything, but not as another user and not in a deleted channel.
 
-use dev_upstream::{Dialect, GROUP, PERSON};
 use wukongim_gateway::config::Mode;
 
 use super::{is_in, is_kept_out, looked_up, nothing_was_sent};
-use crate::support::answer::failure;
-use crate::support::messages::{as_user, message};
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 async fn app(dialect: Dialect) -> TestApp {
     TestApp::with(dialect, |settings| settings.authorization.mode = Mode::Open).await
@@ -42,8 +38,7 @@ async fn what_v3_itself_refuses_stays_refused() {
     app.state().deny(PERSON, "bob", "alice");
     app.state().allow("quiet", "owner");
     is_in(&app, "owner").await;
-    let refused = app.user("bob").send_to_group("quiet", "x").await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(app.user("bob").send_to_group("quiet", "x").await);
     is_kept_out(&app, "stranger", 403, "not_a_member").await;
     failure(403, "blocked").in_each([
         app.user("denied").send_to_group("g", "x").await,
@@ -104,8 +99,7 @@ async fn a_banned_group_is_not_sent_to() {
         let app = app(dialect).await;
         seeds::group(&app, "g", &["alice"]);
         app.state().ban_group("g", true);
-        let refused = app.user("alice").send_to_group("g", "x").await;
-        refused.fails(403, "channel_banned");
+        failure(403, "channel_banned").is(app.user("alice").send_to_group("g", "x").await);
         nothing_was_sent(&app);
         app.user("alice").sync(GROUP, "g", "").await.ok();
     }

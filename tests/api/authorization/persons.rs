@@ -1,34 +1,29 @@
 //! Mode `members`: conversations of two.
 
-use dev_upstream::PERSON;
-
 use super::nothing_was_sent;
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn every_user_writes_to_any_user_and_reads_only_its_own_pairs() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let done = app.user("alice").send_to_person("bob", "private").await;
         done.ok();
         for (reader, peer) in [("alice", "bob"), ("bob", "alice")] {
             let answer = app.user(reader).sync(PERSON, peer, "").await;
-            assert_eq!(page(answer), (vec![1], false), "{dialect:?} {reader}");
+            assert_eq!(page(answer), (vec![1], false), "{reader}");
         }
         for peer in ["alice", "bob"] {
             let answer = app.user("carol").sync(PERSON, peer, "").await;
-            assert_eq!(page(answer), (vec![], false), "{dialect:?} {peer}");
+            assert_eq!(page(answer), (vec![], false), "{peer}");
             let answer = app.admin().sync(PERSON, peer, "").await;
-            assert_eq!(page(answer), (vec![], false), "{dialect:?} {peer}");
+            assert_eq!(page(answer), (vec![], false), "{peer}");
         }
     }
 }
 
 #[tokio::test]
 async fn the_id_of_a_pair_is_no_way_into_it() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let done = app.user("alice").send_to_person("bob", "private").await;
         done.ok();
         app.clear_calls();
@@ -44,8 +39,7 @@ async fn the_id_of_a_pair_is_no_way_into_it() {
 
 #[tokio::test]
 async fn whom_the_peer_blocks_cannot_write_and_can_read() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::message(&app, PERSON, "bob", "alice", b"before");
         app.state().deny(PERSON, "bob", "alice");
         let (alice, bob) = (app.user("alice"), app.user("bob"));
@@ -53,15 +47,11 @@ async fn whom_the_peer_blocks_cannot_write_and_can_read() {
         nothing_was_sent(&app);
         assert_eq!(app.state().messages_between("alice", "bob").len(), 1);
         for (reader, peer) in [(&alice, "bob"), (&bob, "alice")] {
-            assert_eq!(
-                page(reader.sync(PERSON, peer, "").await),
-                (vec![1], false),
-                "{dialect:?}"
-            );
+            assert_eq!(page(reader.sync(PERSON, peer, "").await), (vec![1], false));
         }
         // It is one way, and nobody else's.
         bob.send_to_person("alice", "x").await.ok();
-        if dialect == V2 {
+        if app.dialect == V2 {
             bob.send_to_person("bob", "x").await.ok();
         }
         alice.send_to_person("carol", "x").await.ok();
@@ -71,8 +61,7 @@ async fn whom_the_peer_blocks_cannot_write_and_can_read() {
 
 #[tokio::test]
 async fn a_denylist_of_a_group_named_like_the_peer_does_not_apply() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.state().deny(2, "bob", "alice");
         app.user("alice").send_to_person("bob", "x").await.ok();
     }

@@ -1,13 +1,11 @@
 //! The store's part: tombstones hold in every mode and on every replica; without the store, membership alone decides.
 
-use std::time::Duration;
-
-use dev_upstream::GROUP;
 use wukongim_gateway::config::Mode;
 use wukongim_gateway::domain::ChannelId;
 
 use super::{is_in, is_kept_out};
-use crate::support::{TestApp, V2, V3, database, seeds};
+use crate::support::database;
+use crate::support::prelude::*;
 
 /// Takes the store's tables away.
 async fn fail(app: &TestApp) {
@@ -32,15 +30,13 @@ async fn without_the_store_membership_alone_decides() {
         // What this replica knows to be deleted stays so, though WuKongIM has it back.
         app.state().forget_channel("gone");
         seeds::group(&app, "gone", &["member"]);
-        let refused = app.user("member").send_to_group("gone", "x").await;
-        refused.fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(app.user("member").send_to_group("gone", "x").await);
         // To a replica that does not know it yet, upstream's members are the only answer.
         let replica = app.beside(|_| {}).await;
         replica.user("member").sync(GROUP, "gone", "").await.ok();
         app.database().show_tables().await;
         tokio::time::sleep(Duration::from_millis(1050)).await;
-        let refused = replica.user("member").sync(GROUP, "gone", "").await;
-        refused.fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(replica.user("member").sync(GROUP, "gone", "").await);
     }
 }
 
@@ -63,19 +59,16 @@ async fn a_group_deleted_on_one_replica_is_gone_on_another_in_both_modes() {
             first.group("g", "owner", &["member"]).await;
             first.user("owner").delete_group("g").await.ok();
             // Another gateway over the same store, whose WuKongIM still has it all.
-            let second = TestApp::builder()
+            let builder = TestApp::builder()
                 .upstream(dialect)
-                .config(move |settings| settings.authorization.mode = mode)
-                .store(first.store.clone())
-                .start()
-                .await;
+                .config(move |settings| settings.authorization.mode = mode);
+            let second = builder.store(first.store.clone()).start().await;
             seeds::group(&second, "g", &["owner", "member"]);
             seeds::message(&second, GROUP, "g", "member", b"before");
             for uid in ["owner", "member", "stranger"] {
                 is_kept_out(&second, uid, 404, "channel_not_found").await;
             }
-            let refused = second.admin().sync(GROUP, "g", "").await;
-            refused.fails(404, "channel_not_found");
+            failure(404, "channel_not_found").is(second.admin().sync(GROUP, "g", "").await);
             assert!(second.calls_to("/channel/messagesync").is_empty());
         }
     }
@@ -83,11 +76,9 @@ async fn a_group_deleted_on_one_replica_is_gone_on_another_in_both_modes() {
 
 #[tokio::test]
 async fn a_tombstone_counts_while_the_upstream_is_away() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     let id = ChannelId::parse("g", 128).unwrap();
     app.store.mark_deleted(&id, None).await.unwrap();
     app.upstream.stop().await;
-    let refused = app.user("alice").sync(GROUP, "g", "").await;
-    refused.fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(app.user("alice").sync(GROUP, "g", "").await);
 }

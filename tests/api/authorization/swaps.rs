@@ -1,10 +1,8 @@
 //! What v3 was to check never goes to a v2 unchecked, wherever that comes from: v2 stores and shows whatever it is asked to.
 
-use std::time::Duration;
+use dev_upstream::StoredMessage;
 
-use dev_upstream::{DevUpstream, GROUP, Options, StoredMessage};
-
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::prelude::*;
 
 /// A v3 and, next in the list, a v2 with the group `g` of alice; the gateway has spoken to the v3 alone so far.
 async fn v3_before_v2() -> (TestApp, DevUpstream) {
@@ -29,8 +27,7 @@ async fn a_send_that_v3_was_to_check_is_not_sent_to_another_nodes_v2() {
     let (app, second) = v3_before_v2().await;
     app.upstream.stop().await;
     for who in ["stranger", "alice", "stranger"] {
-        let answer = app.user(who).send_to_group("g", "x").await;
-        answer.fails(503, "upstream_unavailable");
+        failure(503, "upstream_unavailable").is(app.user(who).send_to_group("g", "x").await);
     }
     assert_eq!(second.state().messages(GROUP, "g").len(), 1);
 }
@@ -50,8 +47,7 @@ async fn a_history_that_v3_was_to_guard_is_not_read_from_another_nodes_v2() {
     let (app, second) = v3_before_v2().await;
     app.upstream.stop().await;
     for who in ["stranger", "alice", "stranger"] {
-        let answer = app.user(who).sync(GROUP, "g", "").await;
-        answer.fails(503, "upstream_unavailable");
+        failure(503, "upstream_unavailable").is(app.user(who).sync(GROUP, "g", "").await);
     }
     assert!(second.calls_to("/channel/messagesync").is_empty());
 }
@@ -63,8 +59,7 @@ async fn a_v2_that_replaced_a_v3_refuses_messages_left_to_v3s_check() {
     app.upstream.restart_as(V2).await.expect("a restart");
     seeds::group(&app, "g", &["alice"]);
     for who in ["stranger", "alice", "stranger"] {
-        let answer = app.user(who).send_to_group("g", "x").await;
-        answer.fails(503, "upstream_unavailable");
+        failure(503, "upstream_unavailable").is(app.user(who).send_to_group("g", "x").await);
     }
     assert!(app.state().messages(GROUP, "g").is_empty());
 }
@@ -78,7 +73,6 @@ async fn a_silent_v3_is_probed_before_a_read() {
     seeds::message(&app, GROUP, "g", "alice", b"a secret");
     // Longer than a silent node is believed in.
     tokio::time::sleep(Duration::from_millis(2100)).await;
-    let answer = app.user("stranger").sync(GROUP, "g", "").await;
-    answer.fails(503, "upstream_unavailable");
+    failure(503, "upstream_unavailable").is(app.user("stranger").sync(GROUP, "g", "").await);
     assert!(app.calls_to("/channel/messagesync").is_empty());
 }

@@ -2,15 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-use futures_util::future::join_all;
-use serde_json::json;
 
 use super::{asking, forgetful, send_as, start_with};
-use crate::support::answer::failure;
-use crate::support::backend::{Backend, Reply};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn an_answer_serves_its_key_and_no_other() {
@@ -123,8 +117,7 @@ async fn a_refusal_is_remembered_as_long_as_an_allow() {
     let (backend, app) = asking(V2).await;
     backend.answers(|_| Reply::allow(false));
     for _ in 0..3 {
-        let refused = app.user("alice").send_to_group("g", "x").await;
-        refused.fails(403, "forbidden");
+        failure(403, "forbidden").is(app.user("alice").send_to_group("g", "x").await);
     }
     assert_eq!(backend.count(), 1);
 }
@@ -144,9 +137,7 @@ async fn many_with_one_question_ask_once() {
         backend.let_go(100);
     };
     let (answers, ()) = tokio::join!(sends, go);
-    for answer in answers {
-        answer.ok();
-    }
+    all_ok(answers);
     assert_eq!(backend.count(), 1);
 }
 
@@ -171,17 +162,14 @@ async fn at_most_64_questions_are_open_and_the_others_wait() {
         backend.let_go(100);
     };
     let (answers, ()) = tokio::join!(reads, go);
-    for answer in answers {
-        answer.ok();
-    }
+    all_ok(answers);
     assert_eq!(backend.count(), 100);
 }
 
 /// Asserts that `uid` is refused after the backend has changed its mind.
 async fn is_out(app: &TestApp, uid: &str) {
     let user = app.user(uid);
-    let refused = user.send_to_group("owned", "x").await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(user.send_to_group("owned", "x").await);
     user.sync(2, "owned", "").await.fails(403, "forbidden");
 }
 

@@ -1,9 +1,7 @@
 //! Batches: each message by its own key.
 
 use super::{as_somebody, asking};
-use crate::support::V2;
-use crate::support::backend::Reply;
-use crate::support::messages::message;
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn each_sender_and_channel_of_a_batch_is_decided_once() {
@@ -21,8 +19,7 @@ async fn each_sender_and_channel_of_a_batch_is_decided_once() {
         as_somebody("alice", "g"),
         as_somebody("bob", "g"),
     ];
-    let answer = app.admin().send_batch(&batch).await;
-    let answer = answer.fails(207, "partial_failure");
+    let answer = failure(207, "partial_failure").is(app.admin().send_batch(&batch).await);
     let (sent, no) = ("sent", "forbidden");
     assert_eq!(answer.outcomes(), [sent, no, sent, sent, no, sent, no]);
     let asked = backend.bodies().into_iter().map(|question| {
@@ -48,7 +45,6 @@ async fn a_batch_without_a_decision_is_not_sent() {
     let (backend, app) = asking(V2).await;
     backend.answers(|_| Reply::Body(500, String::new()));
     let batch = [message(2, "g", "x"), message(1, "bob", "x")];
-    let answer = app.user("alice").send_batch(&batch).await;
-    answer.fails(503, "upstream_unavailable");
+    failure(503, "upstream_unavailable").is(app.user("alice").send_batch(&batch).await);
     app.nothing_was_written();
 }

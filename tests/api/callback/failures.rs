@@ -1,13 +1,10 @@
 //! A "no", and everything that is no answer: never a "yes".
 
-use std::time::Duration;
-
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
 use super::{asking, do_everything, start, start_with};
-use crate::support::backend::{Backend, Reply};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// Asserts that every call fails so, and that nothing was written upstream or told about why.
 async fn all_fail(app: &TestApp, status: u16, code: &str, what: &str) {

@@ -3,13 +3,12 @@
 use std::time::SystemTime;
 
 use aws_lc_rs::hmac;
-use serde_json::json;
 use wukongim_gateway::config::HttpUrl;
 
 use super::{asking, do_everything, start_with};
-use crate::support::backend::{Backend, Question, SECRET};
-use crate::support::messages::{message, with};
-use crate::support::{V2, V3};
+use crate::support::backend::{Question, SECRET};
+use crate::support::messages::with;
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn each_callback_request_has_user_action_channel_and_targets() {

@@ -1,11 +1,8 @@
 //! A backend may change the group itself before it answers.
 
-use serde_json::json;
-
 use super::asking;
-use crate::support::answer::failure;
-use crate::support::backend::Reply;
-use crate::support::{TestApp, V2, V3, audit};
+use crate::support::audit;
+use crate::support::prelude::*;
 
 /// What alice does to `owned`, each in a call of its own.
 async fn call(app: &TestApp, what: &str) {
@@ -101,8 +98,7 @@ async fn a_change_calls_the_backend_once_and_only_for_existing_groups() {
     assert_eq!(backend.count(), 0);
     let (lines, _listening) = audit::listen();
     backend.answers(|_| Reply::allow(false));
-    let refused = app.admin().add("owned", &["dave"]).await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(app.admin().add("owned", &["dave"]).await);
     let asked = json!({"uid": "root", "action": "subscriber.add", "channelId": "owned", "channelType": 2, "targets": ["dave"]});
     assert_eq!(backend.bodies(), [asked]);
     assert_eq!(lines.take().len(), 1, "the audit has its line all the same");

@@ -1,11 +1,7 @@
 //! What the backend's "yes" does not overrule, and what it does.
 
-use dev_upstream::{GROUP, PERSON};
-
 use super::{asking, send_as};
-use crate::support::answer::failure;
-use crate::support::backend::Reply;
-use crate::support::{V2, V3, seeds};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_permission_of_the_callback_replaces_membership_and_role() {
@@ -29,12 +25,10 @@ async fn a_repeated_transfer_calls_the_callback_again() {
     olga.transfer_ownership("owned", "alice").await.ok();
     backend.answers(|_| Reply::allow(false));
     // A manager by now, whose word would do elsewhere.
-    let answer = olga.transfer_ownership("owned", "alice").await;
-    answer.fails(403, "forbidden");
+    failure(403, "forbidden").is(olga.transfer_ownership("owned", "alice").await);
     // Who is to own a group must still be in it.
     backend.answers(|_| Reply::allow(true));
-    let answer = olga.transfer_ownership("owned", "stranger").await;
-    answer.fails(403, "not_a_member");
+    failure(403, "not_a_member").is(olga.transfer_ownership("owned", "stranger").await);
 }
 
 #[tokio::test]
@@ -66,8 +60,7 @@ async fn blocks_and_bans_apply_without_calling_the_callback() {
         eve.send_to_group("g", "x").await,
         send_as(&app.admin(), "eve", "g").await,
     ]);
-    let refused = alice.send_to_group("banned", "x").await;
-    refused.fails(403, "channel_banned");
+    failure(403, "channel_banned").is(alice.send_to_group("banned", "x").await);
     failure(403, "forbidden").in_each([
         alice.send_to_group("quiet", "x").await,
         mallory.send_to_group("g", "x").await,
@@ -94,8 +87,7 @@ async fn deleted_ids_owners_and_taken_ids_stay_what_they_are() {
             stranger.create_group("owned").await,
             stranger.create_group("g").await,
         ]);
-        let refused = stranger.remove("owned", &["olga"]).await;
-        refused.fails(409, "owner_cannot_leave");
+        failure(409, "owner_cannot_leave").is(stranger.remove("owned", &["olga"]).await);
         stranger.delete_group("owned").await.ok();
         backend.asked();
         let olga = app.user("olga");
@@ -108,8 +100,7 @@ async fn deleted_ids_owners_and_taken_ids_stay_what_they_are() {
             olga.transfer_ownership("owned", "alice").await,
         ]);
         assert_eq!(backend.count(), 0, "nobody is asked about what is gone");
-        let refused = olga.create_group("owned").await;
-        refused.fails(409, "channel_deleted");
+        failure(409, "channel_deleted").is(olga.create_group("owned").await);
     }
 }
 
@@ -118,21 +109,17 @@ async fn a_half_finished_delete_is_finished_by_whom_the_backend_lets() {
     let (backend, app) = asking(V2).await;
     let fault = dev_upstream::Fault::Status(500, String::new());
     app.faults().once("/channel/delete", fault);
-    let refused = app.user("alice").delete_group("owned").await;
-    refused.fails(502, "upstream_error");
+    failure(502, "upstream_error").is(app.user("alice").delete_group("owned").await);
     backend.answers(|question| Reply::allow(question["uid"] == "bob"));
-    let refused = app.user("alice").delete_group("owned").await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(app.user("alice").delete_group("owned").await);
     app.user("bob").delete_group("owned").await.ok();
-    let refused = app.user("bob").delete_group("owned").await;
-    refused.fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(app.user("bob").delete_group("owned").await);
 }
 
 #[tokio::test]
 async fn only_an_admin_may_send_as_another_user() {
     let (backend, app) = asking(V2).await;
-    let refused = send_as(&app.user("alice"), "bob", "g").await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(send_as(&app.user("alice"), "bob", "g").await);
     assert_eq!(backend.count(), 0);
     app.nothing_was_written();
 }

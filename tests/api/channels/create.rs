@@ -1,13 +1,10 @@
 //! Creating: who owns an id, and what it is called.
 
-use dev_upstream::PERSON;
-use serde_json::{Value, json};
 use wukongim_gateway::domain::ChannelId;
 
-use super::{kinds, start};
-use crate::support::answer::failure;
-use crate::support::messages::{stored, with};
-use crate::support::{TestApp, V2};
+use super::each_kind;
+use crate::support::messages::with;
+use crate::support::prelude::*;
 
 fn group(id: &str, more: &Value) -> Value {
     with(json!({"channelId": id, "channelType": 2}), more)
@@ -15,22 +12,19 @@ fn group(id: &str, more: &Value) -> Value {
 
 #[tokio::test]
 async fn the_creator_is_the_first_subscriber_and_the_owner() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         let told = app.user("alice").create_group("g").await.ok();
         assert_eq!(told, json!({"channelId": "g", "channelType": 2}));
         assert_eq!(app.state().members("g"), ["alice"]);
         app.user("alice").send_to_group("g", "hi").await.ok();
-        let refused = app.user("bob").send_to_group("g", "hi").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_a_member").is(app.user("bob").send_to_group("g", "hi").await);
         assert_eq!(app.state().messages(2, "g").len(), 1);
     }
 }
 
 #[tokio::test]
 async fn an_owner_may_repeat_it_and_given_fields_are_updated() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         let alice = app.user("alice");
         let create = async |mut body: Value| {
             body["channelId"] = json!("g");
@@ -75,19 +69,13 @@ async fn on_v2_members_or_messages_alone_make_an_id_taken() {
 
 #[tokio::test]
 async fn a_person_channel_is_echoed_and_nothing_is_sent_or_stored() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
+        let alice = app.user("alice");
         for peer in ["bob", "alice"] {
             let body = json!({"channelId": peer, "channelType": 1, "name": "Bob", "avatar": "http://h/b.png"});
-            assert_eq!(
-                app.user("alice").post("/channel/create", &body).await.ok(),
-                body
-            );
+            assert_eq!(alice.post("/channel/create", &body).await.ok(), body);
             let bare = json!({"channelId": peer, "channelType": 1});
-            assert_eq!(
-                app.user("alice").post("/channel/create", &bare).await.ok(),
-                bare
-            );
+            assert_eq!(alice.post("/channel/create", &bare).await.ok(), bare);
         }
         assert_eq!(app.upstream.calls().len(), 0);
         assert_eq!(app.state().flags(PERSON, "bob"), None);

@@ -1,16 +1,11 @@
 //! What takes WuKongIM longer than a request may.
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, Rule};
-
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// v3's manager port takes 150 ms for each call, and a request may take half a second.
 async fn slow() -> TestApp {
-    let app = TestApp::builder()
-        .upstream(V3)
-        .manager_port()
+    let builder = TestApp::builder().upstream(V3).manager_port();
+    let app = builder
         .config(|settings| settings.server.request_timeout = Duration::from_millis(500))
         .start()
         .await;
@@ -57,8 +52,7 @@ async fn no_chunk_starts_after_the_deadline_and_a_retry_does_the_rest() {
     assert_eq!(added, 500);
     assert_eq!(parts(&app, "add"), 5, "nobody is added twice");
 
-    let refused = alice.remove("g", &uids).await;
-    refused.fails(504, "upstream_timeout");
+    failure(504, "upstream_timeout").is(alice.remove("g", &uids).await);
     let begun = settled(&app, "remove").await;
     assert!((1..5).contains(&begun), "{begun}");
 }
@@ -76,13 +70,11 @@ async fn a_delete_continues_after_its_deadline() {
         app.faults().add(Rule::new(path, Fault::Hang).times(3));
         let alice = app.user("alice");
         alice.delete_group("g").await.fails(504, "upstream_timeout");
-        let refused = alice.send_to_group("g", "late").await;
-        refused.fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(alice.send_to_group("g", "late").await);
         app.app.channels.wait_idle().await;
         assert_eq!(app.calls_to(path).len(), 4);
         assert_eq!(app.state().members("g"), [""; 0]);
         assert!(app.state().flags(2, "g").unwrap().disband);
-        let refused = alice.delete_group("g").await;
-        refused.fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(alice.delete_group("g").await);
     }
 }

@@ -1,16 +1,11 @@
 //! Deletion: permissions, remaining state, and completion of a partial one.
 
-use dev_upstream::{Fault, GROUP};
-use serde_json::json;
-
-use super::{kinds, start};
-use crate::support::answer::failure;
-use crate::support::messages::message;
+use super::{each_kind, kinds, start};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn an_owner_deletes_and_nothing_is_left() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         app.group("g", "alice", &["bob", "carol"]).await;
         app.user("bob").send_to_group("g", "before").await.ok();
         let told = app.user("alice").delete_group("g").await.ok();
@@ -27,8 +22,7 @@ async fn an_owner_deletes_and_nothing_is_left() {
                 user.delete_group("g").await,
             ]);
         }
-        let refused = app.admin().delete_group("g").await;
-        refused.fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(app.admin().delete_group("g").await);
         let bob = app.user("bob");
         let answer = bob.send_batch(&[message(GROUP, "g", "x")]).await;
         let answer = answer.fails(404, "channel_not_found");
@@ -55,8 +49,7 @@ async fn a_delete_that_failed_half_way_is_finished_by_its_repeat() {
                 assert_eq!(answer.body["message"], "删除频道失败");
                 // The mark stands from the first moment on.
                 let bob = app.user("bob");
-                let refused = bob.send_to_group("g", "x").await;
-                refused.fails(404, "channel_not_found");
+                failure(404, "channel_not_found").is(bob.send_to_group("g", "x").await);
                 bob.sync(2, "g", "").await.fails(404, "channel_not_found");
                 bob.create_group("g").await.fails(409, "channel_deleted");
                 bob.delete_group("g").await.fails(404, "channel_not_found");
@@ -64,8 +57,7 @@ async fn a_delete_that_failed_half_way_is_finished_by_its_repeat() {
                 app.user("alice").delete_group("g").await.ok();
                 assert_eq!(app.state().members("g").len(), 0);
                 assert!(app.state().flags(GROUP, "g").unwrap().disband);
-                let refused = app.user("alice").delete_group("g").await;
-                refused.fails(404, "channel_not_found");
+                failure(404, "channel_not_found").is(app.user("alice").delete_group("g").await);
             }
         }
     }

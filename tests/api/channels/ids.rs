@@ -1,11 +1,9 @@
 //! Who chooses a group's id.
 
-use serde_json::{Value, json};
 use wukongim_gateway::config::GroupIds;
 
-use super::{kinds, start};
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2};
+use super::each_kind;
+use crate::support::prelude::*;
 
 async fn made(app: &TestApp, uid: &str) -> String {
     let body = json!({"channelType": 2, "name": "ours"});
@@ -20,8 +18,7 @@ async fn made(app: &TestApp, uid: &str) -> String {
 
 #[tokio::test]
 async fn a_group_without_an_id_gets_a_new_one_each_time() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         let ids = [made(&app, "alice").await, made(&app, "alice").await];
         assert_ne!(ids[0], ids[1]);
         for id in &ids {
@@ -36,42 +33,23 @@ async fn a_group_without_an_id_gets_a_new_one_each_time() {
             app.user("alice").add(id, &["bob"]).await.ok();
             // It may come again, as any other.
             app.user("alice").create_group(id).await.ok();
-            let refused = app.user("bob").create_group(id).await;
-            refused.fails(409, "channel_exists");
+            failure(409, "channel_exists").is(app.user("bob").create_group(id).await);
             app.user("alice").delete_group(id).await.ok();
-            let refused = app.user("alice").create_group(id).await;
-            refused.fails(409, "channel_deleted");
+            failure(409, "channel_deleted").is(app.user("alice").create_group(id).await);
         }
     }
 }
 
 #[tokio::test]
-async fn null_is_no_id_and_a_person_channel_needs_one() {
+async fn null_is_no_id_and_none_is_made_that_would_not_be_taken_back() {
     let app = TestApp::start(V2).await;
-    let alice = app.user("alice");
     let body = json!({"channelId": null, "channelType": 2});
-    alice.post("/channel/create", &body).await.ok();
-    app.clear_calls();
-    let create = async |body: Value| alice.post("/channel/create", &body).await;
-    for body in [
-        json!({"channelType": 1}),
-        json!({"channelId": null, "channelType": 1}),
-        json!({"channelId": "", "channelType": 2}),
-    ] {
-        println!("{body}");
-        create(body).await.names(&["channelId"]);
-    }
-    create(json!({})).await.names(&["channelType"]);
-    let person = json!({"channelType": 1, "name": 7});
-    create(person).await.names(&["channelId", "name"]);
-    // None is made that this deployment would not take back.
+    app.user("alice").post("/channel/create", &body).await.ok();
     let short = TestApp::with(V2, |settings| settings.limits.id_bytes = 23).await;
     let body = json!({"channelType": 2});
     let answer = short.user("alice").post("/channel/create", &body).await;
     answer.names(&["channelId"]);
-    for app in [app, short] {
-        app.nothing_was_written();
-    }
+    short.nothing_was_written();
 }
 
 #[tokio::test]

@@ -1,23 +1,18 @@
 //! `GET /channel/info`, `POST /channel/manager/add|remove` and `/channel/owner`: permissions and answers.
 
-use serde_json::{Value, json};
-
-use super::{kinds, start};
-use crate::support::answer::failure;
-use crate::support::messages::with;
-use crate::support::{TestApp, V2, V3, seeds};
+use super::each_kind;
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn members_see_a_groups_record() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         let named =
             json!({"channelId": "g", "channelType": 2, "name": "群", "avatar": "https://h/a.png"});
         let alice = app.user("alice");
         alice.post("/channel/create", &named).await.ok();
         alice.add("g", &["bob", "mike"]).await.ok();
         alice.manager("add", "g", &["mike"]).await.ok();
-        for actor in [alice, app.user("bob"), app.user("mike"), app.admin()] {
+        for actor in [&alice, &app.user("bob"), &app.user("mike"), &app.admin()] {
             let mut told = actor.info("g").await.ok();
             let created_at = told["createdAt"].take().as_u64().unwrap();
             assert!(created_at > 1_700_000_000_000, "milliseconds: {created_at}");
@@ -27,23 +22,18 @@ async fn members_see_a_groups_record() {
             });
             assert_eq!(told, expected);
         }
-        let stranger = app.user("stranger").info("g").await;
-        stranger.fails(403, "not_a_member");
-        app.user("alice").remove("g", &["bob", "mike"]).await.ok();
+        failure(403, "not_a_member").is(app.user("stranger").info("g").await);
+        alice.remove("g", &["bob", "mike"]).await.ok();
         for uid in ["bob", "mike"] {
             app.user(uid).info("g").await.fails(403, "not_a_member");
         }
-        assert_eq!(
-            app.user("alice").info("g").await.ok()["managers"],
-            json!([])
-        );
+        assert_eq!(alice.info("g").await.ok()["managers"], json!([]));
     }
 }
 
 #[tokio::test]
 async fn missing_and_deleted_groups_are_not_found() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         for actor in [app.user("alice"), app.admin()] {
             actor.info("none").await.fails(404, "channel_not_found");
         }
@@ -52,8 +42,7 @@ async fn missing_and_deleted_groups_are_not_found() {
             let bare = json!({"channelId": "old", "channelType": 2, "managers": []});
             assert_eq!(actor.info("old").await.ok(), bare);
         }
-        let refused = app.user("alice").info("old").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_a_member").is(app.user("alice").info("old").await);
         app.group("g", "alice", &[]).await;
         app.user("alice").delete_group("g").await.ok();
         for actor in [app.user("alice"), app.admin()] {
@@ -69,16 +58,14 @@ async fn missing_and_deleted_groups_are_not_found() {
 
 #[tokio::test]
 async fn a_user_banned_upstream_sees_no_record() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     app.state().ban_user("bob", true);
     app.user("bob").info("g").await.fails(403, "forbidden");
 }
 
 #[tokio::test]
 async fn managers_are_counted_and_act_as_such() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         app.group("g", "alice", &["bob", "mike", "mary"]).await;
         let (alice, mike) = (app.user("alice"), app.user("mike"));
         let told = alice.manager("add", "g", &["mike", "mary", "mike"]).await;
@@ -96,12 +83,10 @@ async fn managers_are_counted_and_act_as_such() {
 
 #[tokio::test]
 async fn a_group_changes_hands() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         app.group("g", "alice", &["bob"]).await;
         let (alice, bob) = (app.user("alice"), app.user("bob"));
-        let refused = alice.transfer_ownership("g", "stranger").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_a_member").is(alice.transfer_ownership("g", "stranger").await);
         let told = alice.transfer_ownership("g", "bob").await.ok();
         assert_eq!(told, json!({"channelId": "g", "owner": "bob"}));
         assert_eq!(bob.info("g").await.ok()["managers"], json!(["alice"]));
@@ -114,22 +99,18 @@ async fn a_group_changes_hands() {
 
 #[tokio::test]
 async fn an_admin_adopts_a_group_that_was_there_before() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         seeds::group(&app, "old", &["bob", "carol"]);
         let body = json!({
             "channelId": "old", "channelType": 2, "uid": "bob", "name": "from before", "avatar": "https://h/old.png",
         });
-        let carol = app.user("carol").post("/channel/owner", &body).await;
-        carol.fails(403, "not_owner");
+        failure(403, "not_owner").is(app.user("carol").post("/channel/owner", &body).await);
         failure(409, "channel_exists").in_each([
             app.user("bob").create_group("old").await,
             app.admin().create_group("old").await,
         ]);
-        let refused = app.user("bob").delete_group("old").await;
-        refused.fails(403, "not_owner");
-        let refused = app.admin().transfer_ownership("old", "root").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_owner").is(app.user("bob").delete_group("old").await);
+        failure(403, "not_a_member").is(app.admin().transfer_ownership("old", "root").await);
         let told = app.admin().post("/channel/owner", &body).await.ok();
         assert_eq!(told, json!({"channelId": "old", "owner": "bob"}));
         let told = app.user("carol").info("old").await.ok();
@@ -145,18 +126,15 @@ async fn an_admin_adopts_a_group_that_was_there_before() {
 
 #[tokio::test]
 async fn an_admin_names_managers_in_a_group_that_was_there_before() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         seeds::group(&app, "old", &["bob", "carol"]);
         let (admin, carol) = (app.admin(), app.user("carol"));
         let told = admin.manager("remove", "old", &["carol"]).await.ok();
         assert_eq!(told, json!({"removed": 0}));
         assert_eq!(admin.info("old").await.ok()["createdAt"], Value::Null);
         for verb in ["add", "remove"] {
-            let refused = carol.manager(verb, "old", &["carol"]).await;
-            refused.fails(403, "not_owner");
-            let missing = admin.manager(verb, "none", &["carol"]).await;
-            missing.fails(404, "channel_not_found");
+            failure(403, "not_owner").is(carol.manager(verb, "old", &["carol"]).await);
+            failure(404, "channel_not_found").is(admin.manager(verb, "none", &["carol"]).await);
         }
         let told = admin.manager("add", "old", &["carol", "dave"]).await.ok();
         assert_eq!(told, json!({"added": 2}));
@@ -203,82 +181,38 @@ async fn with_members_may_invite_every_subscriber_adds() {
 }
 
 #[tokio::test]
-async fn bad_fields_are_reported_without_a_call() {
+async fn bad_parameters_of_info_are_reported_without_a_call() {
     let app = TestApp::start(V2).await;
     let alice = app.user("alice");
-    let good = json!({"channelId": "g", "channelType": 2});
-    let bad = json!({"channelId": "a/b", "channelType": 1, "uid": "b", "uids": []});
-    let long = json!({"uid": "a", "name": "x".repeat(129), "avatar": "ftp://h"});
-    let group = ["channelId", "channelType"];
-    for (path, body, fields) in [
-        ("manager/add", json!({}), vec![group[0], group[1], "uids"]),
-        (
-            "manager/remove",
-            bad.clone(),
-            vec![group[0], group[1], "uids"],
-        ),
-        (
-            "manager/add",
-            with(good.clone(), &json!({"uids": ["a", "b@c", 1]})),
-            vec!["uids[1]", "uids[2]"],
-        ),
-        (
-            "manager/add",
-            with(good.clone(), &json!({"uids": "a"})),
-            vec!["uids"],
-        ),
-        ("owner", json!({}), vec![group[0], group[1], "uid"]),
-        (
-            "owner",
-            with(good.clone(), &json!({"uid": ["a"]})),
-            vec!["uid"],
-        ),
-        (
-            "owner",
-            with(good.clone(), &json!({"uid": ""})),
-            vec!["uid"],
-        ),
-        ("owner", with(good, &long), vec!["name", "avatar"]),
-        ("owner", bad, group.to_vec()),
-    ] {
-        println!("{path} {body}");
-        let answer = alice.post(&format!("/channel/{path}"), &body).await;
-        answer.names(&fields);
-    }
     for (query, fields) in [
-        ("", group.to_vec()),
-        ("?channelId=g&channelType=1", vec!["channelType"]),
-        ("?channelId=g&channelType=x", vec!["channelType"]),
-        ("?channelId=a%2Fb&channelType=2", vec!["channelId"]),
-        ("?channelId=g&channelId=h&channelType=2", vec!["channelId"]),
+        ("", &["channelId", "channelType"][..]),
+        ("?channelId=g&channelType=1", &["channelType"]),
+        ("?channelId=g&channelType=x", &["channelType"]),
+        ("?channelId=a%2Fb&channelType=2", &["channelId"]),
+        ("?channelId=g&channelId=h&channelType=2", &["channelId"]),
     ] {
         println!("{query}");
         let answer = alice.get(&format!("/channel/info{query}")).await;
-        let told = answer.names(&fields).body["message"].clone();
         let words_of_sync = "channelId and channelType are required";
-        assert_ne!(told, words_of_sync);
+        assert_ne!(answer.names(fields).body["message"], words_of_sync);
     }
     assert_eq!(app.upstream.calls().len(), 0);
 }
 
 #[tokio::test]
 async fn only_admin_actions_on_other_users_groups_are_audited() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &["bob"]).await;
+    let app = TestApp::with_group(V2, &["bob"]).await;
     let (lines, _listening) = crate::support::audit::listen();
     app.user("alice").manager("add", "g", &["bob"]).await.ok();
-    let refused = app.user("bob").manager("add", "g", &["bob"]).await;
-    refused.fails(403, "not_owner");
+    failure(403, "not_owner").is(app.user("bob").manager("add", "g", &["bob"]).await);
     app.admin().create_group("roots").await.ok();
     app.admin().add("roots", &["alice"]).await.ok();
     app.admin().transfer_ownership("roots", "alice").await.ok();
     assert_eq!(lines.take(), Vec::<Value>::new());
     app.admin().transfer_ownership("g", "bob").await.ok();
     app.admin().manager("remove", "g", &["alice"]).await.ok();
-    let refused = app.admin().transfer_ownership("g", "stranger").await;
-    refused.fails(403, "not_a_member");
-    let refused = app.admin().delete_group("none").await;
-    refused.fails(404, "channel_not_found");
+    failure(403, "not_a_member").is(app.admin().transfer_ownership("g", "stranger").await);
+    failure(404, "channel_not_found").is(app.admin().delete_group("none").await);
     let parts = ["audit.actor", "audit.action", "channel.id", "audit.outcome"];
     let told = lines.take();
     let told = told.iter().map(|line| {

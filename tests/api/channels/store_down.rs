@@ -1,14 +1,12 @@
 //! The store fails: owning waits, messages flow.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use serde_json::json;
 use wukongim_gateway::store::Store;
 
 use crate::support::database::{self, Database};
 use crate::support::line::Line;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// How a store fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,14 +85,11 @@ impl Breakable {
 
 #[tokio::test]
 async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
-    for (failure, dialect) in failures().into_iter().flat_map(|f| [(f, V2), (f, V3)]) {
-        println!("{failure:?} {dialect:?}");
-        let breakable = Breakable::open(failure).await;
-        let app = TestApp::builder()
-            .upstream(dialect)
-            .store(breakable.store.clone())
-            .start()
-            .await;
+    for (kind, dialect) in failures().into_iter().flat_map(|f| [(f, V2), (f, V3)]) {
+        println!("{kind:?} {dialect:?}");
+        let breakable = Breakable::open(kind).await;
+        let builder = TestApp::builder().upstream(dialect);
+        let app = builder.store(breakable.store.clone()).start().await;
         app.group("g", "alice", &["bob"]).await;
         breakable.break_it().await;
         let alice = app.user("alice");
@@ -122,12 +117,9 @@ async fn owning_is_503_and_messages_flow_while_the_store_is_down() {
             app.user("bob").send_to_group("g", "hi").await.ok();
             let read = app.user("bob").sync(2, "g", "").await.ok();
             assert!(!read.as_array().unwrap().is_empty());
-            let refused = app.user("carol").send_to_group("g", "hi").await;
-            refused.fails(403, "not_a_member");
-            let token = alice.post_nothing("/token").await;
-            token.fails(503, "store_unavailable");
-            let revoked = alice.post_nothing("/token/revoke").await;
-            revoked.fails(503, "store_unavailable");
+            failure(403, "not_a_member").is(app.user("carol").send_to_group("g", "hi").await);
+            failure(503, "store_unavailable").is(alice.post_nothing("/token").await);
+            failure(503, "store_unavailable").is(alice.post_nothing("/token/revoke").await);
             let echo = json!({"channelId": "bob", "channelType": 1});
             alice.post("/channel/create", &echo).await.ok();
         }

@@ -1,7 +1,7 @@
 //! Adding and removing: who may, and true counts.
 
-use super::{kinds, start};
-use crate::support::{TestApp, V2, V3};
+use super::{each_kind, kinds, start};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn an_owner_adds_and_removes_and_counts_are_true() {
@@ -24,8 +24,7 @@ async fn an_owner_adds_and_removes_and_counts_are_true() {
         assert_eq!(removed(&["bob", "nobody", "bob"]).await, gone);
         let none = u64::from(!counts_are_told);
         assert_eq!(removed(&["bob"]).await, none);
-        let refused = app.user("bob").send_to_group("g", "x").await;
-        refused.fails(403, "not_a_member");
+        failure(403, "not_a_member").is(app.user("bob").send_to_group("g", "x").await);
         app.user("dave").send_to_group("g", "x").await.ok();
     }
 }
@@ -38,8 +37,7 @@ async fn a_group_that_would_be_too_large_stays_as_it_is() {
         let app = builder.start().await;
         app.group("g", "alice", &["bob"]).await;
         let alice = app.user("alice");
-        let refused = alice.add("g", &["carol", "dave"]).await;
-        refused.fails(409, "channel_full");
+        failure(409, "channel_full").is(alice.add("g", &["carol", "dave"]).await);
         app.nothing_was_written();
         assert_eq!(app.state().members("g").len(), 2);
         // Who is in already takes no place.
@@ -53,8 +51,7 @@ async fn a_group_that_would_be_too_large_stays_as_it_is() {
 
 #[tokio::test]
 async fn hundreds_are_added_at_once() {
-    for kind in kinds() {
-        let app = start(kind).await;
+    for app in each_kind().await {
         app.group("g", "alice", &[]).await;
         let uids: Vec<_> = (0..500).map(|index| format!("u{index}")).collect();
         let uids: Vec<_> = uids.iter().map(String::as_str).collect();
@@ -64,4 +61,19 @@ async fn hundreds_are_added_at_once() {
         assert_eq!(told["removed"], 500);
         assert_eq!(app.state().members("g"), ["alice"]);
     }
+}
+
+#[tokio::test]
+async fn more_uids_than_configured_are_refused() {
+    let app = TestApp::with(V2, |settings| settings.limits.subscribers = 3).await;
+    app.group("g", "alice", &[]).await;
+    let alice = app.user("alice");
+    for answer in [
+        alice.add("g", &["a", "b", "c", "d"]).await,
+        alice.remove("g", &["a", "b", "c", "d"]).await,
+    ] {
+        answer.names(&["subscribers"]);
+    }
+    assert_eq!(app.upstream.calls().len(), 0);
+    alice.add("g", &["a", "b", "c"]).await.ok();
 }

@@ -1,18 +1,11 @@
 //! Channels in which much else is said: a message is found among it, at a bounded price.
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, Rule};
-use futures_util::future::join_all;
-
 use super::{patient, patient_known};
-use crate::support::TestApp;
-use crate::support::messages::{message, numbered, stored};
+use crate::support::prelude::*;
 
 /// Sends `n-held` as alice; while WuKongIM has stored it and not yet answered, `meanwhile` happens. Gives its seq.
 async fn held_send(app: &TestApp, meanwhile: impl AsyncFnOnce()) -> u64 {
-    let hold = Fault::HoldAnswer("answer".into());
-    app.each_send("n-held", hold);
+    app.each_send("n-held", Fault::HoldAnswer("answer".into()));
     let (alice, body) = (app.user("alice"), numbered(2, "g", "held", "n-held"));
     let send = alice.send(&body);
     let interrupt = async {
@@ -130,10 +123,8 @@ async fn a_late_message_is_found_above_what_came_before_it() {
     let (answer, ()) = tokio::join!(alice.send(&body), noise);
     let sent = answer.ok();
     let stored = app.stored_in("g");
-    let own = stored
-        .iter()
-        .find(|(_, number, _)| number == "n-late")
-        .unwrap();
+    let mut own = stored.iter();
+    let own = own.find(|(_, number, _)| number == "n-late").unwrap();
     assert_eq!(sent["messageSeq"], own.2);
 }
 

@@ -1,12 +1,9 @@
 //! Missing or broken answers of v2: the message is searched for by sender and client_msg_no before the request is answered.
 
-use dev_upstream::{Fault, Rule};
-
 use super::{
     hi, impatient, impatient_known, looked_before_sending, of_last_year, patient, patient_known,
 };
-use crate::support::messages::{numbered, stored};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_message_whose_answer_was_lost_is_found_and_answered() {
@@ -40,8 +37,7 @@ async fn a_message_with_a_generated_client_msg_no_and_a_lost_answer_is_found() {
 async fn a_message_without_an_answer_in_time_is_searched_for() {
     let app = TestApp::with(V2, |settings| settings.wukongim.timeout = super::SHORT).await;
     app.group("g", "alice", &[]).await;
-    let hold = Fault::HoldAnswer("for ever".into());
-    app.next_send(hold);
+    app.next_send(Fault::HoldAnswer("for ever".into()));
     let sent = app.user("alice").send(&hi()).await.ok();
     assert_eq!(sent["messageSeq"], 1);
     assert_eq!(app.stored_in("g").len(), 1);
@@ -82,14 +78,12 @@ async fn a_refused_message_is_not_searched_for() {
     let app = patient().await;
     for body in [r#"{"msg":"不行","status":400}"#, "not even json"] {
         app.next_send(Fault::Status(400, body.into()));
-        let answer = app.user("alice").send(&hi()).await;
-        let answer = answer.fails(502, "upstream_error");
+        let answer = failure(502, "upstream_error").is(app.user("alice").send(&hi()).await);
         let number = answer.body.get("clientMsgNo");
         assert_eq!(number, None, "it is certainly not stored");
     }
     app.next_send(Fault::Status(200, r#"{"status":15}"#.into()));
-    let answer = app.user("alice").send(&hi()).await;
-    answer.fails(502, "upstream_error");
+    failure(502, "upstream_error").is(app.user("alice").send(&hi()).await);
     assert_eq!(app.looks(), 0);
     // Nothing is left of them: the number is free.
     let other = numbered(2, "g", "other", "n");
@@ -103,8 +97,7 @@ async fn another_senders_message_never_confirms_a_send() {
         let alice = app.user("alice");
         // One before the send, one that comes while its answer is out, both with the victim's number and payload.
         app.state().store_message(stored("g", "bob", "n", "hi"));
-        let hold = Fault::Hold("send".into());
-        app.next_send(hold);
+        app.next_send(Fault::Hold("send".into()));
         app.next_send(Fault::Reset);
         let body = hi();
         let foreign = async {
@@ -137,8 +130,7 @@ async fn an_own_message_of_last_year_is_not_the_confirmation() {
         let app = impatient().await;
         app.state().store_message(of_last_year(text));
         app.next_send(Fault::Reset);
-        let answer = app.user("alice").send(&hi()).await;
-        answer.fails(504, "message_unconfirmed");
+        failure(504, "message_unconfirmed").is(app.user("alice").send(&hi()).await);
     }
 }
 
@@ -151,8 +143,7 @@ async fn a_failed_poll_is_repeated() {
         Fault::Status(500, "{}".into()),
     ] {
         let app = patient().await;
-        app.faults()
-            .add(Rule::new("/channel/messagesync", fault.clone()).times(2));
+        app.add_fault(Rule::new("/channel/messagesync", fault.clone()).times(2));
         let sent = app.user("alice").send_to_group("g", "hi").await.ok();
         assert_eq!(sent["messageSeq"], 1, "{fault:?}");
         assert_eq!(app.faults().remaining(), 0, "{fault:?}");

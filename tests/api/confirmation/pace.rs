@@ -1,10 +1,6 @@
 //! The price of a confirmation where the upstream is slow to show what it stored, as a cluster is.
 
-use std::time::Duration;
-
-use futures_util::future::join_all;
-
-use crate::support::TestApp;
+use crate::support::prelude::*;
 
 /// How long the imitated cluster takes to show a message.
 const CLUSTER: Duration = Duration::from_millis(120);
@@ -12,10 +8,8 @@ const CLUSTER: Duration = Duration::from_millis(120);
 const WARM_UP: usize = 8;
 
 async fn cluster() -> TestApp {
-    let app = TestApp::builder()
-        .options(|options| options.visible_after = CLUSTER)
-        .start()
-        .await;
+    let builder = TestApp::builder().options(|options| options.visible_after = CLUSTER);
+    let app = builder.start().await;
     app.group("g", "alice", &[]).await;
     for _ in 0..WARM_UP {
         app.user("alice").send_to_group("g", "warm up").await.ok();

@@ -2,11 +2,8 @@
 
 use std::time::Instant;
 
-use dev_upstream::Fault;
-
 use super::{SHORT, hi, impatient, lose};
-use crate::support::messages::{numbered, stored, until};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 /// A gateway that waits for a lost message longer than any test runs, with little time for each request.
 async fn waiting_long() -> TestApp {
@@ -126,8 +123,7 @@ async fn finding_the_reason_does_not_delay_the_answer() {
     app.next_send(Fault::DropMessage);
     app.faults().always("/cluster/channels", Fault::Hang);
     let began = Instant::now();
-    let answer = alice.send(&hi()).await;
-    answer.fails(504, "message_unconfirmed");
+    failure(504, "message_unconfirmed").is(alice.send(&hi()).await);
     // `wukongim.timeout` alone is five.
     assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
 }

@@ -1,17 +1,12 @@
 //! v3: answers to sends with an unknown outcome, and their recorded attempts.
 
-use dev_upstream::Fault;
-
 use super::hi;
-use crate::support::messages::{message, numbered};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_message_that_may_have_arrived_is_not_reported_as_not_sent() {
-    let app = TestApp::start(V3).await;
-    app.group("g", "alice", &[]).await;
-    let hold = Fault::HoldAnswer("answer".into());
-    app.next_send(hold);
+    let app = TestApp::with_group(V3, &[]).await;
+    app.next_send(Fault::HoldAnswer("answer".into()));
     let (alice, body) = (app.user("alice"), hi());
     let gone = async {
         app.faults().wait_held("answer", 1).await;
@@ -32,18 +27,15 @@ async fn a_conflict_of_a_generated_client_msg_no_is_not_the_clients_fault() {
         (message(1, "bob", "hi"), 502, "upstream_error"),
         (numbered(1, "bob", "hi", "n"), 409, "message_conflict"),
     ] {
-        let fault = Fault::Status(500, conflict.into());
-        app.next_send(fault);
+        app.next_send(Fault::Status(500, conflict.into()));
         app.user("alice").send(&body).await.fails(status, code);
     }
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_not_retried_on_a_v2() {
-    let app = TestApp::start(V3).await;
-    app.group("g", "alice", &[]).await;
-    let hold = Fault::HoldAnswer("answer".into());
-    app.next_send(hold);
+    let app = TestApp::with_group(V3, &[]).await;
+    app.next_send(Fault::HoldAnswer("answer".into()));
     let (alice, body) = (app.user("alice"), hi());
     let swapped = async {
         app.faults().wait_held("answer", 1).await;

@@ -1,9 +1,6 @@
 //! The endpoints as the reference lists them, and those beyond it, written down once more: what the router has is held to this.
 
-use serde_json::{Value, json};
-
-use crate::support::actors::{Actor, payload};
-use crate::support::answer::Answer;
+use crate::support::prelude::*;
 
 /// One endpoint, and a request that is good enough to reach WuKongIM.
 pub struct Endpoint {
@@ -44,87 +41,42 @@ impl Endpoint {
     }
 }
 
-/// What a 5xx of an endpoint says that the reference does not have.
-const OWN: (&str, &str) = ("服务内部错误", "internal service error");
+/// All of them, in the reference's order: method, path and query, body, and what every 5xx says, in Chinese and in English.
+const TABLE: &str = r#"
+GET  | /config | | 获取连接配置失败 | failed to get the connection configuration
+POST | /token | | 获取Token失败 | failed to get the token
+POST | /token/revoke | | 服务内部错误 | internal service error
+POST | /message/send | {"channelId":"bob","channelType":1,"payload":"aGk="} | 发送消息失败 | failed to send the message
+POST | /message/sendbatch | [{"channelId":"bob","channelType":1,"payload":"aGk="}] | 批量发送消息失败 | failed to send the batch
+GET  | /message/sync?channelId=bob&channelType=1 | | 同步消息失败 | failed to sync messages
+POST | /channel/create | {"channelId":"g","channelType":2} | 创建频道失败 | failed to create the channel
+POST | /channel/delete | {"channelId":"g","channelType":2} | 删除频道失败 | failed to delete the channel
+POST | /channel/subscriber/add | {"channelId":"g","channelType":2,"subscribers":["bob"]} | 添加订阅者失败 | failed to add subscribers
+POST | /channel/subscriber/remove | {"channelId":"g","channelType":2,"subscribers":["bob"]} | 移除订阅者失败 | failed to remove subscribers
+GET  | /channel/info?channelId=g&channelType=2 | | 服务内部错误 | internal service error
+POST | /channel/manager/add | {"channelId":"g","channelType":2,"uids":["bob"]} | 服务内部错误 | internal service error
+POST | /channel/manager/remove | {"channelId":"g","channelType":2,"uids":["bob"]} | 服务内部错误 | internal service error
+POST | /channel/owner | {"channelId":"g","channelType":2,"uid":"bob"} | 服务内部错误 | internal service error
+GET  | /health | | 服务不可用 | service unavailable
+GET  | /system/info | | 获取系统信息失败 | failed to get the system information
+"#;
 
-/// All of them, in the reference's order.
 pub fn all() -> Vec<Endpoint> {
-    let get = |path, query, failure| Endpoint {
-        method: "GET",
-        path,
-        query,
-        body: None,
-        failure,
+    let endpoint = |line: &'static str| {
+        let [method, target, body, zh, en] = line.split('|').collect::<Vec<_>>()[..] else {
+            panic!("{line}");
+        };
+        let target = target.trim();
+        let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+        Endpoint {
+            method: method.trim(),
+            path,
+            query,
+            body: serde_json::from_str(body).ok(),
+            failure: (zh.trim(), en.trim()),
+        }
     };
-    let post = |path, body, failure| Endpoint {
-        method: "POST",
-        path,
-        query: "",
-        body,
-        failure,
-    };
-    let message = json!({"channelId": "bob", "channelType": 1, "payload": payload("hi")});
-    let group = json!({"channelId": "g", "channelType": 2});
-    let subscribers = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
-    let managers = json!({"channelId": "g", "channelType": 2, "uids": ["bob"]});
-    let owner = json!({"channelId": "g", "channelType": 2, "uid": "bob"});
-    vec![
-        get(
-            "/config",
-            "",
-            (
-                "获取连接配置失败",
-                "failed to get the connection configuration",
-            ),
-        ),
-        post("/token", None, ("获取Token失败", "failed to get the token")),
-        post("/token/revoke", None, OWN),
-        post(
-            "/message/send",
-            Some(message.clone()),
-            ("发送消息失败", "failed to send the message"),
-        ),
-        post(
-            "/message/sendbatch",
-            Some(json!([message])),
-            ("批量发送消息失败", "failed to send the batch"),
-        ),
-        get(
-            "/message/sync",
-            "?channelId=bob&channelType=1",
-            ("同步消息失败", "failed to sync messages"),
-        ),
-        post(
-            "/channel/create",
-            Some(group.clone()),
-            ("创建频道失败", "failed to create the channel"),
-        ),
-        post(
-            "/channel/delete",
-            Some(group),
-            ("删除频道失败", "failed to delete the channel"),
-        ),
-        post(
-            "/channel/subscriber/add",
-            Some(subscribers.clone()),
-            ("添加订阅者失败", "failed to add subscribers"),
-        ),
-        post(
-            "/channel/subscriber/remove",
-            Some(subscribers),
-            ("移除订阅者失败", "failed to remove subscribers"),
-        ),
-        get("/channel/info", "?channelId=g&channelType=2", OWN),
-        post("/channel/manager/add", Some(managers.clone()), OWN),
-        post("/channel/manager/remove", Some(managers), OWN),
-        post("/channel/owner", Some(owner), OWN),
-        get("/health", "", ("服务不可用", "service unavailable")),
-        get(
-            "/system/info",
-            "",
-            ("获取系统信息失败", "failed to get the system information"),
-        ),
-    ]
+    TABLE.trim().lines().map(endpoint).collect()
 }
 
 #[test]

@@ -1,18 +1,14 @@
 //! The leaks closed: extractors, limits, timeouts, panics, a broken upstream; and the request id on all of them.
 
-use std::time::Duration;
-
 use axum::Router;
 use axum::routing::post;
-use dev_upstream::Fault;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use wukongim_gateway::gateway::Framed;
 use wukongim_gateway::state::App;
 
 use super::endpoints::all;
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
@@ -38,7 +34,7 @@ async fn a_hanging_upstream_is_504_when_the_requests_time_is_over() {
                 _ => "upstream_timeout",
             };
             let answer = answer.fails(504, code);
-            assert_eq!(answer.body["message"], endpoint.failure.0);
+            answer.says(endpoint.failure.0);
         }
     }
 }
@@ -52,8 +48,7 @@ async fn a_hanging_call_is_504_when_the_calls_time_is_over() {
         .await;
         app.anon().get("/health").await.ok();
         app.faults().always("/user/token", Fault::Hang);
-        let answer = app.user("alice").post_nothing("/token").await;
-        answer.fails(504, "upstream_timeout");
+        failure(504, "upstream_timeout").is(app.user("alice").post_nothing("/token").await);
     }
 }
 
@@ -101,6 +96,7 @@ async fn panicking(app: &App) -> String {
 #[tokio::test]
 async fn a_panic_is_500_and_affects_no_other_request() {
     let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
     let base = panicking(&app.app).await;
     let client = wukongim_gateway::http_client::client().build().unwrap();
     for _ in 0..3 {
@@ -110,29 +106,23 @@ async fn a_panic_is_500_and_affects_no_other_request() {
         ] {
             let sent = client.post(format!("{base}{path}")).send().await.unwrap();
             let answer = Answer::of(sent).await.fails(500, "internal");
-            assert_eq!(answer.body["message"], text);
+            answer.says(text);
             assert!(!answer.text.contains("secret"), "{answer:#?}");
         }
     }
-    app.user("alice")
-        .send_to_person("bob", "still here")
-        .await
-        .ok();
+    alice.send_to_person("bob", "still here").await.ok();
 }
 
 #[tokio::test]
 async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
+        let alice = app.user("alice");
         let longest = "a".repeat(128);
         for good in ["1", "Az09._-", &longest] {
             app.clear_calls();
-            let request = app
-                .user("alice")
-                .request("POST", "/token")
-                .header("x-request-id", good);
+            let request = alice.request("POST", "/token").header("x-request-id", good);
             let answer = Answer::to(request).await;
-            assert_eq!(answer.header("x-request-id"), good);
+            answer.has("x-request-id", good);
             answer.ok();
             // The very first call of all may be the probe for the generation, which carries it too.
             for call in app.upstream.calls() {
@@ -144,10 +134,7 @@ async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
         let mut seen = std::collections::HashSet::new();
         for bad in ["", " ", "a b", "a/b", "ü", "a\tb", "{}", "a,b", &too_long] {
             app.clear_calls();
-            let request = app
-                .user("alice")
-                .request("POST", "/token")
-                .header("x-request-id", bad);
+            let request = alice.request("POST", "/token").header("x-request-id", bad);
             let answer = Answer::to(request).await;
             let id = answer.header("x-request-id").to_owned();
             assert_ne!(id, bad);
@@ -164,9 +151,7 @@ async fn a_good_request_id_is_kept_and_a_bad_one_replaced() {
 
 #[tokio::test]
 async fn every_call_a_request_makes_carries_its_id() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         for endpoint in all() {
             app.clear_calls();
             let request = endpoint.request(&app.user("alice"));
@@ -178,7 +163,7 @@ async fn every_call_a_request_makes_carries_its_id() {
                     .unwrap(),
             )
             .await;
-            assert_eq!(answer.header("x-request-id"), "walk-7");
+            answer.has("x-request-id", "walk-7");
             for call in app.upstream.calls() {
                 assert_eq!(
                     call.request_id.as_deref(),
@@ -215,29 +200,25 @@ async fn a_message_speaks_the_clients_language_and_the_code_none() {
             }
             let answer = Answer::to(request).await;
             assert_eq!(answer.body["code"], code, "{answer:#?}");
-            assert_eq!(answer.body["message"], text, "{accepted:?}");
+            answer.says(text);
         }
     }
     // Details too.
-    let request = app
-        .user("alice")
-        .request("POST", "/message/send")
+    let request = app.user("alice").request("POST", "/message/send");
+    let request = request
         .header("accept-language", "en")
         .header("content-type", "application/json")
         .body(r#"{"channelId":"","channelType":3}"#);
-    let answer = Answer::to(request).await;
-    let answer = answer.fails(400, "invalid_request");
+    let answer = failure(400, "invalid_request").is(Answer::to(request).await);
     assert!(answer.text.is_ascii(), "{answer:#?}");
     // The reference's own sentence, in every language.
     for accepted in ["en", "zh"] {
         let request = app.user("alice").request("GET", "/message/sync");
         let request = request.header("accept-language", accepted);
         let answer = Answer::to(request).await;
-        let answer = answer.fails(400, "invalid_request");
-        assert_eq!(
-            answer.body["message"],
-            "channelId and channelType are required"
-        );
+        answer
+            .fails(400, "invalid_request")
+            .says("channelId and channelType are required");
     }
 }
 

@@ -1,11 +1,7 @@
 //! The reference to the letter: its request examples and its response shapes, on both generations.
 
-use serde_json::{Value, json};
-
 use super::endpoints::all;
-use crate::support::actors::payload;
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// The types in a value: `{a: string, b: [{c: number}]}`.
 fn shape(value: &Value) -> String {
@@ -40,8 +36,7 @@ fn told(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn the_response_of_each_endpoint_has_the_references_shape() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         let message = json!({"channelId": "bob", "channelType": 1, "payload": payload("a")});
         let batch = json!([message, message]);
@@ -79,8 +74,7 @@ async fn the_response_of_each_endpoint_has_the_references_shape() {
 
 #[tokio::test]
 async fn the_responses_say_what_the_references_examples_say() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let (alice, bob) = (app.user("alice"), app.user("bob"));
         let group = json!({"channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"});
         assert_eq!(alice.post("/channel/create", &group).await.ok(), group);
@@ -115,8 +109,7 @@ async fn the_responses_say_what_the_references_examples_say() {
 
 #[tokio::test]
 async fn the_word_string_in_the_references_requests_is_a_type_and_no_value() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         let message = json!({"channelId": "string", "channelType": 1, "payload": "string", "clientMsgNo": "string"});
         for (path, body, fields) in [
@@ -147,9 +140,7 @@ async fn the_word_string_in_the_references_requests_is_a_type_and_no_value() {
 
 #[tokio::test]
 async fn a_success_has_no_message_and_a_failure_no_data() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         for endpoint in all() {
             let good = endpoint.call(&app.user("alice")).await;
             let keys = |answer: &Answer| -> Vec<String> {

@@ -3,9 +3,7 @@
 use http::Method;
 
 use super::endpoints::all;
-use crate::support::TestApp;
-use crate::support::answer::Answer;
-use crate::support::{V2, V3};
+use crate::support::prelude::*;
 
 /// A request to a whole path, spelled as it is.
 async fn raw(app: &TestApp, method: &str, path: &str) -> Answer {
@@ -62,8 +60,7 @@ async fn the_route_table_is_the_references() {
 
 #[tokio::test]
 async fn every_protected_route_refuses_anonymous() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         for endpoint in all() {
             let answer = endpoint.call(&app.anon()).await;
             if endpoint.is_public() {
@@ -72,7 +69,7 @@ async fn every_protected_route_refuses_anonymous() {
                 continue;
             }
             let answer = answer.fails(401, "token_missing");
-            assert_eq!(answer.header("www-authenticate"), "Bearer", "{answer:#?}");
+            answer.has("www-authenticate", "Bearer");
             assert!(answer.body.get("data").is_none(), "{answer:#?}");
             assert_eq!(app.upstream.calls().len(), 0, "{}", endpoint.path);
         }
@@ -95,13 +92,9 @@ async fn a_wrong_method_is_405_with_allow_on_every_route() {
                 continue;
             }
             let answer = raw(&app, method, &endpoint.full_path()).await;
-            let answer = answer.fails(405, "method_not_allowed");
-            assert_eq!(
-                answer.header("allow"),
-                allowed,
-                "{method} {}: {answer:#?}",
-                endpoint.path
-            );
+            answer
+                .fails(405, "method_not_allowed")
+                .has("allow", allowed);
         }
     }
     assert_eq!(app.upstream.calls().len(), 0);
@@ -109,28 +102,13 @@ async fn a_wrong_method_is_405_with_allow_on_every_route() {
 
 #[tokio::test]
 async fn an_unknown_path_is_404_under_the_prefix_and_outside_it() {
+    const PATHS: &str = "
+        / /api /api/v1/im /api/v1/im/ /api/v1/im/nothing /api/v1/im/health/
+        /api/v1/im/message/send/ /api/v1/im//health //api/v1/im/health /api/v1/im/HEALTH
+        /api/v1/im/message /api/v1/im/message/send/more /api/v1/im/%68ealth%00
+        /api/v1/im/channel/.. /api/v2/im/health /health /livez /metrics /message/send";
     let app = TestApp::start(V2).await;
-    for path in [
-        "/",
-        "/api",
-        "/api/v1/im",
-        "/api/v1/im/",
-        "/api/v1/im/nothing",
-        "/api/v1/im/health/",
-        "/api/v1/im/message/send/",
-        "/api/v1/im//health",
-        "//api/v1/im/health",
-        "/api/v1/im/HEALTH",
-        "/api/v1/im/message",
-        "/api/v1/im/message/send/more",
-        "/api/v1/im/%68ealth%00",
-        "/api/v1/im/channel/..",
-        "/api/v2/im/health",
-        "/health",
-        "/livez",
-        "/metrics",
-        "/message/send",
-    ] {
+    for path in PATHS.split_whitespace() {
         for method in ["GET", "POST"] {
             raw(&app, method, path).await.fails(404, "not_found");
             // A token changes nothing: what is not there is not there for anybody.
@@ -148,8 +126,7 @@ async fn an_unknown_path_is_404_under_the_prefix_and_outside_it() {
 
 #[tokio::test]
 async fn head_is_get_without_a_body() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     let alice = app.user("alice");
     for endpoint in all() {
         let path = format!("{}{}", endpoint.path, endpoint.query);

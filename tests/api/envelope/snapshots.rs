@@ -1,10 +1,6 @@
 //! Typical failures, whole: status, headers that matter, body.
 
-use serde_json::{Value, json};
-
-use crate::support::actors::payload;
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 /// The answer to a request with the id `r-1`, as text.
 async fn told(request: reqwest::RequestBuilder) -> String {
@@ -86,8 +82,7 @@ async fn bad_requests_look_like_this() {
 
 #[tokio::test]
 async fn refusals_of_a_handler_look_like_this() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     let group = json!({"channelId": "g", "channelType": 2});
     let request = body(app.user("bob").request("POST", "/channel/delete"), &group);
     insta::assert_snapshot!(told(request).await, @r#"

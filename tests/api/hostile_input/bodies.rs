@@ -3,12 +3,10 @@
 use bytes::Bytes;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use serde_json::json;
 
 use super::{message, names, untouched};
 use crate::envelope::endpoints::all;
-use crate::support::answer::Answer;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// The endpoints that take a body.
 fn posts() -> Vec<&'static str> {
@@ -46,15 +44,12 @@ async fn a_body_over_the_limit_is_413_on_every_path() {
 #[tokio::test]
 async fn a_body_of_exactly_the_limit_is_read() {
     let app = TestApp::with(V2, |settings| settings.server.body_limit = 1000).await;
+    let alice = app.user("alice");
     let mut body = message("clientMsgNo", json!("n")).to_string();
     body.extend(std::iter::repeat_n(' ', 1000 - body.len()));
-    app.user("alice")
-        .post_text("/message/send", body.clone())
-        .await
-        .ok();
+    alice.post_text("/message/send", body.clone()).await.ok();
     body.push(' ');
-    let answer = app.user("alice").post_text("/message/send", body).await;
-    answer.fails(413, "payload_too_large");
+    failure(413, "payload_too_large").is(alice.post_text("/message/send", body).await);
 }
 
 #[tokio::test]
@@ -84,8 +79,7 @@ async fn a_body_that_is_not_called_json_is_415_on_every_path() {
 
 #[tokio::test]
 async fn every_spelling_of_json_is_taken() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         for content_type in [
             "application/json",
             "APPLICATION/JSON",
@@ -102,8 +96,7 @@ async fn every_spelling_of_json_is_taken() {
 
 #[tokio::test]
 async fn an_empty_body_is_no_body_whatever_it_is_called() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         for content_type in [
             None,
             Some("application/json"),
@@ -168,8 +161,7 @@ async fn a_body_that_is_no_utf_8_is_refused() {
 
 #[tokio::test]
 async fn a_byte_order_mark_is_skipped() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
         let json = Some("application/json");
         let body = message("clientMsgNo", json!("n-00000001")).to_string();
@@ -222,8 +214,7 @@ async fn a_body_with_a_content_encoding_is_415_with_the_accepted_encodings() {
 
 #[tokio::test]
 async fn null_is_no_body_where_a_body_may_be_left_out() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         for text in ["null", " null\r\n", "\u{feff}null"] {
             let token = alice.post_text("/token", text).await.ok();

@@ -2,13 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use dev_upstream::{Dialect, GROUP};
-use serde_json::{Value, json};
 use wukongim_gateway::config::Limits;
 
-use super::{CLIENT_MSG_NOS, IDS, PAYLOADS, in_group, message, names, untouched};
-use crate::support::actors::Actor;
-use crate::support::{TestApp, V2, V3};
+use super::{CLIENT_MSG_NOS, IDS, PAYLOADS, fields, in_group, message, names, untouched};
+use crate::support::prelude::*;
 
 const KIB: usize = 1024;
 
@@ -72,7 +69,7 @@ async fn ids_and_client_msg_nos_of_tens_of_kilobytes_are_refused() {
             "x".repeat(100_000),
         ];
         for text in &texts {
-            for field in IDS.iter().chain(&CLIENT_MSG_NOS) {
+            for field in fields(IDS).chain(fields(CLIENT_MSG_NOS)) {
                 field.refuses(&app, &json!(text)).await;
             }
             // What is longer, or would be when encoded, fits into no URI and no header.
@@ -102,7 +99,7 @@ async fn payloads_of_a_megabyte_are_refused() {
         let limit = deployment.payload.min(512 * KIB);
         for size in [limit + 1, 700 * KIB] {
             let text = json!(STANDARD.encode(vec![7_u8; size]));
-            for field in &PAYLOADS {
+            for field in fields(PAYLOADS) {
                 field.refuses(&app, &text).await;
             }
         }
@@ -110,7 +107,7 @@ async fn payloads_of_a_megabyte_are_refused() {
             // By default the body's own limit comes first.
             for size in [1_024_000, KIB * KIB, 2 * KIB * KIB] {
                 let text = json!(STANDARD.encode(vec![7_u8; size]));
-                for field in &PAYLOADS {
+                for field in fields(PAYLOADS) {
                     field.refuses(&app, &text).await;
                 }
             }
@@ -150,8 +147,8 @@ async fn the_largest_allowed_inputs_work_and_crash_no_node() {
 
 #[tokio::test]
 async fn more_uids_or_messages_than_allowed_are_refused() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
+        let alice = app.user("alice");
         let uids: Vec<String> = (0..501).map(|n| format!("u{n}")).collect();
         for path in ["/channel/subscriber/add", "/channel/subscriber/remove"] {
             let answer = app
@@ -169,31 +166,18 @@ async fn more_uids_or_messages_than_allowed_are_refused() {
         let batch: Vec<Value> = (0..101)
             .map(|n| message("clientMsgNo", json!(format!("n{n}"))))
             .collect();
-        let answer = app
-            .user("alice")
-            .post("/message/sendbatch", &json!(batch))
-            .await;
+        let answer = alice.post("/message/sendbatch", &json!(batch)).await;
         names(answer, &["body"]);
-        let nothing = app
-            .user("alice")
-            .post("/message/sendbatch", &json!([]))
-            .await;
+        let nothing = alice.post("/message/sendbatch", &json!([])).await;
         names(nothing, &["body"]);
         untouched(&app);
 
-        let sent = app
-            .user("alice")
-            .post("/message/sendbatch", &json!(batch[..100]))
-            .await
-            .ok();
+        let sent = alice.post("/message/sendbatch", &json!(batch[..100])).await;
+        let sent = sent.ok();
         assert_eq!(sent.as_array().map(Vec::len), Some(100));
         app.group("g", "alice", &[]).await;
         let body = in_group("subscribers", json!(uids[..500]));
-        let added = app
-            .user("alice")
-            .post("/channel/subscriber/add", &body)
-            .await
-            .ok();
-        assert_eq!(added["added"], 500, "{dialect:?}");
+        let added = alice.post("/channel/subscriber/add", &body).await.ok();
+        assert_eq!(added["added"], 500);
     }
 }

@@ -1,7 +1,7 @@
 //! The query string of a sync.
 
 use super::{names, table, untouched};
-use crate::support::{TestApp, V2, V3, seeds};
+use crate::support::{TestApp, V2, seeds};
 
 #[tokio::test]
 async fn a_sync_without_channel_says_so_in_the_references_words() {
@@ -60,9 +60,9 @@ async fn bad_parameters_are_refused_by_name() {
 
 #[tokio::test]
 async fn parameters_are_decoded_and_unknown_ones_passed_over() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.user("alice").send_to_person("bob", "x").await.ok();
+    for app in TestApp::both().await {
+        let alice = app.user("alice");
+        alice.send_to_person("bob", "x").await.ok();
         for query in [
             "channelId=%62%6Fb&channelType=%31",
             "channel%49d=bob&channel%54ype=1&limit=%35",
@@ -71,11 +71,8 @@ async fn parameters_are_decoded_and_unknown_ones_passed_over() {
             "channelId=bob&channelType=1&other=%ff&other&%ff=1&=&other=2",
             "channelId=bob&channelType=1&fromUid=carol&login_uid=carol&uid=carol",
         ] {
-            let answer = app
-                .user("alice")
-                .get(&format!("/message/sync?{query}"))
-                .await;
-            assert_eq!(seeds::page(answer), (vec![1], false), "{dialect:?} {query}");
+            let answer = alice.get(&format!("/message/sync?{query}")).await;
+            assert_eq!(seeds::page(answer), (vec![1], false), "{query}");
         }
     }
 }

@@ -1,26 +1,18 @@
 //! Clients that disconnect: their sends continue, and their retry gets the outcome.
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, Rule};
-use serde_json::json;
-
-use crate::support::messages::numbered;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn a_client_that_hung_up_sends_again_without_storing_twice() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         let answer = Fault::HoldAnswer("answer".into());
         app.each_send("n-1", answer);
         let (alice, body) = (app.user("alice"), numbered(2, "g", "hi", "n-1"));
         let held = app.faults().wait_held("answer", 1);
         alice.send_and_hang_up(&body, held).await;
         app.faults().clear();
-        assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1, "{dialect:?}");
-        assert_eq!(app.stored_in("g").len(), 1, "{dialect:?}");
+        assert_eq!(alice.send(&body).await.ok()["messageSeq"], 1);
+        assert_eq!(app.stored_in("g").len(), 1);
     }
 }
 
@@ -34,8 +26,7 @@ async fn slow() -> TestApp {
     app.group("g", "alice", &[]).await;
     let late = Fault::StoreLate(Duration::from_millis(700));
     for fault in [Fault::HoldAnswer("answer".into()), late] {
-        let rule = Rule::new("/message/send", fault).containing("n-1");
-        app.faults().add(rule);
+        app.add_fault(Rule::new("/message/send", fault).containing("n-1"));
     }
     app
 }

@@ -1,12 +1,10 @@
 //! What the configuration changes about tokens: leeway, claims, issuer and audience, former secrets.
 
 use jsonwebtoken::Algorithm;
-use serde_json::{Value, json};
 
 use super::{FAR, OTHER, ask_as, from_now, refused, signed_by};
-use crate::support::actors::sign;
 use crate::support::messages::with;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn clocks_may_differ_by_the_leeway() {
@@ -28,8 +26,7 @@ async fn clocks_may_differ_by_the_leeway() {
 
 #[tokio::test]
 async fn openchats_own_tokens_work_as_they_are() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let claims =
             json!({"userId": "42", "username": "alice", "roles": ["user"], "iat": 1, "exp": FAR});
         let told = ask_as(&app, &sign(&claims)).await.ok();

@@ -9,14 +9,12 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm as By;
-use serde_json::{Value, json};
 
 use super::{FAR, ask, ask_as, refused};
-use crate::support::actors::sign;
 use crate::support::issuer::Issuer;
 use crate::support::keys::{ED_ONE, ED_TWO, P256_ONE, P384_ONE, RSA_ONE, RSA_TWO, TestKey};
+use crate::support::prelude::*;
 use crate::support::served::SECRET;
-use crate::support::{TestApp, V2};
 
 fn claims() -> Value {
     json!({"sub": "a", "exp": FAR})

@@ -1,21 +1,15 @@
 //! Keys from an issuer that comes and goes, adds keys and takes them back. Time jumps where minutes must pass.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
-use dev_upstream::Dialect;
 use http::StatusCode;
-use serde_json::{Value, json};
 
 use super::{FAR, ask_as, refused};
 use crate::operations::Ops;
-use crate::support::actors::sign;
-use crate::support::answer::Answer;
 use crate::support::app::Builder;
 use crate::support::issuer::{Issuer, time_passes};
 use crate::support::keys::{ED_ONE, P256_ONE, RSA_ONE, RSA_TWO, TestKey, key_set};
-use crate::support::messages::until;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const GAP: Duration = Duration::from_secs(10);
 const REFRESH: Duration = Duration::from_mins(5);
@@ -297,6 +291,5 @@ async fn a_hanging_issuer_is_reported_before_the_deadline() {
     no_keys(ask_as(&app, &token).await);
     let mut nowhere = app.anon().request("GET", "/nothing");
     nowhere = nowhere.bearer_auth(token);
-    let answer = Answer::to(nowhere).await;
-    answer.fails(404, "not_found");
+    failure(404, "not_found").is(Answer::to(nowhere).await);
 }

@@ -1,14 +1,12 @@
 //! Public keys from files, and what a token must say besides being signed.
 
 use jsonwebtoken::Algorithm as By;
-use serde_json::{Value, json};
 use wukongim_gateway::config::Algorithm;
 
 use super::{FAR, ask_as, from_now, refused};
 use crate::operations::Ops;
-use crate::support::actors::sign;
 use crate::support::keys::{ED_ONE, KINDS, P256_ONE, RSA_ONE, RSA_TWO, TestKey};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 fn claims() -> Value {
     json!({"sub": "a", "exp": FAR})

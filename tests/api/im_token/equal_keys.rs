@@ -1,11 +1,11 @@
 //! v2 asks the record under (uid, 1) whether a user may have a token, and a group's record with an equal key is one as well: it says
 //! nothing of the user.
 
-use dev_upstream::{Fault, GROUP, PERSON, V2Release, fnv1a64};
-use serde_json::json;
+use dev_upstream::{V2Release, fnv1a64};
 use wukongim_gateway::domain::ChannelId;
 
-use crate::support::{TestApp, V2, audit};
+use crate::support::audit;
+use crate::support::prelude::*;
 
 /// A user, and a group whose record has the key of his.
 const USER: &str = "vZ02MFzwjqqC";
@@ -47,8 +47,7 @@ async fn a_deleted_groups_record_does_not_block_a_user() {
             assert_eq!(token(&app), new["token"]);
             let flags = app.state().flags(PERSON, USER).unwrap_or_default();
             assert!(!flags.ban && (!flags.disband || release < V2Release::V2_2_1));
-            let refused = mallory.create_group(GROUP_ID).await;
-            refused.fails(409, "channel_deleted");
+            failure(409, "channel_deleted").is(mallory.create_group(GROUP_ID).await);
         }
     }
 }
@@ -74,8 +73,7 @@ async fn a_half_deleted_groups_record_is_replaced_and_the_delete_is_finished_wit
     app.state().join(GROUP_ID, "bob");
     let path = "/channel/subscriber_remove_all";
     app.faults().once(path, Fault::Status(500, "{}".into()));
-    let refused = mallory.delete_group(GROUP_ID).await;
-    refused.fails(502, "upstream_error");
+    failure(502, "upstream_error").is(mallory.delete_group(GROUP_ID).await);
     app.state().ban_group(GROUP_ID, true);
 
     app.user(USER).post_nothing("/token").await.ok();
@@ -87,8 +85,7 @@ async fn a_half_deleted_groups_record_is_replaced_and_the_delete_is_finished_wit
         "it is the user's record by now"
     );
     app.user(USER).post_nothing("/token").await.ok();
-    let refused = mallory.delete_group(GROUP_ID).await;
-    refused.fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(mallory.delete_group(GROUP_ID).await);
 }
 
 #[tokio::test]
@@ -101,8 +98,7 @@ async fn a_live_groups_flags_are_kept_and_an_error_is_logged() {
     app.clear_calls();
 
     let (lines, _listening) = audit::listen_to_errors();
-    let refused = app.user(USER).post_nothing("/token").await;
-    refused.fails(502, "upstream_error");
+    failure(502, "upstream_error").is(app.user(USER).post_nothing("/token").await);
     let told: Vec<_> = lines.take();
     let told = told
         .iter()
@@ -128,13 +124,10 @@ async fn a_users_own_ban_is_never_lifted() {
     app.user("mallory").create_group(GROUP_ID).await.ok();
     app.user("mallory").delete_group(GROUP_ID).await.ok();
     app.state().ban_user(USER, true);
-    let refused = app.user(USER).post_nothing("/token").await;
-    refused.fails(403, "forbidden");
-    let refused = app.user(USER).send_to_person("bob", "banned").await;
-    refused.fails(403, "forbidden");
+    failure(403, "forbidden").is(app.user(USER).post_nothing("/token").await);
+    failure(403, "forbidden").is(app.user(USER).send_to_person("bob", "banned").await);
     assert!(app.state().flags(PERSON, USER).unwrap().ban);
-    let refused = app.user("mallory").delete_group(GROUP_ID).await;
-    refused.fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(app.user("mallory").delete_group(GROUP_ID).await);
 }
 
 #[tokio::test]
@@ -146,7 +139,6 @@ async fn a_ban_is_not_lifted_for_a_deleted_group_with_the_same_id() {
     let faults = app.faults();
     faults.always("/cluster/channels?", Fault::Status(200, row.to_string()));
     faults.always("/user/token", Fault::Status(200, r#"{"status":19}"#.into()));
-    let refused = app.user("alice").post_nothing("/token").await;
-    refused.fails(502, "upstream_error");
+    failure(502, "upstream_error").is(app.user("alice").post_nothing("/token").await);
     assert!(app.calls_to("/channel/info").is_empty());
 }

@@ -1,15 +1,10 @@
 //! A registration that was given up may reach WuKongIM after the token was revoked.
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, Rule};
-use serde_json::{Value, json};
 use wukongim_gateway::auth::DeviceFlag;
 use wukongim_gateway::domain::Uid;
 use wukongim_gateway::state::App;
 
-use crate::support::messages::until;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const TIMEOUT: Duration = Duration::from_millis(300);
 
@@ -40,15 +35,13 @@ async fn a_late_registration_does_not_restore_a_revoked_token() {
             let alice = Uid::parse("alice", 128).unwrap();
             let user = app.user("alice");
             let old = user.post_nothing("/token").await.ok();
-            app.faults()
-                .add(Rule::exact("/user/token", Fault::Hang).times(1));
+            app.add_fault(Rule::exact("/user/token", Fault::Hang).times(1));
             let revoke = async {
                 let devices = [DeviceFlag::Web];
                 replica.im_tokens.revoke(&alice, &devices).await.unwrap();
             };
             let issue = async {
-                let answer = user.post_nothing("/token").await;
-                answer.fails(504, "upstream_timeout");
+                failure(504, "upstream_timeout").is(user.post_nothing("/token").await);
             };
             if revoked_before_the_answer {
                 let later = async {
@@ -76,11 +69,9 @@ async fn a_late_registration_does_not_restore_a_revoked_token() {
 #[tokio::test]
 async fn an_unanswered_registration_is_kept_without_a_revocation() {
     let app = TestApp::with(V2, |settings| settings.wukongim.timeout = TIMEOUT).await;
-    app.faults()
-        .add(Rule::exact("/user/token", Fault::Hang).times(1));
+    app.add_fault(Rule::exact("/user/token", Fault::Hang).times(1));
     let user = app.user("alice");
-    let refused = user.post_nothing("/token").await;
-    refused.fails(504, "upstream_timeout");
+    failure(504, "upstream_timeout").is(user.post_nothing("/token").await);
     app.state().connect("alice", 1);
     tokio::time::sleep(2 * TIMEOUT).await;
     assert_eq!(app.calls_to("/user/").len(), 1);
@@ -90,26 +81,23 @@ async fn an_unanswered_registration_is_kept_without_a_revocation() {
 #[tokio::test]
 async fn issuing_and_revoking_for_one_device_are_serialised() {
     let app = TestApp::start(V2).await;
-    app.user("alice").post_nothing("/token").await.ok();
-    let rule = Rule::exact("/user/token", Fault::Hold("token".into())).times(1);
-    app.faults().add(rule);
+    let alice = app.user("alice");
+    alice.post_nothing("/token").await.ok();
+    app.add_fault(Rule::exact("/user/token", Fault::Hold("token".into())).times(1));
     app.clear_calls();
     let web = json!({"deviceFlag": 1});
-    let issuing = async { app.user("alice").post("/token", &web).await.ok() };
+    let issuing = async { alice.post("/token", &web).await.ok() };
     let revoking = async {
         app.faults().wait_held("token", 1).await;
         // Other devices and users are not held up.
         app.user("bob").post("/token", &web).await.ok();
-        app.user("alice")
-            .post("/token", &json!({"deviceFlag": 0}))
-            .await
-            .ok();
+        alice.post("/token", &json!({"deviceFlag": 0})).await.ok();
         let release = async {
             tokio::time::sleep(Duration::from_millis(100)).await;
             assert!(app.calls_to("/user/device_quit").is_empty(), "it waits");
             app.faults().release("token");
         };
-        let revoke = async { app.user("alice").post("/token/revoke", &web).await.ok() };
+        let revoke = async { alice.post("/token/revoke", &web).await.ok() };
         tokio::join!(release, revoke);
     };
     let (issued, ()) = tokio::join!(issuing, revoking);

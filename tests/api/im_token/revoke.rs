@@ -1,16 +1,12 @@
 //! `POST /token/revoke`: issued tokens are invalid from then on, here, in WuKongIM, and on every replica.
 
-use std::time::Duration;
-
-use dev_upstream::{DevUpstream, Fault, Options, Rule};
-use serde_json::{Value, json};
 use wukongim_gateway::auth::{DeviceFlag, ImTokenError};
 use wukongim_gateway::domain::Uid;
 use wukongim_gateway::state::App;
 
 use super::token_for;
-use crate::support::messages::until;
-use crate::support::{TestApp, V2, V3, audit, database};
+use crate::support::prelude::*;
+use crate::support::{audit, database};
 
 async fn token(app: &TestApp, uid: &str, device: u8) -> String {
     let told = token_for(app, uid, device).await;
@@ -33,8 +29,7 @@ fn alice() -> Uid {
 
 #[tokio::test]
 async fn all_devices_get_other_tokens_and_their_connections_end() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let mut before = Vec::new();
         for device in 0..=2 {
             before.push(token(&app, "alice", device).await);
@@ -60,8 +55,7 @@ async fn all_devices_get_other_tokens_and_their_connections_end() {
 
 #[tokio::test]
 async fn one_device_is_revoked_and_the_others_stay() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let before = [token(&app, "alice", 0).await, token(&app, "alice", 1).await];
         for device in 0..=1 {
             app.state().connect("alice", device);
@@ -101,14 +95,12 @@ async fn revoking_again_makes_yet_other_tokens() {
 
 #[tokio::test]
 async fn only_an_admin_revokes_another_users_tokens() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let before = token(&app, "alice", 1).await;
         let (lines, _listening) = audit::listen();
         app.clear_calls();
         let body = json!({"uid": "alice"});
-        let refused = app.user("bob").post("/token/revoke", &body).await;
-        refused.fails(403, "forbidden");
+        failure(403, "forbidden").is(app.user("bob").post("/token/revoke", &body).await);
         app.nothing_was_written();
         app.admin().post_nothing("/token/revoke").await.ok();
         assert_eq!(lines.take(), Vec::<Value>::new());
@@ -133,8 +125,7 @@ async fn only_an_admin_revokes_another_users_tokens() {
 
 #[tokio::test]
 async fn another_replica_that_gave_out_the_old_token_never_registers_it_again() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let other = replica(&app);
         let issue = async || other.im_tokens.issue(&alice(), DeviceFlag::Web).await;
         let old = issue().await.unwrap();
@@ -174,11 +165,9 @@ async fn a_store_that_is_down_brings_no_revoked_token_back_on_any_replica() {
 
 #[tokio::test]
 async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let old = token(&app, "alice", 1).await;
-        let rule = Rule::exact("/user/token", Fault::Hold("registering".into())).times(1);
-        app.faults().add(rule);
+        app.add_fault(Rule::exact("/user/token", Fault::Hold("registering".into())).times(1));
         let other = replica(&app);
         let giving = tokio::spawn(async move {
             let issued = other.im_tokens.issue(&alice(), DeviceFlag::Web).await;
@@ -196,8 +185,7 @@ async fn a_token_that_is_revoked_while_it_is_registered_is_not_given_out() {
 
 #[tokio::test]
 async fn of_concurrent_revocations_the_last_token_stays_registered() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let replicas = [replica(&app), replica(&app)];
         let calls = (0..8).map(|n| {
             let replica = replicas[n % 2].clone();
@@ -246,8 +234,7 @@ async fn what_failed_upstream_is_finished_by_repeating_it() {
 async fn a_revocation_whose_client_hung_up_is_finished() {
     let app = TestApp::start(V2).await;
     let old = token(&app, "alice", 1).await;
-    let rule = Rule::exact("/user/device_quit", Fault::Hold("quit".into())).times(1);
-    app.faults().add(rule);
+    app.add_fault(Rule::exact("/user/device_quit", Fault::Hold("quit".into())).times(1));
     let body = json!({"deviceFlag": 1}).to_string();
     let request = app.user("alice").posting("/token/revoke", body);
     tokio::select! {

@@ -1,14 +1,8 @@
 //! Each address has a bucket for what fails; good users never notice it.
 
-use std::time::Duration;
-
-use serde_json::json;
-
-use crate::support::actors::Actor;
-use crate::support::answer::Answer;
 use crate::support::issuer::Issuer;
 use crate::support::keys::{ED_ONE, ED_TWO, RSA_ONE};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 /// A gateway that forgives an address `per_second` failures, behind these proxies.
 async fn limited(per_second: u32, proxies: &'static [&'static str]) -> TestApp {
@@ -38,9 +32,7 @@ async fn failures_of_an_address_are_401_and_404_until_it_has_nothing_left() {
     let app = limited(3, &[]).await;
     let anon = app.anon();
     anon.get("/config").await.fails(401, "token_missing");
-    with(&anon, "/config", &[FORGED])
-        .await
-        .fails(401, "token_invalid");
+    failure(401, "token_invalid").is(with(&anon, "/config", &[FORGED]).await);
     anon.get("/nothing").await.fails(404, "not_found");
     for refused in [
         anon.get("/config").await,
@@ -49,14 +41,12 @@ async fn failures_of_an_address_are_401_and_404_until_it_has_nothing_left() {
         with(&anon, "/nothing", &[FORGED]).await,
     ] {
         let refused = refused.fails(429, "rate_limited");
-        assert_eq!(refused.header("retry-after"), "1");
-        assert_eq!(refused.header("www-authenticate"), "");
+        refused.has("retry-after", "1");
+        refused.has("www-authenticate", "");
     }
     // What costs nobody anything is answered as ever.
     anon.get("/health").await.ok();
-    anon.post_nothing("/config")
-        .await
-        .fails(405, "method_not_allowed");
+    failure(405, "method_not_allowed").is(anon.post_nothing("/config").await);
     app.time.pass(Duration::from_millis(334));
     anon.get("/config").await.fails(401, "token_missing");
     anon.get("/config").await.fails(429, "rate_limited");
@@ -84,11 +74,8 @@ async fn a_flood_of_bad_tokens_takes_nothing_from_a_good_user_of_that_address() 
         }
     }
     assert_eq!(refused, 400 - 20);
-    let metrics = app.app.metrics.render();
-    assert!(
-        metrics.contains("gateway_limited_total{limit=\"address\"} 380\n"),
-        "{metrics}"
-    );
+    let limited = app.metric(r#"gateway_limited_total{limit="address"}"#);
+    assert_eq!(limited, Some(380.0));
 }
 
 #[tokio::test]
@@ -140,22 +127,18 @@ async fn behind_a_trusted_proxy_each_client_has_its_own_limit() {
     assert_eq!(ask("2001:db8:1:1:9::2").await, 429);
     assert_eq!(ask("2001:db8:1:2::1").await, 401);
     let forwarded = [("forwarded", "for=\"[2001:db8:1:2::7]:443\";proto=https")];
-    with(&anon, "/config", &forwarded)
-        .await
-        .fails(429, "rate_limited");
+    failure(429, "rate_limited").is(with(&anon, "/config", &forwarded).await);
 }
 
 #[tokio::test]
 async fn unknown_paths_of_a_user_are_charged_to_the_user() {
     let app = TestApp::with(V2, |settings| settings.limits.burst = 2).await;
+    let bob = app.user("bob");
     let alice = app.user("alice");
     alice.get("/nothing").await.fails(404, "not_found");
     alice.get("/nothing").await.fails(404, "not_found");
     alice.get("/nothing").await.fails(429, "rate_limited");
-    app.user("bob")
-        .get("/nothing")
-        .await
-        .fails(404, "not_found");
+    bob.get("/nothing").await.fails(404, "not_found");
 }
 
 /// A request with this token.
@@ -186,9 +169,7 @@ async fn an_address_with_nothing_left_has_new_asymmetric_signatures_checked_500_
     let forged = format!("{message}.{}", signed(2).rsplit_once('.').unwrap().1);
     for turn in 1..500 {
         let path = if turn % 2 == 0 { "/config" } else { "/nothing" };
-        with_token(&app, path, &forged)
-            .await
-            .fails(429, "rate_limited");
+        failure(429, "rate_limited").is(with_token(&app, path, &forged).await);
     }
     let refusals = |limit: &str| {
         let metrics = app.app.metrics.render();
@@ -201,8 +182,7 @@ async fn an_address_with_nothing_left_has_new_asymmetric_signatures_checked_500_
     // Now nothing tells a good signature from a bad one.
     for path in ["/system/info", "/nothing"] {
         let answer = with_token(&app, path, &good).await;
-        let refused = answer.fails(429, "rate_limited");
-        assert_eq!(refused.header("retry-after"), "1");
+        answer.fails(429, "rate_limited").has("retry-after", "1");
     }
     assert_eq!((refusals("address"), refusals("signature")), (500, 2));
     // What was verified before and what is signed with the secret is served as ever.
@@ -211,9 +191,7 @@ async fn an_address_with_nothing_left_has_new_asymmetric_signatures_checked_500_
 
     app.time.pass(Duration::from_millis(2));
     with_token(&app, "/system/info", &good).await.ok();
-    with_token(&app, "/system/info", &signed(3))
-        .await
-        .fails(429, "rate_limited");
+    failure(429, "rate_limited").is(with_token(&app, "/system/info", &signed(3)).await);
 }
 
 #[tokio::test]
@@ -229,18 +207,12 @@ async fn a_token_that_cannot_be_checked_for_want_of_keys_costs_the_address_nothi
     let claims = json!({"sub": "carol", "exp": 4_000_000_000_u64});
     let token = RSA_ONE.sign(Some("one"), &claims);
     for _ in 0..3 {
-        with_token(&app, "/config", &token)
-            .await
-            .fails(503, "keys_unavailable");
-        with_token(&app, "/nothing", &token)
-            .await
-            .fails(404, "not_found");
+        failure(503, "keys_unavailable").is(with_token(&app, "/config", &token).await);
+        failure(404, "not_found").is(with_token(&app, "/nothing", &token).await);
     }
     app.anon().get("/config").await.fails(401, "token_missing");
     app.anon().get("/config").await.fails(429, "rate_limited");
-    with_token(&app, "/config", &token)
-        .await
-        .fails(503, "keys_unavailable");
+    failure(503, "keys_unavailable").is(with_token(&app, "/config", &token).await);
 }
 
 #[tokio::test]
@@ -259,9 +231,7 @@ async fn checks_that_no_address_pays_for_are_made_500_times_a_second() {
     let strange = ED_TWO.sign(None, &claims);
     let late = ED_ONE.sign(None, &json!({"sub": "carol", "exp": 5}));
     for _ in 0..200 {
-        with_token(&app, "/config", &late)
-            .await
-            .fails(401, "token_expired");
+        failure(401, "token_expired").is(with_token(&app, "/config", &late).await);
     }
     let mut checked = 200;
     loop {
@@ -278,8 +248,7 @@ async fn checks_that_no_address_pays_for_are_made_500_times_a_second() {
     for token in [&strange, &late] {
         for path in ["/config", "/nothing"] {
             let answer = with_token(&app, path, token).await;
-            let refused = answer.fails(429, "rate_limited");
-            assert_eq!(refused.header("retry-after"), "1");
+            answer.fails(429, "rate_limited").has("retry-after", "1");
         }
     }
     // The address was not charged, and what it pays for is checked: this token names its key.
@@ -292,7 +261,5 @@ async fn checks_that_no_address_pays_for_are_made_500_times_a_second() {
     .ok();
     app.anon().get("/config").await.fails(401, "token_missing");
     app.time.pass(Duration::from_millis(2));
-    with_token(&app, "/config", &late)
-        .await
-        .fails(401, "token_expired");
+    failure(401, "token_expired").is(with_token(&app, "/config", &late).await);
 }

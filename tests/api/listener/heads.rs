@@ -1,6 +1,7 @@
 //! Heads: too large, of old versions, pipelined, with expectations.
 
 use super::socket::{Socket, alice, good_requests_are_served};
+use crate::support::prelude::*;
 use crate::support::{TestApp, V2};
 
 const HEALTH: &str = "GET /api/v1/im/health HTTP/1.1\r\nhost: h\r\n\r\n";
@@ -84,10 +85,7 @@ async fn http_1_0_is_spoken() {
     let mut socket = Socket::sending(&app, keeping).await;
     for _ in 0..2 {
         let answer = socket.answers(200).await;
-        assert!(
-            answer.head.contains("connection: keep-alive"),
-            "{answer:#?}"
-        );
+        shows(&answer.head, "connection: keep-alive");
         socket.send(keeping).await;
     }
 }

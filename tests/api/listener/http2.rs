@@ -1,16 +1,14 @@
 //! HTTP/2 without TLS, by prior knowledge: off unless configured, and bounded against resets.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
-use dev_upstream::{Fault, GROUP};
 use h2::client::SendRequest;
 use http::Request;
-use serde_json::Value;
 use tokio::net::TcpStream;
 
 use super::socket::{BOUND, Socket, alice, good_requests_are_served};
-use crate::support::{TestApp, V2, seeds};
+use crate::support::prelude::*;
 
 async fn speaking_http2() -> TestApp {
     TestApp::with(V2, |settings| settings.server.http2 = true).await

@@ -1,13 +1,9 @@
 //! A raw connection to the gateway, and answers read off it by hand. Nothing here waits longer than [`BOUND`].
 
-use std::time::Duration;
-
-use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::TestApp;
-use crate::support::actors::sign;
+use crate::support::prelude::*;
 
 /// The longest anything may take here, on a busy machine too.
 pub const BOUND: Duration = Duration::from_secs(20);
@@ -36,10 +32,7 @@ impl RawAnswer {
             "{self:#?}"
         );
         let id = self.body["requestId"].as_str().unwrap();
-        assert!(
-            self.head.contains(&format!("x-request-id: {id}\r\n")),
-            "{self:#?}"
-        );
+        shows(&self.head, &format!("x-request-id: {id}\r\n"));
     }
 }
 

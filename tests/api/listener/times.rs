@@ -1,10 +1,9 @@
 //! Time bounds and the number of connections. What is exact about times is tested on a clock that stands, beside the code.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::socket::{BOUND, Socket, alice, good_requests_are_served};
-use crate::support::messages::until;
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 const SHORT: Duration = Duration::from_millis(200);
 const LONG: Duration = Duration::from_hours(1);
@@ -110,11 +109,8 @@ async fn connections_beyond_the_most_are_refused_and_taken_again_when_others_end
     }
     one.send(HEALTH).await;
     one.answers(200).await;
-    let metrics = app.app.metrics.render();
-    assert!(
-        metrics.contains("gateway_limited_total{limit=\"connections\"} 2\n"),
-        "{metrics}"
-    );
+    let limited = app.metric(r#"gateway_limited_total{limit="connections"}"#);
+    assert_eq!(limited, Some(2.0));
     drop(one);
     let started = Instant::now();
     loop {

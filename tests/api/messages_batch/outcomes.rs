@@ -1,14 +1,9 @@
 //! What a batch answers when not all of it was sent.
 
-use std::time::Duration;
-
-use dev_upstream::{Dialect, Fault, Rule};
-use serde_json::{Value, json};
 use wukongim_gateway::config::Settings;
 
-use crate::support::answer::Answer;
-use crate::support::messages::{message, numbered, seqs, series};
-use crate::support::{TestApp, V2, V3};
+use crate::support::messages::{seqs, series};
+use crate::support::prelude::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -21,17 +16,14 @@ async fn app(dialect: Dialect, change: fn(&mut Settings)) -> TestApp {
 
 /// Sends as alice, of whose messages some are sent and some are not: the answer, and what became of each.
 async fn partly(app: &TestApp, bodies: &[Value], expected: &[&str]) -> Answer {
-    let answer = app.user("alice").send_batch(bodies).await;
-    let answer = answer.fails(207, "partial_failure");
+    let answer = failure(207, "partial_failure").is(app.user("alice").send_batch(bodies).await);
     assert_eq!(answer.outcomes(), expected, "{:?}", app.dialect);
     answer
 }
 
 #[tokio::test]
 async fn some_sent_is_207_with_an_entry_for_each() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &["bob"]).await;
+    for app in TestApp::both_with_group(&["bob"]).await {
         app.group("h", "alice", &[]).await;
         app.state().deny(1, "carol", "bob");
         let bodies = [
@@ -41,11 +33,10 @@ async fn some_sent_is_207_with_an_entry_for_each() {
             message(1, "carol", "blocked"),
             message(2, "g", "fine too"),
         ];
-        let answer = app.user("bob").send_batch(&bodies).await;
-        let answer = answer.fails(207, "partial_failure");
+        let answer = failure(207, "partial_failure").is(app.user("bob").send_batch(&bodies).await);
         assert_eq!(answer.body["message"], "批量发送消息失败");
         let refused = ["not_a_member", "channel_not_found", "blocked"];
-        assert_eq!(answer.outcomes()[1..4], refused, "{dialect:?}");
+        assert_eq!(answer.outcomes()[1..4], refused);
         assert_eq!(
             (answer.outcomes()[0], answer.outcomes()[4]),
             ("sent", "sent")
@@ -59,32 +50,27 @@ async fn some_sent_is_207_with_an_entry_for_each() {
 
 #[tokio::test]
 async fn none_sent_is_the_first_errors_status_and_code() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
-        app.group("g", "alice", &[]).await;
+    for app in TestApp::both_with_group(&[]).await {
         for (to, status, code) in [
             (["g", "nowhere"], 403, "not_a_member"),
             (["nowhere", "g"], 404, "channel_not_found"),
         ] {
             let bodies = to.map(|id| message(2, id, "x"));
-            let answer = app.user("bob").send_batch(&bodies).await;
-            let answer = answer.fails(status, code);
+            let answer = failure(status, code).is(app.user("bob").send_batch(&bodies).await);
             assert_eq!(answer.body["message"], "批量发送消息失败");
             assert_eq!(answer.body["data"].as_array().unwrap().len(), 2);
-            assert_eq!(answer.outcomes()[0], code, "{dialect:?}");
+            assert_eq!(answer.outcomes()[0], code);
         }
     }
 }
 
 #[tokio::test]
 async fn entries_and_message_are_english_if_preferred() {
-    let app = TestApp::start(V2).await;
-    app.group("g", "alice", &[]).await;
+    let app = TestApp::with_group(V2, &[]).await;
     let batch = json!([message(2, "g", "x")]).to_string();
     let request = app.user("bob").posting("/message/sendbatch", batch);
     let request = request.header("accept-language", "en-US,en;q=0.9");
-    let answer = Answer::to(request).await;
-    let answer = answer.fails(403, "not_a_member");
+    let answer = failure(403, "not_a_member").is(Answer::to(request).await);
     assert_eq!(answer.body["message"], "failed to send the batch");
     let entry = &answer.body["data"][0]["error"];
     assert_eq!(entry["message"], "not a member of this group");
@@ -92,8 +78,7 @@ async fn entries_and_message_are_english_if_preferred() {
 
 #[tokio::test]
 async fn an_unreachable_upstream_is_reported_with_an_entry_for_each_message() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.upstream.stop().await;
         let bodies = vec![message(1, "bob", "x"); 3];
         let answer = app.user("alice").send_batch(&bodies).await;
@@ -101,7 +86,7 @@ async fn an_unreachable_upstream_is_reported_with_an_entry_for_each_message() {
         assert_eq!(answer.header("retry-after"), "1");
         assert_eq!(answer.outcomes(), ["upstream_unavailable"; 3]);
         let entry = &answer.body["data"][0]["error"];
-        assert_eq!(entry["message"], "批量发送消息失败", "{dialect:?}");
+        assert_eq!(entry["message"], "批量发送消息失败");
     }
 }
 

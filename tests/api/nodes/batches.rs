@@ -1,11 +1,7 @@
 //! Batches: all of one channel go to one node, since v2 stores in order only what one node was given.
 
-use dev_upstream::{DevUpstream, Fault, Rule};
-use serde_json::Value;
-
 use super::{all_are_known, cluster, sends_to};
-use crate::support::messages::{numbered, until};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 fn bodies(group: &str, count: usize) -> Vec<Value> {
     let body = |n| numbered(2, group, &format!("m{n}"), &format!("{group}-{n:02}"));

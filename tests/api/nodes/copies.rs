@@ -1,14 +1,9 @@
 //! Messages that v2 shows and that one node of its cluster alone has: they are not stored until more have them.
 
-use std::time::Duration;
-
-use dev_upstream::Fault;
 use wukongim_gateway::config::DuplicateCheck;
 
 use super::cluster;
-use crate::support::answer::Answer;
-use crate::support::messages::{numbered, stored, until};
-use crate::support::{TestApp, V2};
+use crate::support::prelude::*;
 
 async fn send(app: &TestApp, number: &str) -> Answer {
     let alice = app.user("alice");
@@ -145,15 +140,13 @@ async fn with_several_nodes_an_unanswered_cluster_query_is_not_ignored() {
         (3, Fault::Status(404, "404 page not found".into())),
         (1, Fault::Status(500, String::new())),
     ] {
-        let app = TestApp::builder()
+        let builder = TestApp::builder()
             .nodes(nodes)
-            .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(200))
-            .start()
-            .await;
+            .config(|settings| settings.wukongim.confirm_timeout = Duration::from_millis(200));
+        let app = builder.start().await;
         for node in app.nodes() {
             node.faults().always("/cluster/info", fault.clone());
         }
-        let sent = app.user("alice").send_to_person("bob", "hi").await;
-        sent.fails(504, "message_unconfirmed");
+        failure(504, "message_unconfirmed").is(app.user("alice").send_to_person("bob", "hi").await);
     }
 }

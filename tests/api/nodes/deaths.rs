@@ -1,14 +1,9 @@
 //! Nodes that die under traffic and come back.
 
 use std::collections::HashMap;
-use std::time::Duration;
-
-use dev_upstream::{DevUpstream, Fault};
-use futures_util::future::join_all;
 
 use super::{all_are_known, cluster, cluster_with};
-use crate::support::messages::numbered;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const CHANNELS: usize = 8;
 
@@ -119,9 +114,7 @@ async fn calls_that_never_left_go_elsewhere_at_once_however_many_they_are() {
         let alice = app.user("alice");
         // Far more than may be repeated: nothing of it was done before.
         let sent = join_all((0..60).map(|_| alice.send_to_group("g", "hi"))).await;
-        for answer in sent {
-            answer.ok();
-        }
+        all_ok(sent);
         assert_eq!(app.stored_in("g").len(), 60, "{dialect:?}");
     }
 }

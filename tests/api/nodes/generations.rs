@@ -2,14 +2,11 @@
 
 use std::net::SocketAddr;
 
-use dev_upstream::{DevUpstream, Dialect, Fault, Options};
-use serde_json::json;
 use wukongim_gateway::config::Generation;
 
 use super::{cluster, impatient};
 use crate::operations::Ops;
-use crate::support::messages::{message, numbered};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 fn address(node: &DevUpstream) -> SocketAddr {
     node.url().replace("http://", "").parse().unwrap()
@@ -60,10 +57,8 @@ async fn sent(app: &TestApp, number: &str) -> u16 {
 
 /// A gateway in front of these nodes, which share nothing.
 async fn in_front_of(nodes: &[&DevUpstream], version: Option<Generation>) -> TestApp {
-    let urls: Vec<_> = nodes
-        .iter()
-        .map(|node| node.url().parse().unwrap())
-        .collect();
+    let urls = nodes.iter();
+    let urls: Vec<_> = urls.map(|node| node.url().parse().unwrap()).collect();
     TestApp::builder()
         .config(move |settings| {
             impatient(settings);

@@ -1,13 +1,9 @@
 //! Hanging nodes: they hold few calls, and other requests do not wait for them.
 
-use std::time::Duration;
-
-use dev_upstream::Fault;
-use futures_util::future::join_all;
 use wukongim_gateway::config::Settings;
 
 use super::{all_are_known, cluster_with, sends, sends_to};
-use crate::support::{V2, V3};
+use crate::support::prelude::*;
 
 /// Longer than a busy machine takes for anything that is not meant to hang.
 const TIMEOUT: Duration = Duration::from_secs(3);

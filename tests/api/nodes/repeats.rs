@@ -1,13 +1,9 @@
 //! What may be done a second time, how often, and what never is.
 
-use std::time::{Duration, Instant};
-
-use dev_upstream::{Fault, Rule};
-use futures_util::future::join_all;
+use std::time::Instant;
 
 use super::{all_are_known, cluster, cluster_with, impatient, sends, sends_to};
-use crate::support::messages::numbered;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 fn everywhere(app: &TestApp, rule: &Rule) {
     for node in app.nodes() {
@@ -105,8 +101,7 @@ async fn a_read_is_made_once_more_elsewhere_and_not_on_one_node_alone() {
             if nodes > 1 {
                 all_are_known(&app).await;
             }
-            let broken = Fault::Status(500, "{}".into());
-            app.faults().always("/channel/messagesync", broken);
+            app.always("/channel/messagesync", Fault::Status(500, "{}".into()));
             for _ in 0..10 {
                 let answer = app.user("alice").sync(2, "g", "").await;
                 assert_eq!(answer.status, status, "{dialect:?} {nodes} {answer:#?}");

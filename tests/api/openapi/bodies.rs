@@ -1,12 +1,10 @@
 //! What the document says of a request is what the gateway holds it to: the schemas stand beside the parsers, which read by hand.
 
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 use url::form_urlencoded::Serializer;
 
-use crate::support::actors::Actor;
-use crate::support::answer::Answer;
 use crate::support::document::{DOCUMENT, fits, operations, resolved};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// A gateway whose limits are the hard caps, as the document has them.
 async fn at_the_caps(dialect: dev_upstream::Dialect) -> TestApp {

@@ -1,10 +1,8 @@
 //! What is said of one message.
 
-use dev_upstream::{EPOCH_MS, GROUP, PERSON, StoredMessage};
-use serde_json::{Value, json};
+use dev_upstream::{EPOCH_MS, StoredMessage};
 
-use crate::support::seeds;
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// The only message of this answer.
 #[track_caller]
@@ -15,8 +13,7 @@ fn only(data: &Value) -> Value {
 
 #[tokio::test]
 async fn a_message_has_the_fields_of_the_reference_and_its_client_msg_no() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let body = json!({
             "channelId": "bob", "channelType": 1, "payload": "eyJ0eXBlIjoxfQ==", "clientMsgNo": "n-1"
         });
@@ -27,24 +24,18 @@ async fn a_message_has_the_fields_of_the_reference_and_its_client_msg_no() {
             let read = only(&app.user(reader).sync(PERSON, peer, "").await.ok());
             let timestamp = read["timestamp"].as_u64().expect("a number");
             let expected = json!({
-                "messageId": sent["messageId"],
-                "messageSeq": 1,
-                "channelId": peer,
-                "channelType": 1,
-                "fromUid": "alice",
-                "payload": "eyJ0eXBlIjoxfQ==",
-                "timestamp": timestamp,
+                "messageId": sent["messageId"], "messageSeq": 1, "channelId": peer, "channelType": 1,
+                "fromUid": "alice", "payload": "eyJ0eXBlIjoxfQ==", "timestamp": timestamp,
                 "clientMsgNo": "n-1",
             });
-            assert_eq!(read, expected, "{dialect:?} {reader}");
+            assert_eq!(read, expected, "{reader}");
         }
     }
 }
 
 #[tokio::test]
 async fn timestamps_are_milliseconds_of_upstreams_seconds_or_of_the_id() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::group(&app, "g", &["alice"]);
         // 2024-01-15T10:00:00.123Z in the id, another time in the message.
         let id_ms = 1_705_312_800_123_i64;
@@ -60,15 +51,14 @@ async fn timestamps_are_milliseconds_of_upstreams_seconds_or_of_the_id() {
             });
         }
         let read = app.user("alice").sync(GROUP, "g", "").await.ok();
-        assert_eq!(read[0]["timestamp"], 1_700_000_000_000_u64, "{dialect:?}");
-        assert_eq!(read[1]["timestamp"], id_ms, "{dialect:?}");
+        assert_eq!(read[0]["timestamp"], 1_700_000_000_000_u64);
+        assert_eq!(read[1]["timestamp"], id_ms);
     }
 }
 
 #[tokio::test]
 async fn a_message_sent_now_is_dated_now() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let now_ms = || {
             let since = std::time::UNIX_EPOCH.elapsed().expect("a clock");
             u64::try_from(since.as_millis()).expect("a time")
@@ -86,8 +76,7 @@ async fn a_message_sent_now_is_dated_now() {
 
 #[tokio::test]
 async fn a_message_id_is_text_to_its_last_digit() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::group(&app, "g", &["alice"]);
         app.state().store_message(StoredMessage {
             channel_id: "g".into(),
@@ -98,19 +87,18 @@ async fn a_message_id_is_text_to_its_last_digit() {
             ..StoredMessage::default()
         });
         let read = only(&app.user("alice").sync(GROUP, "g", "").await.ok());
-        assert_eq!(read["messageId"], "9223372036854775805", "{dialect:?}");
+        assert_eq!(read["messageId"], "9223372036854775805");
     }
 }
 
 #[tokio::test]
 async fn a_message_of_the_system_is_from_the_system() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::group(&app, "g", &["alice"]);
         seeds::message(&app, GROUP, "g", "____system", b"welcome");
         let read = only(&app.user("alice").sync(GROUP, "g", "").await.ok());
-        assert_eq!(read["fromUid"], "____system", "{dialect:?}");
-        assert_eq!(read["channelId"], "g", "{dialect:?}");
+        assert_eq!(read["fromUid"], "____system");
+        assert_eq!(read["channelId"], "g");
     }
 }
 
@@ -139,8 +127,7 @@ async fn on_v3_a_note_to_oneself_from_elsewhere_is_never_read() {
 
 #[tokio::test]
 async fn an_id_of_any_script_comes_back_as_it_was_written() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let (uid, peer, group) = ("用户一", "Ünïcødé+=:", "群聊.1~'\"<>");
         app.user(uid).send_to_person(peer, "你好").await.ok();
         let encoded = |text: &str| {
@@ -151,14 +138,14 @@ async fn an_id_of_any_script_comes_back_as_it_was_written() {
         for (reader, other) in [(uid, peer), (peer, uid)] {
             let path = format!("/message/sync?channelType=1&{}", encoded(other));
             let read = only(&app.user(reader).get(&path).await.ok());
-            assert_eq!(read["channelId"], other, "{dialect:?}");
-            assert_eq!(read["fromUid"], uid, "{dialect:?}");
+            assert_eq!(read["channelId"], other);
+            assert_eq!(read["fromUid"], uid);
         }
         app.group(group, uid, &[peer]).await;
         app.user(peer).send_to_group(group, "大家好").await.ok();
         let path = format!("/message/sync?channelType=2&{}", encoded(group));
         let read = only(&app.user(uid).get(&path).await.ok());
-        assert_eq!(read["channelId"], group, "{dialect:?}");
-        assert_eq!(read["fromUid"], peer, "{dialect:?}");
+        assert_eq!(read["channelId"], group);
+        assert_eq!(read["fromUid"], peer);
     }
 }

@@ -1,11 +1,6 @@
 //! Pages that end early because of their size, and the page sizes requested from WuKongIM.
 
-use std::time::Duration;
-
-use dev_upstream::GROUP;
-
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// A gateway with this `sync_bytes`, and a group of alice's with messages of these sizes.
 async fn app_with(

@@ -1,12 +1,10 @@
 //! Properties: paging skips nothing, repeats nothing, and says exactly when it has reached the end.
 
-use dev_upstream::{Dialect, GROUP};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use tokio::runtime::Runtime;
 
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 const SYNC_BYTES: usize = 3000;
 

@@ -1,12 +1,6 @@
 //! Which messages `lastMessageSeq`, `beforeMessageSeq` and `limit` give, and when more remain.
 
-use std::time::Duration;
-
-use dev_upstream::{GROUP, PERSON};
-
-use crate::support::actors::Actor;
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// One past the greatest number there is is refused, this one not.
 const GREATEST: &str = "9223372036854775807";
@@ -15,8 +9,7 @@ type Row<'a> = (&'a str, std::ops::RangeInclusive<u64>, bool);
 
 /// Ten messages in a group and in a pair, asked for by both members in both dialects.
 async fn of_ten(rows: &[Row<'_>]) {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::two_channels(&app, 10);
         let (alice, bob) = (app.user("alice"), app.user("bob"));
         let readers: [(&Actor<'_>, u8, &str); 4] = [
@@ -32,7 +25,7 @@ async fn of_ten(rows: &[Row<'_>]) {
                 assert_eq!(
                     page(answer),
                     (expected, *more),
-                    "{dialect:?} {channel_type} {id} {query}"
+                    "{channel_type} {id} {query}"
                 );
             }
         }
@@ -104,15 +97,13 @@ async fn those_below_before_message_seq_come_and_more_remain_until_the_first_one
 
 #[tokio::test]
 async fn both_bounds_at_once_are_refused() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         let alice = app.user("alice");
         for bounds in [
             "&lastMessageSeq=3&beforeMessageSeq=9",
             "&beforeMessageSeq=1&lastMessageSeq=1",
         ] {
-            let answer = alice.sync(GROUP, "g", bounds).await;
-            let answer = answer.fails(400, "invalid_request");
+            let answer = failure(400, "invalid_request").is(alice.sync(GROUP, "g", bounds).await);
             assert_eq!(answer.bad_fields(), ["beforeMessageSeq"]);
         }
         assert!(app.upstream.calls().is_empty());
@@ -121,8 +112,7 @@ async fn both_bounds_at_once_are_refused() {
 
 #[tokio::test]
 async fn the_limit_is_50_by_default_and_more_than_the_maximum_means_the_maximum() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::two_channels(&app, 260);
         let alice = app.user("alice");
         let asked = |query: &'static str| async {
@@ -143,8 +133,7 @@ async fn the_limit_is_50_by_default_and_more_than_the_maximum_means_the_maximum(
             assert_eq!(asked(limit).await, (61, 260, true), "{limit}");
         }
         for limit in ["&limit=0", "&limit=-1"] {
-            let answer = alice.sync(GROUP, "g", limit).await;
-            let answer = answer.fails(400, "invalid_request");
+            let answer = failure(400, "invalid_request").is(alice.sync(GROUP, "g", limit).await);
             assert_eq!(answer.bad_fields(), ["limit"], "{limit}");
         }
     }
@@ -170,8 +159,7 @@ async fn a_deployment_sets_default_and_maximum() {
 
 #[tokio::test]
 async fn a_pair_that_never_spoke_and_a_group_without_messages_are_empty() {
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         app.group("quiet", "alice", &["bob"]).await;
         let bob = app.user("bob");
         for (channel_type, id) in [(GROUP, "quiet"), (PERSON, "nobody-yet"), (PERSON, "bob")] {
@@ -183,7 +171,7 @@ async fn a_pair_that_never_spoke_and_a_group_without_messages_are_empty() {
                 "&beforeMessageSeq=9",
             ] {
                 let answer = bob.sync(channel_type, id, bounds).await;
-                assert_eq!(page(answer), (vec![], false), "{dialect:?} {id} {bounds}");
+                assert_eq!(page(answer), (vec![], false), "{id} {bounds}");
             }
         }
     }
@@ -191,11 +179,10 @@ async fn a_pair_that_never_spoke_and_a_group_without_messages_are_empty() {
 
 #[tokio::test]
 async fn a_new_pair_is_found_at_once_although_v3_does_not_know_it_yet() {
-    let app = TestApp::builder()
+    let builder = TestApp::builder()
         .upstream(V3)
-        .options(|options| options.membership_after = Duration::from_millis(300))
-        .start()
-        .await;
+        .options(|options| options.membership_after = Duration::from_millis(300));
+    let app = builder.start().await;
     app.user("alice").send_to_person("bob", "first").await.ok();
     for (reader, peer) in [("bob", "alice"), ("alice", "bob")] {
         for bounds in ["", "&beforeMessageSeq=9"] {
@@ -210,6 +197,7 @@ async fn a_new_pair_is_found_at_once_although_v3_does_not_know_it_yet() {
 #[tokio::test]
 async fn a_later_member_sees_only_messages_after_joining_on_v3() {
     let app = TestApp::start(V3).await;
+    let alice = app.user("alice");
     seeds::group(&app, "g", &["alice"]);
     for _ in 0..6 {
         seeds::message(&app, GROUP, "g", "alice", b"before");
@@ -240,8 +228,5 @@ async fn a_later_member_sees_only_messages_after_joining_on_v3() {
         let answer = late.sync(GROUP, "g", bounds).await;
         assert_eq!(page(answer), (expected, more), "{bounds}");
     }
-    assert_eq!(
-        page(app.user("alice").sync(GROUP, "g", "").await).0.len(),
-        10
-    );
+    assert_eq!(page(alice.sync(GROUP, "g", "").await).0.len(), 10);
 }

@@ -1,11 +1,7 @@
 //! Reading where another channel's messages lie.
 
-use dev_upstream::{Fault, GROUP, PERSON};
-use serde_json::json;
-
 use super::{FIRST, SECOND, TWIN, dropped};
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 /// Every way to ask for a page.
 const BOUNDS: [&str; 5] = [
@@ -81,20 +77,17 @@ async fn a_pair_shows_nothing_of_a_group_with_its_hash() {
 #[tokio::test]
 async fn two_groups_with_one_hash_show_each_only_its_own() {
     let app = TestApp::start(V2).await;
+    let mallory = app.user("mallory");
     seeds::group(&app, FIRST, &["alice"]);
     seeds::message(&app, GROUP, FIRST, "alice", b"among us");
     // The record is the second one's from now on, as are the members of both.
     seeds::group(&app, SECOND, &["mallory"]);
     seeds::message(&app, GROUP, SECOND, "mallory", b"mine");
-    let answer = app.user("mallory").sync(GROUP, SECOND, "").await;
+    let answer = mallory.sync(GROUP, SECOND, "").await;
     assert_eq!(page(answer), (vec![2], false));
-    let answer = app
-        .user("mallory")
-        .sync(GROUP, SECOND, "&beforeMessageSeq=2")
-        .await;
+    let answer = mallory.sync(GROUP, SECOND, "&beforeMessageSeq=2").await;
     assert_eq!(page(answer), (vec![], false));
-    let answer = app.user("mallory").sync(GROUP, FIRST, "").await;
-    answer.fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(mallory.sync(GROUP, FIRST, "").await);
 }
 
 #[tokio::test]
@@ -173,8 +166,7 @@ async fn a_log_that_is_another_channels_is_given_up_after_a_few_pages() {
 #[tokio::test]
 async fn messages_of_another_channel_are_dropped() {
     // Not even equal hashes: an upstream that mixes everything up, on either generation.
-    for dialect in [V2, V3] {
-        let app = TestApp::start(dialect).await;
+    for app in TestApp::both().await {
         seeds::two_channels(&app, 2);
         app.faults().always(
             "/channel/messagesync",
@@ -195,9 +187,9 @@ async fn messages_of_another_channel_are_dropped() {
         );
         for (channel_type, id) in [(GROUP, "g"), (PERSON, "bob")] {
             let answer = app.user("alice").sync(channel_type, id, "").await;
-            assert_eq!(page(answer), (vec![], false), "{dialect:?} {id}");
+            assert_eq!(page(answer), (vec![], false), "{id}");
         }
-        assert_eq!(dropped(&app), 16, "{dialect:?}");
+        assert_eq!(dropped(&app), 16);
     }
 }
 

@@ -1,15 +1,10 @@
 //! Creating, joining, leaving, deleting and sending where another channel lies.
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, GROUP, PERSON, Rule, StoredMessage};
-use serde_json::json;
+use dev_upstream::StoredMessage;
 use wukongim_gateway::config::Mode;
 
 use super::{FIRST, PAIR, SECOND, TWIN, dropped};
-use crate::support::actors::payload;
-use crate::support::seeds::{self, page};
-use crate::support::{TestApp, V2, V3};
+use crate::support::prelude::*;
 
 #[tokio::test]
 async fn an_id_with_the_hash_of_a_pair_that_spoke_cannot_be_created() {
@@ -21,32 +16,14 @@ async fn an_id_with_the_hash_of_a_pair_that_spoke_cannot_be_created() {
     app.clear_calls();
     let mallory = app.user("mallory");
     for _ in 0..2 {
-        mallory
-            .create_group(TWIN)
-            .await
-            .fails(409, "channel_exists");
+        failure(409, "channel_exists").is(mallory.create_group(TWIN).await);
     }
-    mallory
-        .sync(GROUP, TWIN, "")
-        .await
-        .fails(404, "channel_not_found");
-    mallory
-        .send_to_group(TWIN, "x")
-        .await
-        .fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(mallory.sync(GROUP, TWIN, "").await);
+    failure(404, "channel_not_found").is(mallory.send_to_group(TWIN, "x").await);
     for actor in [mallory, app.admin()] {
-        actor
-            .add(TWIN, &["mallory"])
-            .await
-            .fails(404, "channel_not_found");
-        actor
-            .remove(TWIN, &["hc-alice"])
-            .await
-            .fails(404, "channel_not_found");
-        actor
-            .delete_group(TWIN)
-            .await
-            .fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(actor.add(TWIN, &["mallory"]).await);
+        failure(404, "channel_not_found").is(actor.remove(TWIN, &["hc-alice"]).await);
+        failure(404, "channel_not_found").is(actor.delete_group(TWIN).await);
     }
     app.nothing_was_written();
     assert_eq!(app.state().members(TWIN), Vec::<String>::new());
@@ -56,42 +33,22 @@ async fn an_id_with_the_hash_of_a_pair_that_spoke_cannot_be_created() {
 #[tokio::test]
 async fn an_id_with_the_hash_of_another_group_cannot_be_created_joined_or_deleted() {
     let app = TestApp::start(V2).await;
+    let bob = app.user("bob");
     app.group(FIRST, "alice", &["bob"]).await;
     let mallory = app.user("mallory");
-    mallory
-        .create_group(SECOND)
-        .await
-        .fails(409, "channel_exists");
+    failure(409, "channel_exists").is(mallory.create_group(SECOND).await);
     for actor in [mallory, app.user("alice"), app.admin()] {
-        actor
-            .add(SECOND, &["mallory"])
-            .await
-            .fails(404, "channel_not_found");
-        actor
-            .remove(SECOND, &["bob"])
-            .await
-            .fails(404, "channel_not_found");
-        actor
-            .delete_group(SECOND)
-            .await
-            .fails(404, "channel_not_found");
-        actor
-            .send_to_group(SECOND, "x")
-            .await
-            .fails(404, "channel_not_found");
-        actor
-            .sync(GROUP, SECOND, "")
-            .await
-            .fails(404, "channel_not_found");
+        failure(404, "channel_not_found").is(actor.add(SECOND, &["mallory"]).await);
+        failure(404, "channel_not_found").is(actor.remove(SECOND, &["bob"]).await);
+        failure(404, "channel_not_found").is(actor.delete_group(SECOND).await);
+        failure(404, "channel_not_found").is(actor.send_to_group(SECOND, "x").await);
+        failure(404, "channel_not_found").is(actor.sync(GROUP, SECOND, "").await);
     }
     app.nothing_was_written();
     let mut members = app.state().members(FIRST);
     members.sort();
     assert_eq!(members, ["alice", "bob"]);
-    app.user("bob")
-        .send_to_group(FIRST, "still ours")
-        .await
-        .ok();
+    bob.send_to_group(FIRST, "still ours").await.ok();
 }
 
 #[tokio::test]
@@ -102,18 +59,9 @@ async fn a_lost_group_is_not_made_again_where_another_one_lies_now() {
     seeds::group(&app, SECOND, &["victor"]);
     let alice = app.user("alice");
     alice.create_group(FIRST).await.fails(409, "channel_exists");
-    alice
-        .add(FIRST, &["alice"])
-        .await
-        .fails(404, "channel_not_found");
-    alice
-        .send_to_group(FIRST, "x")
-        .await
-        .fails(404, "channel_not_found");
-    alice
-        .sync(GROUP, FIRST, "")
-        .await
-        .fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(alice.add(FIRST, &["alice"]).await);
+    failure(404, "channel_not_found").is(alice.send_to_group(FIRST, "x").await);
+    failure(404, "channel_not_found").is(alice.sync(GROUP, FIRST, "").await);
     app.nothing_was_written();
     // The id is the owner's to spend; what lies under its hash is not.
     alice.delete_group(FIRST).await.ok();
@@ -140,22 +88,10 @@ async fn in_mode_open_a_twin_shows_nothing_and_takes_nothing_either() {
         .ok();
     app.clear_calls();
     let mallory = app.user("mallory");
-    mallory
-        .sync(GROUP, TWIN, "")
-        .await
-        .fails(404, "channel_not_found");
-    mallory
-        .send_to_group(TWIN, "x")
-        .await
-        .fails(404, "channel_not_found");
-    mallory
-        .create_group(TWIN)
-        .await
-        .fails(409, "channel_exists");
-    mallory
-        .add(TWIN, &["mallory"])
-        .await
-        .fails(404, "channel_not_found");
+    failure(404, "channel_not_found").is(mallory.sync(GROUP, TWIN, "").await);
+    failure(404, "channel_not_found").is(mallory.send_to_group(TWIN, "x").await);
+    failure(409, "channel_exists").is(mallory.create_group(TWIN).await);
+    failure(404, "channel_not_found").is(mallory.add(TWIN, &["mallory"]).await);
     app.nothing_was_written();
     seeds::group(&app, TWIN, &[]);
     let answer = mallory.sync(GROUP, TWIN, "").await;
@@ -185,14 +121,11 @@ async fn a_foreign_message_is_no_confirmation_and_a_swallowed_send_no_success() 
     let body =
         json!({"channelId": TWIN, "channelType": 2, "payload": payload("x"), "clientMsgNo": "n-1"});
     let mallory = app.user("mallory");
-    let refused = mallory.post("/message/send", &body).await;
-    refused.fails(409, "channel_exists");
+    failure(409, "channel_exists").is(mallory.post("/message/send", &body).await);
     // A v2 that does not say whose log it is.
     let silent = Fault::Status(404, "404 page not found".into());
-    let rule = Rule::new("/cluster/channels/", silent).containing("/config");
-    app.faults().add(rule);
-    let answer = mallory.post("/message/send", &body).await;
-    let answer = answer.fails(504, "message_unconfirmed");
+    app.add_fault(Rule::new("/cluster/channels/", silent).containing("/config"));
+    let answer = failure(504, "message_unconfirmed").is(mallory.post("/message/send", &body).await);
     assert_eq!(answer.body["clientMsgNo"], "n-1");
 }
 

@@ -1,12 +1,10 @@
 //! Every step fails once, before or after it was carried out; a retry completes the operation and no other user gains access.
 
-use std::time::Duration;
-
-use dev_upstream::{Fault, Rule};
 use wukongim_gateway::channels::Error;
 use wukongim_gateway::store::ChannelStage;
 
 use super::*;
+use crate::support::prelude::*;
 
 fn failures() -> Vec<Fault> {
     vec![

@@ -14,9 +14,7 @@ mod roles;
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
-use dev_upstream::{DevUpstream, Dialect, Options, Rule};
 use parking_lot::Mutex;
 use wukongim_gateway::channels::Rules;
 use wukongim_gateway::domain::{ChannelId, Uid};
@@ -26,6 +24,7 @@ use wukongim_gateway::wukongim;
 pub(crate) use self::gateway::{ADMIN, Gateway, user};
 use self::gateway::{RULES, client, gateway};
 use crate::support::database::{self, Database};
+use crate::support::prelude::*;
 
 /// How long the gateway waits for an answer of the upstream.
 pub(crate) const UPSTREAM_TIMEOUT: Duration = Duration::from_millis(400);

@@ -3,12 +3,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use jsonwebtoken::Algorithm as By;
-use serde_json::{Value, json};
 
 use super::{b64, by_key, by_secret, claims, confused, der, header, raw, with_signature};
 use crate::identity::{FAR, OTHER, signed_by, with_header};
-use crate::support::actors::sign;
 use crate::support::keys::{ED_ONE, ED_TWO, P256_ONE, P256_TWO, P384_ONE, RSA_ONE, RSA_TWO};
+use crate::support::prelude::*;
 use crate::support::served::SECRET;
 
 type Forged = Vec<(&'static str, String)>;

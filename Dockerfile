@@ -20,14 +20,15 @@ RUN if [ "$PROFILE_GUIDED" = true ]; then \
 # of the build that counts; the other build depends on what was counted, so nothing of it can be kept.
 COPY Cargo.toml Cargo.lock ./
 COPY crates/dev-upstream/Cargo.toml crates/dev-upstream/Cargo.toml
+COPY crates/wkproto/Cargo.toml crates/wkproto/Cargo.toml
 COPY bench/rig/Cargo.toml bench/rig/Cargo.lock bench/rig/
 COPY bench/pgo bench/pgo
-RUN for crate in . crates/dev-upstream bench/rig; do mkdir -p $crate/src && touch $crate/src/lib.rs && echo 'fn main() {}' >$crate/src/main.rs; done \
+RUN for crate in . crates/dev-upstream crates/wkproto bench/rig; do mkdir -p $crate/src && touch $crate/src/lib.rs && echo 'fn main() {}' >$crate/src/main.rs; done \
     && if [ "$PROFILE_GUIDED" = true ]; then \
         bench/pgo --dependencies --features "$FEATURES" \
         && cargo build --release --locked --manifest-path bench/rig/Cargo.toml --target-dir target/bench; \
     else cargo build --profile dist --locked --features "$FEATURES"; fi \
-    && rm -r src crates/dev-upstream/src bench/rig/src
+    && rm -r src crates/dev-upstream/src crates/wkproto/src bench/rig/src
 COPY config/default.toml config/default.toml
 COPY bench bench
 COPY crates crates

@@ -21,7 +21,7 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
     match (request.method, &*request.path) {
         ("GET", "/health") => Reply::json(200, &json!({ "status": "ok" })),
         ("GET", "/varz") => varz(shared),
-        ("GET", "/route") => route(request),
+        ("GET", "/route") => route(shared, request),
         ("GET", "/connz") => connz(),
         ("POST", "/user/token") => users::token(state, release, request),
         ("POST", "/user/device_quit") => users::device_quit(state, request),
@@ -71,8 +71,8 @@ fn varz(shared: &Shared) -> Reply {
             "out_bytes": received_bytes,
             "slow_clients": 0,
             "retry_queue": 0,
-            "tcp_addr": "127.0.0.1:5100",
-            "ws_addr": "ws://127.0.0.1:5200",
+            "tcp_addr": shared.tcp_address(),
+            "ws_addr": shared.ws_url(),
             "wss_addr": "",
             "manager_addr": "127.0.0.1:5300",
             "manager_on": 1,
@@ -108,11 +108,11 @@ fn uptime(up: Duration) -> String {
 }
 
 /// The sockets for clients; empty on a v2 without intranet addresses.
-fn route(request: &Request<'_>) -> Reply {
+fn route(shared: &Shared, request: &Request<'_>) -> Reply {
     let (tcp, ws) = if request.small_param("intranet") == 0 {
-        ("127.0.0.1:5100", "ws://127.0.0.1:5200")
+        (shared.tcp_address(), shared.ws_url())
     } else {
-        ("", "")
+        (String::new(), String::new())
     };
     Reply::json(
         200,

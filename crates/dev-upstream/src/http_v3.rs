@@ -37,7 +37,7 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         "/readyz" => Reply::json(200, &json!({ "ready": true })),
         "/metrics" => metrics(shared),
         "/top/v1/snapshot" => snapshot(shared),
-        "/route" => route(request),
+        "/route" => route(shared, request),
         "/user/token" => users::token(state, shared.release(), request),
         "/user/device_quit" => users::device_quit(state, request),
         "/user/onlinestatus" => users::online_status(state, request),
@@ -47,16 +47,16 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
     }
 }
 
-fn route(request: &Request<'_>) -> Reply {
+fn route(shared: &Shared, request: &Request<'_>) -> Reply {
     // Seen: the intranet has a TCP address and no socket for browsers.
     let ws = if request.small_param("intranet") == 0 {
-        "ws://127.0.0.1:7200"
+        shared.ws_url()
     } else {
-        ""
+        String::new()
     };
     Reply::json(
         200,
-        &json!({ "tcp_addr": "127.0.0.1:7100", "ws_addr": ws, "wss_addr": "" }),
+        &json!({ "tcp_addr": shared.tcp_address(), "ws_addr": ws, "wss_addr": "" }),
     )
 }
 

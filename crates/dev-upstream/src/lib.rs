@@ -11,11 +11,15 @@ mod http_v2;
 mod http_v3;
 mod ids;
 mod keys;
+mod live;
 mod log;
 mod pages;
+mod permission;
+mod presence;
 mod reply;
 mod requests;
 mod server;
+mod sockets;
 mod state;
 #[cfg(feature = "testing")]
 mod testing;
@@ -38,14 +42,19 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
-use self::server::{Port, Shared};
 #[cfg(feature = "testing")]
-pub use self::testing::{Call, Fault, Faults, Rule, StoredMessage};
+pub use self::testing::{
+    Call, Fault, Faults, Rule, SocketFault, SocketFrame, Sockets, StoredMessage,
+};
 pub use self::{
     ids::EPOCH_MS,
     keys::{GROUP, PERSON, fnv1a64},
     log::Message,
     state::{Flags, State},
+};
+use self::{
+    server::{Port, Shared},
+    sockets::{Listeners, Transport},
 };
 
 /// The generation of WuKongIM.
@@ -84,6 +93,12 @@ pub struct Options {
     pub release: V2Release,
     /// Where it listens; port 0 picks a free one.
     pub listen: SocketAddr,
+    /// The ports of the sockets for clients, TCP and WebSocket, on the same interface; port 0 picks a free one.
+    pub socket_ports: (u16, u16),
+    /// v2: whether a CONNECT needs the token of `/user/token` (`tokenAuthOn`).
+    pub token_auth: bool,
+    /// How long a connection may take until its CONNECT is answered; a real v2 closes after 2 to 3 s, a v3 after 3 min.
+    pub connect_idle: Duration,
     /// v2: every call without this in its header `token` is refused with 401, `/health` included.
     pub manager_token: Option<String>,
     /// v2: how long after the send a message becomes visible to reads.
@@ -106,6 +121,12 @@ impl Options {
             dialect,
             release: V2Release::V2_2_5,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            socket_ports: (0, 0),
+            token_auth: false,
+            connect_idle: match dialect {
+                Dialect::V2 => Duration::from_secs(3),
+                Dialect::V3 => Duration::from_mins(3),
+            },
             manager_token: None,
             visible_after: Duration::from_micros(500),
             membership_after: Duration::ZERO,
@@ -116,12 +137,13 @@ impl Options {
         }
     }
 
-    /// For development: records nothing and stores at most 10,000 messages per channel, so that memory is bounded; v3 with its manager
-    /// port and a random password.
+    /// For development: records nothing and stores at most 10,000 messages per channel, so that memory is bounded; v2 with connect tokens,
+    /// v3 with its manager port and a random password.
     pub fn development(dialect: Dialect) -> Self {
         let password = uuid::Uuid::new_v4().simple().to_string();
         Self {
             whole_history: Some(10_000),
+            token_auth: true,
             #[cfg(feature = "testing")]
             record_calls: false,
             manager: Some(("gateway".to_owned(), password)),
@@ -165,6 +187,9 @@ impl DevUpstream {
             }
             _ => None,
         };
+        let (tcp, ws) = options.socket_ports;
+        let ip = options.listen.ip();
+        let sockets = Listeners::bind((ip, tcp).into(), (ip, ws).into()).await?;
         let shared = Arc::new(Shared {
             state,
             node,
@@ -173,6 +198,9 @@ impl DevUpstream {
             manager: options.manager,
             #[cfg(feature = "testing")]
             controls: testing::Controls::new(options.record_calls),
+            token_auth: options.token_auth,
+            connect_idle: options.connect_idle,
+            sockets: sockets.addresses()?,
             killed: AtomicBool::new(false),
             api_port: AtomicU16::new(api.local_addr()?.port()),
             started: Mutex::new(Instant::now()),
@@ -183,7 +211,7 @@ impl DevUpstream {
             manager: manager.as_ref().map(TcpListener::local_addr).transpose()?,
             tasks: Vec::new(),
         };
-        serve(&shared, &mut running, api, manager);
+        serve(&shared, &mut running, api, manager, sockets);
         Ok(Self {
             shared,
             running: Mutex::new(running),
@@ -193,6 +221,16 @@ impl DevUpstream {
     /// The base URL of the API, `http://127.0.0.1:PORT`; the same after a restart.
     pub fn url(&self) -> String {
         format!("http://{}", self.running.lock().api)
+    }
+
+    /// Where clients connect by TCP; the same after a restart.
+    pub fn tcp_addr(&self) -> SocketAddr {
+        self.shared.sockets.tcp
+    }
+
+    /// Where clients connect by WebSocket, `ws://127.0.0.1:PORT`; the same after a restart.
+    pub fn ws_url(&self) -> String {
+        self.shared.ws_url()
     }
 
     /// The base URL of v3's manager port, if it has one.
@@ -216,10 +254,16 @@ fn serve(
     running: &mut RunningServer,
     api: TcpListener,
     manager: Option<TcpListener>,
+    sockets: Listeners,
 ) {
     let start = |listener, port| tokio::spawn(server::accept(listener, shared.clone(), port));
     running.tasks.push(start(api, Port::Api));
     running
         .tasks
         .extend(manager.map(|listener| start(listener, Port::Manager)));
+    let Listeners { tcp, ws } = sockets;
+    for (listener, transport) in [(tcp, Transport::Tcp), (ws, Transport::WebSocket)] {
+        let serving = sockets::serve(listener, transport, shared.clone());
+        running.tasks.push(tokio::spawn(serving));
+    }
 }

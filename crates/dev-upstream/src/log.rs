@@ -147,6 +147,14 @@ impl Log {
         self.messages.get(at).cloned()
     }
 
+    /// The stored message with this id, searched from the newest.
+    pub(super) fn newest(&self, message_id: i64) -> Option<Arc<Message>> {
+        let mut newest_first = self.messages.iter().rev();
+        newest_first
+            .find(|message| message.message_id == message_id)
+            .cloned()
+    }
+
     /// Messages with `min <= seq < max`, oldest first.
     pub(super) fn range(
         &self,

@@ -4,7 +4,7 @@
 use std::{
     future::poll_fn,
     io,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU16, Ordering},
@@ -32,6 +32,7 @@ use super::testing::{Body, Controls};
 use super::{
     Dialect, V2Release, http_v2, http_v3,
     reply::{Crash, Reply, Request, Storing},
+    sockets::Addresses,
     state::State,
     v3_manager,
 };
@@ -56,6 +57,11 @@ pub(super) struct Shared {
     #[cfg(feature = "testing")]
     pub(super) controls: Controls,
     pub(super) killed: AtomicBool,
+    /// v2: whether CONNECT needs the token of `/user/token`.
+    pub(super) token_auth: bool,
+    /// How long a connection may take until its CONNECT is answered.
+    pub(super) connect_idle: Duration,
+    pub(super) sockets: Addresses,
     pub(super) api_port: AtomicU16,
     pub(super) started: Mutex<Instant>,
     /// True while the server runs; false after a stop or a crash.
@@ -71,14 +77,32 @@ impl Shared {
         format!("http://127.0.0.1:{}", self.api_port.load(Ordering::Relaxed))
     }
 
+    /// Where clients connect by TCP.
+    pub(super) fn tcp_address(&self) -> String {
+        reachable(self.sockets.tcp).to_string()
+    }
+
+    /// Where clients connect by WebSocket.
+    pub(super) fn ws_url(&self) -> String {
+        format!("ws://{}", reachable(self.sockets.ws))
+    }
+
     pub(super) fn up_for(&self) -> Duration {
         self.started.lock().elapsed()
     }
 
-    fn die(&self) {
+    pub(super) fn die(&self) {
         self.killed.store(true, Ordering::SeqCst);
         self.up.send_replace(false);
     }
+}
+
+/// An address to connect to: loopback where it listens on all.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    address
 }
 
 /// Why a connection ends without an answer.
@@ -146,7 +170,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>, port: Por
 }
 
 /// Returns when the server has stopped or crashed.
-async fn ended(up: &mut watch::Receiver<bool>) {
+pub(super) async fn ended(up: &mut watch::Receiver<bool>) {
     // The sender outlives every receiver.
     let _ = up.wait_for(|up| !*up).await;
 }
@@ -241,6 +265,7 @@ pub(super) fn process(
         (Dialect::V2, Port::Api) => http_v2::handle(shared, &request),
         (Dialect::V3, Port::Api) => http_v3::handle(shared, &request),
     };
+    shared.state.serve_pending();
     if reply.crash != Crash::None {
         shared.die();
     }

@@ -12,7 +12,9 @@ use super::{
     Dialect,
     ids::Snowflake,
     keys::{Key, channel_text},
+    live::{Outgoing, Pending},
     log::Log,
+    presence::Presence,
 };
 
 /// The flags of a channel, all written at once by `POST /channel` and `POST /channel/info`.
@@ -140,7 +142,8 @@ pub(super) struct Inner {
     pub(super) dialect: Dialect,
     pub(super) channels: HashMap<Key, Channel>,
     pub(super) tokens: HashMap<(Key, u8), String>,
-    pub(super) online: Vec<(String, u8)>,
+    pub(super) online: Presence,
+    pub(super) pending: Pending,
     pub(super) ids: Snowflake,
     pub(super) manager_tokens: HashSet<String>,
     pub(super) received: u64,
@@ -200,13 +203,15 @@ impl Inner {
         let key = (self.dialect.uid_key(uid), device_flag);
         if let Some(token) = self.tokens.get_mut(&key) {
             token.clear();
-            self.kick(uid, device_flag);
+            self.kick(uid, device_flag, "");
         }
     }
 
-    pub(super) fn kick(&mut self, uid: &str, device_flag: u8) {
+    /// Ends the connections of a device, on v2 with a DISCONNECT that has this text.
+    pub(super) fn kick(&mut self, uid: &str, device_flag: u8, text: &'static str) {
+        let last = Outgoing::Kicked(text);
         self.online
-            .retain(|(other, flag)| other != uid || *flag != device_flag);
+            .remove(uid, Some(&last), |online| online.device_flag == device_flag);
     }
 }
 
@@ -227,7 +232,8 @@ impl State {
             dialect,
             channels: HashMap::new(),
             tokens: HashMap::new(),
-            online: Vec::new(),
+            online: Presence::default(),
+            pending: Pending::default(),
             ids: Snowflake::default(),
             manager_tokens: HashSet::new(),
             received: 0,

@@ -16,6 +16,8 @@ const MALFORMED: &str = "数据格式有误！";
 const MASTER: u8 = 1;
 /// App, web and PC: the devices that "all" means.
 const DEVICE_FLAGS: [u8; 3] = [0, 1, 2];
+/// What the DISCONNECT of such a session says: the account is in use on another device.
+const OTHER_DEVICE: &str = "账号在其他设备上登录";
 const BANNED: u16 = 19;
 const DISBANDED: u16 = 24;
 
@@ -51,8 +53,9 @@ pub(super) fn token(state: &State, release: V2Release, request: &Request<'_>) ->
         }
     }
     inner.set_token(&change.uid, change.device_flag, change.token);
-    if change.device_level == MASTER {
-        inner.kick(&change.uid, change.device_flag);
+    // Seen: v3 kicks nobody.
+    if change.device_level == MASTER && inner.dialect == Dialect::V2 {
+        inner.kick(&change.uid, change.device_flag, OTHER_DEVICE);
     }
     Reply::ok()
 }
@@ -86,7 +89,13 @@ pub(super) fn online_status(state: &State, request: &Request<'_>) -> Reply {
     }
     let rows: Vec<_> = uids
         .iter()
-        .flat_map(|uid| inner.online.iter().filter(move |(other, _)| other == uid))
+        .flat_map(|uid| {
+            inner
+                .online
+                .of(uid)
+                .iter()
+                .map(move |online| (uid, online.device_flag))
+        })
         .map(|(uid, device_flag)| json!({ "uid": uid, "device_flag": device_flag, "online": 1 }))
         .collect();
     Reply::json(200, &rows)

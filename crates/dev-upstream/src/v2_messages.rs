@@ -11,8 +11,10 @@ use super::{
     V2Release, go_json,
     ids::unix_seconds,
     keys::{PERSON, SYSTEM_UID, channel_text},
+    live::LiveMessage,
     log::Message,
     pages::{self, Bounds},
+    permission::PUBLIC_TYPES,
     reply::{Crash, Reply, Request, Storing},
     requests::{self, Send, Sync},
     state::{Inner, State},
@@ -27,9 +29,7 @@ const MESSAGE_OVERHEAD_BYTES: usize = 34;
 /// A decoded payload of this size crashes the process after the answer (1,024,000 bytes still work).
 const DEADLY_PAYLOAD: usize = 1 << 20;
 /// The suffix of the channel that keeps a channel's commands.
-const COMMANDS: &str = "____cmd";
-/// Customer service, information, visitors and agents: ban and disband do not apply to them.
-const PUBLIC_TYPES: [u8; 4] = [3, 6, 10, 11];
+pub(super) const COMMANDS: &str = "____cmd";
 const UNSENDABLE: &str = "无法处理发送消息请求！";
 
 pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> Reply {
@@ -104,9 +104,9 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     inner.received_bytes += payload.decoded_len as u64;
     let message_id = inner.ids.next();
     message.message_id = message_id;
-    let kept = !deadly && send.header.no_persist != 1;
-    if kept {
-        queue(&mut inner, &send.channel_id, message, request);
+    if !deadly {
+        let is_stored = send.header.no_persist != 1;
+        queue(&mut inner, &send.channel_id, message, is_stored, request);
     }
     drop(inner);
     let reply = Reply::json(200, &Sent::new(&number, message_id));
@@ -116,9 +116,15 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     reply
 }
 
-/// Queues a message; it is silently dropped when the channel is banned or disbanded, or when another channel with the same hash owns the
-/// log.
-fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_>) {
+/// Queues a message, or only delivers it; it is silently dropped when the channel is banned or disbanded, or when another channel with the
+/// same hash owns the log.
+fn queue(
+    inner: &mut Inner,
+    to: &str,
+    mut message: Message,
+    is_stored: bool,
+    request: &Request<'_>,
+) {
     let channel_type = message.channel_type;
     let mut stored_id = if channel_type == PERSON {
         inner.dialect.person_channel_id(&message.from_uid, to)
@@ -128,6 +134,13 @@ fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_
     let flags = inner.flags(&stored_id, channel_type);
     if (flags.ban || flags.disband) && !PUBLIC_TYPES.contains(&channel_type) {
         return;
+    }
+    let read_as: Arc<str> = Arc::from(&*stored_id);
+    if !is_stored {
+        message.channel_id = read_as;
+        let mut live = LiveMessage::of_api(inner.dialect, message);
+        live.flags |= wkproto::flags::NO_PERSIST;
+        return inner.deliver(live, None);
     }
     if message.sync_once {
         stored_id.push_str(COMMANDS);
@@ -145,10 +158,13 @@ fn queue(inner: &mut Inner, to: &str, mut message: Message, request: &Request<'_
     if !log.admit(&channel_text(&stored_id, channel_type)) {
         return;
     }
-    message.channel_id = stored_id.into();
+    message.channel_id = stored_id.as_str().into();
     // Due messages are stored first, so that the queue stays short in a channel without reads.
     log.settle(now, keep);
+    let message_id = message.message_id;
     log.queue(now + visible_after, message);
+    let key = inner.dialect.channel_key(&stored_id, channel_type);
+    inner.deliver_later(now + visible_after, key, message_id, read_as);
 }
 
 #[derive(serde::Serialize)]

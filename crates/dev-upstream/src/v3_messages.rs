@@ -8,15 +8,19 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use wkproto::Reason;
 
 use super::{
     go_json,
-    keys::{GROUP, PERSON, SYSTEM_DEVICE, SYSTEM_UID, channel_text},
+    keys::{PERSON, SYSTEM_DEVICE, SYSTEM_UID, channel_text},
+    live::LiveMessage,
     log::Message,
     pages::{self, Bounds},
+    permission,
     reply::{Crash, Reply, Request},
     requests::{self, Send, Sync},
     state::{Inner, List, State},
+    v2_messages::COMMANDS,
     views::SyncView,
 };
 
@@ -30,7 +34,7 @@ const NO_MEMBERSHIP: &str = "internal/message: valid channel membership required
 const DISBANDED: &str = "internal/message: channel disbanded";
 const NO_CHANNEL: &str = "internal/message: channel not found: channel: channel not found";
 
-const SUCCESS: u8 = 1;
+const SUCCESS: u8 = Reason::SUCCESS.0;
 
 /// `/message/send`'s answer.
 #[derive(Debug, Serialize)]
@@ -87,20 +91,21 @@ pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
         return send_error(400, "invalid payload");
     };
     let mut inner = state.lock();
-    let Some(stored_id) = stored_id(&inner, &send.from_uid, &send.channel_id, send.channel_type)
-    else {
+    let stored_id =
+        permission::v3_stored_id(&inner, &send.from_uid, &send.channel_id, send.channel_type);
+    let Some(stored_id) = stored_id else {
         return send_error(400, INVALID_CHANNEL);
     };
     let trusted = send.from_uid == SYSTEM_UID || device_id == SYSTEM_DEVICE;
-    let reason = reason(
+    let reason = permission::v3(
         &inner,
         &stored_id,
         send.channel_type,
         &send.from_uid,
         trusted,
     );
-    if reason != SUCCESS {
-        return Sent::reply(0, 0, reason);
+    if reason != Reason::SUCCESS {
+        return Sent::reply(0, 0, reason.0);
     }
     if send.client_msg_no.len() >= DEADLY_TEXT {
         return send_error(500, "").with_crash(Crash::BeforeAnswer);
@@ -113,8 +118,9 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
     if send.header.no_persist != 0 {
         return Sent::reply(inner.ids.next(), 0, SUCCESS);
     }
+    let read_as = Arc::from(&*stored_id);
     if send.header.sync_once != 0 {
-        stored_id.push_str("____cmd");
+        stored_id.push_str(COMMANDS);
     }
     let from_uid: Arc<str> = Arc::from(&*send.from_uid);
     let client_msg_no: Arc<str> = Arc::from(&*send.client_msg_no);
@@ -142,71 +148,16 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
         payload: payload.into(),
         json: OnceLock::new(),
     };
+    let live = Message {
+        channel_id: read_as,
+        ..message.clone()
+    };
     let seq = log.store(Instant::now(), message, keep);
     log.index_client_msg_no();
+    let mut live = LiveMessage::of_api(inner.dialect, live);
+    live.message.message_seq = seq;
+    inner.deliver(live, None);
     Sent::reply(message_id, seq, SUCCESS)
-}
-
-/// The reason for a refusal, or [`SUCCESS`].
-fn reason(inner: &Inner, stored_id: &str, channel_type: u8, from_uid: &str, trusted: bool) -> u8 {
-    const SUBSCRIBER_NOT_EXIST: u8 = 3;
-    const IN_BLACKLIST: u8 = 4;
-    const CHANNEL_NOT_EXIST: u8 = 5;
-    const NOT_IN_WHITELIST: u8 = 13;
-    const BAN: u8 = 19;
-    const DISBAND: u8 = 24;
-
-    let channel = inner.channel(stored_id, channel_type);
-    let known = channel.is_some_and(|channel| channel.info.is_some());
-    let flags = inner.flags(stored_id, channel_type);
-    if channel_type != GROUP || trusted {
-        if flags.disband {
-            return DISBAND;
-        }
-        let receiver = peer(stored_id, from_uid);
-        let denied = channel_type == PERSON
-            && !trusted
-            && receiver != SYSTEM_UID
-            && inner.listed(receiver, PERSON, List::Denied, from_uid);
-        return if denied { IN_BLACKLIST } else { SUCCESS };
-    }
-    let on = |list| inner.listed(stored_id, GROUP, list, from_uid);
-    let has_allowlist = channel.is_some_and(|channel| !channel.list(List::Allowed).is_empty());
-    [
-        (!known, CHANNEL_NOT_EXIST),
-        (flags.ban, BAN),
-        (flags.disband, DISBAND),
-        (on(List::Denied), IN_BLACKLIST),
-        (!on(List::Members), SUBSCRIBER_NOT_EXIST),
-        (has_allowlist && !on(List::Allowed), NOT_IN_WHITELIST),
-    ]
-    .into_iter()
-    .find_map(|(refused, reason)| refused.then_some(reason))
-    .unwrap_or(SUCCESS)
-}
-
-/// The other one of a pair; the same one in a conversation with oneself.
-fn peer<'a>(stored_id: &'a str, uid: &str) -> &'a str {
-    let (one, other) = stored_id.split_once('@').unwrap_or((stored_id, stored_id));
-    if one == uid { other } else { one }
-}
-
-/// The stored id, or `None` for the id of a pair that `uid` is not one of.
-fn stored_id(inner: &Inner, uid: &str, channel_id: &str, channel_type: u8) -> Option<String> {
-    if channel_type != PERSON {
-        return Some(channel_id.to_owned());
-    }
-    let (one, other) = match channel_id.split_once('@') {
-        None => (uid, channel_id),
-        Some((one, other)) => {
-            let pair = !one.is_empty() && !other.is_empty() && !other.contains('@');
-            if !pair || (one != uid && other != uid) {
-                return None;
-            }
-            (one, other)
-        }
-    };
-    Some(inner.dialect.person_channel_id(one, other))
 }
 
 /// Only for members, and nothing older than their joining.
@@ -232,7 +183,8 @@ pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
         up: sync.pull_mode == 1,
     };
     let inner = state.lock();
-    let Some(stored_id) = stored_id(&inner, login_uid, channel_id, sync.channel_type) else {
+    let stored_id = permission::v3_stored_id(&inner, login_uid, channel_id, sync.channel_type);
+    let Some(stored_id) = stored_id else {
         return Reply::bad("runtime/channelid: invalid person channel");
     };
     let Some(min_visible) = visible_from(&inner, &stored_id, sync.channel_type, login_uid) else {

@@ -2,6 +2,7 @@
 
 mod answer;
 mod faults;
+mod sockets;
 mod state;
 
 use std::{io, sync::atomic::Ordering, time::Instant};
@@ -11,14 +12,18 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::{
-    DevUpstream, Dialect, Options, V2Release, serve,
+    DevUpstream, Dialect, Options, V2Release,
+    live::Outgoing,
+    serve,
     server::{self, Port, Received},
+    sockets::Listeners,
     state::State,
 };
 
 pub(super) use self::answer::{Body, answer, end};
 pub use self::{
     faults::{Fault, Faults, Rule},
+    sockets::{SocketFault, SocketFrame, Sockets},
     state::StoredMessage,
 };
 
@@ -71,6 +76,7 @@ pub(super) struct Controls {
     faults: Faults,
     record_calls: bool,
     calls: Mutex<Vec<Call>>,
+    pub(super) sockets: Sockets,
 }
 
 impl Controls {
@@ -79,6 +85,7 @@ impl Controls {
             faults: Faults::default(),
             record_calls,
             calls: Mutex::default(),
+            sockets: Sockets::new(record_calls),
         }
     }
 }
@@ -139,6 +146,22 @@ impl DevUpstream {
         &self.shared.controls.faults
     }
 
+    /// The controls of the sockets for clients.
+    pub fn sockets(&self) -> &Sockets {
+        &self.shared.controls.sockets
+    }
+
+    /// Writes bytes as they are to all connections of `uid`, in a WebSocket as one message.
+    pub fn write_to(&self, uid: &str, bytes: &[u8]) {
+        let raw = Outgoing::Raw(bytes.into());
+        self.shared.state.lock().online.queue(uid, &raw, None);
+    }
+
+    /// Closes all connections of `uid` without a DISCONNECT.
+    pub fn cut(&self, uid: &str) {
+        self.shared.state.lock().online.remove(uid, None, |_| true);
+    }
+
     /// Its state, for tests to inspect and change.
     pub fn state(&self) -> &State {
         &self.shared.state
@@ -175,6 +198,8 @@ impl DevUpstream {
             self.shared.state.replace(dialect);
         }
         let api = server::bind(api).await?;
+        let addresses = self.shared.sockets;
+        let sockets = Listeners::bind(addresses.tcp, addresses.ws).await?;
         let manager = match (dialect, manager, &self.shared.manager) {
             (Dialect::V3, Some(address), _) => Some(server::bind(address).await?),
             (Dialect::V3, None, Some(_)) => {
@@ -188,7 +213,7 @@ impl DevUpstream {
         let mut running = self.running.lock();
         // Kept while v2 runs, so that v3 gets the same port again.
         running.manager = manager_address.or(running.manager);
-        serve(&self.shared, &mut running, api, manager);
+        serve(&self.shared, &mut running, api, manager, sockets);
         Ok(())
     }
 }

@@ -182,7 +182,7 @@ impl State {
 
     /// Simulates a connected client.
     pub fn connect(&self, uid: &str, device_flag: u8) {
-        self.lock().online.push((uid.to_owned(), device_flag));
+        self.lock().online.simulate(uid, device_flag);
     }
 
     /// The number of sends taken so far.

@@ -6,6 +6,8 @@ use wkproto::{
     Reason, Recv, Recvack, Send, Sendack, Stream, has_stream, next_frame, setting,
 };
 
+use crate::recordings::recorded_frames;
+
 const MAX_BODY: usize = 1 << 20;
 
 fn only_frame(bytes: &[u8]) -> Frame<'_> {
@@ -219,6 +221,24 @@ proptest! {
     }
 
     #[test]
+    fn a_mutated_recorded_frame_is_refused_or_written_as_it_is_read(
+        which: prop::sample::Index, changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+        version in versions(),
+    ) {
+        let mut bytes = which.get(&recorded_frames()).clone();
+        for (place, byte) in changes {
+            let place = place.index(bytes.len());
+            bytes[place] = byte;
+        }
+        if let Ok(Some((frame, _))) = next_frame(&bytes, MAX_BODY)
+            && let Some(written) = written_again(frame, version)
+        {
+            let again = written_again(only_frame(&written), version);
+            prop_assert_eq!(again, Some(written));
+        }
+    }
+
+    #[test]
     fn what_is_sealed_is_opened_by_the_other_side(plain in bytes()) {
         let (client, server) = agreed();
         let sealed = client.seal(&plain);
@@ -242,6 +262,34 @@ fn message(payload: &[u8]) -> Recv<'_> {
         topic: "",
         payload,
     }
+}
+
+/// The frame as its view writes it; `None` when it cannot be read.
+fn written_again(frame: Frame<'_>, version: u8) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let flags = frame.flags;
+    let written = match frame.kind {
+        FrameKind::Connect => Connect::parse(frame).ok()?.write(&mut out),
+        FrameKind::Connack => Connack::parse(frame, version)
+            .ok()?
+            .write(version, &mut out),
+        FrameKind::Send => Send::parse(frame, version)
+            .ok()?
+            .write(version, flags, &mut out),
+        FrameKind::Sendack => Sendack::parse(frame, version)
+            .ok()?
+            .write(version, flags, &mut out),
+        FrameKind::Recv => Recv::parse(frame, version)
+            .ok()?
+            .write(version, flags, &mut out),
+        FrameKind::Recvack => Recvack::parse(frame, version)
+            .ok()?
+            .write(version, flags, &mut out),
+        FrameKind::Disconnect => Disconnect::parse(frame).ok()?.write(&mut out),
+        _ => return None,
+    };
+    written.unwrap();
+    Some(out)
 }
 
 fn parse_as_anything(frame: Frame<'_>, version: u8) {

@@ -16,6 +16,12 @@ fn lines() -> impl Iterator<Item = Value> {
         .map(|line| serde_json::from_str(line).unwrap())
 }
 
+/// The recorded frames as bytes.
+pub(crate) fn recorded_frames() -> Vec<Vec<u8>> {
+    let frames = lines().map(|line| from_hex(line["hex"].as_str().unwrap_or_default()));
+    frames.filter(|bytes| !bytes.is_empty()).collect()
+}
+
 fn from_hex(text: &str) -> Vec<u8> {
     let digits: Vec<_> = text.chars().map(|c| c.to_digit(16).unwrap()).collect();
     digits

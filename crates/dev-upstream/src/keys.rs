@@ -12,7 +12,7 @@ pub const GROUP: u8 = 2;
 
 /// The uid of the system, which v2 shows as an empty `from_uid`.
 pub(super) const SYSTEM_UID: &str = "____system";
-/// The device id for which v3 skips its permission checks.
+/// The device id for which permission checks are skipped: by v3's API, and by the sockets of both.
 pub(super) const SYSTEM_DEVICE: &str = "____device";
 
 /// FNV-1a-64 of `text`, the whole key of v2's storage (`pkg/wkdb/key`).

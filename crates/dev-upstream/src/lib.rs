@@ -1,5 +1,5 @@
-//! A stand-in for WuKongIM v2 and v3, for development and tests: a real HTTP server on loopback, in memory, that implements every call the
-//! gateway makes, with each generation's peculiarities.
+//! A stand-in for WuKongIM v2 and v3, for development and tests: a real server on loopback, in memory, with every call of the API that the
+//! gateway makes, the sockets for clients, and each generation's peculiarities.
 //!
 //! It knows nothing of the gateway, which talks to it through the same client as to a real WuKongIM. `tests/behaviour` checks it against
 //! recordings of real servers. It persists nothing, has no security, and is not for production.

@@ -16,6 +16,9 @@ use super::settings::{Auth, Settings};
 use super::types::{Confirm, HttpUrl, Mode, StoreUrl};
 use crate::http_client;
 
+/// The path of the gateway's WebSocket.
+const SOCKET_PATH: &str = "/api/v1/im/ws";
+
 /// Adds the errors to the reader.
 pub(super) fn problems(
     settings: &Settings,
@@ -36,6 +39,13 @@ pub(super) fn problems(
     if collide(server.listen, server.ops_listen) {
         let what = "must be another port than server.listen";
         reader.relation("server.ops_listen", &["server.listen"], what);
+    }
+    let tcp_listen = settings.socket.tcp_listen;
+    let others = [server.listen, server.ops_listen];
+    if tcp_listen.is_some_and(|own| others.iter().any(|other| collide(own, *other))) {
+        let what = "must be another port than server.listen and server.ops_listen";
+        let keys = ["server.listen", "server.ops_listen"];
+        reader.relation("socket.tcp_listen", &keys, what);
     }
     let api_urls = &settings.wukongim.api_urls;
     for (index, url) in api_urls.iter().enumerate() {
@@ -220,6 +230,11 @@ fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && same_ip
 }
 
+/// Whether this WebSocket address has another path than the gateway's.
+fn is_past_the_gateway(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| url.path() != SOCKET_PATH)
+}
+
 /// What is legal but dangerous, as `key: what`.
 pub(super) fn warnings(settings: &Settings, embedded: bool) -> Vec<String> {
     let weak = weak_secrets(settings).into_iter().filter(|_| embedded);
@@ -239,6 +254,7 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
     let (server, limits) = (&settings.server, &settings.limits);
     let (auth, im_token) = (&settings.auth, &settings.im_token);
     let (authorization, wukongim) = (&settings.authorization, &settings.wukongim);
+    let (public, socket) = (&settings.public, &settings.socket);
     let is_larger = |limit| limit > server.max_connections;
     let callback = authorization.mode == Mode::Callback;
     let callback_secret = authorization.callback_secret.as_ref();
@@ -307,12 +323,20 @@ fn dangers(settings: &Settings, embedded: bool) -> Vec<(bool, &'static str)> {
             "im_token.secret: derived from auth.jwt_secret while auth.jwt_previous_secrets is set: that rotation changes every IM token",
         ),
         (
-            settings.public.manager_url.is_some(),
+            public.manager_url.is_some(),
             "public.manager_url: every user is shown the address of the management page",
         ),
         (
-            settings.public.ws_url.is_none() && !embedded,
+            public.ws_url.is_none() && !socket.enabled && !embedded,
             "public.ws_url: unset: clients get what WuKongIM answers, maybe a private address",
+        ),
+        (
+            socket.enabled && public.ws_url.as_deref().is_some_and(is_past_the_gateway),
+            "public.ws_url: its path is not /api/v1/im/ws: clients connect past the gateway, where none of its rules hold",
+        ),
+        (
+            socket.enabled && socket.tcp_listen.is_some() && public.tcp_addr.is_none(),
+            "socket.tcp_listen: public.tcp_addr is unset: clients are not told this address",
         ),
         (
             settings.store.url == StoreUrl::SqliteMemory && !embedded,

@@ -28,7 +28,7 @@ pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};
 pub use problems::{ConfigError, ConfigErrors, Origin};
 pub use settings::{
-    Auth, Authorization, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings, Store,
+    Auth, Authorization, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings, Socket, Store,
     Telemetry, Wukongim,
 };
 pub use types::{

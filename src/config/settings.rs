@@ -29,6 +29,10 @@ const WEEK: Duration = Duration::from_hours(7 * 24);
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const GIB: usize = 1024 * MIB;
+/// The most that encryption adds to a payload (AES-CBC, PKCS#7).
+const CIPHER_PADDING: usize = 16;
+/// Room for all fields of a frame but its payload.
+const FRAME_FIELDS: usize = 2 * KIB;
 
 /// Defines the structs and, from the same lines, their readers: `field: Type = kind`.
 macro_rules! sections {
@@ -202,19 +206,42 @@ sections! {
             one_of(&[("memory", DuplicateCheck::Memory), ("upstream", DuplicateCheck::Upstream)]);
         /// Maximum decoded payload for v2, in bytes (none: detected).
         v2_payload_limit: Option<usize> = optional(size(caps::PAYLOAD_BYTES));
+        /// `host:port` of each socket port (none: each API node's host with the port of its `/route` answer, else 5100).
+        tcp_addrs: Vec<String> = list(0, host_and_port("127.0.0.1:5100"));
+    }
+
+    /// Clients' connections for live messages.
+    socket: Socket {
+        /// Whether there are any; without them clients connect to WuKongIM itself (yes).
+        enabled: bool = boolean();
+        /// Address for clients without WebSocket (none).
+        tcp_listen: Option<SocketAddr> = optional(address());
+        /// Maximum concurrent sockets; more are refused (10,000).
+        max_connections: usize = integer(1, 1_000_000);
+        /// Maximum sockets of one user; one more ends the oldest (10).
+        per_user: usize = integer(1, 10_000);
+        /// Timeout for a client's CONNECT (10 s).
+        connect_timeout: Duration = duration(MS, MINUTE);
+        /// Timeout for WuKongIM's answer to CONNECT, which is sent up to three times (1.5 s).
+        connack_timeout: Duration = duration(MS, MINUTE);
+        /// Timeout for a socket from which no frame arrives (180 s).
+        idle_timeout: Duration = duration(MS, HOUR);
+        /// Interval of the gateway's WebSocket pings (45 s).
+        ping_interval: Duration = duration(MS, HOUR);
+        /// Timeout for a client that does not read (20 s).
+        write_timeout: Duration = duration(MS, HOUR);
+        /// The largest frame in bytes as configured (96 KiB); what applies is [`Settings::socket_frame_bytes`].
+        frame_bytes: usize = size(MIB);
     }
 
     /// Addresses for clients, passed on unchanged.
     public: Public {
-        /// WebSocket address (none: WuKongIM's own answer).
+        /// WebSocket address (none: the gateway's own at the request's host; without sockets WuKongIM's answer).
         ws_url: Option<String> = optional(public_url(&["ws", "wss"]));
         /// TLS WebSocket address (none).
         wss_url: Option<String> = optional(public_url(&["wss"]));
-        /// `host:port` (none: WuKongIM's own answer).
-        tcp_addr: Option<String> = optional(checked(
-            "must be a host and a port, such as \"im.example.com:5100\"",
-            is_host_and_port,
-        ));
+        /// `host:port` (none: no address; without sockets WuKongIM's answer).
+        tcp_addr: Option<String> = optional(host_and_port("im.example.com:5100"));
         /// Address of an API (none).
         api_url: Option<String> = optional(public_url(&["http", "https"]));
         /// Address of the management page (none).
@@ -301,6 +328,20 @@ sections! {
         /// Whether it is served, without authentication (no; yes with `--embedded`).
         enabled: bool = boolean();
     }
+}
+
+impl Settings {
+    /// The largest frame of a socket in bytes: `socket.frame_bytes`, but never too few for a SEND with `limits.payload`, whose sealed
+    /// payload is base64 of up to 16 bytes more.
+    pub fn socket_frame_bytes(&self) -> usize {
+        let sealed = (self.limits.payload + CIPHER_PADDING).div_ceil(3) * 4;
+        self.socket.frame_bytes.max(sealed + FRAME_FIELDS)
+    }
+}
+
+fn host_and_port(example: &str) -> Kind<String> {
+    let allowed = format!("must be a host and a port, such as \"{example}\"");
+    checked(&allowed, is_host_and_port)
 }
 
 fn workers() -> Kind<Option<usize>> {

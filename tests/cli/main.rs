@@ -109,7 +109,8 @@ fn check_config_prints_what_is_in_force_and_where_it_came_from() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("mine.toml"), "[log]\nlevel = 'debug'\n").unwrap();
     let args = ["check-config", "--config", "mine.toml"];
-    let (code, stdout, stderr) = run(dir.path(), &args, &[("JWT_SECRET", SECRET)]);
+    let env = [("JWT_SECRET", SECRET), ("WUKONGIM_WS_URL", "ws://im:5200")];
+    let (code, stdout, stderr) = run(dir.path(), &args, &env);
     assert_eq!((code, stderr.as_str()), (0, ""));
     shows(&stdout, "level = \"debug\"  # mine.toml:2\n");
     shows(&stdout, "jwt_secret = \"[redacted]\"  # JWT_SECRET\n");

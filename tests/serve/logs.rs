@@ -179,6 +179,7 @@ fn text_is_written_where_it_is_asked_for_and_quiet_where_it_is_quiet() {
     let mut env = usual();
     env.push(("GATEWAY__LOG__FORMAT", "text"));
     env.push(("GATEWAY__STORE__URL", "sqlite:///proc/nothing/gateway.db"));
+    env.push(("WUKONGIM_WS_URL", "ws://im:5200"));
     let (_, _, text) = crate::support::process::run(folder.path(), &[], &env);
     assert!(text.contains(" WARN public.ws_url"), "{text}");
     assert!(!text.contains('{') && !text.contains('\u{1b}'), "{text}");

@@ -2,6 +2,7 @@
 
 mod problems;
 mod secrets;
+mod sockets;
 mod sources;
 
 use super::*;
@@ -121,6 +122,17 @@ const KNOWN_SAMPLES: &[(&str, &str)] = &[
     ("wukongim.idempotency_entries", "7"),
     ("wukongim.duplicate_check", "upstream"),
     ("wukongim.v2_payload_limit", "64KiB"),
+    ("wukongim.tcp_addrs", "a:5100,[::1]:5100"),
+    ("socket.enabled", "false"),
+    ("socket.tcp_listen", "[::]:5100"),
+    ("socket.max_connections", "1"),
+    ("socket.per_user", "11"),
+    ("socket.connect_timeout", "11s"),
+    ("socket.connack_timeout", "1s"),
+    ("socket.idle_timeout", "1h"),
+    ("socket.ping_interval", "30s"),
+    ("socket.write_timeout", "10s"),
+    ("socket.frame_bytes", "1MiB"),
     ("public.ws_url", "ws://h:5200"),
     ("public.wss_url", "wss://h/ws"),
     ("public.tcp_addr", "h:5100"),

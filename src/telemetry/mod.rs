@@ -10,5 +10,8 @@ mod spans;
 pub use json_line::JsonLine;
 pub use log::init;
 pub use log_writer::{ACCESS_LOG, LogGuard};
-pub use metrics::{ConnectionMeters, GaugeSnapshot, HttpLabels, Metrics, NodeMeters, StoreMeters};
+pub use metrics::{
+    ConnectionMeters, GaugeSnapshot, HttpLabels, LabelValue, Metrics, NodeMeters, SocketConnect,
+    SocketDirection, SocketEnd, SocketFrame, SocketProtocol, StoreMeters,
+};
 pub use spans::{CallSpan, RequestSpan, Spans};

@@ -6,6 +6,7 @@ mod gauges;
 mod meters;
 mod nodes;
 mod process;
+mod sockets;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,14 @@ use families::{Label, Seconds, SmallFamily, register};
 use gauges::Gauges;
 use meters::{ExternalMetrics, IdempotencyMeters, MessageMeters};
 use nodes::Nodes;
+use sockets::SocketMeters;
 
 pub use gauges::GaugeSnapshot;
 pub use meters::{ConnectionMeters, StoreMeters};
 pub use nodes::NodeMeters;
+pub use sockets::{
+    LabelValue, SocketConnect, SocketDirection, SocketEnd, SocketFrame, SocketProtocol,
+};
 
 /// Labels of an answered request.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -83,6 +88,8 @@ pub struct Metrics {
     pub idempotency: IdempotencyMeters,
     /// The API's connections.
     pub connections: ConnectionMeters,
+    /// Clients' sockets.
+    pub sockets: SocketMeters,
     /// Calls to the application's backend and the issuer of keys.
     pub external: ExternalMetrics,
     /// Gauges that are set when metrics are scraped.
@@ -120,6 +127,7 @@ impl Metrics {
             messages: MessageMeters::registered(all),
             idempotency: IdempotencyMeters::registered(all),
             connections: ConnectionMeters::registered(all),
+            sockets: SocketMeters::registered(all),
             external: ExternalMetrics::registered(all),
             gauges: Gauges::registered(all),
             registry,

@@ -111,6 +111,13 @@ fn the_names_that_people_hold_stay() {
         "gateway_cache_lookups_total{cache,outcome}",
         "gateway_limited_total{limit}",
         "gateway_build_info{version}",
+        "gateway_sockets{protocol}",
+        "gateway_socket_connects_total{outcome}",
+        "gateway_socket_connack_seconds{}",
+        "gateway_socket_frames_total{direction,type}",
+        "gateway_socket_bytes_total{direction}",
+        "gateway_socket_refused_total{reason}",
+        "gateway_socket_ends_total{cause}",
     ] {
         let (name, labels) = name.trim_end_matches('}').split_once('{').unwrap();
         let (_, documented) = &documented[name];

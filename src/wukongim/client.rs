@@ -16,6 +16,7 @@ use super::log_owner::{LogObservation, LogObservations};
 use super::page::{ForeignMessages, MESSAGESYNC, Page, PageRequest, Window};
 use super::replication;
 use super::single_flight::SingleFlight;
+use super::sockets::SocketPorts;
 use super::{Accepted, Error, Generation, Outgoing, SystemInfo};
 use crate::config::{self, HttpUrl};
 use crate::context::ByteBudget;
@@ -36,6 +37,7 @@ pub struct Client {
     pub(super) logs: LogObservations,
     /// The configured maximum payload for v2; without it, the maximum is detected.
     pub(super) v2_payload_limit: Option<usize>,
+    pub(super) sockets: SocketPorts,
 }
 
 impl Client {
@@ -100,6 +102,7 @@ impl Client {
             foreign: ForeignMessages::default(),
             logs: LogObservations::default(),
             v2_payload_limit: settings.v2_payload_limit,
+            sockets: SocketPorts::new(settings),
         })
     }
 

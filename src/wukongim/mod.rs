@@ -13,6 +13,7 @@ mod payload_limit;
 mod replication;
 mod server_info;
 mod single_flight;
+mod sockets;
 mod users;
 
 pub use call::NodeAffinity;

@@ -61,7 +61,7 @@ impl Client {
 
     /// The addresses for `uid` to connect to.
     pub async fn route(&self, uid: &Uid) -> Result<RouteInfo, Error> {
-        let route = self.on_node(Policy::read("route"), |node| v2::route(node, uid));
+        let route = self.on_node(Policy::read("route"), |node| v2::route(node, uid.as_str()));
         route.await
     }
 }

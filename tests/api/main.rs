@@ -29,6 +29,7 @@ mod operations;
 mod payload_limit;
 mod queries;
 mod shedding;
+mod socket_ports;
 #[path = "../support/mod.rs"]
 mod support;
 mod sync;

@@ -38,6 +38,8 @@ use crate::context::current_deadline;
 use load::now_us;
 pub(super) use node::{Eligibility, Node, as_directory};
 pub(super) use nodes::Nodes;
+#[cfg(test)]
+pub(super) use nodes::tests::nodes_at;
 use transport::new_connection_if;
 pub(super) use transport::{Answer, Call, Transport, retry_once};
 

@@ -11,6 +11,7 @@ use super::load::{Load, now_us};
 use super::transport::{Answer, Call, Transport};
 use crate::telemetry::NodeMeters;
 use crate::wukongim::single_flight::SingleFlight;
+use crate::wukongim::sockets::SocketRoute;
 use crate::wukongim::{Error, Generation};
 
 /// How long a node counts as v3 without a successful answer. v2 permits what v3 would check, and no server restarts within this time, so a
@@ -70,6 +71,8 @@ pub(crate) struct Node {
     pub(crate) probing: SingleFlight<Generation>,
     /// Whether this v2 accepts large payloads.
     pub(crate) large_payloads: SingleFlight<bool>,
+    /// Its socket port.
+    pub(crate) socket_route: SingleFlight<SocketRoute>,
     /// Whether the last log entry said that it accepts only small payloads.
     pub(crate) is_limited: AtomicBool,
     pub(crate) load: Load,
@@ -100,6 +103,7 @@ impl Node {
             last_probe_us: AtomicU64::new(0),
             probing: SingleFlight::new(),
             large_payloads: SingleFlight::new(),
+            socket_route: SingleFlight::new(),
             is_limited: AtomicBool::new(false),
             load: Load::default(),
             ejection: Ejection::new(meters.ejections.clone(), meters.ejected.clone()),
@@ -114,6 +118,12 @@ impl Node {
             // Ids are percent-encoded before, and `.` and `..` are not valid ids, so joining cannot leave the base path.
             None => join_url(&self.base, path_and_query).ok_or(Error::Decode("url")),
         }
+    }
+
+    /// The host of its API; an IPv6 address is in brackets.
+    pub(crate) fn host(&self) -> &str {
+        // Its scheme is http or https, which have one.
+        self.base.host_str().unwrap_or_default()
     }
 
     /// Carries out one call on this node.

@@ -342,8 +342,8 @@ fn parse_uptime(text: &str) -> Option<u64> {
 }
 
 /// `GET /route?uid`, the same on both generations.
-pub(crate) async fn route(node: &Node, uid: &Uid) -> Result<RouteInfo, Error> {
-    let path = format!("/route?uid={}", encode(uid.as_str()));
+pub(crate) async fn route(node: &Node, uid: &str) -> Result<RouteInfo, Error> {
+    let path = format!("/route?uid={}", encode(uid));
     get(node, "route", path).await
 }
 

@@ -5,8 +5,10 @@ mod gauges;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::extract::FromRef;
+use tokio::time::timeout;
 
 use crate::auth::{ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::Callback;
@@ -22,7 +24,10 @@ use crate::messages::Messages;
 use crate::per_worker;
 use crate::store::Store;
 use crate::telemetry::{Metrics, Spans};
-use crate::wukongim::Client;
+use crate::wukongim::{Client, SAFE_PAYLOAD_BYTES};
+
+/// How long to wait for WuKongIM's payload limit.
+const PAYLOAD_LIMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The state shared by all handlers; cheap to clone.
 #[derive(Clone)]
@@ -177,6 +182,18 @@ impl App {
             spans,
             metrics,
         })))
+    }
+
+    /// The largest payload in bytes, decoded: `limits.payload`, or less where this WuKongIM takes no more or is not known to. Waits for
+    /// that at most half a second, and only where `limits.payload` is larger than [`SAFE_PAYLOAD_BYTES`].
+    pub async fn payload_limit(&self) -> usize {
+        let configured = self.settings.limits.payload;
+        if configured <= SAFE_PAYLOAD_BYTES {
+            return configured;
+        }
+        let upstream = timeout(PAYLOAD_LIMIT_TIMEOUT, self.client.payload_limit()).await;
+        let upstream = upstream.map_or(SAFE_PAYLOAD_BYTES, |it| it.unwrap_or(SAFE_PAYLOAD_BYTES));
+        configured.min(upstream)
     }
 
     /// How many requests are being worked on.

@@ -1,17 +1,173 @@
 //! `GET /config`: connect addresses and limits.
 
+use wukongim_gateway::config::Settings;
+
+use crate::listener::socket::{Socket, alice};
 use crate::support::prelude::*;
 
 const ADDRESSES: [&str; 4] = ["wsUrl", "tcpAddr", "apiUrl", "managerUrl"];
 
 #[tokio::test]
-async fn nothing_configured_falls_back_to_wukongims_own_answer() {
+async fn with_sockets_the_address_is_the_gateways_own_at_the_requests_host() {
     for dialect in [V2, V3] {
         let app = TestApp::start(dialect).await;
+        assert!(app.settings.socket.enabled);
+        let told = app.user("张三").get("/config").await.ok();
+        let own = app.base.replace("http://", "ws://");
+        assert_eq!(told["wsUrl"], format!("{own}/api/v1/im/ws"));
+        for empty in ["tcpAddr", "apiUrl", "managerUrl", "wssUrl"] {
+            assert_eq!(told[empty], "", "{empty}");
+        }
+        assert_eq!(told["uid"], "张三");
+        assert_eq!(app.calls_to("/route").len(), 0, "WuKongIM is not asked");
+        // The limits are told without it too.
+        app.upstream.stop().await;
+        let told = app.user("alice").get("/config").await.ok();
+        assert_eq!(told["wsUrl"], format!("{own}/api/v1/im/ws"));
+    }
+}
+
+#[tokio::test]
+async fn configured_addresses_are_told_whatever_the_host_is() {
+    let app = TestApp::with(V2, |settings| {
+        let public = &mut settings.public;
+        public.ws_url = Some("wss://im.example.com/api/v1/im/ws".into());
+        public.wss_url = Some("wss://tls.example.com/api/v1/im/ws".into());
+        public.tcp_addr = Some("im.example.com:5100".into());
+    })
+    .await;
+    for host in ["im.test", "no host"] {
+        let told = config_at(&app, &format!("host: {host}\r\n")).await;
+        assert_eq!(told["wsUrl"], "wss://im.example.com/api/v1/im/ws");
+        assert_eq!(told["wssUrl"], "wss://tls.example.com/api/v1/im/ws");
+        assert_eq!(told["tcpAddr"], "im.example.com:5100");
+    }
+    assert_eq!(app.calls_to("/route").len(), 0);
+}
+
+/// `/config` as alice gets it with these lines instead of the usual `Host`.
+async fn config_at(app: &TestApp, lines: &str) -> Value {
+    config_of(app, "/api/v1/im/config", lines).await
+}
+
+async fn config_of(app: &TestApp, target: &str, lines: &str) -> Value {
+    let head = format!("GET {target} HTTP/1.1\r\n{lines}{}\r\n", alice());
+    let answer = Socket::sending(app, head).await.answer().await.unwrap();
+    assert_eq!(answer.status, 200, "{lines:?}: {answer:#?}");
+    answer.body["data"].clone()
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_host_name_or_address_is_not_passed_on() {
+    let app = TestApp::start(V2).await;
+    for host in [
+        "im.example.com",
+        "IM.example.com:8080",
+        "localhost:1",
+        "im_gateway",
+        "xn--fiqs8s.example.",
+        "10.0.0.1:65535",
+        "[2001:db8::1]",
+        "[::1]:8080",
+        "1and1.example",
+    ] {
+        let told = config_at(&app, &format!("host: {host}\r\n")).await;
+        assert_eq!(told["wsUrl"], format!("ws://{host}/api/v1/im/ws"));
+    }
+    let long = format!("{}.example", "a".repeat(64));
+    let longest = ["a"; 128].join(".");
+    for host in [
+        "",
+        ":80",
+        "im.example.com:",
+        "im.example.com:0",
+        "im.example.com:65536",
+        "im.example.com:+80",
+        "im.example.com:80:90",
+        "alice@im.example.com",
+        "im.example.com/evil",
+        "im.example.com?",
+        "im.example.com#",
+        "im.example.com\\evil",
+        "im.example.com,evil",
+        "im.example.com evil",
+        "im%2eexample.com",
+        "im..example.com",
+        ".example.com",
+        "-im.example.com",
+        "im-.example.com",
+        "\"><script>alert(1)</script>",
+        "javascript:alert(1)",
+        "ws://im.example.com",
+        "bücher.example",
+        "10.0.0.256",
+        "10.0.1",
+        "2130706433",
+        "::1",
+        "[::1",
+        "[::1]8080",
+        "[::1%25eth0]:80",
+        "[10.0.0.1]",
+        "[im.example.com]",
+        &long,
+        &longest,
+    ] {
+        let told = config_at(&app, &format!("host: {host}\r\n")).await;
+        assert_eq!(told["wsUrl"], "", "{host}");
+    }
+    let two = "host: a.example\r\nhost: b.example\r\n";
+    for lines in ["", two] {
+        assert_eq!(config_at(&app, lines).await["wsUrl"], "", "{lines}");
+    }
+    // The absolute form outranks the header.
+    let target = "http://im.example.com:81/api/v1/im/config";
+    let told = config_of(&app, target, "host: other.example\r\n").await;
+    assert_eq!(told["wsUrl"], "ws://im.example.com:81/api/v1/im/ws");
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_tells_that_the_request_came_by_tls() {
+    let behind = TestApp::with(V2, |settings| {
+        settings.server.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    });
+    let (behind, direct) = (behind.await, TestApp::start(V2).await);
+    let own = "://im.example.com/api/v1/im/ws";
+    for (app, lines, scheme) in [
+        (&behind, "x-forwarded-proto: https\r\n", "wss"),
+        (&behind, "x-forwarded-proto: HTTPS\r\n", "wss"),
+        (&behind, "x-forwarded-proto: http\r\n", "ws"),
+        (&behind, "x-forwarded-proto: httpsx\r\n", "ws"),
+        (&behind, "", "ws"),
+        (&direct, "x-forwarded-proto: https\r\n", "ws"),
+    ] {
+        let told = config_at(app, &format!("host: im.example.com\r\n{lines}")).await;
+        assert_eq!(told["wsUrl"], format!("{scheme}{own}"), "{lines}");
+    }
+}
+
+/// Without sockets of the gateway's.
+async fn without_sockets(
+    dialect: Dialect,
+    change: impl FnOnce(&mut Settings) + 'static,
+) -> TestApp {
+    TestApp::with(dialect, |settings| {
+        settings.socket.enabled = false;
+        change(settings);
+    })
+    .await
+}
+
+#[tokio::test]
+async fn without_sockets_nothing_configured_falls_back_to_wukongims_own_answer() {
+    for (dialect, ws, tcp) in [
+        (V2, "ws://127.0.0.1:5200", "127.0.0.1:5100"),
+        (V3, "ws://127.0.0.1:7200", "127.0.0.1:7100"),
+    ] {
+        let app = without_sockets(dialect, |_| ()).await;
         assert_eq!(app.settings.public.ws_url, None);
         let told = app.user("张三").get("/config").await.ok();
-        assert_eq!(told["wsUrl"], app.upstream.ws_url());
-        assert_eq!(told["tcpAddr"], app.upstream.tcp_addr().to_string());
+        assert_eq!(told["wsUrl"], ws);
+        assert_eq!(told["tcpAddr"], tcp);
         for empty in ["apiUrl", "managerUrl", "wssUrl"] {
             assert_eq!(told[empty], "", "{empty}");
         }
@@ -26,9 +182,9 @@ async fn nothing_configured_falls_back_to_wukongims_own_answer() {
 }
 
 #[tokio::test]
-async fn configured_addresses_are_returned_unchanged_without_a_call() {
+async fn without_sockets_configured_addresses_are_returned_unchanged_without_a_call() {
     for dialect in [V2, V3] {
-        let app = TestApp::with(dialect, |settings| {
+        let app = without_sockets(dialect, |settings| {
             let public = &mut settings.public;
             public.ws_url = Some("ws://your-server:5200".into());
             public.wss_url = Some("wss://your-server/ws".into());
@@ -51,17 +207,16 @@ async fn configured_addresses_are_returned_unchanged_without_a_call() {
 }
 
 #[tokio::test]
-async fn either_address_falls_back_by_itself() {
+async fn without_sockets_either_address_falls_back_by_itself() {
     for (ws, tcp) in [(Some("wss://mine/ws"), None), (None, Some("mine:5100"))] {
-        let app = TestApp::with(V2, move |settings| {
+        let app = without_sockets(V2, move |settings| {
             settings.public.ws_url = ws.map(str::to_owned);
             settings.public.tcp_addr = tcp.map(str::to_owned);
         })
         .await;
         let told = app.user("alice").get("/config").await.ok();
-        let of_upstream = (app.upstream.ws_url(), app.upstream.tcp_addr().to_string());
-        assert_eq!(told["wsUrl"], ws.unwrap_or(&of_upstream.0));
-        assert_eq!(told["tcpAddr"], tcp.unwrap_or(&of_upstream.1));
+        assert_eq!(told["wsUrl"], ws.unwrap_or("ws://127.0.0.1:5200"));
+        assert_eq!(told["tcpAddr"], tcp.unwrap_or("127.0.0.1:5100"));
         app.upstream.stop().await;
         let answer = app.user("alice").get("/config").await;
         let answer = answer.fails(503, "upstream_unavailable");
@@ -71,7 +226,8 @@ async fn either_address_falls_back_by_itself() {
 
 #[tokio::test]
 async fn all_four_are_texts_whatever_wukongim_leaves_out() {
-    for app in TestApp::both().await {
+    for dialect in [V2, V3] {
+        let app = without_sockets(dialect, |_| ()).await;
         for route in [
             r#"{"tcp_addr":"","ws_addr":"","wss_addr":""}"#,
             "{}",

@@ -11,7 +11,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Where a client connects to WuKongIM, and what this deployment allows. */
+        /** Where a client connects for live messages, and what this deployment allows. */
         get: operations["get_config"];
         put?: never;
         post?: never;
@@ -364,13 +364,13 @@ export interface components {
         ChannelType: 1 | 2;
         /** @description The client's idempotency key of a message, without control characters. At most 255 **bytes** of UTF-8, or fewer if configured (`limits.clientMsgNoBytes` of `/config`; 128 by default). */
         ClientMsgNo: string;
-        /** @description Addresses are always present; empty if there is none. */
+        /** @description Addresses are always present; empty if there is none. A gateway without sockets returns WuKongIM's where none is configured. */
         ConfigResponse: {
-            /** @description WebSocket address of WuKongIM. */
+            /** @description WebSocket address for live messages: the configured one, else the gateway's own at the request's host. */
             wsUrl: string;
-            /** @description WebSocket address with TLS. */
+            /** @description Another WebSocket address, with TLS, if one is configured. */
             wssUrl: string;
-            /** @description TCP address of WuKongIM, `host:port`. */
+            /** @description TCP address for live messages, `host:port`, if one is configured. */
             tcpAddr: string;
             apiUrl: string;
             managerUrl: string;
@@ -770,7 +770,7 @@ export interface operations {
                      *         "managerUrl": "http://your-server:5300",
                      *         "tcpAddr": "your-server:5100",
                      *         "uid": "user1",
-                     *         "wsUrl": "ws://your-server:5200",
+                     *         "wsUrl": "wss://your-server/api/v1/im/ws",
                      *         "wssUrl": ""
                      *       },
                      *       "success": true

@@ -70,6 +70,9 @@ async fn where_configured_both_are_spoken_on_one_port() {
     assert_eq!((status, &body["success"]), (200, &true.into()));
     let (status, body) = get(&app, &mut sender, "/nothing").await;
     assert_eq!((status, &body["code"]), (404, &"not_found".into()));
+    let (_, told) = get(&app, &mut sender, "/config").await;
+    let own = app.base.replace("http://", "ws://");
+    assert_eq!(told["data"]["wsUrl"], format!("{own}/api/v1/im/ws"));
     good_requests_are_served(&app).await;
     // Streams side by side.
     let mut many = Vec::new();

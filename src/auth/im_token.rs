@@ -8,6 +8,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::Serialize;
 
 use maker::TokenDeriver;
@@ -146,6 +147,40 @@ impl ImTokens {
             Ok(inner.deriver.token(&uid, device, count))
         })
         .await
+    }
+
+    /// Registers the current token of (`uid`, `device`) with WuKongIM, for a v2 that has lost its data; it may be newer than the one that was
+    /// verified.
+    pub async fn register_again(
+        self: &Arc<Self>,
+        uid: &Uid,
+        device: DeviceFlag,
+    ) -> Result<(), ImTokenError> {
+        self.issue(uid, device).await.map(drop)
+    }
+
+    /// Checks `token` in constant time: the revocation count of (`uid`, `device`) where it is their current token, else `None`. The count is
+    /// read from the store each time.
+    pub async fn verify(
+        &self,
+        uid: &Uid,
+        device: DeviceFlag,
+        token: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        let count = self.revocation_count(uid, device).await?;
+        let current = self.deriver.token(uid, device, count);
+        let is_equal = verify_slices_are_equal(current.as_str().as_bytes(), token.as_bytes());
+        Ok(is_equal.is_ok().then_some(count))
+    }
+
+    /// Whether the tokens of (`uid`, `device`) have not been revoked since [`Self::verify`] returned `count`. Read from the store each time.
+    pub async fn is_current(
+        &self,
+        uid: &Uid,
+        device: DeviceFlag,
+        count: u64,
+    ) -> Result<bool, StoreError> {
+        Ok(self.revocation_count(uid, device).await? == count)
     }
 
     /// Invalidates the tokens issued so far for these devices, here and in WuKongIM, and ends their connections.

@@ -3,6 +3,7 @@
 mod equal_keys;
 mod late;
 mod revoke;
+mod verify;
 
 use wukongim_gateway::config::DeviceLevels;
 

@@ -18,6 +18,8 @@
 //! checks are not about permission: v2 would silently drop messages to a banned or disbanded group, and would store messages to a group
 //! that does not exist.
 //!
+//! On a socket WuKongIM checks 2 and 4 to 7 itself on both generations, so only 1, 8 and, in all modes, 3 are checked here.
+//!
 //! `callback` leaves membership to the application's backend, which is called last, so that requests refused anyway do not reach it. v3
 //! still refuses users that are not subscribers.
 
@@ -132,6 +134,33 @@ impl Authorization {
         let action = callback::Action::MessageSend;
         self.ask_callback(action, sender, actor, channel).await?;
         Ok(Permit { version, answers })
+    }
+
+    /// Checks what WuKongIM does not check of a message that `sender` sends to `channel` on a socket, in this order: the group was deleted
+    /// ([`Denial::ChannelNotFound`]), the application's backend refuses ([`Denial::Refused`]) or does not answer
+    /// ([`Denial::CallbackFailed`]), the sender is banned (v2, [`Denial::Forbidden`]), a message to oneself (v3, [`Denial::ToOneself`]).
+    /// [`Denial::Unavailable`] where WuKongIM cannot be asked about the ban.
+    ///
+    /// WuKongIM checks membership, lists and the group's ban on its own sockets.
+    pub async fn may_send_on_socket(&self, sender: &Uid, channel: &Channel) -> Result<(), Denial> {
+        if let Channel::Group(group) = channel
+            && self.tombstones.is_deleted(group).await
+        {
+            return Err(Denial::ChannelNotFound);
+        }
+        let action = callback::Action::MessageSend;
+        self.ask_callback(action, sender, None, channel).await?;
+        let is_banned = self.is_user_banned(sender).await;
+        if is_banned.map_err(Denial::Unavailable)? {
+            return Err(Denial::Forbidden);
+        }
+        match channel {
+            Channel::Person(peer) if sender == peer => match self.generation().await? {
+                Generation::V2 => Ok(()),
+                Generation::V3 => Err(Denial::ToOneself),
+            },
+            Channel::Person(_) | Channel::Group(_) => Ok(()),
+        }
     }
 
     /// Whether the permit is still valid without a new check: it is recent, and the gateway has not changed the channel since.
@@ -289,8 +318,9 @@ impl Authorization {
                 } else {
                     FactQuery::SendRestrictions(group.clone())
                 };
-                let (facts, banned) = tokio::try_join!(self.facts(query), self.is_banned(user))
-                    .map_err(Denial::Unavailable)?;
+                let (facts, banned) =
+                    tokio::try_join!(self.facts(query), self.is_user_banned(user))
+                        .map_err(Denial::Unavailable)?;
                 facts.group_exists()?;
                 if banned {
                     return Err(Denial::Forbidden);
@@ -322,7 +352,7 @@ impl Authorization {
             })
         };
         let (banned, facts) =
-            tokio::try_join!(self.is_banned(user), blocked_by).map_err(Denial::Unavailable)?;
+            tokio::try_join!(self.is_user_banned(user), blocked_by).map_err(Denial::Unavailable)?;
         if banned {
             return Err(Denial::Forbidden);
         }
@@ -351,7 +381,8 @@ impl Authorization {
         self.facts.get(&query, look_up).await
     }
 
-    async fn is_banned(&self, user: &Uid) -> Result<bool, Error> {
+    /// Whether the user is banned, through the cache; never on v3, which has no user bans.
+    pub async fn is_user_banned(&self, user: &Uid) -> Result<bool, Error> {
         let look_up = || {
             let (client, user) = (Arc::clone(&self.client), user.clone());
             async move { client.user_is_banned(&user).await }

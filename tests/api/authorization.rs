@@ -7,6 +7,7 @@ mod matrix;
 mod open;
 mod persons;
 mod roles;
+mod sockets;
 mod store;
 mod swaps;
 

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulConnection, GracefulShutdown};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -114,7 +114,8 @@ pub(super) struct Server<A> {
     api: A,
     timeouts: Timeouts,
     protocols: Protocols,
-    graceful: GracefulShutdown,
+    /// Turns true when connections must close; each of them has a receiver.
+    closing: watch::Sender<bool>,
 }
 
 /// The protocols of a listener.
@@ -174,13 +175,14 @@ impl<A: Api> Server<A> {
             api,
             timeouts,
             protocols: Protocols::new(http2),
-            graceful: GracefulShutdown::new(),
+            closing: watch::Sender::new(false),
         }
     }
 
-    /// Finishes the running requests and closes all connections.
+    /// Finishes the running requests and closes all connections, except those that were upgraded.
     pub(super) async fn shut_down(self) {
-        self.graceful.shutdown().await;
+        self.closing.send_replace(true);
+        self.closing.closed().await;
     }
 
     /// Serves a connection from `peer` in a task of its own.
@@ -190,6 +192,7 @@ impl<A: Api> Server<A> {
     {
         let api = self.api.clone();
         let is_shared = permit.is_shared;
+        let share = permit.share();
         let state = ConnectionState::new(self.timeouts, is_shared);
         let stream = TokioIo::new(MonitoredStream::new(stream, state.clone()));
         let service_state = state.clone();
@@ -198,6 +201,7 @@ impl<A: Api> Server<A> {
             let state = service_state.clone();
             let running = state.begin_request();
             request.extensions_mut().insert(Peer(peer));
+            request.extensions_mut().insert(share.clone());
             // hyper hides a `Content-Length` next to `Transfer-Encoding`; a proxy that used it would see a different end of the body (RFC
             // 9112, 6.1). So the connection ends after this request, against request smuggling.
             let is_last = request.headers().contains_key(TRANSFER_ENCODING);
@@ -230,22 +234,39 @@ impl<A: Api> Server<A> {
         });
         match &self.protocols {
             Protocols::Http1(http1) => {
-                self.spawn(http1.serve_connection(stream, service), state, permit);
+                let connection = http1.serve_connection(stream, service).with_upgrades();
+                self.spawn(connection, |it| it.graceful_shutdown(), state, permit);
             }
             Protocols::Both(both) => {
-                let connection = both.serve_connection(stream, service).into_owned();
-                self.spawn(connection, state, permit);
+                let connection = both.serve_connection_with_upgrades(stream, service);
+                let connection = connection.into_owned();
+                self.spawn(connection, |it| it.graceful_shutdown(), state, permit);
             }
         }
     }
 
-    fn spawn<C>(&self, connection: C, state: Arc<ConnectionState>, permit: ConnectionPermit)
-    where
-        C: GracefulConnection + Send + 'static,
-        C::Error: std::fmt::Display + Send,
+    /// Runs a connection in a task of its own; `close` makes it end after its running request.
+    fn spawn<C, E>(
+        &self,
+        connection: C,
+        close: fn(Pin<&mut C>),
+        state: Arc<ConnectionState>,
+        permit: ConnectionPermit,
+    ) where
+        C: Future<Output = Result<(), E>> + Send + 'static,
+        E: std::fmt::Display + Send,
     {
+        let mut closing = self.closing.subscribe();
         // Boxed: otherwise each of the nested futures reserves space for it, three times its size.
-        let connection = Box::pin(self.graceful.watch(connection));
+        let mut connection = Box::pin(connection);
+        let connection = Box::pin(async move {
+            tokio::select! {
+                ended = connection.as_mut() => return ended,
+                _ = closing.wait_for(|closing| *closing) => {}
+            }
+            close(connection.as_mut());
+            connection.await
+        });
         tokio::spawn(async move {
             match state.run(connection).await {
                 Some(Ok(())) => {}

@@ -9,18 +9,19 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::refusal::Refusals;
-use crate::limits::{AddressConnections, Permit};
+use crate::limits::{AddressConnections, ConnectionShare, Permit};
 use crate::state::App;
-use crate::telemetry::ConnectionMeters;
+use crate::telemetry::{ConnectionMeters, SocketConnect};
 
 /// The limits of one listener.
 pub(super) struct Admission {
     permits: Arc<Semaphore>,
-    addresses: AddressConnections,
+    addresses: Arc<AddressConnections>,
     meters: ConnectionMeters,
     total_full: Counter,
     address_full: Counter,
-    refusals: Refusals,
+    /// `None` where a refused connection is closed without an answer.
+    refusals: Option<Refusals>,
 }
 
 /// Counts a connection until it is dropped.
@@ -31,7 +32,7 @@ pub(super) struct ConnectionPermit {
     /// Counts it for the worker that serves it.
     pub(super) worker: Option<Arc<()>>,
     _total: OwnedSemaphorePermit,
-    _address: Option<Permit>,
+    address: Option<Arc<Permit>>,
 }
 
 impl Admission {
@@ -39,12 +40,24 @@ impl Admission {
     pub(super) fn for_app(app: &App) -> Self {
         let (settings, metrics) = (&app.settings, &app.metrics);
         Self {
-            addresses: AddressConnections::new(&settings.server),
+            addresses: Arc::new(AddressConnections::new(&settings.server)),
             meters: metrics.connections.clone(),
             total_full: metrics.refusals("connections"),
             address_full: metrics.refusals("address_connections"),
-            refusals: Refusals::new(&settings.cors),
+            refusals: Some(Refusals::new(&settings.cors)),
             ..Self::uncounted(settings.server.max_connections)
+        }
+    }
+
+    /// The limits of sockets over plain TCP: the places are those of all sockets, and an address has no more connections for them.
+    pub(super) fn for_sockets(&self, app: &App) -> Self {
+        Self {
+            permits: app.sockets.permits(),
+            addresses: self.addresses.clone(),
+            meters: ConnectionMeters::default(),
+            total_full: app.metrics.sockets.connects[SocketConnect::Full].clone(),
+            address_full: self.address_full.clone(),
+            refusals: None,
         }
     }
 
@@ -52,11 +65,11 @@ impl Admission {
     pub(super) fn uncounted(max_connections: usize) -> Self {
         Self {
             permits: Arc::new(Semaphore::new(max_connections)),
-            addresses: AddressConnections::default(),
+            addresses: Arc::default(),
             meters: ConnectionMeters::default(),
             total_full: Counter::default(),
             address_full: Counter::default(),
-            refusals: Refusals::default(),
+            refusals: Some(Refusals::default()),
         }
     }
 
@@ -68,12 +81,12 @@ impl Admission {
     ) -> Option<(TcpStream, ConnectionPermit)> {
         let Ok(total) = self.permits.clone().try_acquire_owned() else {
             self.total_full.inc();
-            self.refusals.refuse(stream);
+            self.refuse(stream);
             return None;
         };
         let Ok(address) = self.addresses.try_acquire(peer) else {
             self.address_full.inc();
-            self.refusals.refuse(stream);
+            self.refuse(stream);
             return None;
         };
         self.meters.opened.inc();
@@ -83,9 +96,22 @@ impl Admission {
             is_shared: self.addresses.is_shared(peer),
             worker: None,
             _total: total,
-            _address: address,
+            address: address.map(Arc::new),
         };
         Some((stream, permit))
+    }
+
+    fn refuse(&self, stream: TcpStream) {
+        if let Some(refusals) = &self.refusals {
+            refusals.refuse(stream);
+        }
+    }
+}
+
+impl ConnectionPermit {
+    /// The part that an upgraded connection keeps.
+    pub(super) fn share(&self) -> ConnectionShare {
+        ConnectionShare::new(self.address.clone(), self.worker.clone())
     }
 }
 
@@ -104,7 +130,7 @@ impl ConnectionPermit {
             is_shared: false,
             worker: None,
             _total: Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap(),
-            _address: None,
+            address: None,
         }
     }
 }

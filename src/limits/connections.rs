@@ -24,6 +24,24 @@ pub struct AddressConnections {
     last_logged: Mutex<Option<Instant>>,
 }
 
+/// What a connection that became a socket goes on counting in, once it has left `server.max_connections`: its address and its worker. The
+/// listener leaves it in each request's extensions.
+#[derive(Clone, Default)]
+pub struct ConnectionShare {
+    _address: Option<Arc<Permit>>,
+    _worker: Option<Arc<()>>,
+}
+
+impl ConnectionShare {
+    /// A share of these two, as far as they are counted.
+    pub fn new(address: Option<Arc<Permit>>, worker: Option<Arc<()>>) -> Self {
+        Self {
+            _address: address,
+            _worker: worker,
+        }
+    }
+}
+
 /// The address has its maximum of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressFull;

@@ -27,7 +27,7 @@ use self::usage::UserUsage;
 
 pub use address::Peer;
 pub use buckets::{Allowance, Refused};
-pub use connections::AddressConnections;
+pub use connections::{AddressConnections, ConnectionShare};
 pub use sharded_map::Permit;
 pub use time::Time;
 pub use usage::{UserFull, UserPermit};

@@ -19,6 +19,7 @@ pub mod limits;
 mod messages;
 mod per_worker;
 pub mod routes;
+mod socket;
 pub mod state;
 pub mod store;
 pub mod telemetry;

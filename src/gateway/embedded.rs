@@ -37,6 +37,7 @@ pub(super) async fn start(
     wukongim.api_urls = vec![address(upstream.url())?];
     wukongim.version = Some(generation);
     wukongim.manager_token = None;
+    wukongim.tcp_addrs = Vec::new();
     // v3 only: v2 has no such port, and the gateway does without.
     wukongim.manager_url = upstream.manager_url().map(address).transpose()?;
     (wukongim.manager_username, wukongim.manager_password) = match manager {

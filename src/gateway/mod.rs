@@ -15,6 +15,7 @@ mod memory_limit;
 mod ops;
 mod refusal;
 mod signals;
+mod tcp_socket;
 mod tracked_body;
 mod unread_body;
 mod workers;
@@ -65,7 +66,7 @@ pub async fn serve(
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    fd_limit::raise_limit(settings.server.max_connections);
+    fd_limit::raise_limit(&settings);
     memory_limit::warn_if_low(settings.server.max_buffered);
     let starting = async {
         let upstream = embedded::start(embedded, &mut settings).await?;
@@ -140,12 +141,24 @@ impl Gateway {
         let (listener, address) = bind("server.listen", settings.server.listen).await?;
         let (ops_listener, ops_address) =
             bind("server.ops_listen", settings.server.ops_listen).await?;
+        let socket_address = settings
+            .socket
+            .tcp_listen
+            .filter(|_| settings.socket.enabled);
+        let socket_listener = match socket_address {
+            Some(address) => Some(bind("socket.tcp_listen", address).await?),
+            None => None,
+        };
+        let socket_listener = socket_listener.map(|(listener, address)| {
+            tracing::info!(socket.listen = %address, "sockets over plain tcp");
+            listener
+        });
         let app = App::new(settings.clone(), store)
             .map_err(|error| ServeError::Internal(error.to_string()))?;
         app.metrics.gauges.track_runtime(Handle::current());
         let (stop, stopped) = watch::channel(false);
         let count = crate::per_worker::count(settings.server.worker_threads);
-        let api = Workers::start(listener, &app, count, stopped)
+        let api = Workers::start(listener, socket_listener, &app, count, stopped)
             .map_err(|error| ServeError::Internal(format!("cannot start threads: {error}")))?;
         Ok(Self {
             settings,
@@ -189,11 +202,15 @@ impl Gateway {
             }
         };
         draining.store(true, Ordering::Relaxed);
+        self.app.sockets.refuse_new();
         let drain = async {
             tokio::time::sleep(server.shutdown_delay).await;
             let _ = self.stop.send(true);
             let finished = async {
-                self.api.drained().await;
+                tokio::join!(
+                    self.api.drained(),
+                    self.app.sockets.close_all(server.drain_timeout)
+                );
                 // Deletes continue after their requests have ended.
                 self.app.channels.wait_idle().await;
             };
@@ -225,6 +242,10 @@ fn monitor_dependencies(app: App, readiness: Readiness) {
         } else if app.settings.limits.payload > SAFE_PAYLOAD_BYTES {
             // Logs a warning if payloads are limited.
             let _ = app.client.payload_limit().await;
+        }
+        if app.settings.socket.enabled {
+            // Logs a warning where they are public.
+            app.client.check_socket_routes().await;
         }
         let mut interval = tokio::time::interval(PROBE_INTERVAL);
         loop {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{join_all, select_all};
+use futures_util::future::{OptionFuture, join_all, select_all};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::accept::{Server, accept};
 use super::admission::{Admission, ConnectionPermit};
+use super::tcp_socket;
 use crate::per_worker;
 use crate::state::App;
 
@@ -23,11 +24,27 @@ use crate::state::App;
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that is not registered with a runtime.
-type Connection = (std::net::TcpStream, IpAddr, ConnectionPermit);
+struct Connection {
+    stream: std::net::TcpStream,
+    peer: IpAddr,
+    permit: ConnectionPermit,
+    speaks: Speaks,
+}
+
+/// What a listener's connections speak.
+#[derive(Debug, Clone, Copy)]
+enum Speaks {
+    /// HTTP, from which a WebSocket may begin.
+    Http,
+    /// The sockets' own protocol over plain TCP.
+    Wkproto,
+}
 
 /// The worker threads that serve the API.
 pub(super) struct Workers {
     accepting: JoinHandle<()>,
+    /// For the sockets over plain TCP, if they have a listener.
+    accepting_sockets: Option<JoinHandle<()>>,
     end: watch::Sender<bool>,
     /// Closed when the last request of the last worker has been answered.
     drained: mpsc::Receiver<Infallible>,
@@ -43,9 +60,10 @@ struct Worker {
 }
 
 impl Workers {
-    /// Serves the API of `app` on `count` threads until `stop` turns true.
+    /// Serves the API of `app`, and sockets on a listener of their own where there is one, on `count` threads until `stop` turns true.
     pub(super) fn start(
         listener: TcpListener,
+        socket_listener: Option<TcpListener>,
         app: &App,
         count: usize,
         stop: watch::Receiver<bool>,
@@ -73,12 +91,21 @@ impl Workers {
             };
             threads.push(spawn(number, runtime, work)?);
         }
+        let workers = Arc::new(workers);
+        let placing = |speaks| {
+            let workers = Arc::clone(&workers);
+            move |stream, peer, permit| place(&workers, stream, peer, permit, speaks)
+        };
         let admission = Admission::for_app(app);
-        let accepting = accept(listener, admission, stop, move |stream, peer, permit| {
-            place(&workers, stream, peer, permit);
+        let accepting_sockets = socket_listener.map(|listener| {
+            let admission = admission.for_sockets(app);
+            let placing = placing(Speaks::Wkproto);
+            tokio::spawn(accept(listener, admission, stop.clone(), placing))
         });
+        let accepting = accept(listener, admission, stop, placing(Speaks::Http));
         Ok(Self {
             accepting: tokio::spawn(accepting),
+            accepting_sockets,
             end,
             drained,
             threads,
@@ -90,6 +117,7 @@ impl Workers {
         tokio::select! {
             _ = select_all(&mut self.threads) => {}
             _ = &mut self.accepting => {}
+            _ = OptionFuture::from(self.accepting_sockets.as_mut()), if self.accepting_sockets.is_some() => {}
         }
     }
 
@@ -108,14 +136,25 @@ impl Workers {
 }
 
 /// Passes a connection to the worker that has the fewest.
-fn place(workers: &[Worker], stream: TcpStream, peer: IpAddr, mut permit: ConnectionPermit) {
+fn place(
+    workers: &[Worker],
+    stream: TcpStream,
+    peer: IpAddr,
+    mut permit: ConnectionPermit,
+    speaks: Speaks,
+) {
     let fewest = workers
         .iter()
         .min_by_key(|worker| Arc::strong_count(&worker.load));
     // Otherwise the connection is broken, or the process is ending since that worker has ended.
     if let (Some(worker), Ok(stream)) = (fewest, stream.into_std()) {
         permit.worker = Some(worker.load.clone());
-        let _ = worker.sender.send((stream, peer, permit));
+        let _ = worker.sender.send(Connection {
+            stream,
+            peer,
+            permit,
+            speaks,
+        });
     }
 }
 
@@ -126,9 +165,17 @@ async fn serve(
     _until_drained: mpsc::Sender<Infallible>,
 ) {
     let server = Server::for_app(app);
-    while let Some((stream, peer, permit)) = receiver.recv().await {
-        if let Ok(stream) = TcpStream::from_std(stream) {
-            server.serve(stream, peer, permit);
+    while let Some(connection) = receiver.recv().await {
+        let Connection { peer, permit, .. } = connection;
+        let Ok(stream) = TcpStream::from_std(connection.stream) else {
+            continue;
+        };
+        match connection.speaks {
+            Speaks::Http => server.serve(stream, peer, permit),
+            Speaks::Wkproto => {
+                let app = app.clone();
+                tokio::spawn(tcp_socket::serve(app, stream, peer, permit));
+            }
         }
     }
     server.shut_down().await;
@@ -174,7 +221,7 @@ mod tests {
             let admitted = admission.admit(stream, peer.ip());
             let is_admitted = admitted.is_some();
             if let Some((stream, permit)) = admitted {
-                place(&workers, stream, peer.ip(), permit);
+                place(&workers, stream, peer.ip(), permit, Speaks::Http);
             }
             is_admitted
         };
@@ -209,6 +256,7 @@ mod tests {
         };
         let mut workers = Workers {
             accepting: tokio::spawn(std::future::pending()),
+            accepting_sockets: None,
             end,
             drained: mpsc::channel(1).1,
             threads: vec![

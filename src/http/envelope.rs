@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_LANGUAGE, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue,
-    RETRY_AFTER, WWW_AUTHENTICATE,
+    RETRY_AFTER, UPGRADE, WWW_AUTHENTICATE,
 };
 use serde::Serialize;
 
@@ -63,6 +63,9 @@ pub fn render(
     let headers = response.headers_mut();
     if error.status() == StatusCode::UNAUTHORIZED {
         headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if error == ApiError::UpgradeRequired {
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     }
     if failure.is_encoding_error() {
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

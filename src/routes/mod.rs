@@ -7,6 +7,7 @@ mod docs;
 mod health;
 mod messages;
 mod roles;
+mod socket;
 mod sync;
 mod synced;
 mod system;
@@ -22,7 +23,7 @@ use crate::http::authenticate::{Authenticate, Authenticator, unknown_path};
 use crate::http::errors::ApiError::{
     self, Blocked, ChannelBanned, ChannelDeleted, ChannelExists, ChannelFull, ChannelNotFound,
     Forbidden, MessageConflict, MessageUnconfirmed, NotAMember, NotOwner, OwnerCannotLeave,
-    PartialFailure, SendBanned, StoreUnavailable,
+    PartialFailure, SendBanned, StoreUnavailable, UpgradeRequired,
 };
 use crate::http::errors::LocalizedText;
 use crate::limits::Cost;
@@ -33,8 +34,12 @@ pub use docs::document;
 /// The prefix of all paths.
 pub const PREFIX: &str = "/api/v1/im";
 
-/// Routes without authentication.
-const PUBLIC: [&str; 1] = ["/api/v1/im/health"];
+/// Health checks, which are answered under any load.
+const HEALTH: &str = "/api/v1/im/health";
+/// The path of sockets.
+const SOCKET: &str = "/api/v1/im/ws";
+/// Routes without authentication; a socket's user is known from its first frame.
+const PUBLIC: [&str; 2] = [HEALTH, SOCKET];
 
 /// Why a message is not sent.
 const SEND: &[ApiError] = &[
@@ -58,7 +63,7 @@ macro_rules! endpoint {
     };
 }
 
-static ENDPOINTS: [Endpoint; 16] = [
+static ENDPOINTS: [Endpoint; 17] = [
     endpoint!("/api/v1/im/config", config::get_config).says(
         "获取连接配置失败",
         "failed to get the connection configuration",
@@ -70,6 +75,9 @@ static ENDPOINTS: [Endpoint; 16] = [
     endpoint!("/api/v1/im/token/revoke", token::revoke_token)
         .refuses(&[&[Forbidden, StoreUnavailable]])
         .costs(Cost::Fixed(5)),
+    endpoint!("/api/v1/im/ws", socket::open_socket)
+        .says("建立连接失败", "failed to open the connection")
+        .refuses(&[&[Forbidden, UpgradeRequired]]),
     endpoint!("/api/v1/im/message/send", messages::send_message)
         .says("发送消息失败", "failed to send the message")
         .refuses(&[SEND]),
@@ -122,7 +130,9 @@ static ENDPOINTS: [Endpoint; 16] = [
 /// All routes, without the outermost layer.
 pub fn router(app: &App) -> Router<App> {
     let mut router = Router::new();
-    for endpoint in &ENDPOINTS {
+    let has_sockets = app.settings.socket.enabled;
+    let endpoints = ENDPOINTS.iter();
+    for endpoint in endpoints.filter(|it| has_sockets || it.route != SOCKET) {
         let (_, _, methods) = (endpoint.handler)();
         // On the methods, not on the path: a wrong method is 405 even without a token.
         let methods = if endpoint.is_public() {
@@ -193,7 +203,7 @@ impl Endpoint {
 
     /// Whether it is answered under any load: health checks must not be shed.
     pub fn is_exempt(&self) -> bool {
-        self.is_public()
+        self.route == HEALTH
     }
 
     /// The endpoint at this path; no path has parameters.

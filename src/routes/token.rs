@@ -6,7 +6,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::auth::{Caller, DeviceFlag, ImToken};
+use crate::auth::{Caller, DeviceFlag, ImToken, ImTokenError};
 use crate::authorization::Audit;
 use crate::authorization::callback::Action;
 use crate::domain::Uid;
@@ -112,6 +112,10 @@ pub(super) async fn revoke_token(
     let audit = Audit::new(&caller.uid, Some(&uid), Action::TokenRevoke, None, due);
     let revoked = app.im_tokens.revoke(&uid, &devices).await;
     audit.record_outcome(&revoked);
+    // Unless the store did not count it; what WuKongIM has not done yet changes nothing here.
+    if !matches!(revoked, Err(ImTokenError::Store(_))) {
+        app.sockets.end_revoked(&uid, &devices);
+    }
     revoked?;
     Ok(Envelope(RevokeTokenResponse {
         uid,

@@ -1,6 +1,7 @@
 //! The state shared by all handlers: all modules, built from the settings. Knows no route and no listener.
 
 mod gauges;
+mod sockets;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use crate::wukongim::{Client, SAFE_PAYLOAD_BYTES};
 /// How long to wait for WuKongIM's payload limit.
 const PAYLOAD_LIMIT_TIMEOUT: Duration = Duration::from_millis(500);
 
+pub use sockets::{EndSignal, Registration, Sockets};
+
 /// The state shared by all handlers; cheap to clone.
 #[derive(Clone)]
 pub struct App(Arc<AppState>);
@@ -55,6 +58,8 @@ pub struct AppState {
     pub channels: Channels,
     /// The rate limits of users and addresses.
     pub limits: Arc<Limits>,
+    /// The open sockets.
+    pub sockets: Arc<Sockets>,
     /// Counts the requests being worked on.
     pub in_flight: AtomicUsize,
     /// The limit of concurrent requests per channel.
@@ -166,6 +171,7 @@ impl App {
         let spans = Spans::new(&settings.telemetry)
             .map_err(|error| BuildError::Client(error.without_url().to_string()))?;
         Ok(Self(Arc::new(AppState {
+            sockets: Sockets::new(&settings.socket),
             settings: Arc::new(settings),
             verifier: Arc::new(verifier),
             im_tokens,

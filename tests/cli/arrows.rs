@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 /// Each module after all that use it. Unit tests may use more.
 const ARROWS: &str = "\
 cli → auth, config, domain, gateway, routes
-gateway → config, context, http, limits, per_worker, routes, state, store, telemetry, wukongim
-routes → auth, authorization, channels, config, domain, history, http, json, limits, messages, state, store, wukongim
-state → auth, authorization, channels, config, context, history, http, limits, messages, per_worker, store, telemetry, wukongim
+gateway → config, context, http, limits, per_worker, routes, socket, state, store, telemetry, wukongim
+routes → auth, authorization, channels, config, domain, history, http, json, limits, messages, socket, state, store, telemetry, wukongim
+socket → auth, authorization, domain, state, telemetry, wukongim
+state → auth, authorization, channels, config, context, domain, history, http, limits, messages, per_worker, store, telemetry, wukongim
 http → auth, authorization, channels, config, context, domain, history, json, limits, messages, store, wukongim
 channels → authorization, config, context, domain, limits, store, wukongim
 history → authorization, config, domain, limits, messages, wukongim

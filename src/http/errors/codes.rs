@@ -136,6 +136,10 @@ errors! {
     UnsupportedMediaType => UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", ("请求体必须是JSON", "the request body must be JSON"),
         client: "Send `Content-Type: application/json`, and no `Content-Encoding`: if that was wrong, `message` says so, and the answer has `Accept-Encoding: identity`",
         operator: "Nothing";
+    /// The path is for WebSocket connections only.
+    UpgradeRequired => UPGRADE_REQUIRED, "upgrade_required", ("该接口只接受WebSocket连接", "this path takes WebSocket connections only"),
+        client: "Connect by WebSocket over HTTP/1.1, as the SDKs do",
+        operator: "A proxy that drops `Upgrade` and `Connection`, or speaks HTTP/2 to the gateway (docs/TLS.md)";
     /// The headers are larger than the gateway reads.
     HeadersTooLarge => REQUEST_HEADER_FIELDS_TOO_LARGE, "headers_too_large", ("请求头过大", "the request headers are too large"),
         client: "Send smaller headers: a token of 16 KiB at most, fewer cookies. Logging in again does not help",

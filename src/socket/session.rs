@@ -1,0 +1,486 @@
+//! A connected socket: one task that reads both sides in turn and awaits each write, which is the backpressure. Each frame of the client is
+//! judged before the next is read.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_tungstenite::tungstenite::Message;
+use wkproto::jsonrpc::{self, Call};
+use wkproto::{
+    DecodeError, Disconnect, Frame, FrameKind, Reason, Recvack, Send, Sendack, flags, next_frame,
+};
+
+use super::end::End;
+use super::handshake::Parts;
+use super::json_rpc::{self, JsonRpc};
+use super::rules::{SendFields, Verdict, judge};
+use super::traffic::Traffic;
+use super::transport::{CloseCode, Received, Transport};
+use super::upstream::{Closed, OwnedFrame, Upstream};
+use crate::auth::DeviceFlag;
+use crate::domain::Uid;
+use crate::state::{App, Registration};
+use crate::telemetry::SocketProtocol;
+use crate::wukongim::Generation;
+
+/// From this protocol version on clients know EVENT; SDK 1.0.4 (version 2) breaks the connection on one (source).
+const FIRST_VERSION_WITH_EVENT: u8 = 5;
+
+/// The form of what the client gets and sends.
+pub(super) enum Codec {
+    /// WuKongIM's own frames.
+    Wkproto,
+    /// Texts, translated.
+    JsonRpc(Box<JsonRpc>),
+}
+
+/// A connected socket.
+pub(super) struct Session {
+    app: App,
+    transport: Transport,
+    upstream: Upstream,
+    codec: Codec,
+    pub(super) uid: Uid,
+    pub(super) device: DeviceFlag,
+    revocations: u64,
+    registration: Registration,
+    version: u8,
+    generation: Generation,
+    answer: Option<Message>,
+    payload_limit: usize,
+    /// The beginning of a frame whose rest has not come yet.
+    inbound: BytesMut,
+    last_frame: Instant,
+    next_ping: Instant,
+    timer: Pin<Box<Sleep>>,
+    pub(super) traffic: Traffic,
+}
+
+/// What happened next.
+enum Event {
+    Signal(End),
+    Client(Received),
+    Upstream(Result<(), Closed>),
+    Timer,
+}
+
+impl Session {
+    pub(super) fn new(app: &App, mut transport: Transport, parts: Parts) -> Self {
+        transport.lift_quota();
+        let mut traffic = Traffic::new(app.metrics.clone());
+        traffic.frame_in(Some(FrameKind::Connect));
+        traffic.received(parts.connect_bytes);
+        traffic.frame_out(FrameKind::Connack);
+        let now = Instant::now();
+        Self {
+            app: app.clone(),
+            transport,
+            upstream: parts.upstream,
+            codec: parts.codec,
+            uid: parts.uid,
+            device: parts.device,
+            revocations: parts.revocations,
+            registration: parts.registration,
+            version: parts.version,
+            generation: parts.generation,
+            answer: Some(parts.answer),
+            payload_limit: app.settings.limits.payload,
+            inbound: BytesMut::new(),
+            last_frame: now,
+            next_ping: now + app.settings.socket.ping_interval,
+            timer: Box::pin(sleep_until(now)),
+            traffic,
+        }
+    }
+
+    /// What it speaks, for metrics and log.
+    pub(super) fn protocol(&self) -> SocketProtocol {
+        match (&self.codec, self.transport.is_websocket()) {
+            (Codec::JsonRpc(_), _) => SocketProtocol::JsonrpcWs,
+            (Codec::Wkproto, true) => SocketProtocol::WkprotoWs,
+            (Codec::Wkproto, false) => SocketProtocol::WkprotoTcp,
+        }
+    }
+
+    /// Runs until either side ends, or the gateway ends it.
+    pub(super) async fn run(&mut self) -> End {
+        match self.serve().await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    async fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        if let Some(answer) = self.answer.take() {
+            self.deliver(vec![answer]).await?;
+        }
+        self.payload_limit = self.app.payload_limit().await;
+        // What came with the CONNACK.
+        self.on_upstream().await?;
+        self.set_timer();
+        loop {
+            let event = tokio::select! {
+                signal = &mut self.registration.end => Event::Signal(signal.map_or(End::Drain, End::from)),
+                received = self.transport.receive() => Event::Client(received),
+                read = self.upstream.read() => Event::Upstream(read),
+                () = self.timer.as_mut() => Event::Timer,
+            };
+            match event {
+                Event::Signal(end) => return Err(end),
+                Event::Client(received) => self.on_client(received).await?,
+                Event::Upstream(Ok(())) => self.on_upstream().await?,
+                Event::Upstream(Err(Closed)) => return Err(self.end_of_upstream().await),
+                Event::Timer => self.on_timer().await?,
+            }
+        }
+    }
+
+    /// Tells the client why its socket ends, and closes it.
+    pub(super) async fn close(mut self, end: End) {
+        if let Some(reason) = end.disconnect_reason() {
+            let message = match &self.codec {
+                Codec::JsonRpc(_) => Message::text(jsonrpc::disconnect(reason, "")),
+                Codec::Wkproto => {
+                    let mut frame = Vec::new();
+                    let _ = Disconnect { reason, text: "" }.write(&mut frame);
+                    Message::Binary(frame.into())
+                }
+            };
+            // Not the whole write time-out: this end is due at once.
+            let limit = Duration::from_secs(1).min(self.app.settings.socket.write_timeout);
+            let _ = self.transport.send([message], limit).await;
+        }
+        // A client that is gone needs none.
+        if end != End::Client {
+            self.transport.close(end.close_code()).await;
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let idle = self.last_frame + self.app.settings.socket.idle_timeout;
+        self.timer.as_mut().reset(idle.min(self.next_ping));
+    }
+
+    async fn on_timer(&mut self) -> Result<(), End> {
+        let (now, settings) = (Instant::now(), &self.app.settings.socket);
+        if now >= self.last_frame + settings.idle_timeout {
+            return Err(End::Idle);
+        }
+        if now >= self.next_ping {
+            self.next_ping = now + settings.ping_interval;
+            if self.transport.is_websocket() {
+                self.deliver(vec![Message::Ping(Bytes::new())]).await?;
+            }
+        }
+        self.set_timer();
+        Ok(())
+    }
+
+    /// Writes to the client, unless the socket must end meanwhile.
+    async fn deliver(&mut self, messages: Vec<Message>) -> Result<(), End> {
+        let bytes: usize = messages.iter().map(Message::len).sum();
+        // What waits for a client that does not read counts in `server.max_buffered`.
+        let held = self.app.byte_budget.new_reservation();
+        held.try_reserve(bytes + self.upstream.buffered())
+            .map_err(|_| End::Upstream)?;
+        let limit = self.app.settings.socket.write_timeout;
+        tokio::select! {
+            sent = self.transport.send(messages, limit) => sent?,
+            signal = &mut self.registration.end => return Err(signal.map_or(End::Drain, End::from)),
+        }
+        self.traffic.sent(bytes);
+        Ok(())
+    }
+
+    /// Passes on everything that WuKongIM has sent so far.
+    async fn on_upstream(&mut self) -> Result<(), End> {
+        let mut messages = Vec::new();
+        let mut kicked = None;
+        loop {
+            let frame = match self.upstream.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => break,
+                Err(Closed) => return Err(End::Upstream),
+            };
+            let kind = frame.kind;
+            if kind == FrameKind::Disconnect {
+                let disconnect = frame.parts().map(Disconnect::parse);
+                let Some(Ok(disconnect)) = disconnect else {
+                    return Err(End::Upstream);
+                };
+                kicked = Some(disconnect.reason);
+                break;
+            }
+            if let Some(message) = self.to_client(frame) {
+                self.traffic.frame_out(kind);
+                messages.push(message);
+            }
+        }
+        if !messages.is_empty() {
+            self.deliver(messages).await?;
+        }
+        match kicked {
+            None => Ok(()),
+            Some(reason) => Err(match self.end_of_upstream().await {
+                End::Upstream => End::Kicked(reason),
+                revoked => revoked,
+            }),
+        }
+    }
+
+    fn to_client(&mut self, frame: OwnedFrame) -> Option<Message> {
+        match &mut self.codec {
+            Codec::JsonRpc(json_rpc) => json_rpc.translate(&frame),
+            Codec::Wkproto => {
+                let is_known =
+                    frame.kind != FrameKind::Event || self.version >= FIRST_VERSION_WITH_EVENT;
+                is_known.then_some(Message::Binary(frame.bytes))
+            }
+        }
+    }
+
+    /// WuKongIM's side is closed: by a revocation on another replica, if the store tells so.
+    async fn end_of_upstream(&mut self) -> End {
+        let tokens = &self.app.im_tokens;
+        let current = tokens.is_current(&self.uid, self.device, self.revocations);
+        match current.await {
+            Ok(false) => End::Revoked,
+            Ok(true) | Err(_) => End::Upstream,
+        }
+    }
+
+    async fn to_upstream(&mut self, frame: &[u8]) -> Result<(), End> {
+        let limit = self.app.settings.socket.write_timeout;
+        match self.upstream.write_within(frame, limit).await {
+            Ok(()) => Ok(()),
+            Err(Closed) => Err(self.end_of_upstream().await),
+        }
+    }
+
+    async fn on_client(&mut self, received: Received) -> Result<(), End> {
+        match (received, &self.codec) {
+            (Received::Bytes(bytes), Codec::Wkproto) => self.on_bytes(bytes).await,
+            (Received::Text(text), Codec::JsonRpc(_)) => self.on_text(&text).await,
+            (Received::Bytes(_) | Received::Text(_), _) => {
+                Err(End::Protocol(CloseCode::Unsupported))
+            }
+            (Received::Closed, _) => Err(End::Client),
+            (Received::Broken(code), _) => Err(End::Protocol(code)),
+        }
+    }
+
+    async fn on_bytes(&mut self, bytes: Bytes) -> Result<(), End> {
+        self.traffic.received(bytes.len());
+        let mut rest = bytes;
+        if !self.inbound.is_empty() {
+            self.inbound.extend_from_slice(&rest);
+            rest = std::mem::take(&mut self.inbound).freeze();
+        }
+        let max_bytes = self.app.settings.socket_frame_bytes();
+        loop {
+            let (kind, length) = match next_frame(&rest, max_bytes) {
+                Ok(Some((frame, length))) => (frame.kind, length),
+                Ok(None) => break,
+                Err(DecodeError::TooLarge(_)) => return Err(End::Protocol(CloseCode::TooLarge)),
+                Err(_) => return Err(End::Protocol(CloseCode::Protocol)),
+            };
+            self.last_frame = Instant::now();
+            self.traffic.frame_in(Some(kind));
+            let frame = OwnedFrame {
+                kind,
+                bytes: rest.split_to(length),
+            };
+            self.on_frame(&frame).await?;
+        }
+        if rest.has_remaining() {
+            self.inbound.extend_from_slice(&rest);
+        }
+        Ok(())
+    }
+
+    async fn on_frame(&mut self, owned: &OwnedFrame) -> Result<(), End> {
+        const MALFORMED: End = End::Protocol(CloseCode::Protocol);
+        let frame = owned.parts().ok_or(MALFORMED)?;
+        match frame.kind {
+            FrameKind::Send => {
+                let send = Send::parse(frame, self.version).map_err(|_| MALFORMED)?;
+                self.on_send(frame, &send, &owned.bytes).await
+            }
+            FrameKind::Recvack => {
+                let ack = Recvack::parse(frame, self.version).map_err(|_| MALFORMED)?;
+                if ack.message_id < 1 {
+                    return Err(MALFORMED);
+                }
+                self.on_recvack(ack, frame.flags).await
+            }
+            FrameKind::Ping => self.on_ping().await,
+            FrameKind::Disconnect => {
+                Disconnect::parse(frame).map_err(|_| MALFORMED)?;
+                self.to_upstream(&owned.bytes).await?;
+                Err(End::Client)
+            }
+            _ => Err(MALFORMED),
+        }
+    }
+
+    async fn on_send(
+        &mut self,
+        frame: Frame<'_>,
+        send: &Send<'_>,
+        bytes: &Bytes,
+    ) -> Result<(), End> {
+        let fields = SendFields::of_frame(send, self.payload_limit);
+        let reason = match judge(&self.app, self.generation, &self.uid, fields).await {
+            Verdict::Pass if frame.flags & !flags::RED_DOT == 0 => {
+                return self.to_upstream(bytes).await;
+            }
+            Verdict::Pass => {
+                let mut masked = bytes.to_vec();
+                masked[0] &= 0xF0 | flags::RED_DOT;
+                return self.to_upstream(&masked).await;
+            }
+            Verdict::Refuse(reason) => reason,
+            Verdict::Banned => Reason::BAN,
+            Verdict::Unavailable => return Err(End::Upstream),
+        };
+        // As each generation answers itself: v2 with the flags of the SEND, v3 with its client_msg_no.
+        let (flags, client_msg_no) = match self.generation {
+            Generation::V2 => (frame.flags, None),
+            Generation::V3 => (0, Some(send.client_msg_no)),
+        };
+        let ack = Sendack {
+            message_id: 0,
+            client_seq: send.client_seq,
+            message_seq: 0,
+            reason,
+            client_msg_no,
+        };
+        let mut answer = Vec::new();
+        let _ = ack.write(self.version, flags, &mut answer);
+        self.refuse(reason, Some(Message::Binary(answer.into())))
+            .await
+    }
+
+    /// Answers a SEND that breaks a rule; ends the socket where the user is banned.
+    async fn refuse(&mut self, reason: Reason, answer: Option<Message>) -> Result<(), End> {
+        self.app.metrics.sockets.refused(reason.0);
+        if let Some(answer) = answer {
+            self.traffic.frame_out(FrameKind::Sendack);
+            self.deliver(vec![answer]).await?;
+        }
+        if reason == Reason::BAN {
+            return Err(End::Banned);
+        }
+        Ok(())
+    }
+
+    /// Passes an acknowledgement on. One of a message without a seq is dropped: SDKs acknowledge also what is not stored, such as a command
+    /// of the backend (seen on v2), and WuKongIM has nothing to remember of it.
+    async fn on_recvack(&mut self, ack: Recvack, flags: u8) -> Result<(), End> {
+        if ack.message_seq == 0 {
+            return Ok(());
+        }
+        let mut frame = Vec::with_capacity(32);
+        let _ = ack.write(self.version, flags, &mut frame);
+        self.to_upstream(&frame).await
+    }
+
+    async fn on_ping(&mut self) -> Result<(), End> {
+        // A ban that cannot be looked up is left to the next PING.
+        if let Ok(true) = self.app.authorization.is_user_banned(&self.uid).await {
+            return Err(End::Banned);
+        }
+        self.to_upstream(&wkproto::PING).await
+    }
+
+    async fn on_text(&mut self, text: &str) -> Result<(), End> {
+        self.traffic.received(text.len());
+        self.last_frame = Instant::now();
+        let request = match jsonrpc::parse(text) {
+            Ok(request) => request,
+            Err(error) => {
+                self.traffic.frame_in(None);
+                self.deliver_error(error.id.as_ref(), error.kind).await?;
+                return if error.kind.closes() {
+                    Err(End::Protocol(CloseCode::Protocol))
+                } else {
+                    Ok(())
+                };
+            }
+        };
+        let id = request.id;
+        match request.call {
+            Call::Connect(_) => Err(End::Protocol(CloseCode::Protocol)),
+            Call::Send(send) => {
+                self.traffic.frame_in(Some(FrameKind::Send));
+                self.on_json_send(id, send).await
+            }
+            Call::Recvack(ack) => {
+                self.traffic.frame_in(Some(FrameKind::Recvack));
+                let flags = ack.header.flags();
+                let ack = Recvack {
+                    message_id: ack.message_id,
+                    message_seq: ack.message_seq,
+                };
+                if ack.message_id < 1 {
+                    let kind = jsonrpc::ErrorKind::InvalidParams;
+                    return self.deliver_error(id.as_ref(), kind).await;
+                }
+                self.on_recvack(ack, flags).await
+            }
+            Call::Ping => {
+                self.traffic.frame_in(Some(FrameKind::Ping));
+                if let Codec::JsonRpc(json_rpc) = &mut self.codec
+                    && json_rpc.add_ping(id)
+                {
+                    return self.on_ping().await;
+                }
+                Ok(())
+            }
+            Call::Disconnect(_) => {
+                self.traffic.frame_in(Some(FrameKind::Disconnect));
+                let mut frame = Vec::new();
+                let reason = Reason(0);
+                let _ = Disconnect { reason, text: "" }.write(&mut frame);
+                self.to_upstream(&frame).await?;
+                Err(End::Client)
+            }
+        }
+    }
+
+    async fn on_json_send(
+        &mut self,
+        id: Option<jsonrpc::Id>,
+        send: jsonrpc::Send<'_>,
+    ) -> Result<(), End> {
+        let fields = SendFields::of_request(&send, self.payload_limit);
+        let verdict = judge(&self.app, self.generation, &self.uid, fields).await;
+        let reason = match verdict {
+            Verdict::Pass => {
+                let Codec::JsonRpc(json_rpc) = &mut self.codec else {
+                    return Ok(());
+                };
+                match json_rpc.send_frame(id.clone(), &send) {
+                    Some(frame) => return self.to_upstream(&frame).await,
+                    None => Reason::RATE_LIMIT,
+                }
+            }
+            Verdict::Refuse(reason) => reason,
+            Verdict::Banned => Reason::BAN,
+            Verdict::Unavailable => return Err(End::Upstream),
+        };
+        self.refuse(reason, json_rpc::refused(id.as_ref(), reason))
+            .await
+    }
+
+    async fn deliver_error(
+        &mut self,
+        id: Option<&jsonrpc::Id>,
+        kind: jsonrpc::ErrorKind,
+    ) -> Result<(), End> {
+        let text = jsonrpc::error(id, kind.code(), &kind.to_string());
+        self.deliver(vec![Message::text(text)]).await
+    }
+}

@@ -115,8 +115,7 @@ async fn a_node_whose_api_is_gone_is_passed_over() {
 async fn configured_addresses_are_used_instead_and_one_that_refuses_is_passed_over() {
     let ((_one, one), (_two, two), gone) = (listener().await, listener().await, closed().await);
     let app = TestApp::with(V2, move |settings| {
-        let addresses = [one, gone, two].iter().map(ToString::to_string);
-        settings.wukongim.tcp_addrs = addresses.collect();
+        settings.wukongim.tcp_addrs = [one, gone, two].map(|it| it.to_string()).into();
     })
     .await;
     let mut used = std::collections::BTreeSet::new();

@@ -12,6 +12,7 @@
 pub mod actors;
 pub mod answer;
 pub mod app;
+pub mod attacks;
 pub mod audit;
 pub mod backend;
 pub mod database;
@@ -26,6 +27,7 @@ pub mod process;
 pub mod real;
 pub mod seeds;
 pub mod served;
+pub mod socket;
 
 pub use app::TestApp;
 pub use dev_upstream::Dialect::{V2, V3};

@@ -30,6 +30,8 @@ pub struct Server {
     pub manager_token: Option<String>,
     /// Address, user name and password of v3's manager port.
     pub manager: Option<(String, String, String)>,
+    /// Where its sockets are, if not where `/route` says.
+    pub tcp_addrs: Vec<String>,
 }
 
 /// The servers to run against: a test that was asked for and has none fails.
@@ -41,6 +43,7 @@ pub fn each_server() -> Vec<Server> {
             urls: split(&urls),
             manager_token: variable("WUKONGIM_V2_MANAGER_TOKEN"),
             manager: None,
+            tcp_addrs: tcp_addrs("WUKONGIM_V2_TCP"),
         });
     }
     if let Some(urls) = variable("WUKONGIM_V3_URL") {
@@ -49,6 +52,7 @@ pub fn each_server() -> Vec<Server> {
             urls: split(&urls),
             manager_token: None,
             manager: None,
+            tcp_addrs: tcp_addrs("WUKONGIM_V3_TCP"),
         };
         if let Some(url) = variable("WUKONGIM_V3_MANAGER_URL") {
             let [username, password] = ["USERNAME", "PASSWORD"]
@@ -74,6 +78,12 @@ pub fn each_server() -> Vec<Server> {
 )]
 pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn tcp_addrs(name: &str) -> Vec<String> {
+    variable(name)
+        .map(|addresses| split(&addresses))
+        .unwrap_or_default()
 }
 
 fn split(urls: &str) -> Vec<String> {
@@ -205,6 +215,7 @@ impl TestApp {
         let urls = server.urls.iter().map(|url| url.parse());
         wukongim.api_urls = urls.collect::<Result<_, _>>().expect("addresses");
         wukongim.manager_token = server.manager_token.clone().map(Into::into);
+        wukongim.tcp_addrs = server.tcp_addrs.clone();
         if let Some((url, username, password)) = server.manager.clone() {
             wukongim.manager_url = Some(url.parse().expect("an address"));
             wukongim.manager_username = Some(username);

@@ -10,9 +10,15 @@ async fn in_english(app: &TestApp, endpoint: &Endpoint) -> Answer {
     Answer::to(request).await
 }
 
+/// A gateway without sockets, all of whose endpoints ask WuKongIM: `/config` too.
+async fn without_sockets(dialect: Dialect) -> TestApp {
+    TestApp::with(dialect, |settings| settings.socket.enabled = false).await
+}
+
 #[tokio::test]
 async fn while_wukongim_is_down_each_endpoint_is_503_with_its_own_text() {
-    for app in TestApp::both().await {
+    for dialect in [V2, V3] {
+        let app = without_sockets(dialect).await;
         app.upstream.stop().await;
         for endpoint in all() {
             let answer = endpoint.call(&app.user("alice")).await;
@@ -38,7 +44,7 @@ async fn while_wukongim_is_down_each_endpoint_is_503_with_its_own_text() {
 async fn nonsense_from_wukongim_is_a_5xx_with_the_endpoints_own_text() {
     for dialect in [V2, V3] {
         for fault in [Fault::Status(500, "boom".into()), Fault::Garbage] {
-            let app = TestApp::start(dialect).await;
+            let app = without_sockets(dialect).await;
             app.anon().get("/health").await.ok();
             app.faults().always("/", fault);
             for endpoint in all() {
@@ -65,6 +71,7 @@ async fn refused_credentials_are_502() {
         .options(|options| options.manager_token = Some("the-right-one".into()))
         .config(|settings| {
             settings.wukongim.manager_token = Some("the-wrong-one".to_owned().into());
+            settings.socket.enabled = false;
         })
         .start()
         .await;

@@ -120,8 +120,10 @@ impl Upstream {
                     Some(Reason::BAN) => return Err(ConnectError::Banned),
                     _ => tracing::debug!("wukongim refuses a socket"),
                 },
-                // v2 closes in silence where it does not know the token (seen).
-                Ok(Err(Closed)) if generation == Generation::V2 && !is_registered_again => {
+                // v2 says nothing where it does not know the token, and closes after 3 s (seen).
+                Ok(Err(Closed)) | Err(_)
+                    if generation == Generation::V2 && !is_registered_again =>
+                {
                     is_registered_again = true;
                     let again = app.im_tokens.register_again(identity.uid, identity.device);
                     if again.await.is_ok() {

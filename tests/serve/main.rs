@@ -11,6 +11,7 @@ mod endings;
 mod logs;
 mod many_connections;
 mod privacy;
+mod sockets;
 mod starting;
 #[path = "../support/mod.rs"]
 mod support;

@@ -36,12 +36,17 @@ pub struct Hello {
 impl Hello {
     /// That of this user, with a token that was just issued.
     pub async fn of(app: &Served, uid: &str) -> Self {
+        Self::with(uid, token(app, uid, 1).await)
+    }
+
+    /// That of this user's browser with this token.
+    pub fn with(uid: &str, token: String) -> Self {
         Self {
             version: 4,
             device_flag: 1,
             device_id: "a-device".to_owned(),
             uid: uid.as_bytes().to_vec(),
-            token: token(app, uid, 1).await,
+            token,
             key: None,
         }
     }
@@ -130,7 +135,15 @@ impl Client {
         app: &Served,
         headers: &[(&str, &str)],
     ) -> Result<Self, Box<Response<Option<Vec<u8>>>>> {
-        let host = app.base.strip_prefix("http://").unwrap();
+        Self::at(&app.base, headers).await
+    }
+
+    /// The same at this address of a gateway.
+    pub async fn at(
+        base: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Self, Box<Response<Option<Vec<u8>>>>> {
+        let host = base.strip_prefix("http://").unwrap();
         let mut request = Request::get(format!("ws://{host}/api/v1/im/ws"))
             .header("host", host)
             .header("upgrade", "websocket")

@@ -235,12 +235,14 @@ impl<A: Api> Server<A> {
         match &self.protocols {
             Protocols::Http1(http1) => {
                 let connection = http1.serve_connection(stream, service).with_upgrades();
-                self.spawn(connection, |it| it.graceful_shutdown(), state, permit);
+                let close = http1::UpgradeableConnection::graceful_shutdown;
+                self.spawn(connection, close, state, permit);
             }
             Protocols::Both(both) => {
                 let connection = both.serve_connection_with_upgrades(stream, service);
                 let connection = connection.into_owned();
-                self.spawn(connection, |it| it.graceful_shutdown(), state, permit);
+                let close = auto::UpgradeableConnection::graceful_shutdown;
+                self.spawn(connection, close, state, permit);
             }
         }
     }

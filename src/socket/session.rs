@@ -1,21 +1,20 @@
 //! A connected socket: one task that reads both sides in turn and awaits each write, which is the backpressure. Each frame of the client is
 //! judged before the next is read.
 
+mod frames;
+mod texts;
+
 use std::pin::Pin;
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_tungstenite::tungstenite::Message;
-use wkproto::jsonrpc::{self, Call};
-use wkproto::{
-    DecodeError, Disconnect, Frame, FrameKind, Reason, Recvack, Send, Sendack, flags, next_frame,
-};
+use wkproto::{Disconnect, FrameKind, Reason, Recvack, jsonrpc};
 
 use super::end::End;
 use super::handshake::Parts;
-use super::json_rpc::{self, JsonRpc};
-use super::rules::{SendFields, Verdict, judge};
+use super::json_rpc::JsonRpc;
 use super::traffic::Traffic;
 use super::transport::{CloseCode, Received, Transport};
 use super::upstream::{Closed, OwnedFrame, Upstream};
@@ -213,7 +212,7 @@ impl Session {
                 kicked = Some(disconnect.reason);
                 break;
             }
-            if let Some(message) = self.to_client(frame) {
+            if let Some(message) = self.translate(frame) {
                 self.traffic.frame_out(kind);
                 messages.push(message);
             }
@@ -230,7 +229,7 @@ impl Session {
         }
     }
 
-    fn to_client(&mut self, frame: OwnedFrame) -> Option<Message> {
+    fn translate(&mut self, frame: OwnedFrame) -> Option<Message> {
         match &mut self.codec {
             Codec::JsonRpc(json_rpc) => json_rpc.translate(&frame),
             Codec::Wkproto => {
@@ -251,7 +250,7 @@ impl Session {
         }
     }
 
-    async fn to_upstream(&mut self, frame: &[u8]) -> Result<(), End> {
+    async fn pass_on(&mut self, frame: &[u8]) -> Result<(), End> {
         let limit = self.app.settings.socket.write_timeout;
         match self.upstream.write_within(frame, limit).await {
             Ok(()) => Ok(()),
@@ -269,98 +268,6 @@ impl Session {
             (Received::Closed, _) => Err(End::Client),
             (Received::Broken(code), _) => Err(End::Protocol(code)),
         }
-    }
-
-    async fn on_bytes(&mut self, bytes: Bytes) -> Result<(), End> {
-        self.traffic.received(bytes.len());
-        let mut rest = bytes;
-        if !self.inbound.is_empty() {
-            self.inbound.extend_from_slice(&rest);
-            rest = std::mem::take(&mut self.inbound).freeze();
-        }
-        let max_bytes = self.app.settings.socket_frame_bytes();
-        loop {
-            let (kind, length) = match next_frame(&rest, max_bytes) {
-                Ok(Some((frame, length))) => (frame.kind, length),
-                Ok(None) => break,
-                Err(DecodeError::TooLarge(_)) => return Err(End::Protocol(CloseCode::TooLarge)),
-                Err(_) => return Err(End::Protocol(CloseCode::Protocol)),
-            };
-            self.last_frame = Instant::now();
-            self.traffic.frame_in(Some(kind));
-            let frame = OwnedFrame {
-                kind,
-                bytes: rest.split_to(length),
-            };
-            self.on_frame(&frame).await?;
-        }
-        if rest.has_remaining() {
-            self.inbound.extend_from_slice(&rest);
-        }
-        Ok(())
-    }
-
-    async fn on_frame(&mut self, owned: &OwnedFrame) -> Result<(), End> {
-        const MALFORMED: End = End::Protocol(CloseCode::Protocol);
-        let frame = owned.parts().ok_or(MALFORMED)?;
-        match frame.kind {
-            FrameKind::Send => {
-                let send = Send::parse(frame, self.version).map_err(|_| MALFORMED)?;
-                self.on_send(frame, &send, &owned.bytes).await
-            }
-            FrameKind::Recvack => {
-                let ack = Recvack::parse(frame, self.version).map_err(|_| MALFORMED)?;
-                if ack.message_id < 1 {
-                    return Err(MALFORMED);
-                }
-                self.on_recvack(ack, frame.flags).await
-            }
-            FrameKind::Ping => self.on_ping().await,
-            FrameKind::Disconnect => {
-                Disconnect::parse(frame).map_err(|_| MALFORMED)?;
-                self.to_upstream(&owned.bytes).await?;
-                Err(End::Client)
-            }
-            _ => Err(MALFORMED),
-        }
-    }
-
-    async fn on_send(
-        &mut self,
-        frame: Frame<'_>,
-        send: &Send<'_>,
-        bytes: &Bytes,
-    ) -> Result<(), End> {
-        let fields = SendFields::of_frame(send, self.payload_limit);
-        let reason = match judge(&self.app, self.generation, &self.uid, fields).await {
-            Verdict::Pass if frame.flags & !flags::RED_DOT == 0 => {
-                return self.to_upstream(bytes).await;
-            }
-            Verdict::Pass => {
-                let mut masked = bytes.to_vec();
-                masked[0] &= 0xF0 | flags::RED_DOT;
-                return self.to_upstream(&masked).await;
-            }
-            Verdict::Refuse(reason) => reason,
-            Verdict::Banned => Reason::BAN,
-            Verdict::Unavailable => return Err(End::Upstream),
-        };
-        // As each generation answers itself: v2 with the flags of the SEND, v3 with its client_msg_no.
-        let (flags, client_msg_no) = match self.generation {
-            Generation::V2 => (frame.flags, None),
-            Generation::V3 => (0, Some(send.client_msg_no)),
-        };
-        let ack = Sendack {
-            message_id: 0,
-            client_seq: send.client_seq,
-            message_seq: 0,
-            reason,
-            client_msg_no,
-        };
-        let mut answer = Vec::new();
-        let _ = ack.write(self.version, flags, &mut answer);
-        self.refuse(reason, Some(Message::Binary(answer.into())))
-            .await
     }
 
     /// Answers a SEND that breaks a rule; ends the socket where the user is banned.
@@ -384,7 +291,7 @@ impl Session {
         }
         let mut frame = Vec::with_capacity(32);
         let _ = ack.write(self.version, flags, &mut frame);
-        self.to_upstream(&frame).await
+        self.pass_on(&frame).await
     }
 
     async fn on_ping(&mut self) -> Result<(), End> {
@@ -392,95 +299,6 @@ impl Session {
         if let Ok(true) = self.app.authorization.is_user_banned(&self.uid).await {
             return Err(End::Banned);
         }
-        self.to_upstream(&wkproto::PING).await
-    }
-
-    async fn on_text(&mut self, text: &str) -> Result<(), End> {
-        self.traffic.received(text.len());
-        self.last_frame = Instant::now();
-        let request = match jsonrpc::parse(text) {
-            Ok(request) => request,
-            Err(error) => {
-                self.traffic.frame_in(None);
-                self.deliver_error(error.id.as_ref(), error.kind).await?;
-                return if error.kind.closes() {
-                    Err(End::Protocol(CloseCode::Protocol))
-                } else {
-                    Ok(())
-                };
-            }
-        };
-        let id = request.id;
-        match request.call {
-            Call::Connect(_) => Err(End::Protocol(CloseCode::Protocol)),
-            Call::Send(send) => {
-                self.traffic.frame_in(Some(FrameKind::Send));
-                self.on_json_send(id, send).await
-            }
-            Call::Recvack(ack) => {
-                self.traffic.frame_in(Some(FrameKind::Recvack));
-                let flags = ack.header.flags();
-                let ack = Recvack {
-                    message_id: ack.message_id,
-                    message_seq: ack.message_seq,
-                };
-                if ack.message_id < 1 {
-                    let kind = jsonrpc::ErrorKind::InvalidParams;
-                    return self.deliver_error(id.as_ref(), kind).await;
-                }
-                self.on_recvack(ack, flags).await
-            }
-            Call::Ping => {
-                self.traffic.frame_in(Some(FrameKind::Ping));
-                if let Codec::JsonRpc(json_rpc) = &mut self.codec
-                    && json_rpc.add_ping(id)
-                {
-                    return self.on_ping().await;
-                }
-                Ok(())
-            }
-            Call::Disconnect(_) => {
-                self.traffic.frame_in(Some(FrameKind::Disconnect));
-                let mut frame = Vec::new();
-                let reason = Reason(0);
-                let _ = Disconnect { reason, text: "" }.write(&mut frame);
-                self.to_upstream(&frame).await?;
-                Err(End::Client)
-            }
-        }
-    }
-
-    async fn on_json_send(
-        &mut self,
-        id: Option<jsonrpc::Id>,
-        send: jsonrpc::Send<'_>,
-    ) -> Result<(), End> {
-        let fields = SendFields::of_request(&send, self.payload_limit);
-        let verdict = judge(&self.app, self.generation, &self.uid, fields).await;
-        let reason = match verdict {
-            Verdict::Pass => {
-                let Codec::JsonRpc(json_rpc) = &mut self.codec else {
-                    return Ok(());
-                };
-                match json_rpc.send_frame(id.clone(), &send) {
-                    Some(frame) => return self.to_upstream(&frame).await,
-                    None => Reason::RATE_LIMIT,
-                }
-            }
-            Verdict::Refuse(reason) => reason,
-            Verdict::Banned => Reason::BAN,
-            Verdict::Unavailable => return Err(End::Upstream),
-        };
-        self.refuse(reason, json_rpc::refused(id.as_ref(), reason))
-            .await
-    }
-
-    async fn deliver_error(
-        &mut self,
-        id: Option<&jsonrpc::Id>,
-        kind: jsonrpc::ErrorKind,
-    ) -> Result<(), End> {
-        let text = jsonrpc::error(id, kind.code(), &kind.to_string());
-        self.deliver(vec![Message::text(text)]).await
+        self.pass_on(&wkproto::PING).await
     }
 }

@@ -24,7 +24,7 @@ async fn closed() -> SocketAddr {
 fn route(faults: &Faults, tcp: &str) {
     let body = json!({"tcp_addr": tcp, "ws_addr": "ws://im.test:1", "wss_addr": ""});
     faults.clear();
-    faults.always("/route", Fault::Status(200, body.to_string().into()));
+    faults.always("/route", Fault::Status(200, body.to_string()));
 }
 
 async fn connect(app: &TestApp, tried: &mut Vec<usize>) -> Result<TcpStream, Error> {

@@ -3,7 +3,7 @@
 use wkproto::FrameKind;
 
 use crate::support::attacks::{Cast, all};
-use crate::support::real::{TestApp, each_server, people, unique};
+use crate::support::real::{Server, TestApp, each_server, people, unique};
 use crate::support::socket::{Client, Hello};
 
 #[tokio::test]
@@ -84,7 +84,7 @@ async fn a_revocation_ends_sockets_on_every_replica_for_good() {
 #[tokio::test]
 #[ignore = "needs a WuKongIM"]
 async fn a_ban_is_told_at_the_next_ping_on_v2() {
-    for server in each_server().into_iter().filter(|server| server.is_v2()) {
+    for server in each_server().into_iter().filter(Server::is_v2) {
         let app = TestApp::start_forgetful(&server).await;
         let [alice] = people(["alice"]);
         let mut client = Client::connected(&app, &alice).await;

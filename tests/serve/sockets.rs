@@ -29,7 +29,11 @@ async fn lines(gateway: &Gateway, message: &str, count: usize) -> Vec<serde_json
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_closes_every_socket_bare_and_the_log_has_a_line_for_each() {
     for dialect in [Dialect::V2, Dialect::V3] {
-        let argument = if dialect == Dialect::V2 { "--embedded=v2" } else { "--embedded=v3" };
+        let argument = if dialect == Dialect::V2 {
+            "--embedded=v2"
+        } else {
+            "--embedded=v3"
+        };
         let mut gateway = Gateway::start(&[argument], &crate::support::process::usual());
         let alice = hello(&gateway, "alice").await;
         let mut sockets = Vec::new();
@@ -57,7 +61,10 @@ async fn a_stop_closes_every_socket_bare_and_the_log_has_a_line_for_each() {
             assert_eq!(line["socket.cause"], "drain");
             assert_eq!(line["socket.frames_out"], 2, "CONNACK, and SENDACK or RECV");
         }
-        assert!(!gateway.stderr().contains(&alice.token), "no token in the log");
+        assert!(
+            !gateway.stderr().contains(&alice.token),
+            "no token in the log"
+        );
     }
 }
 
@@ -88,7 +95,10 @@ async fn a_trusted_proxy_tells_the_address_of_a_tcp_client_and_another_does_not(
         proxied.connect(&alice).await;
         plain.send(1, "bob", "over tcp again").await;
         assert_eq!(proxied.text_from("alice").await, "over tcp again");
-        let wrong = Hello { token: "wrong".to_owned(), ..alice };
+        let wrong = Hello {
+            token: "wrong".to_owned(),
+            ..alice
+        };
         let mut refused = Client::tcp(address).await;
         refused.raw(HEADER).await;
         assert_eq!(refused.refused(&wrong).await, (2, None));

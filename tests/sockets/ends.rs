@@ -233,7 +233,7 @@ async fn a_gateway_that_stops_takes_no_more_sockets_and_ends_all_bare() {
     let refused = Client::upgrade(&app, &[]).await.map(drop).unwrap_err();
     assert_eq!(refused.status(), 503);
     assert!(alice.is_alive().await, "shutdown_delay");
-    let (_, code) = tokio::join!(
+    let ((), code) = tokio::join!(
         app.app.sockets.close_all(Duration::from_secs(5)),
         alice.closed()
     );

@@ -337,11 +337,10 @@ pub async fn mutated_frames(app: &Served, cast: &Cast, count: usize) {
                     .next_within(std::time::Duration::from_millis(100))
                     .await
                 {
-                    Some(Next::Closed(_)) => break true,
                     Some(Next::Frame(frame)) if frame.kind == FrameKind::Pong => break false,
+                    // None: the gateway waits for the rest of a longer frame.
+                    Some(Next::Closed(_)) | None => break true,
                     Some(_) => {}
-                    // The gateway waits for the rest of a longer frame.
-                    None => break true,
                 }
             };
             if is_closed {

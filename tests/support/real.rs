@@ -215,7 +215,7 @@ impl TestApp {
         let urls = server.urls.iter().map(|url| url.parse());
         wukongim.api_urls = urls.collect::<Result<_, _>>().expect("addresses");
         wukongim.manager_token = server.manager_token.clone().map(Into::into);
-        wukongim.tcp_addrs = server.tcp_addrs.clone();
+        wukongim.tcp_addrs.clone_from(&server.tcp_addrs);
         if let Some((url, username, password)) = server.manager.clone() {
             wukongim.manager_url = Some(url.parse().expect("an address"));
             wukongim.manager_username = Some(username);

@@ -89,7 +89,7 @@ async fn a_ban_that_cannot_be_looked_up_is_not_the_senders_fault() {
     let app = TestApp::start(V2).await;
     app.user("alice").get("/health").await.ok();
     app.faults()
-        .always("/cluster", Fault::Status(500, "".into()));
+        .always("/cluster", Fault::Status(500, String::new()));
     let denied = may_send(&app, "alice", &group("g")).await.unwrap_err();
     assert!(matches!(denied, Denial::Unavailable(_)), "{denied:?}");
 }

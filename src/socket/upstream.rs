@@ -103,9 +103,7 @@ impl Upstream {
     ) -> Result<(Self, OwnedFrame), ConnectError> {
         let mut tried = Vec::new();
         let mut is_registered_again = false;
-        let mut attempts = CONNECT_ATTEMPTS;
-        while attempts > 0 {
-            attempts -= 1;
+        for _ in 0..CONNECT_ATTEMPTS {
             let Ok(stream) = app.client.connect_socket(&mut tried).await else {
                 continue;
             };
@@ -125,10 +123,9 @@ impl Upstream {
                     if generation == Generation::V2 && !is_registered_again =>
                 {
                     is_registered_again = true;
+                    // The next attempt tells whether it helped.
                     let again = app.im_tokens.register_again(identity.uid, identity.device);
-                    if again.await.is_ok() {
-                        attempts += 1;
-                    }
+                    let _ = again.await;
                 }
                 Ok(Err(Closed)) | Err(_) => {}
             }

@@ -59,6 +59,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/ws": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Opens a WebSocket for live messages.
+         * @description Neither `Authorization` nor a query is read: the first frame must be CONNECT, with the token of `POST /token`, in WuKongIM's binary
+         *     protocol (as the official SDKs speak it) or as JSON-RPC. [SOCKETS.md](https://github.com/WuKongIM/wukongim-gateway/blob/main/docs/SOCKETS.md)
+         *     describes what may be sent, how a message is refused, and how a connection ends.
+         */
+        get: operations["open_socket"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/message/send": {
         parameters: {
             query?: never;
@@ -422,7 +444,7 @@ export interface components {
          * @description For programs: never translated, never changed. [All codes](ERRORS.md).
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "token_missing" | "token_invalid" | "token_expired" | "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned" | "not_owner" | "not_found" | "channel_not_found" | "method_not_allowed" | "request_timeout" | "channel_exists" | "channel_deleted" | "channel_full" | "message_conflict" | "owner_cannot_leave" | "payload_too_large" | "unsupported_media_type" | "headers_too_large" | "rate_limited" | "internal" | "upstream_error" | "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable" | "upstream_timeout" | "message_unconfirmed" | "partial_failure";
+        ErrorCode: "invalid_request" | "token_missing" | "token_invalid" | "token_expired" | "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned" | "not_owner" | "not_found" | "channel_not_found" | "method_not_allowed" | "request_timeout" | "channel_exists" | "channel_deleted" | "channel_full" | "message_conflict" | "owner_cannot_leave" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "headers_too_large" | "rate_limited" | "internal" | "upstream_error" | "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable" | "upstream_timeout" | "message_unconfirmed" | "partial_failure";
         /** @description The envelope of a failure. */
         Failure: {
             /** @enum {boolean} */
@@ -1126,6 +1148,87 @@ export interface operations {
                     "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
                     "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
                     "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_timeout";
+                    };
+                };
+            };
+        };
+    };
+    open_socket: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it */
+            403: {
+                headers: {
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "forbidden";
+                    };
+                };
+            };
+            /** @description - [`upgrade_required`](ERRORS.md#upgrade_required): Connect by WebSocket over HTTP/1.1, as the SDKs do */
+            426: {
+                headers: {
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upgrade_required";
+                    };
+                };
+            };
+            431: components["responses"]["HeadersTooLarge"];
+            /** @description - [`internal`](ERRORS.md#internal): Repeat it once, then report the `requestId` */
+            500: {
+                headers: {
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "internal";
+                    };
+                };
+            };
+            /**
+             * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
+             *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
+             */
+            503: {
+                headers: {
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_unavailable" | "overloaded";
+                    };
+                };
+            };
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
+            504: {
+                headers: {
                     "x-request-id": components["headers"]["x-request-id"];
                     [name: string]: unknown;
                 };

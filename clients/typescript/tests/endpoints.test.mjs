@@ -13,7 +13,7 @@ const team = { channelId: "team", channelType: GROUP };
 
 for (const generation of ["v2", "v3"]) {
   test(`on WuKongIM ${generation}`, async (t) => {
-    const gateway = await startGateway(t, { generation, PUBLIC__WS_URL: "ws://im.example.com:5200" });
+    const gateway = await startGateway(t, { generation, PUBLIC__WS_URL: "wss://im.example.com/api/v1/im/ws" });
     const user = (uid, claims) => new GatewayClient({ baseUrl: gateway.baseUrl, token: gateway.token(uid, claims) });
     const [alice, bob, admin] = [user("alice"), user("bob"), user("root", { roles: ["admin"] })];
     const message = (content, to = { channelId: "bob", channelType: PRIVATE }) => ({ ...to, payload: encodeText(content) });
@@ -21,7 +21,7 @@ for (const generation of ["v2", "v3"]) {
     await t.test("health, configuration and system information", async () => {
       assert.equal((await alice.getHealth()).status, "healthy");
       const config = await alice.getConfig();
-      assert.deepEqual([config.uid, config.wsUrl, config.limits.payloadBytes], ["alice", "ws://im.example.com:5200", 65536]);
+      assert.deepEqual([config.uid, config.wsUrl, config.limits.payloadBytes], ["alice", "wss://im.example.com/api/v1/im/ws", 65536]);
       assert.equal(typeof (await alice.getSystemInfo()).connections, "number");
     });
 

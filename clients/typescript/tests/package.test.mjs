@@ -18,7 +18,9 @@ const json = async (path) => JSON.parse(await text(path));
 test("every operation of the API document has a method of its name", async () => {
   const { paths } = await json("../../../docs/openapi.json");
   const operations = Object.values(paths).flatMap((path) => Object.values(path).map(({ operationId }) => operationId));
-  const methods = operations.map((id) => id.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
+  // A socket is the SDK's.
+  const calls = operations.filter((id) => id !== "open_socket");
+  const methods = calls.map((id) => id.replace(/_(.)/g, (_, letter) => letter.toUpperCase()));
   const own = Object.getOwnPropertyNames(GatewayClient.prototype).filter((name) => name !== "constructor");
   assert.deepEqual(own.sort(), methods.sort());
 });

@@ -22,15 +22,13 @@ FOREIGN = {"Kustomization", "ServiceMonitor"}
 # In the place of what an operator fills in or may leave empty; the rest are secrets. Nothing is left empty: an empty variable counts as
 # unset, so the gateway would not say that it knows no such name.
 FILLED = {
-    "WUKONGIM_WS_URL": "ws://im.example.com:5200",
-    "WUKONGIM_TCP_ADDR": "im.example.com:5100",
     "JWT_ISSUER": "app",
     "REQUIRED_CLAIMS": "roles",
     "CORS_ORIGINS": "https://app.example.com",
     "DOCS_ENABLED": "true",
 }
-# What may be published: the API and clients' connections to WuKongIM. And on this machine's loopback: Prometheus and Grafana.
-PUBLIC = {"8080", "5100", "5200"}
+# What may be published: the API, with clients' sockets. And on this machine's loopback: Prometheus and Grafana. Nothing of WuKongIM.
+PUBLIC = {"8080"}
 LOOPBACK = {"9090", "3000"}
 problems = []
 
@@ -83,6 +81,13 @@ def interpolated(node, offered, used):
     return VARIABLE.sub(value, node) if isinstance(node, str) else node
 
 
+def only_door(where, environment):
+    """Clients are told the gateway's own socket, which GET /config makes of the request's host."""
+    told = {"WUKONGIM_WS_URL", "WUKONGIM_TCP_ADDR", "GATEWAY__PUBLIC__WS_URL", "GATEWAY__PUBLIC__WSS_URL", "GATEWAY__PUBLIC__TCP_ADDR"}
+    expect(not told & environment.keys(), f"{where}: clients are sent past the gateway by {told & environment.keys()}")
+    expect("GATEWAY__SOCKET__ENABLED" not in environment, f"{where}: sockets are switched")
+
+
 def hardened(where, service):
     expect(service.get("read_only") is True and service.get("cap_drop") == ["ALL"], f"{where}: may write or do too much")
     expect(seconds(service["stop_grace_period"]) > 20, f"{where}: killed before it has drained")
@@ -108,6 +113,9 @@ def upstream(where, gateway, services):
     for name, node in nodes.items():
         expect(node["WK_MANAGERTOKEN"] == gateway["GATEWAY__WUKONGIM__MANAGER_TOKEN"], f"{where}: {name} has another managerToken")
         expect(node["WK_TOKENAUTHON"] == "true", f"{where}: {name} checks no connect token")
+        expect(not services[name].get("ports"), f"{where}: ports of {name} are published")
+        told = [variable for variable in node if variable.startswith("WK_EXTERNAL_")]
+        expect(not told, f"{where}: {name} tells clients {told}")
         expect(
             any(volume.endswith(f":{node['WK_ROOTDIR']}") for volume in services[name]["volumes"]),
             f"{where}: the data of {name} lie beside its volume",
@@ -162,6 +170,7 @@ def compose():
         for name, service in gateways.items():
             where, environment = f"{file.name}, {name}", service["environment"]
             check_config(where, environment)
+            only_door(where, environment)
             if len(gateways) > 1:
                 for_two(where, environment)
             hardened(where, service)
@@ -187,11 +196,15 @@ def nginx():
     services = yaml.safe_load((ROOT / "compose.cluster.yaml").read_text())["services"]
     text = (ROOT / "deploy/nginx/cluster.conf").read_text()
     named = sorted(re.findall(r"server (\S+) resolve\b", text))
-    ports = {"gateway": ["8080"], "wukongim": ["5100", "5200"]}
-    wanted = sorted(f"{name}:{port}" for name in services for port in ports.get(name.rstrip("0123456789"), []))
+    wanted = sorted(f"{name}:8080" for name in services if name.rstrip("0123456789") == "gateway")
     patient = re.findall(r"server gateway\d+:8080 resolve(?! fail_timeout=2s;)", text)
     expect(not patient, f"cluster.conf: {patient} would count as dead when the next one is renewed")
     expect(named == wanted, f"cluster.conf: names {named}, compose has {wanted}")
+    socket = re.search(r"location = /api/v1/im/ws \{(.*?)\}", text, re.DOTALL)
+    expect(socket and "proxy_read_timeout 200s;" in socket[1], "cluster.conf: idle sockets are cut before the gateway ends them (180s)")
+    passed_on = {"Upgrade $http_upgrade", "Connection $connection_upgrade", "Host $http_host", "X-Forwarded-Proto $scheme_of_client"}
+    missing = passed_on - set(re.findall(r"proxy_set_header (.*);", text))
+    expect(not missing, f"cluster.conf: does not pass on {missing}")
     published = {port.rsplit(":", 1)[1] for port in services["nginx"]["ports"]}
     listens = set(re.findall(r"listen (\d+);", text))
     expect(listens == published, f"cluster.conf: listens on {listens}, compose publishes {published}")
@@ -229,6 +242,7 @@ def kubernetes():
     environment["GATEWAY__STORE__URL"] = "postgres://gateway:secret@postgres/gateway"
     check_config("deployment.yaml", environment)
     for_two("deployment.yaml", environment)
+    only_door("gateway.env", environment)
     expect([{"configMapRef": {"name": config["name"]}}] == container["envFrom"], "deployment.yaml: another ConfigMap")
     command = re.search(r"kubectl[^`]*create secret generic (\S+)([^`]*)", (MANIFESTS / "README.md").read_text())
     made = {(command[1], key) for key in re.findall(r"--from-literal=([\w-]+)=", command[2])}
@@ -269,25 +283,32 @@ def kubernetes():
     expect((endpoint["port"], endpoint["path"]) == ("ops", "/metrics"), "servicemonitor.yaml: not the metrics")
     expect(watched[0]["metadata"]["labels"].get(monitor["spec"]["jobLabel"]) == name, "servicemonitor.yaml: another job")
 
-    # Who reaches WuKongIM's API.
+    # Who reaches what of WuKongIM: the gateway its API and its sockets, its own nodes the API and each other, and nothing else anything.
     policies = {policy["metadata"]["name"]: policy["spec"] for policy in documents["NetworkPolicy"]}
-    # A rule without ports means all of them, and one without peers everybody.
-    allowed = [rule for rule in policies["wukongim"]["ingress"] if {"port": 5001} in rule.get("ports", [{"port": 5001}])]
-    peers = [peer.get("podSelector", {}).get("matchLabels") for rule in allowed for peer in rule.get("from", [{}])]
-    expect(peers == [labels, policies["wukongim"]["podSelector"]["matchLabels"]], f"networkpolicy.yaml: {peers} reach 5001")
+    own = policies["wukongim"]["podSelector"]["matchLabels"]
+    # A rule without ports means all of them, and one without peers every pod and address.
+    reached = []
+    for rule in policies["wukongim"]["ingress"]:
+        ports_of_rule = [port["port"] for port in rule.get("ports", [{"port": "all"}])]
+        reached += [(peer.get("podSelector", {}).get("matchLabels"), ports_of_rule) for peer in rule.get("from", [{}])]
+    expect(reached == [(labels, [5001, 5100]), (own, [5001, 11110])], f"networkpolicy.yaml: {reached} of WuKongIM")
     for rule in policies["wukongim-gateway"]["ingress"]:
         expect(all(port["port"] in ports for port in rule["ports"]), "networkpolicy.yaml: no such port")
 
-    # What users reach: the gateway's API, and the port for WebSockets of the WuKongIM that it calls.
-    api, websocket = documents["Ingress"]
+    # What users reach: the gateway's API, and its sockets, whose connections are silent for longer.
     (served,) = [one for one in documents["Service"] if one["metadata"]["name"] == name]
-    node = urlsplit(environment["GATEWAY__WUKONGIM__API_URLS"].split(",")[0]).hostname.split(".", 1)[1]
-    backends = {"/api/v1/im": {"name": name, "port": {"name": served["spec"]["ports"][0]["name"]}}, "/": {"name": node, "port": {"number": 5200}}}
-    for ingress in (api, websocket):
-        (rule,) = ingress["spec"]["rules"]
+    backend = {"name": name, "port": {"name": served["spec"]["ports"][0]["name"]}}
+    silences = {}
+    for ingress in documents["Ingress"]:
+        (rule,), (tls,) = ingress["spec"]["rules"], ingress["spec"]["tls"]
         (path,) = rule["http"]["paths"]
-        expect(path["backend"]["service"] == backends[path["path"]], f"ingress.yaml: {path['path']} leads to {path['backend']}")
-        expect(rule["host"] == urlsplit(environment["GATEWAY__PUBLIC__WSS_URL"]).hostname, f"ingress.yaml: {rule['host']} is told to nobody")
+        expect(path["backend"]["service"] == backend, f"ingress.yaml: {path['path']} leads to {path['backend']}")
+        expect(tls["hosts"] == [rule["host"]], f"ingress.yaml: {rule['host']} without TLS")
+        silences[path["pathType"], path["path"]] = ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-read-timeout"]
+    expect(
+        silences == {("Prefix", "/api/v1/im"): "30", ("Exact", "/api/v1/im/ws"): "200"},
+        f"ingress.yaml: {silences} are not the API and its sockets",
+    )
 
     files = {file.name for file in MANIFESTS.glob("*.yaml")} - {"kustomization.yaml", "servicemonitor.yaml", "ingress.yaml"}
     expect(set(kustomization["resources"]) == files, "kustomization.yaml: does not list all")

@@ -81,7 +81,7 @@ def interpolated(node, offered, used):
     return VARIABLE.sub(value, node) if isinstance(node, str) else node
 
 
-def only_door(where, environment):
+def socket_address(where, environment):
     """Clients are told the gateway's own socket, which GET /config makes of the request's host."""
     told = {"WUKONGIM_WS_URL", "WUKONGIM_TCP_ADDR", "GATEWAY__PUBLIC__WS_URL", "GATEWAY__PUBLIC__WSS_URL", "GATEWAY__PUBLIC__TCP_ADDR"}
     expect(not told & environment.keys(), f"{where}: clients are sent past the gateway by {told & environment.keys()}")
@@ -170,7 +170,7 @@ def compose():
         for name, service in gateways.items():
             where, environment = f"{file.name}, {name}", service["environment"]
             check_config(where, environment)
-            only_door(where, environment)
+            socket_address(where, environment)
             if len(gateways) > 1:
                 for_two(where, environment)
             hardened(where, service)
@@ -242,7 +242,7 @@ def kubernetes():
     environment["GATEWAY__STORE__URL"] = "postgres://gateway:secret@postgres/gateway"
     check_config("deployment.yaml", environment)
     for_two("deployment.yaml", environment)
-    only_door("gateway.env", environment)
+    socket_address("gateway.env", environment)
     expect([{"configMapRef": {"name": config["name"]}}] == container["envFrom"], "deployment.yaml: another ConfigMap")
     command = re.search(r"kubectl[^`]*create secret generic (\S+)([^`]*)", (MANIFESTS / "README.md").read_text())
     made = {(command[1], key) for key in re.findall(r"--from-literal=([\w-]+)=", command[2])}

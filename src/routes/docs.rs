@@ -9,14 +9,14 @@ use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::header::{
-    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY,
+    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
-use tower_http::set_header::SetResponseHeaderLayer;
 use utoipa_axum::router::UtoipaMethodRouter;
 
+use super::static_files::set;
 use super::{ENDPOINTS as DOCUMENTED, Endpoint, PREFIX};
 use crate::http::errors::{catalogue, catalogue_page};
 use crate::http::openapi::{self, Described};
@@ -68,14 +68,9 @@ pub(super) fn add_to(router: Router<App>) -> Router<App> {
         .route(OPENAPI, get(async || text("application/json", document())))
         .route(ERRORS, get(errors))
         .layer(set(CONTENT_SECURITY_POLICY, "default-src 'none'"))
+        .layer(set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(gzip);
-    let all = documents.merge(page::router());
-    router.merge(all.layer(set(X_CONTENT_TYPE_OPTIONS, "nosniff")))
-}
-
-/// Sets a header of every answer.
-fn set(name: HeaderName, value: &'static str) -> SetResponseHeaderLayer<HeaderValue> {
-    SetResponseHeaderLayer::overriding(name, HeaderValue::from_static(value))
+    router.merge(documents).merge(page::router())
 }
 
 /// The catalogue as in docs/; as HTML for clients that prefer it, such as a browser that follows a link of the page.

@@ -8,6 +8,7 @@ mod health;
 mod messages;
 mod roles;
 mod socket;
+mod static_files;
 mod sync;
 mod synced;
 mod system;

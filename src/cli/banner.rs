@@ -1,4 +1,4 @@
-//! What `--embedded` prints: an introduction, a token, two commands to paste, and the address of the documentation page.
+//! What `--embedded` prints: an introduction, a token, two commands to paste, and the addresses of the documentation page and of the chat.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,9 +9,11 @@ use crate::config::Settings;
 /// Lifetime of the printed tokens.
 const TTL: Duration = Duration::from_hours(24);
 
-/// Prints a valid token, two `curl` commands that send and read a message, and the documentation page's address if it is served.
+/// Prints a valid token, two `curl` commands that send and read a message, the documentation page's address if it is served, and the chat's
+/// two addresses.
 pub fn introduce(settings: &Settings, address: SocketAddr) {
-    let Ok(token) = token(&settings.auth, "alice", false, TTL) else {
+    let token_of = |uid| token(&settings.auth, uid, false, TTL);
+    let (Ok(token), Ok(bobs_token)) = (token_of("alice"), token_of("bob")) else {
         return;
     };
     let base = format!("http://{}", reachable(address));
@@ -35,5 +37,11 @@ and this to read it:
     );
     if settings.docs.enabled {
         println!("All calls, to read and to try with this token:\n\n  {base}/api/v1/im/docs\n");
+    }
+    if settings.has_chat_page {
+        let chat = format!("{base}/api/v1/im/chat");
+        println!(
+            "A chat of alice and bob, to open in two tabs:\n\n  {chat}#{token}\n  {chat}#{bobs_token}\n"
+        );
     }
 }

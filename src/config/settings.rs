@@ -46,13 +46,15 @@ macro_rules! sections {
         #[derive(Debug, Clone)]
         pub struct Settings {
             $( $(#[$section_doc])* pub $section: $Section, )*
+            /// Whether the page of a chat is served. Not a key: only `--embedded` sets it, once its upstream has started.
+            pub has_chat_page: bool,
         }
 
         impl Settings {
             /// Reads every key before it fails, so that all errors are reported at once.
             pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
                 $( let $section = $Section::read(reader); )*
-                Some(Self { $( $section: $section?, )* })
+                Some(Self { $( $section: $section?, )* has_chat_page: false })
             }
         }
 

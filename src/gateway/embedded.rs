@@ -44,6 +44,7 @@ pub(super) async fn start(
         Some((username, password)) => (Some(username), Some(password.into())),
         None => (None, None),
     };
+    settings.has_chat_page = settings.socket.enabled;
     Ok(Some(upstream))
 }
 

@@ -2,6 +2,7 @@
 //! authentication unless it is listed in `PUBLIC`.
 
 mod channels;
+mod chat;
 mod config;
 mod docs;
 mod health;
@@ -147,6 +148,9 @@ pub fn router(app: &App) -> Router<App> {
     if app.settings.docs.enabled {
         router = docs::add_to(router);
     }
+    if app.settings.has_chat_page {
+        router = router.merge(chat::router());
+    }
     router
         .fallback(unknown_path)
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
@@ -209,12 +213,13 @@ impl Endpoint {
 
     /// The endpoint at this path; no path has parameters.
     pub fn found_at(path: &str) -> &'static Self {
-        let mut all = ENDPOINTS.iter().chain(docs::endpoints());
+        let pages = docs::endpoints().chain(chat::endpoints());
+        let mut all = ENDPOINTS.iter().chain(pages);
         let known = all.find(|endpoint| endpoint.route == path);
         known.unwrap_or(Self::UNKNOWN)
     }
 
-    /// All endpoints, except those of the documentation.
+    /// All endpoints, except those of the pages.
     pub fn all() -> &'static [Self] {
         &ENDPOINTS
     }

@@ -6,6 +6,7 @@ mod authorization;
 mod bulkheads;
 mod callback;
 mod channels;
+mod chat_page;
 mod confirmation;
 mod connection_config;
 mod cors;

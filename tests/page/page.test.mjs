@@ -1,32 +1,17 @@
-// The documentation page in a real browser (`CHROMIUM`, else Debian's): what a person sees and does there, and what the browser was not
-// allowed to do. A picture of it is left in target/page.
+// The documentation page in a real browser: what a person sees and does there, and what the browser was not allowed to do. A picture of it is
+// left in target/page.
 
 import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
 
-import { chromium } from "playwright-core";
-
+import { NAME, launch, picture } from "./browser.mjs";
 import { startGateway } from "./gateway.mjs";
-
-const PICTURES = new URL("../../target/page/", import.meta.url);
-/** The same gateway by a name: nothing but this name and 127.0.0.1 resolves in the browser. */
-const NAME = "gateway.test";
-const FLAGS = [
-  "--disable-gpu",
-  "--disable-quic",
-  "--no-first-run",
-  "--disable-background-networking",
-  "--disable-component-update",
-  "--disable-sync",
-  `--host-resolver-rules=MAP ${NAME} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1`,
-];
 
 let gateway, browser;
 before(async () => {
   gateway = await startGateway();
-  browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: FLAGS, chromiumSandbox: false });
+  browser = await launch();
 });
 after(async () => {
   await browser?.close();
@@ -82,7 +67,7 @@ test("a pasted token makes the calls work", async (t) => {
   assert.equal(sent.status, 200, sent.text);
   const { messageId, messageSeq } = JSON.parse(sent.text).data;
   await operation(page, "send_message").locator(".live-responses-table").scrollIntoViewIfNeeded();
-  await page.screenshot({ path: fileURLToPath(new URL("called.png", PICTURES)) });
+  await page.screenshot({ path: picture("called") });
 
   // It is stored as it is shown, every digit of it.
   const address = new URL("message/sync?channelId=bob&channelType=1", gateway.docs);
@@ -113,7 +98,7 @@ test("it is a page to read: every operation, and no link that leads nowhere", as
   const described = Object.values(document.paths).flatMap((item) => Object.values(item)).map(({ operationId }) => operationId);
   for (const id of described) await operation(page, id).waitFor();
   assert.equal(await page.locator(".opblock").count(), described.length);
-  await page.screenshot({ path: fileURLToPath(new URL("whole.png", PICTURES)), fullPage: true });
+  await page.screenshot({ path: picture("whole"), fullPage: true });
 
   for (const id of described) await operation(page, id).locator(".opblock-summary-control").click();
   const hrefs = await page.locator("a[href]").evaluateAll((links) => links.map((link) => link.href));

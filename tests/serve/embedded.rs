@@ -1,4 +1,4 @@
-//! `--embedded`: no WuKongIM, no configuration, no disk; and the two lines it prints work.
+//! `--embedded`: no WuKongIM, no configuration, no disk; and the lines and addresses it prints work.
 
 use std::time::Instant;
 
@@ -55,8 +55,8 @@ async fn paste(line: &str) -> (u16, Value) {
     answer(request).await
 }
 
-/// The banner's two `curl` lines.
-fn printed(gateway: &Gateway) -> Vec<String> {
+/// The banner's two lines with this in them.
+fn printed(gateway: &Gateway, part: &str) -> Vec<String> {
     // Standard output is read by another thread than the log, which already says "serving".
     let deadline = Instant::now() + TIMEOUT_BOUND;
     loop {
@@ -64,7 +64,7 @@ fn printed(gateway: &Gateway) -> Vec<String> {
             .stdout()
             .lines()
             .map(str::trim)
-            .filter(|line| line.starts_with("curl "))
+            .filter(|line| line.contains(part))
             .map(str::to_owned)
             .collect();
         if lines.len() >= 2 {
@@ -84,7 +84,7 @@ async fn the_printed_lines_send_a_message_and_read_it() {
         &["serve", "--embedded=v3"],
     ] {
         let gateway = Gateway::start(args, &PORTS);
-        let lines = printed(&gateway);
+        let lines = printed(&gateway, "curl -sS");
         let [send, read] = &lines[..] else {
             panic!("{lines:?}")
         };
@@ -106,6 +106,42 @@ async fn the_printed_lines_send_a_message_and_read_it() {
             .unwrap()
             .to_owned();
         assert!(gateway.stdout().contains(&format!("  {token}\n")));
+    }
+}
+
+#[tokio::test]
+async fn the_printed_chats_are_of_alice_and_of_bob() {
+    let gateway = Gateway::start(&["--embedded"], &usual());
+    let chats = printed(&gateway, "/chat#");
+    for (chat, uid) in chats.iter().zip(["alice", "bob"]) {
+        let (page, token) = chat.split_once('#').unwrap();
+        assert_eq!(page, format!("{}/api/v1/im/chat", gateway.api));
+        let (status, page) = answer(client().get(page)).await;
+        assert_eq!(status, 200);
+        assert!(page.as_str().unwrap().starts_with("<!doctype html>"));
+        let (_, config) = answer(gateway.get("/config").bearer_auth(token)).await;
+        assert_eq!(config["data"]["uid"], uid);
+        let address = gateway.api.replace("http://", "ws://");
+        assert_eq!(config["data"]["wsUrl"], format!("{address}/api/v1/im/ws"));
+    }
+}
+
+#[tokio::test]
+async fn there_is_no_chat_without_embedded_or_without_sockets() {
+    let mut real = usual();
+    real.push(("GATEWAY__WUKONGIM__API_URLS", "http://127.0.0.1:9"));
+    real.push(("GATEWAY__STORE__URL", "sqlite::memory:"));
+    let mut deaf = usual();
+    deaf.push(("GATEWAY__SOCKET__ENABLED", "false"));
+    for (args, env) in [(&[][..], real), (&["--embedded"], deaf)] {
+        let gateway = Gateway::start(args, &env);
+        let (status, page) = answer(gateway.get("/chat")).await;
+        assert_eq!(
+            (status, &page["code"]),
+            (404, &"not_found".into()),
+            "{page}"
+        );
+        assert!(!gateway.stdout().contains("/chat"));
     }
 }
 
@@ -136,7 +172,7 @@ async fn curl_itself_takes_the_printed_lines() {
         return;
     }
     let gateway = Gateway::start(&["--embedded"], &PORTS);
-    for line in printed(&gateway) {
+    for line in printed(&gateway, "curl -sS") {
         let line = format!("{line} --noproxy '*'");
         let output = std::process::Command::new("sh")
             .args(["-c", &line])

@@ -27,6 +27,10 @@ use crate::wukongim::Generation;
 /// From this protocol version on clients know EVENT; SDK 1.0.4 (version 2) breaks the connection on one (source).
 const FIRST_VERSION_WITH_EVENT: u8 = 5;
 
+/// A socket of whose SENDs none is answered for so many `wukongim.timeout` ends, for its client to come back on a new one: in a v2 cluster
+/// that loses a node, sockets on the others may stay whose SENDs get no answer any more (seen).
+const UNANSWERED_TIMEOUTS: u32 = 2;
+
 /// The form of what the client gets and sends.
 pub(super) enum Codec {
     /// WuKongIM's own frames.
@@ -54,7 +58,29 @@ pub(super) struct Session {
     last_frame: Instant,
     next_ping: Instant,
     timer: Pin<Box<Sleep>>,
+    unanswered: Unanswered,
     pub(super) traffic: Traffic,
+}
+
+/// The SENDs that WuKongIM has and has not answered.
+struct Unanswered {
+    sends: u32,
+    /// The last answer, or the first SEND after all were answered.
+    since: Instant,
+}
+
+impl Unanswered {
+    fn new(now: Instant) -> Self {
+        Self {
+            sends: 0,
+            since: now,
+        }
+    }
+
+    fn answered(&mut self) {
+        self.sends = self.sends.saturating_sub(1);
+        self.since = Instant::now();
+    }
 }
 
 /// What happened next.
@@ -90,6 +116,7 @@ impl Session {
             last_frame: now,
             next_ping: now + app.settings.socket.ping_interval,
             timer: Box::pin(sleep_until(now)),
+            unanswered: Unanswered::new(now),
             traffic,
         }
     }
@@ -159,13 +186,40 @@ impl Session {
 
     fn set_timer(&mut self) {
         let idle = self.last_frame + self.app.settings.socket.idle_timeout;
-        self.timer.as_mut().reset(idle.min(self.next_ping));
+        let next = idle.min(self.next_ping);
+        let unanswered = self.unanswered_until().unwrap_or(next);
+        self.timer.as_mut().reset(next.min(unanswered));
+    }
+
+    /// When WuKongIM must have answered the SENDs that it has; `None` without any.
+    fn unanswered_until(&self) -> Option<Instant> {
+        let limit = UNANSWERED_TIMEOUTS * self.app.settings.wukongim.timeout;
+        (self.unanswered.sends > 0).then(|| self.unanswered.since + limit)
+    }
+
+    /// A SEND goes to WuKongIM, which must answer it.
+    async fn send_on(&mut self, frame: &[u8]) -> Result<(), End> {
+        if self.unanswered.sends == 0 {
+            self.unanswered.since = Instant::now();
+        }
+        self.unanswered.sends += 1;
+        // The timer is moved only where it is later, so at most once in that time.
+        if let Some(until) = self.unanswered_until()
+            && until < self.timer.deadline()
+        {
+            self.timer.as_mut().reset(until);
+        }
+        self.pass_on(frame).await
     }
 
     async fn on_timer(&mut self) -> Result<(), End> {
         let (now, settings) = (Instant::now(), &self.app.settings.socket);
         if now >= self.last_frame + settings.idle_timeout {
             return Err(End::Idle);
+        }
+        if self.unanswered_until().is_some_and(|until| now >= until) {
+            tracing::debug!(user.id = %self.uid, "wukongim answers no send of a socket");
+            return Err(End::Upstream);
         }
         if now >= self.next_ping {
             self.next_ping = now + settings.ping_interval;
@@ -204,6 +258,9 @@ impl Session {
                 Err(Closed) => return Err(End::Upstream),
             };
             let kind = frame.kind;
+            if kind == FrameKind::Sendack {
+                self.unanswered.answered();
+            }
             if kind == FrameKind::Disconnect {
                 let disconnect = frame.parts().map(Disconnect::parse);
                 let Some(Ok(disconnect)) = disconnect else {

@@ -186,6 +186,35 @@ async fn wukongims_end_is_a_bare_closing_and_its_disconnect_is_passed_on() {
 }
 
 #[tokio::test]
+async fn a_socket_whose_sends_get_no_answer_is_closed_bare_and_works_when_it_is_back() {
+    for dialect in [V2, V3] {
+        let app = TestApp::with(dialect, |settings| {
+            settings.wukongim.timeout = Duration::from_secs(1);
+        })
+        .await;
+        let mut alice = Client::connected(&app, "alice").await;
+        assert_eq!(alice.send(1, "bob", "answered").await.reason, 1);
+        app.upstream.sockets().set_reading(false);
+        // One may have been read already.
+        let code = loop {
+            let frame = alice.send_frame((1, b"bob"), "never answered", 0, |_| ());
+            alice.write(&frame).await;
+            match alice.next().await {
+                Next::Closed(code) => break code,
+                Next::Frame(frame) => assert_eq!(frame.kind, wkproto::FrameKind::Sendack),
+                other @ Next::Text(_) => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(code, Some(1013));
+        app.upstream.sockets().set_reading(true);
+        let mut alice = Client::connected(&app, "alice").await;
+        let frame = alice.send_frame((1, b"bob"), "again", 0, |send| send.client_msg_no = "again");
+        alice.write(&frame).await;
+        assert_eq!(alice.ack().await.reason, 1);
+    }
+}
+
+#[tokio::test]
 async fn events_go_to_clients_that_know_them_alone() {
     let app = TestApp::start(V3).await;
     for (version, gets_it) in [(4, false), (5, true)] {

@@ -78,12 +78,12 @@ impl Session {
         let fields = SendFields::of_frame(send, self.payload_limit);
         let reason = match judge(&self.app, self.generation, &self.uid, fields).await {
             Verdict::Pass if frame.flags & !flags::RED_DOT == 0 => {
-                return self.pass_on(bytes).await;
+                return self.send_on(bytes).await;
             }
             Verdict::Pass => {
                 let mut masked = bytes.to_vec();
                 masked[0] &= 0xF0 | flags::RED_DOT;
-                return self.pass_on(&masked).await;
+                return self.send_on(&masked).await;
             }
             Verdict::Refuse(reason) => reason,
             Verdict::Banned => Reason::BAN,

@@ -80,7 +80,7 @@ impl Session {
                     return Ok(());
                 };
                 match json_rpc.send_frame(id.clone(), &send) {
-                    Some(frame) => return self.pass_on(&frame).await,
+                    Some(frame) => return self.send_on(&frame).await,
                     None => Reason::RATE_LIMIT,
                 }
             }

@@ -323,7 +323,8 @@ async fn while_nobody_reads_the_log_requests_are_answered_and_only_their_lines_a
     assert_eq!(line["audit.acts_for"], "alice", "{line}");
     gateway.ends();
     let log = gateway.log();
-    assert_eq!(log.last().unwrap()["message"], "stopped");
+    // Not the last one: the lines of requests have a thread of their own, which may still be writing what had waited.
+    assert!(log.iter().any(|line| line["message"] == "stopped"));
     let requests = log.iter().filter(|line| line["message"] == "request");
     assert_eq!(requests.count() + dropped("request"), MANY_REQUESTS + 2);
 }

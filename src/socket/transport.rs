@@ -113,11 +113,9 @@ impl Transport {
                     return Received::Closed;
                 }
                 let mut bytes = BytesMut::with_capacity(BUFFER_BYTES);
-                match stream.try_read_buf(&mut bytes) {
+                // Not `try_read_buf`, after which the stream counts as readable still.
+                match stream.read_buf(&mut bytes).await {
                     Ok(1..) => Received::Bytes(bytes.freeze()),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        Received::Bytes(Bytes::new())
-                    }
                     Ok(0) | Err(_) => Received::Closed,
                 }
             }

@@ -1,11 +1,10 @@
 //! WuKongIM's side of a socket: a TCP connection, its CONNECT and CONNACK, and the frames that come. Always TCP: v2's WebSocket port loses
 //! frames that a read cuts (seen).
 
-use std::io;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wkproto::{Connack, Connect, Frame, FrameKind, Reason, next_frame};
@@ -145,16 +144,13 @@ impl Upstream {
 
     /// Waits for more bytes and reads them. Dropping the future loses nothing.
     pub(super) async fn read(&mut self) -> Result<(), Closed> {
-        loop {
-            // Memory is taken only when there is something to read.
-            self.stream.readable().await.map_err(|_| Closed)?;
-            self.buffer.reserve(READ_BYTES);
-            match self.stream.try_read_buf(&mut self.buffer) {
-                Ok(0) => return Err(Closed),
-                Ok(_) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Closed),
-            }
+        // Memory is taken only when there is something to read.
+        self.stream.readable().await.map_err(|_| Closed)?;
+        self.buffer.reserve(READ_BYTES);
+        // `try_read_buf` would leave the stream readable, so that the next read would ask the system in vain and keep the memory.
+        match self.stream.read_buf(&mut self.buffer).await {
+            Ok(1..) => Ok(()),
+            Ok(0) | Err(_) => Err(Closed),
         }
     }
 

@@ -1,4 +1,5 @@
-# Part of bench/run: what is measured once. Sizes, starts, memory, idle connections, one real WuKongIM.
+# Part of bench/run: what is measured once. Sizes, starts, memory, idle connections and sockets, clients
+# that do not read, one real WuKongIM.
 
 # Before any request but the one that finds it healthy.
 at_rest() {
@@ -41,6 +42,66 @@ idle() {
     kill "$pid"; wait "$pid" 2>/dev/null || true
 }
 
+# sockets KIND NAME TARGET COUNT: so many connected clients of sockets, held at that address; the process id is in $started.
+sockets() {
+    local tries
+    : >"$work/$2.out"
+    start "$2" 1 "$rig" sockets "$1" "$3" "$4" 0 "$work/connect-tokens"
+    for tries in {1..1200}; do
+        if grep -q open "$work/$2.out"; then return; fi
+        kill -0 "$started" 2>/dev/null || fail "sockets: $(<"$work/$2.err")"
+        sleep 0.1
+    done
+    fail "$4 sockets did not open in 120 s"
+}
+
+# idle_sockets COUNT [nginx]: what a fresh gateway, or nginx, takes for that many.
+idle_sockets() {
+    local count=$1 name=sockets-$1 port=$((base + 26)) before holder pid=$nginx_worker target=$proxy_sockets
+    if (($(ulimit -n) < 2 * count + 200)); then
+        printf '  %s idle sockets: SKIPPED, the limit of open files is %s\n' "$count" "$(ulimit -n)" >&2
+        return
+    fi
+    if [[ -z ${2:-} ]]; then
+        start_gateway "$name" "$port" "$upstream_v3"
+        pid=$started target=127.0.0.1:$port
+    fi
+    before=$(rss_kb "$pid")
+    sockets idle "holder-$name" "$target" "$count"
+    holder=$started
+    sleep 2
+    kill -0 "$holder" 2>/dev/null || fail "idle sockets: $(<"$work/holder-$name.err")"
+    local after
+    after=$(rss_kb "$pid")
+    fact "memory for each of $count idle sockets${2:+, nginx}, KB" "$(awk "BEGIN { printf \"%.1f\", ($after - $before) * 1.024 / $count }")"
+    [[ -n ${2:-} ]] || fact "memory with $count idle sockets, MB" "$(rss_mb "$pid")"
+    kill "$holder"; wait "$holder" 2>/dev/null || true
+    if [[ -z ${2:-} ]]; then kill "$pid"; wait "$pid" 2>/dev/null || true; fi
+}
+
+# Twenty clients for each of which 20 MB wait, and that read nothing of it.
+slow_readers() {
+    local port=$((base + 28)) before began closed=0
+    start_gateway slow "$port" "$upstream_v3"
+    local pid=$started
+    before=$(rss_mb "$pid")
+    sockets unread unread "127.0.0.1:$port" 20
+    local clients=$started
+    began=$SECONDS
+    # The highest amount of memory from now on.
+    echo 5 >"/proc/$pid/clear_refs"
+    while ((closed < 20)); do
+        ((SECONDS - began < 60)) || fail "only $closed of 20 clients that do not read were closed in 60 s"
+        sleep 0.2
+        closed=$(curl -fsS "http://127.0.0.1:$((port + 1))/metrics" | awk '/^gateway_socket_ends_total.*"slow"/ { print $2 }')
+    done
+    fact '20 clients that do not read 20 MB each: memory before and at most, MB' \
+        "$before, $(awk '/^VmHWM/ { printf "%.1f", $2 / 1024 }' "/proc/$pid/status")"
+    fact 'the same: all closed after, s' "$((SECONDS - began))"
+    kill "$clients"; wait "$clients" 2>/dev/null || true
+    kill "$pid"; wait "$pid" 2>/dev/null || true
+}
+
 # Sends to a real v2, confirmed through the gateway and unconfirmed past it, in turn.
 real_v2() {
     local url=${WUKONGIM_V2_URL#http://} group members round
@@ -76,10 +137,14 @@ real_v2() {
 
 # What needs gateways of its own.
 apart() {
-    printf 'start, idle connections%s\n' "${WUKONGIM_V2_URL:+, a real v2}" >&2
+    printf 'start, idle connections and sockets%s\n' "${WUKONGIM_V2_URL:+, a real v2}" >&2
     fact 'start to first healthy answer, ms' "$(startup | awk '{ printf "%.0f", $1 / 1000 }')"
     idle 5000
     idle 10000
+    idle_sockets 5000
+    idle_sockets 5000 nginx
+    idle_sockets 20000
+    slow_readers
     if [[ -n ${WUKONGIM_V2_URL:-} ]]; then real_v2; fi
 }
 

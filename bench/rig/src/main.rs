@@ -1,4 +1,5 @@
-//! The programs `bench/run` needs beside wrk and nginx: the built-in upstream as WuKongIM, many idle connections, the time a start takes.
+//! The programs `bench/run` needs beside wrk and nginx: the built-in upstream as WuKongIM, many idle connections, the
+//! time a start takes, and clients of sockets with a WuKongIM for them.
 
 mod client;
 mod contract;
@@ -8,13 +9,17 @@ mod load;
 mod mix;
 mod numbers;
 mod soak;
+mod socket_upstream;
+mod sockets;
 mod startup;
 mod storm;
 mod tally;
 mod truth;
 mod upstream;
+mod wire;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// As the gateway's: the built-in upstream is to be as fast as it can be.
 #[global_allocator]
@@ -23,6 +28,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const USAGE: &str = "usage:
   rig upstream v2|v3 ADDRESS SENDS_ADDRESS      a WuKongIM at ADDRESS; tells how many sends it took to whoever connects to SENDS_ADDRESS
   rig idle ADDRESS COUNT                        COUNT connections with one answered request each, held until killed
+  rig socket-upstream TCP WEBSOCKET             WuKongIM's sockets at these addresses
+  rig sockets send|recv|idle|unread ADDRESS COUNT SECONDS TOKENS
+                                                COUNT clients of sockets, with the connect tokens in the file TOKENS: for SECONDS, or held
+                                                until killed (idle, unread)
   rig storm|soak|numbers GATEWAY FOLDER PORT full|quick
                                                 what bench/storm and bench/soak run: that binary, a folder for stores, the first of a
                                                 hundred free ports
@@ -42,6 +51,23 @@ fn main() -> ExitCode {
             Ok(count) => idle::run(address, count),
             Err(_) => return usage(),
         },
+        ["socket-upstream", tcp, websocket] => {
+            return verdict(local(async {
+                socket_upstream::run(tcp, websocket).await?;
+                Ok(true)
+            }));
+        }
+        ["sockets", kind, address, count, seconds, tokens] => {
+            let (Some(kind), Ok(count), Ok(seconds)) = (
+                sockets::Kind::from_name(kind),
+                count.parse(),
+                seconds.parse(),
+            ) else {
+                return usage();
+            };
+            let time = Duration::from_secs(seconds);
+            return verdict(local(sockets::run(kind, address, count, time, tokens)));
+        }
         ["startup", address, program, ref arguments @ ..] => {
             startup::run(address, program, arguments)
         }

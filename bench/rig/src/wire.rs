@@ -3,7 +3,7 @@
 
 use wkproto::{Connack, Connect, Reason, Recv, Send, Sendack};
 
-/// What SDKs of 2025 speak (v2's latest); v3 takes it too.
+/// v2's latest; v3 takes it too.
 const VERSION: u8 = 5;
 /// The group in which a SEND's clientSeq says how many messages WuKongIM is to deliver.
 const STREAM_GROUP: &[u8] = b"bench-group000";
@@ -18,7 +18,7 @@ const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const PAYLOAD: [u8; 128] = [b'A'; 128];
 const MSG_KEY: &str = "0123456789abcdef0123456789abcdef";
 
-/// RFC 6455's own example, so that nobody has to hash.
+/// With the key of RFC 6455's own example, whose hash is known.
 const REQUEST: &str = "GET /api/v1/im/ws HTTP/1.1\r\nHost: bench\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 pub const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 

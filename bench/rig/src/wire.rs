@@ -7,7 +7,8 @@ use wkproto::{Connack, Connect, Reason, Recv, Send, Sendack};
 const VERSION: u8 = 5;
 /// The group in which a SEND's clientSeq says how many messages WuKongIM is to deliver.
 const STREAM_GROUP: &[u8] = b"bench-group000";
-const GROUP: &[u8] = b"bench-group001";
+/// There are messages in it already: v2 is asked whose log it is only until there is one.
+const GROUP: &[u8] = b"history";
 /// RECVs that are written at once.
 pub const BLOCK: u32 = 250;
 /// In the place of a number that is put in later.

@@ -69,12 +69,11 @@ fn framed(framing: Framing, frame: &[u8]) -> Vec<u8> {
         };
         // A final frame with binary data.
         bytes.push(0x82);
-        match u8::try_from(frame.len()) {
-            Ok(length @ ..126) => bytes.push(mask | length),
-            _ => {
-                bytes.push(mask | 126);
-                bytes.extend(u16::try_from(frame.len()).unwrap_or(u16::MAX).to_be_bytes());
-            }
+        if let Ok(length @ ..0x7E) = u8::try_from(frame.len()) {
+            bytes.push(mask | length);
+        } else {
+            bytes.push(mask | 0x7E);
+            bytes.extend(u16::try_from(frame.len()).unwrap_or(u16::MAX).to_be_bytes());
         }
         if mask != 0 {
             bytes.extend([0; 4]);

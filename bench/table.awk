@@ -25,7 +25,7 @@ function median(list,    values, n, i, j, swap) {
     return values[int((n + 1) / 2)]
 }
 
-function us(us) { return sprintf(us < 1 ? "%.2f" : "%.1f", us) }
+function cpu_us(value) { return sprintf(value < 1 ? "%.2f" : "%.1f", value) }
 
 function ms(us) { return sprintf("%.2f", us / 1000) }
 
@@ -53,7 +53,7 @@ END {
         s = order[i]
         g = s SUBSEP "gateway" SUBSEP; n = s SUBSEP "nginx" SUBSEP; d = s SUBSEP "direct" SUBSEP
         printf "| %s | %s | %s | %.2f | %d | %d | %s / %s | %s / %s | %s | %s / %s | %s / %s |\n", s,
-            us(least(cpu[g 64])), us(least(cpu[n 64])), median(ratio[s]), most(rate[g 64]), most(rate[n 64]),
+            cpu_us(least(cpu[g 64])), cpu_us(least(cpu[n 64])), median(ratio[s]), most(rate[g 64]), most(rate[n 64]),
             ms(least(p50[g 1])), ms(least(p99[g 1])), ms(least(p50[n 1])), ms(least(p99[n 1])), ms(least(p50[d 1])),
             ms(least(p50[g 64])), ms(least(p99[g 64])), ms(least(p50[n 64])), ms(least(p99[n 64]))
     }

@@ -141,19 +141,36 @@ test("after a cut it comes back by itself and misses nothing", async (t) => {
   const { chats, port } = await start(t);
   const to = await line(t, port);
   const [alice, bob] = await openBoth(t, [chats[0], through(chats, to.port)[1]]);
+  await channel(alice, "Group").click();
+  await say(alice, "before to both");
+  await channel(alice, "bob").click();
   await say(alice, "before");
+  // What is shown after a reload was read: only news after a first reading counts as unread.
+  await reads(bob, "before");
+  await bob.reload();
+  await status(bob, "online");
+  await channel(bob, "Group").click();
+  await reads(bob, "before to both");
+  await channel(bob, "alice").first().click();
   await reads(bob, "before");
   to.cut();
   await status(bob, "offline");
   assert.ok(await bob.getByRole("button", { name: "Send", exact: true }).isDisabled());
   await say(alice, "meanwhile");
   await reads(alice, "meanwhile", "stored #2");
+  await channel(alice, "Group").click();
+  await say(alice, "meanwhile to both");
+  await reads(alice, "meanwhile to both", "stored #2");
   to.mend();
   await status(bob, "online");
   await reads(bob, "meanwhile");
+  await channel(bob, "1 unread").click();
+  await reads(bob, "meanwhile to both");
   await say(alice, "afterwards");
   await reads(bob, "afterwards");
-  assert.deepEqual(await texts(bob), ["before", "meanwhile", "afterwards"]);
+  assert.deepEqual(await texts(bob), ["before to both", "meanwhile to both", "afterwards"]);
+  await channel(bob, "alice").first().click();
+  assert.deepEqual(await texts(bob), ["before", "meanwhile"]);
 });
 
 test("a message whose answer was lost is found, and one that was lost itself can be sent again", async (t) => {

@@ -196,28 +196,29 @@ fn apply(
         }
         _ => {}
     }
+    let channel_id = &*body.channel_id;
     match call {
         Call::Upsert | Call::Add => {
             if body.reset == 1 {
-                channel.list_mut(List::Members).clear();
+                inner.clear(channel_id, channel_type, List::Members);
             }
-            channel.add(dialect, List::Members, &body.subscribers);
+            inner.add(channel_id, channel_type, List::Members, &body.subscribers);
         }
         Call::Remove => {
-            channel.remove(dialect, List::Members, &body.subscribers);
+            inner.remove(channel_id, channel_type, List::Members, &body.subscribers);
         }
-        Call::RemoveAll => channel.list_mut(List::Members).clear(),
+        Call::RemoveAll => inner.clear(channel_id, channel_type, List::Members),
         Call::ListAdd(list) => {
-            channel.add(dialect, list, &body.uids);
+            inner.add(channel_id, channel_type, list, &body.uids);
         }
         Call::ListSet(list) => {
-            channel.list_mut(list).clear();
-            channel.add(dialect, list, &body.uids);
+            inner.clear(channel_id, channel_type, list);
+            inner.add(channel_id, channel_type, list, &body.uids);
         }
         Call::ListRemove(list) => {
-            channel.remove(dialect, list, &body.uids);
+            inner.remove(channel_id, channel_type, list, &body.uids);
         }
-        Call::ListRemoveAll(list) => channel.list_mut(list).clear(),
+        Call::ListRemoveAll(list) => inner.clear(channel_id, channel_type, list),
         Call::Info | Call::Delete => {}
     }
     Reply::ok()

@@ -11,7 +11,7 @@ use super::{
     reply::{Reply, Request},
     server::Shared,
     state::{Info, Inner, List},
-    users, v2_messages,
+    users, v2_conversations, v2_messages, v2_rows,
 };
 
 /// Answers one call. Unknown paths and wrong methods are the same 404 text here.
@@ -33,6 +33,14 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         ("POST", "/messages") => v2_messages::search(state, request),
         ("GET", "/channel/max_message_seq") => max_message_seq(shared, release, request),
         ("GET", "/cluster/channels") => cluster_channels(shared, request),
+        ("POST", "/conversation/sync") => v2_conversations::sync(shared, request),
+        ("POST", "/conversation/syncByChannels") => v2_conversations::by_channels(shared, request),
+        ("POST", "/conversation/syncMessages") => v2_conversations::messages(shared, request),
+        ("POST", "/conversation/channels") => v2_rows::channels(state, request),
+        ("GET", "/cluster/conversations") => v2_rows::saved(state, request),
+        ("POST", "/conversations/clearUnread") => v2_rows::clear_unread(state, request),
+        ("POST", "/conversations/setUnread") => v2_rows::set_unread(state, request),
+        ("POST", "/conversations/delete") => v2_rows::delete(state, request),
         ("GET", "/cluster/info") => cluster::info(state),
         ("GET", "/cluster/messages") => cluster::messages(state, request),
         ("GET", "/cluster/slots/0/localReplica") if release >= V2Release::V2_2_0 => {
@@ -176,7 +184,7 @@ fn cluster_channels(shared: &Shared, request: &Request<'_>) -> Reply {
     Reply::json(200, &json!({ "total": 0, "more": 0, "data": rows }))
 }
 
-fn limit(request: &Request<'_>) -> usize {
+pub(super) fn limit(request: &Request<'_>) -> usize {
     match request.param("limit").parse() {
         Ok(limit) if limit > 0 => limit,
         _ => 20,

@@ -9,7 +9,7 @@ use super::{
     ids::unix_ms,
     reply::{Reply, Request},
     server::Shared,
-    users, v3_messages,
+    users, v3_conversations, v3_messages,
 };
 
 /// What Prometheus calls its text.
@@ -25,7 +25,13 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         | "/user/device_quit"
         | "/user/onlinestatus"
         | "/message/send"
-        | "/channel/messagesync" => "POST",
+        | "/channel/messagesync"
+        | "/conversation/list"
+        | "/conversation/retry"
+        | "/conversations/clearUnread"
+        | "/conversations/setUnread"
+        | "/conversations/delete"
+        | "/conversations/activate" => "POST",
         path if channels::owns(path) => "POST",
         _ => return Reply::not_found(),
     };
@@ -43,6 +49,12 @@ pub(super) fn handle(shared: &Shared, request: &Request<'_>) -> Reply {
         "/user/onlinestatus" => users::online_status(state, request),
         "/message/send" => v3_messages::send(state, request),
         "/channel/messagesync" => v3_messages::sync(state, request),
+        "/conversation/list" => v3_conversations::list(state, request),
+        "/conversation/retry" => v3_conversations::retry(state, request),
+        "/conversations/clearUnread" => v3_conversations::clear_unread(state, request),
+        "/conversations/setUnread" => v3_conversations::set_unread(state, request),
+        "/conversations/delete" => v3_conversations::delete(state, request),
+        "/conversations/activate" => v3_conversations::activate(state, request),
         _ => channels::change(state, shared.release(), request),
     }
 }

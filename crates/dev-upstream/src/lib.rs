@@ -6,6 +6,7 @@
 
 mod channels;
 mod cluster;
+mod commands;
 mod go_json;
 mod http_v2;
 mod http_v3;
@@ -18,13 +19,17 @@ mod permission;
 mod presence;
 mod reply;
 mod requests;
+mod rows;
 mod server;
 mod sockets;
 mod state;
 #[cfg(feature = "testing")]
 mod testing;
 mod users;
+mod v2_conversations;
 mod v2_messages;
+mod v2_rows;
+mod v3_conversations;
 mod v3_manager;
 mod v3_messages;
 mod views;

@@ -101,6 +101,16 @@ impl Inner {
                 members.map(|member| member.uid.clone()).collect()
             })
         };
+        self.deliver_to(uids, live, from);
+    }
+
+    /// Delivers a message to all connections of these users, but not to the one that it came from.
+    pub(super) fn deliver_to(
+        &mut self,
+        uids: impl IntoIterator<Item = Arc<str>>,
+        live: LiveMessage,
+        from: Option<u64>,
+    ) {
         let outgoing = Outgoing::Message(Arc::new(live));
         for uid in uids {
             self.online.queue(&uid, &outgoing, from);

@@ -10,6 +10,8 @@ use std::{
 
 use serde_json::value::RawValue;
 
+use super::keys::channel_text;
+
 /// One stored message.
 #[derive(Debug, Clone)]
 pub struct Message {
@@ -49,14 +51,17 @@ pub(super) struct Log {
     pending: VecDeque<(Instant, Message)>,
     /// v3's idempotency: (from_uid, client_msg_no) → seq.
     by_number: HashMap<(Arc<str>, Arc<str>), u64>,
+    /// The newest stored seq of each sender.
+    newest_of: HashMap<Arc<str>, u64>,
     /// When the first message was stored: v3 knows the members of a pair only shortly after it.
     first_at: Option<Instant>,
 }
 
 impl Log {
-    /// Whether the channel `text` may write here; the first one to call this owns the log.
-    pub(super) fn admit(&mut self, text: &str) -> bool {
-        let owner = self.owner.get_or_insert_with(|| Box::from(text));
+    /// Whether the channel may write here; the first one to call this owns the log.
+    pub(super) fn admit_channel(&mut self, channel_id: &str, channel_type: u8) -> bool {
+        let text = channel_text(channel_id, channel_type);
+        let owner = self.owner.get_or_insert_with(|| text.as_str().into());
         **owner == *text
     }
 
@@ -87,6 +92,8 @@ impl Log {
         self.last_seq += 1;
         message.message_seq = self.last_seq;
         self.first_at.get_or_insert(now);
+        self.newest_of
+            .insert(message.from_uid.clone(), self.last_seq);
         self.messages.push_back(Arc::new(message));
         while keep.is_some_and(|keep| self.messages.len() > keep) {
             self.forget_oldest();
@@ -113,6 +120,8 @@ impl Log {
             self.messages.pop_back();
             self.last_seq -= 1;
         }
+        let kept = self.messages.iter();
+        self.newest_of = kept.map(|m| (m.from_uid.clone(), m.message_seq)).collect();
     }
 
     fn forget_oldest(&mut self) {
@@ -121,11 +130,19 @@ impl Log {
             if self.by_number.get(&number) == Some(&oldest.message_seq) {
                 self.by_number.remove(&number);
             }
+            if self.newest_of.get(&oldest.from_uid) == Some(&oldest.message_seq) {
+                self.newest_of.remove(&oldest.from_uid);
+            }
         }
     }
 
     pub(super) fn last_seq(&self) -> u64 {
         self.last_seq
+    }
+
+    /// The seq of the newest stored message that `uid` sent, 0 for none.
+    pub(super) fn newest_of(&self, uid: &str) -> u64 {
+        self.newest_of.get(uid).copied().unwrap_or(0)
     }
 
     pub(super) fn first_at(&self) -> Option<Instant> {

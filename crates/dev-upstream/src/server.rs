@@ -92,6 +92,7 @@ impl Shared {
     }
 
     pub(super) fn die(&self) {
+        self.state.lock().lose_unsaved_rows();
         self.killed.store(true, Ordering::SeqCst);
         self.up.send_replace(false);
     }

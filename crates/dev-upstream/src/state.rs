@@ -11,10 +11,11 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{
     Dialect,
     ids::Snowflake,
-    keys::{Key, channel_text},
+    keys::Key,
     live::{Outgoing, Pending},
     log::Log,
     presence::Presence,
+    rows::Rows,
 };
 
 /// The flags of a channel, all written at once by `POST /channel` and `POST /channel/info`.
@@ -69,6 +70,8 @@ pub(super) struct Channel {
     denied: BTreeMap<Key, Member>,
     allowed: BTreeMap<Key, Member>,
     pub(super) log: Log,
+    /// A pair's rows were made: they are once, whatever becomes of them.
+    pub(super) has_rows: bool,
 }
 
 impl Channel {
@@ -141,6 +144,7 @@ impl Channel {
 pub(super) struct Inner {
     pub(super) dialect: Dialect,
     pub(super) channels: HashMap<Key, Channel>,
+    pub(super) rows: Rows,
     pub(super) tokens: HashMap<(Key, u8), String>,
     pub(super) online: Presence,
     pub(super) pending: Pending,
@@ -155,6 +159,9 @@ pub(super) struct Inner {
     pub(super) nodes: u64,
     /// Only the first node has the messages with greater ids.
     pub(super) copied_up_to: Option<i64>,
+    /// v3: the stored ids of the channels whose state no list can get.
+    #[cfg(feature = "testing")]
+    pub(super) unresolved: HashSet<String>,
 }
 
 impl Inner {
@@ -176,10 +183,16 @@ impl Inner {
         Some(channel)
     }
 
+    /// The seq of the newest stored message, 0 for none.
+    pub(super) fn last_seq(&mut self, channel_id: &str, channel_type: u8) -> u64 {
+        let channel = self.settled(channel_id, channel_type);
+        channel.map_or(0, |channel| channel.log.last_seq())
+    }
+
     /// Makes the channel the owner of the log under its key if it has none.
     pub(super) fn touch(&mut self, channel_id: &str, channel_type: u8) {
-        let text = channel_text(channel_id, channel_type);
-        self.channel_mut(channel_id, channel_type).log.admit(&text);
+        let log = &mut self.channel_mut(channel_id, channel_type).log;
+        log.admit_channel(channel_id, channel_type);
     }
 
     pub(super) fn flags(&self, channel_id: &str, channel_type: u8) -> Flags {
@@ -231,6 +244,7 @@ impl State {
         let inner = Inner {
             dialect,
             channels: HashMap::new(),
+            rows: Rows::new(),
             tokens: HashMap::new(),
             online: Presence::default(),
             pending: Pending::default(),
@@ -243,6 +257,8 @@ impl State {
             membership_after,
             nodes: 0,
             copied_up_to: None,
+            #[cfg(feature = "testing")]
+            unresolved: HashSet::new(),
         };
         Self {
             inner: Mutex::new(inner),
@@ -263,6 +279,7 @@ impl State {
         let mut inner = self.lock();
         inner.dialect = dialect;
         inner.channels.clear();
+        inner.rows.clear();
         inner.tokens.clear();
         inner.online.clear();
         inner.manager_tokens.clear();

@@ -8,9 +8,9 @@ use std::{
 use serde::Deserialize;
 
 use super::{
-    V2Release, go_json,
+    V2Release, commands, go_json,
     ids::unix_seconds,
-    keys::{PERSON, SYSTEM_UID, channel_text},
+    keys::{PERSON, SYSTEM_UID},
     live::LiveMessage,
     log::Message,
     pages::{self, Bounds},
@@ -55,8 +55,8 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     if payload.decoded_len == 0 {
         return Reply::bad("payload不能为空！");
     }
-    // Messages to a list of uids are out of scope: the gateway sends to channels only.
-    if send.channel_id.trim().is_empty() || !send.subscribers.is_empty() {
+    let is_list = !send.subscribers.is_empty();
+    if send.channel_id.trim().is_empty() != is_list || (is_list && send.header.sync_once != 1) {
         return Reply::bad(UNSENDABLE);
     }
     if send.channel_id.contains(['@', '#', '&']) {
@@ -77,6 +77,11 @@ pub(super) fn send(state: &State, release: V2Release, request: &Request<'_>) -> 
     } else {
         send.client_msg_no.to_string()
     };
+    if is_list {
+        let mut inner = state.lock();
+        commands::push(&mut inner, &send, from_uid, &number, &payload.text);
+        return Reply::ok();
+    }
     let channel = if send.channel_type == PERSON {
         from_uid.len() + "@".len() + send.channel_id.len()
     } else {
@@ -154,10 +159,10 @@ fn queue(
         Storing::Never => return,
     };
     let keep = inner.keep;
-    let log = &mut inner.channel_mut(&stored_id, channel_type).log;
-    if !log.admit(&channel_text(&stored_id, channel_type)) {
+    if !inner.admit(&stored_id, channel_type, &message.from_uid) {
         return;
     }
+    let log = &mut inner.channel_mut(&stored_id, channel_type).log;
     message.channel_id = stored_id.as_str().into();
     // Due messages are stored first, so that the queue stays short in a channel without reads.
     log.settle(now, keep);
@@ -235,7 +240,12 @@ fn empty() -> SyncView<'static> {
     }
 }
 
-fn stored_id(inner: &Inner, login_uid: &str, channel_id: &str, channel_type: u8) -> String {
+pub(super) fn stored_id(
+    inner: &Inner,
+    login_uid: &str,
+    channel_id: &str,
+    channel_type: u8,
+) -> String {
     if channel_type == PERSON {
         inner.dialect.person_channel_id(login_uid, channel_id)
     } else {

@@ -223,18 +223,16 @@ fn mutate(
     }
     let uids: Vec<String> = distinct.into_iter().collect();
     let mut inner = shared.state.lock();
-    let dialect = inner.dialect;
     let known = inner
         .channel(channel_id, channel_type)
         .is_some_and(|channel| channel.info.is_some());
     if !known {
         return not_found();
     }
-    let channel = inner.channel_mut(channel_id, channel_type);
     let changed = if add {
-        channel.add(dialect, list, &uids)
+        inner.add(channel_id, channel_type, list, &uids)
     } else {
-        channel.remove(dialect, list, &uids)
+        inner.remove(channel_id, channel_type, list, &uids)
     };
     Reply::json(
         200,

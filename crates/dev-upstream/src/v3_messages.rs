@@ -11,8 +11,8 @@ use serde_json::json;
 use wkproto::Reason;
 
 use super::{
-    go_json,
-    keys::{PERSON, SYSTEM_DEVICE, SYSTEM_UID, channel_text},
+    commands, go_json,
+    keys::{PERSON, SYSTEM_DEVICE, SYSTEM_UID},
     live::LiveMessage,
     log::Message,
     pages::{self, Bounds},
@@ -78,19 +78,18 @@ pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
     let (Ok(Device { device_id }), Ok(send)) = (device, send) else {
         return send_error(400, INVALID_REQUEST);
     };
-    // Messages to a list of uids are out of scope: the gateway sends to channels only.
-    let incomplete = send.from_uid.is_empty()
-        || send.payload.is_empty()
-        || send.channel_id.is_empty()
-        || send.channel_type == 0
-        || !send.subscribers.is_empty();
-    if incomplete {
+    let is_list = !send.subscribers.is_empty();
+    let has_channel = !send.channel_id.is_empty() && send.channel_type != 0;
+    if send.from_uid.is_empty() || send.payload.is_empty() || !(has_channel || is_list) {
         return send_error(400, INVALID_REQUEST);
     }
     let Ok(payload) = requests::payload(&send.payload) else {
         return send_error(400, "invalid payload");
     };
     let mut inner = state.lock();
+    if is_list {
+        return send_to_list(&mut inner, &send, &payload.text);
+    }
     let stored_id =
         permission::v3_stored_id(&inner, &send.from_uid, &send.channel_id, send.channel_type);
     let Some(stored_id) = stored_id else {
@@ -114,9 +113,27 @@ pub(super) fn send(state: &State, request: &Request<'_>) -> Reply {
     store(&mut inner, &send, stored_id, &payload.text)
 }
 
+fn send_to_list(inner: &mut Inner, send: &Send<'_>, payload: &str) -> Reply {
+    if !send.channel_id.is_empty() {
+        return send_error(400, "request subscribers cannot include channel_id");
+    }
+    if send.header.sync_once == 0 {
+        return send_error(400, "request subscribers require sync_once");
+    }
+    let number = &send.client_msg_no;
+    let message_id = commands::push(inner, send, &send.from_uid, number, payload);
+    let message_seq = u64::from(send.header.no_persist == 0);
+    Sent::reply(message_id, message_seq, SUCCESS)
+}
+
 fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &str) -> Reply {
     if send.header.no_persist != 0 {
-        return Sent::reply(inner.ids.next(), 0, SUCCESS);
+        // Seen: in no case is it delivered.
+        return match (send.header.sync_once != 0, send.channel_type) {
+            (false, _) => Sent::reply(0, 0, SUCCESS),
+            (true, PERSON) => send_error(400, INVALID_CHANNEL),
+            (true, _) => Sent::reply(inner.ids.next(), 0, SUCCESS),
+        };
     }
     let read_as = Arc::from(&*stored_id);
     if send.header.sync_once != 0 {
@@ -133,7 +150,6 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
         }
         return send_error(500, LOG_CONFLICT);
     }
-    log.admit(&channel_text(&stored_id, send.channel_type));
     let message = Message {
         message_id,
         message_seq: 0,
@@ -152,6 +168,10 @@ fn store(inner: &mut Inner, send: &Send<'_>, mut stored_id: String, payload: &st
         channel_id: read_as,
         ..message.clone()
     };
+    inner.admit(&message.channel_id, send.channel_type, &message.from_uid);
+    let log = &mut inner
+        .channel_mut(&message.channel_id, send.channel_type)
+        .log;
     let seq = log.store(Instant::now(), message, keep);
     log.index_client_msg_no();
     let mut live = LiveMessage::of_api(inner.dialect, live);
@@ -206,9 +226,11 @@ pub(super) fn sync(state: &State, request: &Request<'_>) -> Reply {
     Reply::json(200, &view)
 }
 
-/// The first seq `uid` may see, `None` for non-members. A pair has members shortly after its first message.
+/// The first seq `uid` may see, `None` for non-members: nothing that the user has deleted. A pair has members shortly after its first message.
 fn visible_from(inner: &Inner, stored_id: &str, channel_type: u8, uid: &str) -> Option<u64> {
     let channel = inner.channel(stored_id, channel_type)?;
+    let row = inner.row(uid, stored_id, channel_type);
+    let deleted_to = row.map_or(0, |row| row.deleted_to);
     if channel_type == PERSON {
         // The task that would add the members fails permanently.
         if stored_id
@@ -218,11 +240,11 @@ fn visible_from(inner: &Inner, stored_id: &str, channel_type: u8, uid: &str) -> 
             return None;
         }
         let first_at = channel.log.first_at()?;
-        return (first_at.elapsed() >= inner.membership_after).then_some(1);
+        return (first_at.elapsed() >= inner.membership_after).then_some(deleted_to + 1);
     }
     let uid = inner.dialect.uid_key(uid);
     let member = channel.list(List::Members).get(&uid)?;
-    Some(member.join_seq)
+    Some(member.join_seq.max(deleted_to + 1))
 }
 
 /// The error body of the manager port and of restore maintenance.

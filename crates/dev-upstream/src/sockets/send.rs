@@ -12,7 +12,7 @@ use super::{connect::Client, session::After};
 use crate::{
     Dialect,
     ids::unix_seconds,
-    keys::{PERSON, SYSTEM_UID, channel_text},
+    keys::{PERSON, SYSTEM_UID},
     live::LiveMessage,
     log::Message,
     permission,
@@ -245,10 +245,10 @@ fn store(inner: &mut Inner, live: &LiveMessage, kept_in: &str) -> Option<u64> {
     let channel_type = live.message.channel_type;
     inner.received += 1;
     inner.received_bytes += live.payload.len() as u64;
-    let log = &mut inner.channel_mut(kept_in, channel_type).log;
-    if !log.admit(&channel_text(kept_in, channel_type)) {
+    if !inner.admit(kept_in, channel_type, &live.message.from_uid) {
         return None;
     }
+    let log = &mut inner.channel_mut(kept_in, channel_type).log;
     log.settle(now, keep);
     let message = Message {
         channel_id: Arc::from(kept_in),

@@ -1,6 +1,7 @@
 //! What tests control and look at: scripted faults, received calls, stops and restarts, the state. Only with the feature `testing`.
 
 mod answer;
+mod conversations;
 mod faults;
 mod sockets;
 mod state;

@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use super::super::{
     Dialect,
     ids::unix_seconds,
-    keys::{GROUP, PERSON, channel_text},
+    keys::{GROUP, PERSON},
     log::Message,
     state::{Flags, List, State},
 };
@@ -75,21 +75,16 @@ impl State {
 
     /// Removes `uid` from a group without any call.
     pub fn leave(&self, group_id: &str, uid: &str) {
-        let mut inner = self.lock();
-        let dialect = inner.dialect;
         let uids = [uid.to_owned()];
-        inner
-            .channel_mut(group_id, GROUP)
-            .remove(dialect, List::Members, &uids);
+        let mut inner = self.lock();
+        inner.remove(group_id, GROUP, List::Members, &uids);
     }
 
     fn put(&self, channel_type: u8, channel_id: &str, list: List, uid: &str) {
-        let mut inner = self.lock();
-        let dialect = inner.dialect;
         let uids = [uid.to_owned()];
-        inner
-            .channel_mut(channel_id, channel_type)
-            .add(dialect, list, &uids);
+        let mut inner = self.lock();
+        inner.settled(channel_id, channel_type);
+        inner.add(channel_id, channel_type, list, &uids);
     }
 
     /// The members of a group, in the order upstream lists them.
@@ -150,10 +145,9 @@ impl State {
             json: OnceLock::new(),
         };
         let (keep, dialect) = (inner.keep, inner.dialect);
-        let log = &mut inner
-            .channel_mut(&message.channel_id, message.channel_type)
-            .log;
-        log.admit(&channel_text(&message.channel_id, message.channel_type));
+        let (channel_id, channel_type) = (&*message.channel_id, message.channel_type);
+        inner.admit(channel_id, channel_type, &stored.from_uid);
+        let log = &mut inner.channel_mut(channel_id, channel_type).log;
         let seq = log.store(Instant::now(), stored, keep);
         if dialect == Dialect::V3 {
             log.index_client_msg_no();

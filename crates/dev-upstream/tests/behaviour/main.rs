@@ -1,6 +1,7 @@
 //! The stand-in against the recordings of real servers, and its own promises: faults, quirks, deaths.
 
 mod collision;
+mod conversations;
 mod faults;
 mod lifecycle;
 mod replay;

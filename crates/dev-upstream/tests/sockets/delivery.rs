@@ -1,11 +1,13 @@
 //! Who gets what, over which connection, as which channel.
 
-use dev_upstream::{Dialect, GROUP, PERSON};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use dev_upstream::{Dialect, GROUP, PERSON, fnv1a64};
+use serde_json::json;
 use wkproto::{Reason, Send, flags, setting};
 
 use crate::{
     client::{Client, NOTHING, TRANSPORTS, Who},
-    server::{DIALECTS, api_send, create, start},
+    server::{DIALECTS, api_send, create, post, start},
 };
 
 #[tokio::test]
@@ -134,5 +136,36 @@ async fn an_unstored_message_is_delivered_by_v2_only() {
         }
         bob.is_quiet().await;
         assert!(server.state().messages_between("alice", "bob").is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_command_to_a_list_reaches_each_user_once() {
+    for dialect in DIALECTS {
+        let server = start(dialect).await;
+        let mut alice = Client::of(&server, "alice").await;
+        let mut bob = Client::of(&server, "bob").await;
+        let mut carol = Client::of(&server, "carol").await;
+        let body = json!({
+            "from_uid": "alice", "subscribers": ["alice", "bob", "bob"], "payload": STANDARD.encode("a command"),
+            "header": { "no_persist": 1, "sync_once": 1 },
+        });
+        post(&server, "/message/send", body).await;
+        for client in [&mut alice, &mut bob] {
+            let received = client.receive().await;
+            let (channel, flags) = match dialect {
+                Dialect::V2 => (
+                    "systemcmdonline".to_owned(),
+                    flags::NO_PERSIST | flags::SYNC_ONCE,
+                ),
+                Dialect::V3 => (format!("{}____cmd", fnv1a64("alice,bob")), 0),
+            };
+            assert_eq!((received.channel, received.channel_type), (channel, 8));
+            assert_eq!(received.flags, flags);
+            assert_eq!((&*received.from, received.seq), ("alice", 0));
+            assert_eq!(received.text, "a command");
+            client.is_quiet().await;
+        }
+        carol.is_quiet().await;
     }
 }

@@ -148,6 +148,11 @@ pub fn json(status: StatusCode, body: Vec<u8>) -> Response {
 
 /// Chinese, unless `Accept-Language` gives English a higher weight than Chinese, and none that is lower than that of `*`.
 pub fn language(headers: &HeaderMap) -> Lang {
+    preferred(headers, Lang::Zh)
+}
+
+/// `default`, unless `Accept-Language` gives the other language a higher weight than it, and none that is lower than that of `*`.
+pub fn preferred(headers: &HeaderMap, default: Lang) -> Lang {
     let mut weights = [None::<f32>; 3];
     for value in headers.get_all(ACCEPT_LANGUAGE) {
         for range in value.to_str().unwrap_or_default().split(',') {
@@ -165,12 +170,16 @@ pub fn language(headers: &HeaderMap) -> Lang {
         }
     }
     let [en, zh, any] = weights;
-    // `*` means Chinese where it has a higher weight than English.
-    let zh = zh.or(any.filter(|any| Some(*any) > en));
-    if en > zh.or(Some(0.0)) {
-        Lang::En
+    let (own, other, otherwise) = match default {
+        Lang::Zh => (zh, en, Lang::En),
+        Lang::En => (en, zh, Lang::Zh),
+    };
+    // `*` means the default where it has a higher weight than the other.
+    let own = own.or(any.filter(|any| Some(*any) > other));
+    if other > own.or(Some(0.0)) {
+        otherwise
     } else {
-        Lang::Zh
+        default
     }
 }
 
@@ -197,6 +206,22 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
             assert_eq!(language(&headers), expected, "{accepted}");
+        }
+    }
+
+    #[test]
+    fn chinese_must_be_preferred_where_english_is_the_default() {
+        for (accepted, expected) in [
+            ("", Lang::En),
+            ("zh-CN,zh;q=0.9,en;q=0.8", Lang::Zh),
+            ("en-US,en;q=0.9,zh;q=0.8", Lang::En),
+            ("fr, zh;q=0.3", Lang::Zh),
+            ("zh, en", Lang::En),
+            ("zh;q=0.4, *;q=0.5", Lang::En),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_LANGUAGE, HeaderValue::from_static(accepted));
+            assert_eq!(preferred(&headers, Lang::En), expected, "{accepted}");
         }
     }
 }

@@ -58,6 +58,7 @@ pub(super) struct CreateChannelResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("创建群频道，当前用户即为群主"))),
     request_body(content = CreateChannelRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg"
     })),
@@ -111,6 +112,7 @@ pub(super) struct DeleteChannelResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("永久删除群频道，仅群主或系统管理员"))),
     request_body(content = DeleteChannelRequest, example = json!({"channelId": "channel-xxx", "channelType": 2})),
     responses((status = 200, description = "The group is deleted.", body = DeleteChannelResponse, example = json!({"channelId": "channel-xxx"})))
 )]
@@ -158,6 +160,7 @@ pub(super) struct AddSubscribersResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("向群频道添加订阅者，仅群主、群管理员或系统管理员"))),
     request_body(content = SubscribersRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
     })),
@@ -193,6 +196,7 @@ pub(super) struct RemoveSubscribersResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("从群频道移除订阅者，仅群主、群管理员或系统管理员；订阅者可以自行退群"))),
     request_body(content = SubscribersRequest, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "subscribers": ["user1", "user2", "user3", "user4", "user5"]
     })),

@@ -58,6 +58,7 @@ pub(super) struct LimitsResponse {
     get,
     path = "",
     tag = "connection",
+    extensions(("x-summary-zh" = json!("获取实时消息的连接地址，以及本部署的各项限制"))),
     responses((status = 200, description = "The addresses and the limits.", body = ConfigResponse, example = json!({
         "wsUrl": "wss://your-server/api/v1/im/ws", "wssUrl": "", "tcpAddr": "your-server:5100",
         "apiUrl": "http://your-server:5001", "managerUrl": "http://your-server:5300", "uid": "user1",

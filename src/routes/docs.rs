@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http::Uri;
 use http::header::{
-    ACCEPT, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+    ACCEPT, CONTENT_LANGUAGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use tower_http::CompressionLevel;
@@ -18,7 +19,8 @@ use utoipa_axum::router::UtoipaMethodRouter;
 
 use super::static_files::set;
 use super::{ENDPOINTS as DOCUMENTED, Endpoint, PREFIX};
-use crate::http::errors::{catalogue, catalogue_page};
+use crate::http::envelope::preferred;
+use crate::http::errors::{Lang, catalogue, catalogue_page};
 use crate::http::openapi::{self, Described};
 use crate::state::App;
 
@@ -36,9 +38,13 @@ pub(super) fn endpoints() -> impl Iterator<Item = &'static Endpoint> {
     ENDPOINTS.iter().chain(page::endpoints())
 }
 
-static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
+static DOCUMENT: LazyLock<String> = LazyLock::new(|| make(Lang::En));
+static CHINESE: LazyLock<String> = LazyLock::new(|| make(Lang::Zh));
+
+fn make(lang: Lang) -> String {
     openapi::document(
         PREFIX,
+        lang,
         DOCUMENTED.iter().map(|endpoint| {
             let (schemas, paths, _) = (endpoint.handler)();
             Described {
@@ -54,9 +60,9 @@ static DOCUMENT: LazyLock<String> = LazyLock::new(|| {
             }
         }),
     )
-});
+}
 
-/// The OpenAPI document of all endpoints, as JSON; created at first use.
+/// The OpenAPI document of all endpoints, as JSON, in English and with `x-summary-zh`; created at first use.
 pub fn document() -> &'static str {
     &DOCUMENT
 }
@@ -65,12 +71,28 @@ pub(super) fn add_to(router: Router<App>) -> Router<App> {
     // Swagger UI's files are compressed already, and the page's own are small.
     let gzip = CompressionLayer::new().quality(CompressionLevel::Fastest);
     let documents = Router::new()
-        .route(OPENAPI, get(async || text("application/json", document())))
+        .route(OPENAPI, get(openapi_document))
         .route(ERRORS, get(errors))
         .layer(set(CONTENT_SECURITY_POLICY, "default-src 'none'"))
         .layer(set(X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .layer(gzip);
     router.merge(documents).merge(page::router())
+}
+
+/// The document in the language of `?lang=`, `en` or `zh`, else of `Accept-Language`; English unless Chinese is preferred.
+async fn openapi_document(uri: Uri, headers: HeaderMap) -> Response {
+    let mut parameters = uri.query().unwrap_or_default().split('&');
+    let requested = parameters.find_map(|parameter| match parameter {
+        "lang=en" => Some(Lang::En),
+        "lang=zh" => Some(Lang::Zh),
+        _ => None,
+    });
+    let (language, document) = match requested.unwrap_or_else(|| preferred(&headers, Lang::En)) {
+        Lang::En => ("en", &*DOCUMENT),
+        Lang::Zh => ("zh", &*CHINESE),
+    };
+    let told = [(CONTENT_LANGUAGE, language), (VARY, "accept-language")];
+    (told, text("application/json", document)).into_response()
 }
 
 /// The catalogue as in docs/; as HTML for clients that prefer it, such as a browser that follows a link of the page.

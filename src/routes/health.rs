@@ -44,6 +44,7 @@ impl HealthResponse {
     get,
     path = "",
     tag = "system",
+    extensions(("x-summary-zh" = json!("检查悟空IM是否可用，无需认证"))),
     responses(
         (status = 200, description = "WuKongIM can be reached.", body = HealthResponse, example = json!({
             "status": "healthy", "timestamp": "2024-01-15T10:30:00Z"

@@ -88,6 +88,7 @@ impl From<Sent> for SendMessageResponse {
     post,
     path = "",
     tag = "messages",
+    extensions(("x-summary-zh" = json!("发送一条消息，存储成功后才返回"))),
     request_body(content = SendMessageRequest, example = json!({
         "channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"
     })),
@@ -153,6 +154,7 @@ struct BatchError {
     post,
     path = "",
     tag = "messages",
+    extensions(("x-summary-zh" = json!("批量发送消息，同一频道内保持顺序"))),
     request_body(content = SendMessageBatchRequest, example = json!([
         {"channelId": "user2", "channelType": 1, "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==", "clientMsgNo": "note-1"}
     ])),

@@ -57,6 +57,7 @@ pub(super) struct GetChannelInfoResponse {
     get,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("获取群频道资料，限订阅者、群主和系统管理员"))),
     params(GetChannelInfoRequest),
     responses((status = 200, description = "The record.", body = GetChannelInfoResponse, example = json!({
         "channelId": "channel-xxx", "channelType": 2, "name": "群组名称", "avatar": "https://example.com/avatar.jpg",
@@ -139,6 +140,7 @@ pub(super) struct AddManagersResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("添加群管理员，仅群主或系统管理员"))),
     request_body(content = ManagersRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
     responses((status = 200, description = "The users are managers.", body = AddManagersResponse, example = json!({"added": 1})))
 )]
@@ -171,6 +173,7 @@ pub(super) struct RemoveManagersResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("移除群管理员，仅群主或系统管理员"))),
     request_body(content = ManagersRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uids": ["user2"]})),
     responses((status = 200, description = "The users are not managers.", body = RemoveManagersResponse, example = json!({"removed": 1})))
 )]
@@ -221,6 +224,7 @@ pub(super) struct TransferOwnershipResponse {
     post,
     path = "",
     tag = "channels",
+    extensions(("x-summary-zh" = json!("把群转让给群内的一位订阅者，仅群主或系统管理员"))),
     request_body(content = TransferOwnershipRequest, example = json!({"channelId": "channel-xxx", "channelType": 2, "uid": "user2"})),
     responses((status = 200, description = "The ownership is transferred.", body = TransferOwnershipResponse, example = json!({
         "channelId": "channel-xxx", "owner": "user2"

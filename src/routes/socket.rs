@@ -33,6 +33,7 @@ const KEY_SUFFIX: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
     get,
     path = "",
     tag = "connection",
+    extensions(("x-summary-zh" = json!("建立收发实时消息的 WebSocket 连接"))),
     responses((status = 101, description = "The connection speaks WebSocket from now on."))
 )]
 pub(super) async fn open_socket(

@@ -74,6 +74,7 @@ impl SyncMessagesRequest {
     get,
     path = "",
     tag = "messages",
+    extensions(("x-summary-zh" = json!("同步历史消息，按时间从旧到新返回"))),
     params(SyncMessagesRequest),
     responses(
         (status = 200, description = "The messages.", headers(("x-has-more")), body = [SyncedMessage], example = json!([{

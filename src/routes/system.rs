@@ -30,6 +30,7 @@ pub(super) struct SystemInfoResponse {
     get,
     path = "",
     tag = "system",
+    extensions(("x-summary-zh" = json!("获取悟空IM的版本、运行时长和连接数"))),
     responses((status = 200, description = "The information.", body = SystemInfoResponse, example = json!({
         "version": "1.0.0", "uptime": 86400, "connections": 1000, "gatewayVersion": "0.1.0"
     })))

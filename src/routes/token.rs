@@ -45,6 +45,7 @@ pub(super) struct CreateTokenResponse {
     post,
     path = "",
     tag = "connection",
+    extensions(("x-summary-zh" = json!("获取当前用户连接悟空IM用的 Token"))),
     request_body(content = Option<CreateTokenRequest>, example = json!({"deviceFlag": 1})),
     responses((status = 200, description = "The token.", body = CreateTokenResponse, example = json!({
         "token": "wukongim-token", "uid": "user1", "deviceFlag": 1
@@ -92,6 +93,7 @@ pub(super) struct RevokeTokenResponse {
     post,
     path = "",
     tag = "connection",
+    extensions(("x-summary-zh" = json!("吊销已发出的连接 Token，并断开用它建立的连接"))),
     request_body(content = Option<RevokeTokenRequest>, example = json!({"deviceFlag": 1})),
     responses((status = 200, description = "The tokens are revoked.", body = RevokeTokenResponse, example = json!({
         "uid": "user1", "deviceFlags": [1]

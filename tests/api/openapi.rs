@@ -193,6 +193,50 @@ async fn the_document_and_the_catalogue_are_served_where_they_are_turned_on() {
     assert_eq!(app.metric(r#"gateway_http_requests_total{method="GET",route="/api/v1/im/openapi.json",status="200"}"#), Some(2.0));
 }
 
+#[test]
+fn every_operation_and_every_tag_is_summarized_in_chinese() {
+    let summaries = operations().map(|(_, _, operation)| &operation["x-summary-zh"]);
+    let tags = DOCUMENT["tags"].as_array().unwrap().iter();
+    let descriptions = tags
+        .chain([&DOCUMENT["info"]])
+        .map(|it| &it["x-description-zh"]);
+    for text in summaries.chain(descriptions) {
+        let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+        assert!(text.as_str().unwrap().contains(is_chinese), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_document_is_in_the_language_that_is_asked_for() {
+    let app = TestApp::with(V2, |settings| settings.docs.enabled = true).await;
+    for (query, accepted, language) in [
+        ("", "", "en"),
+        ("", "zh-CN,zh;q=0.9,en;q=0.8", "zh"),
+        ("", "en,zh;q=0.9", "en"),
+        ("?lang=zh", "en", "zh"),
+        ("?lang=en", "zh", "en"),
+        ("?lang=fr", "zh", "zh"),
+    ] {
+        let asked = app.anon().request("GET", &format!("/openapi.json{query}"));
+        let answer = Answer::to(asked.header("accept-language", accepted)).await;
+        let told = (answer.header("content-language"), answer.header("vary"));
+        shows(told.1, "accept-language");
+        assert_eq!(told.0, language, "{query} {accepted}");
+        let name = |english, chinese| if language == "zh" { chinese } else { english };
+        let summary = name("summary", "x-summary-zh");
+        for (path, method, operation) in operations() {
+            assert_eq!(
+                answer.body["paths"][path][method]["summary"],
+                operation[summary]
+            );
+        }
+        let description = name("description", "x-description-zh");
+        let (read, written) = (&answer.body["info"], &DOCUMENT["info"]);
+        assert_eq!(read["description"], written[description]);
+        assert_eq!(read.get("x-description-zh").is_some(), language == "en");
+    }
+}
+
 #[tokio::test]
 async fn where_it_is_turned_off_nothing_is_there() {
     let app = TestApp::start(V2).await;

@@ -112,6 +112,17 @@ test("it is a page to read: every operation, and no link that leads nowhere", as
   assert.deepEqual(seen.complaints, []);
 });
 
+test("it is in Chinese where that is asked for", async (t) => {
+  const { page, seen } = await open(t, gateway.docs);
+  const summary = operation(page, "send_message").locator(".opblock-summary-description");
+  assert.match(await summary.innerText(), /^Sends one message/);
+  await page.locator("nav a", { hasText: "中文" }).click();
+  await summary.filter({ hasText: "发送一条消息" }).waitFor();
+  assert.equal(page.url(), `${gateway.docs}?lang=zh`);
+  await page.screenshot({ path: picture("chinese"), fullPage: true });
+  assert.deepEqual(seen.complaints, []);
+});
+
 test("under another name it calls that name", async (t) => {
   const { page, seen } = await open(t, gateway.docs.replace("127.0.0.1", NAME));
   await authorize(page, gateway.token);

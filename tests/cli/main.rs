@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod arrows;
+mod documents;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;

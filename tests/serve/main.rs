@@ -6,6 +6,7 @@ mod audit;
 mod cores;
 #[cfg(target_os = "linux")]
 mod disk;
+mod documents;
 mod embedded;
 mod endings;
 mod logs;

@@ -56,7 +56,7 @@ pub(super) enum Crash {
     None,
     /// It answers, then panics: v2.
     AfterAnswer,
-    /// It panics before it answers: v3.
+    /// It ends before it answers: v3 in a panic, v2 out of memory.
     BeforeAnswer,
 }
 

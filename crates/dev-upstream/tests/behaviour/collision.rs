@@ -53,6 +53,10 @@ async fn a_group_with_the_hash_of_a_pair_reads_the_pairs_messages() {
         ["private"],
         "the group's own messages do not appear"
     );
+    let of_mallory = json!({ "uid": "mallory", "msg_count": 1 });
+    let rows = upstream.post("/conversation/sync", of_mallory).await.ok();
+    assert_eq!(rows[0]["channel_id"], TWIN, "{rows}");
+    assert_eq!(rows[0]["recents"][0]["channel_type"], 1, "{rows}");
     let stored = upstream.server.state().messages(PERSON, PAIR);
     assert_eq!(stored.len(), 1);
 }

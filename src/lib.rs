@@ -1,7 +1,7 @@
 //! wukongim-gateway: the HTTP gateway in front of WuKongIM.
 //!
 //! A request walks through `gateway` (listener, frame) → `http` (who, and what is asked) → `routes` (what) → `authorization` (is it allowed)
-//! → `messages`, `history` or `channels` (what it means) → `wukongim` and `store`. Dependencies point that way only; see docs/ARCHITECTURE.md.
+//! → `messages`, `history`, `conversations` or `channels` (what it means) → `wukongim` and `store`. Dependencies point that way only; see docs/ARCHITECTURE.md.
 
 pub mod auth;
 pub mod authorization;
@@ -9,6 +9,7 @@ pub mod channels;
 pub mod cli;
 pub mod config;
 pub mod context;
+mod conversations;
 pub mod domain;
 pub mod gateway;
 mod history;

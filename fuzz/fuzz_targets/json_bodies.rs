@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 use wukongim_gateway::config::Generation;
 use wukongim_gateway_fuzz::{Gateway, post, runtime};
 
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 13] = [
     "/message/send",
     "/message/sendbatch",
     "/channel/create",
@@ -19,6 +19,8 @@ const PATHS: [&str; 11] = [
     "/channel/manager/add",
     "/channel/manager/remove",
     "/channel/owner",
+    "/conversation/read",
+    "/conversation/delete",
 ];
 
 thread_local! {

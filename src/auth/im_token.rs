@@ -12,6 +12,7 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 use serde::Serialize;
 
 use maker::TokenDeriver;
+pub(super) use maker::secret_key;
 
 use crate::config::{self, DeviceLevel, DeviceLevels};
 use crate::context;

@@ -1,7 +1,8 @@
-//! Who a client is: verifies its JWT with the configured keys, and issues and revokes WuKongIM's connect tokens. Knows neither axum nor the
-//! API's answers.
+//! Who a client is: verifies its JWT with the configured keys, issues and revokes WuKongIM's connect tokens, and makes cursors that belong to
+//! one user. Knows neither axum nor the API's answers.
 
 mod claims;
+mod cursors;
 mod im_token;
 mod jwks;
 mod jwt;
@@ -16,6 +17,7 @@ use std::path::Path;
 use crate::config::Algorithm;
 use crate::domain::Uid;
 
+pub use cursors::Cursors;
 pub use im_token::{DeviceFlag, ImToken, ImTokenError, ImTokens};
 pub use jwt::{Precheck, TokenError, Unverified, Verifier, VerifierError};
 pub use keys::{KeyError, VerifyingKey};

@@ -46,6 +46,8 @@ pub enum Action {
     ChannelDelete,
     /// See a group's record.
     ChannelInfo,
+    /// List a group's subscribers.
+    ChannelSubscribers,
     /// Add subscribers.
     SubscriberAdd,
     /// Remove subscribers, oneself included.
@@ -69,6 +71,7 @@ impl Action {
             Self::ChannelCreate => "channel.create",
             Self::ChannelDelete => "channel.delete",
             Self::ChannelInfo => "channel.info",
+            Self::ChannelSubscribers => "channel.subscribers",
             Self::SubscriberAdd => "subscriber.add",
             Self::SubscriberRemove => "subscriber.remove",
             Self::ManagerAdd => "manager.add",
@@ -82,7 +85,7 @@ impl Action {
     fn is_cacheable(self) -> bool {
         matches!(
             self,
-            Self::MessageSend | Self::MessageSync | Self::ChannelInfo
+            Self::MessageSend | Self::MessageSync | Self::ChannelInfo | Self::ChannelSubscribers
         )
     }
 }
@@ -209,7 +212,7 @@ impl Callback {
 
     /// Asks whether `uid` may do `action` in `channel` to `targets`; `actor` is the admin that acts on behalf of `uid`.
     ///
-    /// Answers about messages and `channel.info`, which have no targets, are cached, and concurrent callers share one call. Everything else
+    /// Answers about messages, `channel.info` and `channel.subscribers`, which have no targets, are cached, and concurrent callers share one call. Everything else
     /// is asked each time.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ const SHARDS: usize = 4;
 const STRIPES: usize = 4096;
 
 /// A value that is looked up and cached.
-pub(super) trait Fact: Clone + Send + Sync + 'static {
+pub(crate) trait Fact: Clone + Send + Sync + 'static {
     /// The number of memberships in it.
     fn memberships(&self) -> usize {
         0
@@ -40,7 +40,7 @@ pub(super) trait Fact: Clone + Send + Sync + 'static {
 }
 
 /// The key of a fact.
-pub(super) trait CacheKey: Hash + Eq + Clone + Send + Sync + 'static {
+pub(crate) trait CacheKey: Hash + Eq + Clone + Send + Sync + 'static {
     /// The id whose changes invalidate the fact; all keys about one id share it.
     fn invalidation_id(&self) -> &str;
 }
@@ -86,7 +86,7 @@ struct Flight<V, E> {
 }
 
 /// The cache of one kind of fact.
-pub(super) struct FactCache<K, V, E> {
+pub(crate) struct FactCache<K, V, E> {
     /// The label in metrics.
     name: &'static str,
     /// How long a fact is cached, counted from the start of its lookup.
@@ -107,7 +107,7 @@ where
     E: Clone + Send + Sync + 'static,
 {
     /// Caches at most `memberships` memberships (and entries, each counted as sixteen) for `ttl`.
-    pub(super) fn new(
+    pub(crate) fn new(
         name: &'static str,
         ttl: Duration,
         memberships: usize,
@@ -148,7 +148,7 @@ where
     ///
     /// The lookup runs in its own task, with the request id of the caller that started it, so a caller that disconnects does not cancel it
     /// for the others. Its failure is returned to all waiting callers and is not cached.
-    pub(super) async fn get<F>(
+    pub(crate) async fn get<F>(
         self: &Arc<Self>,
         key: &K,
         look_up: impl FnOnce() -> F,
@@ -169,7 +169,7 @@ where
     }
 
     /// Its label in metrics, and the number of cached facts.
-    pub(super) fn size(&self) -> (&'static str, usize) {
+    pub(crate) fn size(&self) -> (&'static str, usize) {
         (self.name, self.entries.len())
     }
 
@@ -182,7 +182,7 @@ where
 
     /// Invalidates all facts with this id: those of lookups that ended or began before this call are not used for later callers. Final facts
     /// stay.
-    pub(super) fn invalidate(&self, id: &str) {
+    pub(crate) fn invalidate(&self, id: &str) {
         self.versions.of(id).fetch_add(1, Ordering::SeqCst);
     }
 

@@ -26,7 +26,7 @@
 mod audit;
 pub mod callback;
 mod denial;
-mod fact_cache;
+pub(crate) mod fact_cache;
 mod facts;
 mod fingerprints;
 mod tombstones;
@@ -193,11 +193,26 @@ impl Authorization {
 
     /// Checks whether `user` may see the gateway's own record of the group: subscribers may, or users that the callback permits.
     pub async fn may_see(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        let action = callback::Action::ChannelInfo;
+        self.authorize_member(user, group, action).await
+    }
+
+    /// The same for the list of its subscribers.
+    pub async fn may_list_members(&self, user: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        let action = callback::Action::ChannelSubscribers;
+        self.authorize_member(user, group, action).await
+    }
+
+    async fn authorize_member(
+        &self,
+        user: &Uid,
+        group: &ChannelId,
+        action: callback::Action,
+    ) -> Result<(), Denial> {
         let channel = Channel::Group(group.clone());
         self.authorize(Action::Read, user, &channel).await?;
         match (&self.mode, self.generation().await?) {
             (Mode::Callback(_), _) => {
-                let action = callback::Action::ChannelInfo;
                 return self.ask_callback(action, user, None, &channel).await;
             }
             (Mode::Open, _) | (Mode::Members, Generation::V2) => return Ok(()),

@@ -54,6 +54,7 @@ mod members;
 mod operation;
 mod rights;
 mod roles;
+mod subscribers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,7 @@ use crate::store::{ChannelRecord, ChannelStage, Store, StoreError};
 use crate::wukongim::{self, Client, MemberList};
 
 use operation::Operation;
+pub use subscribers::{MemberPage, MemberPosition, Role, SubscriberRules, Subscribers};
 
 /// Attempts, and the pause between them, to undo a call that a delete on another replica overtook.
 const UNDO_ATTEMPTS: usize = 3;
@@ -86,7 +88,7 @@ pub struct Actor<'a> {
 }
 
 /// Invalidates what is cached about a group. Called before and after each upstream call that changes its members, whatever the outcome, so
-/// that a lookup that began before the change is never cached; with `true` once the group is marked as deleted, permanently. Must not block.
+/// that a lookup that began before the change is never cached, and after each change of its roles; with `true` once the group is marked as deleted, permanently. Must not block.
 pub type OnChange = dyn Fn(&ChannelId, bool) + Send + Sync;
 
 /// Whether the user is known not to be a subscriber of an existing group; `false` where that cannot be found out cheaply.
@@ -138,6 +140,9 @@ pub enum Error {
     /// It would have too many members. None was added.
     #[error("channel is full")]
     Full,
+    /// This WuKongIM cannot do it.
+    #[error("this wukongim cannot do it")]
+    NotSupported,
     /// The owner is among the users to remove. None was removed.
     #[error("the owner cannot leave")]
     OwnerCannotLeave,

@@ -165,13 +165,15 @@ impl Operation {
         let (store, roles) = (&self.groups.store, Roles { owner, managers });
         let given = |field| with_fields.then_some(field).flatten();
         let (name, avatar) = (given(self.name.as_deref()), given(self.avatar.as_deref()));
-        Ok(match &group.record {
-            Some(record) => store.set_roles(record, roles, name, avatar).await?,
+        let changed = match &group.record {
+            Some(record) => store.set_roles(record, roles, name, avatar).await,
             None => {
                 let claim = group.claim.as_ref();
-                store.adopt(&self.id, claim, roles, name, avatar).await?
+                store.adopt(&self.id, claim, roles, name, avatar).await
             }
-        })
+        };
+        (self.groups.on_change)(&self.id, false);
+        Ok(changed?)
     }
 
     /// Writes the managers; false where the record has changed.
@@ -183,6 +185,8 @@ impl Operation {
         let owner = record.owner.as_ref();
         let roles = Roles { owner, managers };
         let changed = self.groups.store.set_roles(record, roles, None, None);
-        Ok(changed.await?.is_some())
+        let changed = changed.await;
+        (self.groups.on_change)(&self.id, false);
+        Ok(changed?.is_some())
     }
 }

@@ -28,12 +28,12 @@ pub use kinds::Expected;
 pub use network::{Cidr, WebOrigin};
 pub use problems::{ConfigError, ConfigErrors, Origin};
 pub use settings::{
-    Auth, Authorization, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings, Socket, Store,
-    Telemetry, Wukongim,
+    Auth, Authorization, Channels, Cors, Docs, ImToken, Limits, Log, Public, Server, Settings,
+    Socket, Store, Telemetry, Wukongim,
 };
 pub use types::{
     Confirm, DeviceLevel, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat,
-    Mode, StoreUrl,
+    MembersVisible, Mode, StoreUrl,
 };
 
 use layers::Layer;

@@ -16,8 +16,8 @@ use super::kinds::{
 use super::network::{Cidr, WebOrigin};
 use super::reader::Reader;
 use super::types::{
-    Confirm, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat, Mode,
-    StoreUrl, is_host_and_port, is_public_url,
+    Confirm, DeviceLevels, DuplicateCheck, Generation, GroupIds, HttpUrl, LogFormat,
+    MembersVisible, Mode, StoreUrl, is_host_and_port, is_public_url,
 };
 use crate::domain::caps;
 
@@ -174,6 +174,15 @@ sections! {
         callback_secret: Option<SecretString> = optional(secret());
         /// Time limit of one call (1 s).
         callback_timeout: Duration = duration(MS, MINUTE);
+    }
+
+    /// Groups.
+    channels: Channels {
+        /// Who sees the subscribers of a group (members).
+        members_visible: MembersVisible = one_of(&[
+            ("members", MembersVisible::Members),
+            ("managers", MembersVisible::Managers),
+        ]);
     }
 
     /// The upstream.

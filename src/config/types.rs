@@ -47,6 +47,15 @@ pub enum GroupIds {
     Admins,
 }
 
+/// Who sees the subscribers of a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MembersVisible {
+    /// Its subscribers.
+    Members,
+    /// Its owner, its managers and admins.
+    Managers,
+}
+
 /// When a send is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirm {

@@ -11,6 +11,9 @@ use crate::json::json_scan::unescaped_prefix_len;
 /// The sender of messages that no user sent; v2 gives an empty `from_uid` for it.
 pub const SYSTEM_UID: &str = "____system";
 
+/// The time from which WuKongIM's ids count, in Unix milliseconds.
+const EPOCH_MS: u64 = 1_288_834_974_657;
+
 /// A message's id: a 63-bit snowflake of WuKongIM. Always a string in the API, since a JavaScript number loses its last digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MessageId(pub u64);
@@ -18,7 +21,13 @@ pub struct MessageId(pub u64);
 impl MessageId {
     /// When the id was generated, in Unix milliseconds (both generations use the epoch 1288834974657; seen on running servers).
     pub fn unix_ms(self) -> u64 {
-        (self.0 >> 22) + 1_288_834_974_657
+        (self.0 >> 22) + EPOCH_MS
+    }
+
+    /// The lowest id of this time.
+    pub fn first_at(unix_ms: u64) -> Self {
+        let since_epoch = unix_ms.saturating_sub(EPOCH_MS).min(u64::MAX >> 22);
+        Self(since_epoch << 22)
     }
 }
 
@@ -337,6 +346,10 @@ mod tests {
             MessageId(2_124_846_632_913_506_304).unix_ms() / 1000,
             1_795_437_889
         );
+        let time = 1_795_437_889_123;
+        assert_eq!(MessageId::first_at(time).unix_ms(), time);
+        assert_eq!(MessageId::first_at(0), MessageId(0));
+        assert!(MessageId::first_at(u64::MAX) > MessageId::first_at(time));
     }
 
     proptest! {

@@ -15,7 +15,7 @@ use crate::config::{self, WebOrigin};
 const ANY_ORIGIN: HeaderValue = HeaderValue::from_static("*");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST");
 const EXPOSED: HeaderValue = HeaderValue::from_static(
-    "x-request-id, x-has-more, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate",
+    "x-request-id, x-has-more, x-next-cursor, x-total-count, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate",
 );
 
 /// The configured origins.

@@ -7,6 +7,7 @@ use crate::auth::ImTokenError;
 use crate::authorization::Denial;
 use crate::channels;
 use crate::context::Full;
+use crate::conversations;
 use crate::domain::PayloadProblem;
 use crate::history::ReadError;
 use crate::limits::{Refused, UserFull};
@@ -158,6 +159,7 @@ impl From<channels::Error> for Failure {
             channels::Error::NotFound => ApiError::ChannelNotFound.into(),
             channels::Error::NotOwner => ApiError::NotOwner.into(),
             channels::Error::NotAMember => ApiError::NotAMember.into(),
+            channels::Error::NotSupported => ApiError::NotSupported.into(),
             channels::Error::Full => ApiError::ChannelFull.into(),
             channels::Error::OwnerCannotLeave => ApiError::OwnerCannotLeave.into(),
             channels::Error::IdNotAllowed => {
@@ -171,6 +173,19 @@ impl From<channels::Error> for Failure {
             channels::Error::Denied(denial) => denial.into(),
             channels::Error::Upstream(error) => error.into(),
             channels::Error::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<conversations::Error> for Failure {
+    fn from(error: conversations::Error) -> Self {
+        match error {
+            conversations::Error::Denied(denial) => denial.into(),
+            conversations::Error::NotSupported => ApiError::NotSupported.into(),
+            // As in a history: nothing was done.
+            conversations::Error::Upstream(Error::NoRoom(full)) => full.into(),
+            conversations::Error::Upstream(error) => error.into(),
+            conversations::Error::Store(error) => error.into(),
         }
     }
 }

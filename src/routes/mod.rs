@@ -4,12 +4,14 @@
 mod channels;
 mod chat;
 mod config;
+mod conversations;
 mod docs;
 mod health;
 mod messages;
 mod roles;
 mod socket;
 mod static_files;
+mod subscribers;
 mod sync;
 mod synced;
 mod system;
@@ -24,8 +26,8 @@ use utoipa_axum::routes;
 use crate::http::authenticate::{Authenticate, Authenticator, unknown_path};
 use crate::http::errors::ApiError::{
     self, Blocked, ChannelBanned, ChannelDeleted, ChannelExists, ChannelFull, ChannelNotFound,
-    Forbidden, MessageConflict, MessageUnconfirmed, NotAMember, NotOwner, OwnerCannotLeave,
-    PartialFailure, SendBanned, StoreUnavailable, UpgradeRequired,
+    Forbidden, MessageConflict, MessageUnconfirmed, NotAMember, NotOwner, NotSupported,
+    OwnerCannotLeave, PartialFailure, SendBanned, StoreUnavailable, UpgradeRequired,
 };
 use crate::http::errors::LocalizedText;
 use crate::limits::Cost;
@@ -65,7 +67,7 @@ macro_rules! endpoint {
     };
 }
 
-static ENDPOINTS: [Endpoint; 17] = [
+static ENDPOINTS: [Endpoint; 21] = [
     endpoint!("/api/v1/im/config", config::get_config).says(
         "获取连接配置失败",
         "failed to get the connection configuration",
@@ -91,6 +93,24 @@ static ENDPOINTS: [Endpoint; 17] = [
         .says("同步消息失败", "failed to sync messages")
         .refuses(&[&[Forbidden, NotAMember, ChannelNotFound]])
         .costs(Cost::ByContent),
+    endpoint!(
+        "/api/v1/im/conversation/list",
+        conversations::list_conversations
+    )
+    .says("获取会话列表失败", "failed to list the conversations")
+    .refuses(&[&[Forbidden, StoreUnavailable]]),
+    endpoint!(
+        "/api/v1/im/conversation/read",
+        conversations::read_conversation
+    )
+    .says("标记已读失败", "failed to mark as read")
+    .refuses(&[&[Forbidden, NotAMember, ChannelNotFound]]),
+    endpoint!(
+        "/api/v1/im/conversation/delete",
+        conversations::delete_conversation
+    )
+    .says("删除会话失败", "failed to delete the conversation")
+    .refuses(&[&[Forbidden, NotAMember, ChannelNotFound, NotSupported]]),
     endpoint!("/api/v1/im/channel/create", channels::create_channel)
         .says("创建频道失败", "failed to create the channel")
         .refuses(&[
@@ -116,6 +136,12 @@ static ENDPOINTS: [Endpoint; 17] = [
     .refuses(&[GROUP, &[NotOwner, OwnerCannotLeave]])
     .costs(Cost::ByContent),
     endpoint!("/api/v1/im/channel/info", roles::get_channel_info).refuses(&[GROUP, &[NotAMember]]),
+    endpoint!(
+        "/api/v1/im/channel/subscribers",
+        subscribers::list_subscribers
+    )
+    .says("获取成员列表失败", "failed to list the subscribers")
+    .refuses(&[GROUP, &[NotAMember, NotSupported]]),
     endpoint!("/api/v1/im/channel/manager/add", roles::add_managers)
         .refuses(&[GROUP, &[NotOwner, ChannelFull]])
         .costs(Cost::ByContent),

@@ -33,36 +33,51 @@ const MESSAGE_OVERHEAD: usize = 200;
 /// Writes `messages` of `channel` as an array. `channelId` is as the caller addresses the channel, `timestamp` in Unix milliseconds.
 pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) {
     // Identical for all messages.
-    let mut of_channel = br#","channelId":"#.to_vec();
-    write_escaped(&mut of_channel, channel.id().as_bytes());
-    of_channel.extend_from_slice(br#","channelType":"#);
-    write_number(&mut of_channel, channel.channel_type().number().into());
-    of_channel.extend_from_slice(br#","fromUid":"#);
+    let of_channel = fields_of(channel);
     out.push(b'[');
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        let write_text = if message.needs_no_escape() {
-            write_unescaped
-        } else {
-            write_escaped
-        };
-        out.extend_from_slice(br#"{"messageId":""#);
-        write_number(out, message.id.0);
-        out.extend_from_slice(br#"","messageSeq":"#);
-        write_number(out, message.seq);
-        out.extend_from_slice(&of_channel);
-        write_text(out, message.from_uid());
-        out.extend_from_slice(br#","payload":"#);
-        write_text(out, message.payload());
-        out.extend_from_slice(br#","timestamp":"#);
-        write_number(out, message.timestamp_ms);
-        out.extend_from_slice(br#","clientMsgNo":"#);
-        write_text(out, message.client_msg_no());
-        out.push(b'}');
+        write_fields(out, message, &of_channel);
     }
     out.push(b']');
+}
+
+/// Writes one message of `channel`, as in [`write()`].
+pub(super) fn write_one(out: &mut Vec<u8>, message: &Message, channel: &Channel) {
+    write_fields(out, message, &fields_of(channel));
+}
+
+/// The fields of a message that its channel's messages share.
+fn fields_of(channel: &Channel) -> Vec<u8> {
+    let mut of_channel = br#","channelId":"#.to_vec();
+    write_escaped(&mut of_channel, channel.id().as_bytes());
+    of_channel.extend_from_slice(br#","channelType":"#);
+    write_number(&mut of_channel, channel.channel_type().number().into());
+    of_channel.extend_from_slice(br#","fromUid":"#);
+    of_channel
+}
+
+fn write_fields(out: &mut Vec<u8>, message: &Message, of_channel: &[u8]) {
+    let write_text = if message.needs_no_escape() {
+        write_unescaped
+    } else {
+        write_escaped
+    };
+    out.extend_from_slice(br#"{"messageId":""#);
+    write_number(out, message.id.0);
+    out.extend_from_slice(br#"","messageSeq":"#);
+    write_number(out, message.seq);
+    out.extend_from_slice(of_channel);
+    write_text(out, message.from_uid());
+    out.extend_from_slice(br#","payload":"#);
+    write_text(out, message.payload());
+    out.extend_from_slice(br#","timestamp":"#);
+    write_number(out, message.timestamp_ms);
+    out.extend_from_slice(br#","clientMsgNo":"#);
+    write_text(out, message.client_msg_no());
+    out.push(b'}');
 }
 
 /// The number of bytes that [`write()`] writes if nothing needs an escape, rounded up.
@@ -75,7 +90,7 @@ pub(super) fn size(messages: &[Message], channel: &Channel) -> usize {
 }
 
 // Writing into a vector cannot fail.
-fn write_number(out: &mut Vec<u8>, number: u64) {
+pub(super) fn write_number(out: &mut Vec<u8>, number: u64) {
     let _ = serde_json::to_writer(out, &number);
 }
 
@@ -87,7 +102,7 @@ fn write_unescaped(out: &mut Vec<u8>, text: &[u8]) {
 }
 
 /// Writes any string; invalid UTF-8 as an empty one.
-fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
+pub(super) fn write_escaped(out: &mut Vec<u8>, text: &[u8]) {
     if text.is_ascii() && unescaped_prefix_len(text) == text.len() {
         write_unescaped(out, text);
     } else {

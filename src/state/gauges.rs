@@ -20,6 +20,7 @@ impl App {
         let state = &*self.0;
         let mut caches = state.authorization.sizes();
         caches.push(("tokens", state.verifier.cached_tokens()));
+        caches.extend([state.conversations.size(), state.subscribers.size()]);
         state.metrics.gauges.set(&GaugeSnapshot {
             in_flight: self.requests_in_flight(),
             buffered: self.byte_budget.held(),

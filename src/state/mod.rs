@@ -11,12 +11,13 @@ use std::time::Duration;
 use axum::extract::FromRef;
 use tokio::time::timeout;
 
-use crate::auth::{ImTokens, Verifier, VerifierError};
+use crate::auth::{Cursors, ImTokens, Verifier, VerifierError};
 use crate::authorization::callback::Callback;
 use crate::authorization::{self, Authorization};
-use crate::channels::{self, Channels};
+use crate::channels::{self, Channels, OnChange, SubscriberRules, Subscribers};
 use crate::config::{self, Settings};
 use crate::context::{ByteBudget, Full};
+use crate::conversations::Conversations;
 use crate::history::History;
 use crate::http::authenticate::Authenticator;
 use crate::limits::channel_limiter::ChannelLimiter;
@@ -54,8 +55,14 @@ pub struct AppState {
     pub messages: Arc<Messages>,
     /// Reading.
     pub history: History,
+    /// Users' lists of conversations.
+    pub conversations: Arc<Conversations>,
+    /// Makes and reads the cursors of lists.
+    pub cursors: Cursors,
     /// Groups and their subscribers.
     pub channels: Channels,
+    /// The members of groups.
+    pub subscribers: Arc<Subscribers>,
     /// The rate limits of users and addresses.
     pub limits: Arc<Limits>,
     /// The open sockets.
@@ -148,19 +155,30 @@ impl App {
             channel_limiter.clone(),
             &settings.limits,
         );
-        let (caches, facts) = (authorization.clone(), authorization.clone());
+        let conversations = Arc::new(Conversations::new(
+            client.clone(),
+            authorization.clone(),
+            store.clone(),
+            channel_limiter.clone(),
+            &settings.limits,
+            metrics.clone(),
+        ));
+        let cursors = Cursors::new(&settings).ok_or(BuildError::ImTokenSecret)?;
+        let subscribers = Subscribers::new(
+            client.clone(),
+            store.clone(),
+            authorization.clone(),
+            channel_limiter.clone(),
+            subscriber_rules(&settings),
+            metrics.clone(),
+        );
+        let facts = authorization.clone();
         let channels = Channels::new(
             client.clone(),
             store.clone(),
             channel_limiter.clone(),
             rules,
-            Box::new(move |group, is_deleted| {
-                if is_deleted {
-                    caches.group_deleted(group);
-                } else {
-                    caches.group_changed(group);
-                }
-            }),
+            on_change(&authorization, &conversations, &subscribers),
             Box::new(move |uid, group| {
                 let facts = facts.clone();
                 Box::pin(async move { facts.is_known_non_member(&uid, &group).await })
@@ -180,7 +198,10 @@ impl App {
             authorization,
             messages,
             history,
+            conversations,
+            cursors,
             channels,
+            subscribers,
             limits: Arc::new(limits),
             in_flight: AtomicUsize::new(0),
             channel_limiter,
@@ -229,6 +250,34 @@ impl FromRef<App> for Authenticator {
             limits: app.limits.clone(),
         }
     }
+}
+
+fn subscriber_rules(settings: &Settings) -> SubscriberRules {
+    SubscriberRules {
+        mode: settings.authorization.mode,
+        visible: settings.channels.members_visible,
+        cache_ttl: settings.authorization.cache_ttl,
+        cache_members: settings.authorization.cache_members,
+    }
+}
+
+/// Tells every cache of a change of a group.
+fn on_change(
+    authorization: &Arc<Authorization>,
+    conversations: &Arc<Conversations>,
+    subscribers: &Arc<Subscribers>,
+) -> Box<OnChange> {
+    let (facts, walks) = (authorization.clone(), conversations.clone());
+    let directories = subscribers.clone();
+    Box::new(move |group, is_deleted| {
+        walks.group_changed(group);
+        directories.group_changed(group);
+        if is_deleted {
+            facts.group_deleted(group);
+        } else {
+            facts.group_changed(group);
+        }
+    })
 }
 
 /// The authorization mode, with the callback client where it needs one.

@@ -16,6 +16,7 @@ mod tests;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use sqlx::AssertSqlSafe;
 use sqlx::Row as _;
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::pool::PoolConnection;
@@ -37,6 +38,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it waits with a database server, which keeps committed data however a connection ends.
 const CLOSE_REMOTE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How many ids a statement with a list of them takes.
+const ID_COUNTS: [usize; 3] = [8, 64, 512];
 
 /// Why an operation of the store failed. The texts go to the log; none contains any part of the store's URL.
 #[derive(Debug, thiserror::Error)]
@@ -121,6 +125,28 @@ impl Store {
         const SQL: &str = concat!("SELECT ", columns!(), " FROM channels WHERE id = $1");
         self.fetch_record("channel", statement(SQL, [Some(id.as_str())]))
             .await
+    }
+
+    /// The records of these ids, tombstones included, in no order.
+    pub async fn channels(&self, ids: &[&ChannelId]) -> Result<Vec<ChannelRecord>, StoreError> {
+        let mut records = Vec::new();
+        for ids in ids.chunks(ID_COUNTS[ID_COUNTS.len() - 1]) {
+            // Few statements, since each connection prepares every one; no id is NULL.
+            let places = ID_COUNTS.iter().find(|count| ids.len() <= **count);
+            let places = places.copied().unwrap_or(ids.len());
+            let list: Vec<String> = (1..=places).map(|place| format!("${place}")).collect();
+            let list = list.join(", ");
+            let sql = format!("SELECT {} FROM channels WHERE id IN ({list})", columns!());
+            let mut query = sqlx::query(AssertSqlSafe(sql));
+            for place in 0..places {
+                query = query.bind(ids.get(place).map(|id| id.as_str()));
+            }
+            let rows = self.fetch_rows("channels", query).await?;
+            for row in &rows {
+                records.push(ChannelRecord::from_row(row).map_err(StoreError::unavailable)?);
+            }
+        }
+        Ok(records)
     }
 
     /// Claims a free id for `owner`, at stage [`ChannelStage::Creating`]; `false` where the id has a record already.

@@ -81,6 +81,24 @@ in_every_database! {
         );
     }
 
+    async fn the_records_of_many_ids_are_read_at_once(database) {
+        let store = open(&database).await;
+        let ids: Vec<ChannelId> = (0..600).map(|n| id(&format!("g{n}"))).collect();
+        for id in &ids[590..] {
+            store.claim(id, &uid("a"), None, None).await.unwrap();
+        }
+        store.mark_deleted(&ids[595], None).await.unwrap();
+        for count in [0, 1, 8, 9, 591, 600] {
+            let asked: Vec<&ChannelId> = ids[..count].iter().collect();
+            let mut records = store.channels(&asked).await.unwrap();
+            records.sort_by(|a, b| a.id.cmp(&b.id));
+            let found: Vec<&ChannelId> = records.iter().map(|record| &record.id).collect();
+            assert_eq!(found, ids[count.min(590)..count].iter().collect::<Vec<_>>());
+            let deleted = records.iter().filter(|record| record.is_deleted());
+            assert_eq!(deleted.count(), usize::from(count > 595));
+        }
+    }
+
     async fn concurrent_claims_have_one_winner(database) {
         let store = Arc::new(open(&database).await);
         let other = match database.kind {

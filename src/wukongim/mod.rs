@@ -3,6 +3,7 @@
 
 mod call;
 mod client;
+mod conversations;
 mod dialect;
 mod error;
 mod generation;
@@ -18,6 +19,7 @@ mod users;
 
 pub use call::NodeAffinity;
 pub use client::Client;
+pub use conversations::{Conversation, ConversationPage};
 pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};

@@ -124,11 +124,11 @@ impl<'de: 'a, 'a> Deserialize<'de> for WireMessages<'a> {
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
-struct WireMessage<'a> {
+pub(super) struct WireMessage<'a> {
     message_id: u64,
     #[serde(borrow, default)]
     client_msg_no: Cow<'a, str>,
-    message_seq: u64,
+    pub(super) message_seq: u64,
     #[serde(borrow, default)]
     from_uid: Cow<'a, str>,
     #[serde(borrow)]
@@ -216,7 +216,7 @@ impl Page {
 ///
 /// v2 gives "the id that is not the sender" as a person message's channel, which for a received message is the reader's own
 /// uid; v3 gives the peer. So only the pair as a whole can be compared.
-fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
+pub(super) fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
     if message.channel_type != channel.channel_type().number() || message.message_seq == 0 {
         return false;
     }
@@ -238,7 +238,7 @@ fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> boo
     }
 }
 
-fn to_message(body: &Bytes, wire: &WireMessage<'_>) -> Message {
+pub(super) fn to_message(body: &Bytes, wire: &WireMessage<'_>) -> Message {
     let id = MessageId(wire.message_id);
     // v3 stores no time for messages sent over HTTP.
     let timestamp_ms = match wire.timestamp {

@@ -46,6 +46,11 @@ impl Topology {
         self.nodes.len() > 1
     }
 
+    /// Whether so many of its nodes have, together, each message that is stored.
+    pub(super) fn has_all_messages(&self, nodes: usize) -> bool {
+        self.nodes.len().saturating_sub(nodes) < self.quorum
+    }
+
     /// The leader of this id's slot; `None` for a single node or a slot without leader.
     pub(super) fn slot_leader(&self, id: &str) -> Option<u64> {
         let slots = u32::try_from(self.slot_leaders.len()).ok()?;

@@ -4,6 +4,7 @@ mod create;
 mod deadlines;
 mod delete;
 mod ids;
+mod members;
 mod outsiders;
 mod ownership;
 mod roles;

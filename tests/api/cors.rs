@@ -4,7 +4,7 @@ use crate::listener::socket::Socket;
 use crate::support::prelude::*;
 
 const PAGE: &str = "https://app.example.com";
-const EXPOSED: &str = "x-request-id, x-has-more, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate";
+const EXPOSED: &str = "x-request-id, x-has-more, x-next-cursor, x-total-count, ratelimit-limit, ratelimit-remaining, ratelimit-reset, retry-after, www-authenticate";
 
 async fn allowing(origins: &'static [&'static str]) -> TestApp {
     TestApp::with(V2, move |settings| {

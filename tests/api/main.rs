@@ -9,6 +9,7 @@ mod channels;
 mod chat_page;
 mod confirmation;
 mod connection_config;
+mod conversations;
 mod cors;
 mod docs_page;
 mod envelope;

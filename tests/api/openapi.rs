@@ -33,7 +33,11 @@ fn every_endpoint_is_an_operation_named_like_its_handler() {
     POST /channel/owner transfer_ownership
     POST /channel/subscriber/add add_subscribers
     POST /channel/subscriber/remove remove_subscribers
+    GET /channel/subscribers list_subscribers
     GET /config get_config
+    POST /conversation/delete delete_conversation
+    GET /conversation/list list_conversations
+    POST /conversation/read read_conversation
     GET /health get_health
     POST /message/send send_message
     POST /message/sendbatch send_message_batch

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 const ARROWS: &str = "\
 cli → auth, config, domain, gateway, routes
 gateway → config, context, http, limits, per_worker, routes, socket, state, store, telemetry, wukongim
-routes → auth, authorization, channels, config, domain, history, http, json, limits, messages, socket, state, store, telemetry, wukongim
+routes → auth, authorization, channels, config, conversations, domain, history, http, json, limits, messages, socket, state, store, telemetry, wukongim
 socket → auth, authorization, domain, state, telemetry, wukongim
-state → auth, authorization, channels, config, context, domain, history, http, limits, messages, per_worker, store, telemetry, wukongim
-http → auth, authorization, channels, config, context, domain, history, json, limits, messages, store, wukongim
-channels → authorization, config, context, domain, limits, store, wukongim
+state → auth, authorization, channels, config, context, conversations, domain, history, http, limits, messages, per_worker, store, telemetry, wukongim
+http → auth, authorization, channels, config, context, conversations, domain, history, json, limits, messages, store, wukongim
+channels → authorization, config, context, domain, limits, store, telemetry, wukongim
+conversations → authorization, config, context, domain, limits, store, telemetry, wukongim
 history → authorization, config, domain, limits, messages, wukongim
 messages → authorization, config, context, domain, limits, telemetry, wukongim
 authorization → config, context, domain, http_client, store, telemetry, wukongim

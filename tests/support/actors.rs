@@ -151,6 +151,31 @@ impl<'a> Actor<'a> {
             .await
     }
 
+    /// A page of the caller's conversations; `query` without its `?`.
+    pub async fn conversations(&self, query: &str) -> Answer {
+        self.get(&format!("/conversation/list?{query}")).await
+    }
+
+    /// Marks a conversation as read, up to a seq or to the newest message.
+    pub async fn read(&self, channel_type: u8, id: &str, seq: Option<u64>) -> Answer {
+        let body = json!({"channelId": id, "channelType": channel_type, "messageSeq": seq});
+        self.post("/conversation/read", &body).await
+    }
+
+    /// Deletes a conversation from the caller's list.
+    pub async fn hide(&self, channel_type: u8, id: &str) -> Answer {
+        let body = json!({"channelId": id, "channelType": channel_type});
+        self.post("/conversation/delete", &body).await
+    }
+
+    /// A page of a group's subscribers; `more` is appended to the query.
+    pub async fn members(&self, group: &str, more: &str) -> Answer {
+        self.get(&format!(
+            "/channel/subscribers?channelId={group}&channelType=2{more}"
+        ))
+        .await
+    }
+
     /// `verb` is `add` or `remove`.
     pub async fn manager(&self, verb: &str, group: &str, uids: &[&str]) -> Answer {
         let body = json!({"channelId": group, "channelType": 2, "uids": uids});

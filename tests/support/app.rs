@@ -172,6 +172,7 @@ impl TestApp {
     pub fn nothing_was_written(&self) {
         let reads = [
             "/channel/messagesync",
+            "/conversation/",
             "/channel/max_message_seq",
             "/manager/login",
         ];

@@ -73,6 +73,8 @@ pub fn expects(path: &str, status: u16, headers: &HeaderMap, body: &Value) {
         "retry-after",
         "www-authenticate",
         "x-has-more",
+        "x-next-cursor",
+        "x-total-count",
     ] {
         let mut documented = response["headers"].as_object().expect("headers").keys();
         let is_told = documented.any(|known| known.eq_ignore_ascii_case(name));

@@ -101,7 +101,11 @@ impl Fixture {
         let headers = format!("{:?}", response.headers());
         let text = response.text().await.unwrap();
         // Users are given their own tokens and messages.
-        if !status.is_success() || !(name.contains("/token") || name.contains("/sync")) {
+        if !status.is_success()
+            || !(["/token", "/sync", "/list"]
+                .iter()
+                .any(|own| name.contains(own)))
+        {
             let answer = format!("{status} {headers} {text}");
             self.answers.push((name.to_owned(), answer));
         }
@@ -142,6 +146,8 @@ impl Fixture {
             ("/channel/manager/add", &managers),
             ("/channel/manager/remove", &managers),
             ("/channel/owner", &owner),
+            ("/conversation/read", &message(&group, 2)),
+            ("/conversation/delete", &message("bob", 1)),
             ("/token", &json!({"deviceFlag": 0})),
             ("/token/revoke", &json!({"uid": "bob"})),
         ] {
@@ -149,13 +155,16 @@ impl Fixture {
         }
         let sync = format!("/message/sync?channelType=2&channelId={group}");
         let info = format!("/channel/info?channelType=2&channelId={group}");
+        let members_of = format!("/channel/subscribers?channelType=2&channelId={group}");
         for path in [
             "/config",
             "/health",
             "/system/info",
             "/message/sync?channelType=1&channelId=bob",
+            "/conversation/list",
             &sync,
             &info,
+            &members_of,
         ] {
             self.get(when, path, token).await;
         }
@@ -178,6 +187,8 @@ impl Fixture {
             "/channel/manager/add",
             "/channel/manager/remove",
             "/channel/owner",
+            "/conversation/read",
+            "/conversation/delete",
             "/token",
             "/token/revoke",
             "/marked-path",
@@ -194,6 +205,8 @@ impl Fixture {
         for path in [
             "/message/sync?channelId=marked%20id&marked=marked&channelType=marked",
             "/channel/info?channelId=marked%20id&marked=marked&channelType=marked",
+            "/channel/subscribers?channelId=marked%20id&marked=marked&channelType=marked&cursor=marked",
+            "/conversation/list?limit=marked&cursor=marked",
             "/marked-path?marked=marked",
             &in_query,
         ] {

@@ -9,27 +9,31 @@ use super::{DeviceFlag, ImToken};
 use crate::config;
 use crate::domain::Uid;
 
+/// `im_token.secret`, else a key derived from `jwt_secret` with a separate label (so that a connect token reveals nothing about JWTs);
+/// `None` where neither is set.
+pub(in crate::auth) fn secret_key(settings: &config::Settings) -> Option<hmac::Key> {
+    let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+    match (&settings.im_token.secret, &settings.auth.jwt_secret) {
+        (Some(secret), _) => Some(key(secret.expose_secret().as_bytes())),
+        (None, Some(secret)) => {
+            let jwt = key(secret.expose_secret().as_bytes());
+            let derived = hmac::sign(&jwt, b"wukongim-gateway im_token.secret v1");
+            Some(key(derived.as_ref()))
+        }
+        (None, None) => None,
+    }
+}
+
 /// Derives connect tokens: HMAC-SHA256 of uid, device flag and revocation count, as 43 characters of URL-safe base64.
 pub(super) struct TokenDeriver {
     key: hmac::Key,
 }
 
 impl TokenDeriver {
-    /// Uses `im_token.secret`, else a key derived from `jwt_secret` with a separate label (so that a connect token reveals nothing about
-    /// JWTs); `None` where neither is set.
+    /// Uses [`secret_key`].
     pub(super) fn new(settings: &config::Settings) -> Option<Self> {
-        let secret = match (&settings.im_token.secret, &settings.auth.jwt_secret) {
-            (Some(secret), _) => {
-                hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes())
-            }
-            (None, Some(secret)) => {
-                let jwt = hmac::Key::new(hmac::HMAC_SHA256, secret.expose_secret().as_bytes());
-                let derived = hmac::sign(&jwt, b"wukongim-gateway im_token.secret v1");
-                hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
-            }
-            (None, None) => return None,
-        };
-        Some(Self { key: secret })
+        let key = secret_key(settings)?;
+        Some(Self { key })
     }
 
     /// The token of (`uid`, `device`) for the revocation count `revocation`.

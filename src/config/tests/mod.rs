@@ -108,6 +108,7 @@ const KNOWN_SAMPLES: &[(&str, &str)] = &[
     ("authorization.callback_url", "http://h/callback?a=1"),
     ("authorization.callback_secret", OTHER),
     ("authorization.callback_timeout", "2s"),
+    ("channels.members_visible", "managers"),
     ("wukongim.api_urls", "http://a:1,http://b:2"),
     ("wukongim.version", "3"),
     ("wukongim.manager_token", "t"),

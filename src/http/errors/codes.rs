@@ -152,6 +152,10 @@ errors! {
     Internal => INTERNAL_SERVER_ERROR, "internal", INTERNAL,
         client: "Repeat it once, then report the `requestId`",
         operator: "The log line of that request: a bug";
+    /// This WuKongIM, or this way of running it, cannot do it.
+    NotSupported => NOT_IMPLEMENTED, "not_supported", INTERNAL,
+        client: "Do not repeat it: leave the function out for this deployment",
+        operator: "docs/WUKONGIM.md: on v3 `wukongim.manager_url` for the members of a group; in a v2 cluster with `managerToken` no conversation can be deleted";
     /// WuKongIM's answer was malformed or an unexpected error, or it refused the gateway's own credentials.
     UpstreamError => BAD_GATEWAY, "upstream_error", INTERNAL,
         client: "Repeat it later",

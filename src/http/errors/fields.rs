@@ -32,6 +32,10 @@ pub enum Problem {
     NotText,
     /// Not a whole number.
     NotNumber,
+    /// Neither `true` nor `false`.
+    NotBoolean,
+    /// No cursor of an earlier page of this list.
+    NotCursor,
     /// Not a JSON array.
     NotArray,
     /// Not a JSON object.
@@ -97,6 +101,8 @@ impl Problem {
             Self::NotJson => "不是合法的JSON".into(),
             Self::NotText => "必须是字符串".into(),
             Self::NotNumber => "必须是整数".into(),
+            Self::NotBoolean => "必须是true或false".into(),
+            Self::NotCursor => "不是本列表上一页返回的游标".into(),
             Self::NotArray => "必须是数组".into(),
             Self::NotObject => "必须是对象".into(),
             Self::Twice => "重复出现".into(),
@@ -131,6 +137,8 @@ impl Problem {
             Self::NotJson => "is not valid JSON".into(),
             Self::NotText => "must be a string".into(),
             Self::NotNumber => "must be a whole number".into(),
+            Self::NotBoolean => "must be true or false".into(),
+            Self::NotCursor => "must be the cursor of an earlier page of this list".into(),
             Self::NotArray => "must be an array".into(),
             Self::NotObject => "must be an object".into(),
             Self::Twice => "is given more than once".into(),

@@ -30,7 +30,7 @@ use crate::limits::{self, Allowance, Cost, Refused, UserPermit};
 pub(crate) use fields::request;
 use fields::whole_body;
 pub use fields::{Field, FieldValue, Fields, FromFields, FromJson, list};
-pub use value::{Avatar, GroupName, GroupType, MAX_NUMBER, Number, Value};
+pub use value::{Avatar, Cursor, GroupName, GroupType, MAX_NUMBER, Number, Value};
 
 /// What the outermost layer, authentication and the extractors record about one request.
 pub struct RequestState {
@@ -95,6 +95,34 @@ fn charge<T>(
         return Ok(());
     };
     state.record_charge(state.limits.charge_user_remainder(&caller.uid, cost - 1))
+}
+
+/// Charges a caller for an answer, whose size is known only when it is there; this extractor never fails.
+#[derive(Clone)]
+pub struct Charge(Option<(Arc<RequestState>, Caller)>);
+
+impl Charge {
+    /// Takes so many tokens.
+    ///
+    /// # Errors
+    /// Where the caller is in debt by then.
+    pub fn take(&self, cost: usize) -> Result<(), Failure> {
+        match (&self.0, u32::try_from(cost).unwrap_or(u32::MAX)) {
+            (Some((state, caller)), cost @ 1..) => {
+                state.record_charge(state.limits.charge_user_remainder(&caller.uid, cost))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Charge {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let state = parts.extensions.get::<Arc<RequestState>>().cloned();
+        Ok(Self(state.zip(parts.extensions.get::<Caller>().cloned())))
+    }
 }
 
 /// The request's deadline; this extractor never fails.

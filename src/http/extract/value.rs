@@ -89,6 +89,15 @@ pub struct Number<const MIN: u64, const MAX: u64>(pub u64);
 #[derive(Debug, Clone, Copy)]
 pub struct GroupType;
 
+/// The opaque cursor of a page, as text: at most [`Cursor::MAX_CHARS`] characters of URL-safe base64.
+#[derive(Debug)]
+pub struct Cursor(pub String);
+
+impl Cursor {
+    /// Fits a position with the longest id.
+    pub const MAX_CHARS: usize = 512;
+}
+
 /// A group's name: at most [`NAME_CHARS`] characters, none of them a control character.
 #[derive(Debug)]
 pub struct GroupName(pub String);
@@ -120,6 +129,18 @@ parsed! {
     DeviceFlag: |value, _| {
         let number = u8::try_from(value.number(0, MAX_NUMBER)?).ok();
         number.and_then(Self::from_number).ok_or(Problem::DeviceFlag)
+    };
+    bool: |value, _| match value {
+        Value::Json("true") => Ok(true),
+        Value::Json("false") => Ok(false),
+        Value::Query(Some(text)) => text.parse().map_err(|_| Problem::NotBoolean),
+        Value::Json(_) | Value::Query(None) => Err(Problem::NotBoolean),
+    };
+    Cursor: |value, _| {
+        let text = value.text()?;
+        let is_base64 = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        let is_one = !text.is_empty() && text.len() <= Self::MAX_CHARS && text.bytes().all(is_base64);
+        is_one.then(|| Self(text.into_owned())).ok_or(Problem::NotCursor)
     };
     GroupName: |value, _| Ok(Self(short_text(value, NAME_CHARS)?));
     Avatar: |value, _| {

@@ -9,6 +9,8 @@ use utoipa::openapi::{Components, Ref, RefOr};
 
 pub(super) const REQUEST_ID: &str = "x-request-id";
 pub(super) const HAS_MORE: &str = "x-has-more";
+const NEXT_CURSOR: &str = "x-next-cursor";
+const TOTAL_COUNT: &str = "x-total-count";
 const RETRY_AFTER: &str = "Retry-After";
 const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
 const LIMIT: &str = "RateLimit-Limit";
@@ -53,9 +55,14 @@ pub(super) fn add_to(components: &mut Components) {
     let about = "The request's own id if it had a valid one, else a new one; also in the log.";
     let id = text().pattern(Some("^[A-Za-z0-9._-]{1,128}$"));
     add(REQUEST_ID, true, id, about);
-    let about = "Whether there are more messages in the requested direction.";
+    let about = "Whether there are more entries in the requested direction.";
     let more = text().enum_values(Some(["true", "false"]));
     add(HAS_MORE, true, more, about);
+    let about = "The `cursor` of the next page. Absent on the last one.";
+    let cursor = text().pattern(Some("^[A-Za-z0-9_-]+$"));
+    add(NEXT_CURSOR, false, cursor, about);
+    let about = "How many entries all pages have together.";
+    add(TOTAL_COUNT, false, number(0), about);
     let about = "Seconds after which to retry.";
     add(RETRY_AFTER, true, number(1), about);
     let bearer = text().enum_values(Some(["Bearer"]));

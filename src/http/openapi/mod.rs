@@ -72,7 +72,7 @@ const ABOUT_ZH: &str = "\
 请求头超过 32 KiB，或 Token 超过 16 KiB，返回 431 [`headers_too_large`](ERRORS.md#headers_too_large)；请求头超过 100 行时返回 431，没有信封。";
 
 /// Each tag with its description.
-const TAGS: [(&str, LocalizedText); 4] = [
+const TAGS: [(&str, LocalizedText); 5] = [
     (
         "connection",
         LocalizedText {
@@ -85,6 +85,13 @@ const TAGS: [(&str, LocalizedText); 4] = [
         LocalizedText {
             en: "Sending messages and reading histories.",
             zh: "发送消息，同步历史消息。",
+        },
+    ),
+    (
+        "conversations",
+        LocalizedText {
+            en: "A user's own conversations: the list, unread counts, deletion.",
+            zh: "用户自己的最近会话：列表、未读数、删除。",
         },
     ),
     (

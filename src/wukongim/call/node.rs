@@ -23,13 +23,16 @@ const OTHER_TTL: Duration = Duration::from_secs(5);
 const BACKGROUND_PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Paths without ids; their URLs are built once.
-pub(crate) const PATHS: [&str; 8] = [
+pub(crate) const PATHS: [&str; 11] = [
     "/message/send",
     "/channel/messagesync",
     "/user/token",
     "/channel/subscriber_add",
     "/channel/subscriber_remove",
     "/channel",
+    "/conversation/sync",
+    "/conversation/channels",
+    "/conversation/list",
     "/health",
     "/healthz",
 ];

@@ -101,7 +101,7 @@ pub(crate) struct Answer {
     /// Whether the body claims to be JSON; unknown paths answer `404 page not found` as text on both generations.
     pub(crate) is_json: bool,
     /// Reserves the body's bytes.
-    pub(crate) _reservation: Arc<Reservation>,
+    pub(crate) reservation: Arc<Reservation>,
 }
 
 impl Answer {
@@ -157,6 +157,11 @@ impl Transport {
             byte_budget,
             manager: "manager".into(),
         })
+    }
+
+    /// Whether calls carry v2's manager token.
+    pub(crate) fn has_token(&self) -> bool {
+        self.token.is_some()
     }
 
     /// Carries out one call on one node, within the call's time limit.
@@ -275,7 +280,7 @@ impl Transport {
             status,
             body,
             is_json,
-            _reservation: reservation,
+            reservation,
         })
     }
 }

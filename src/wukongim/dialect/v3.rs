@@ -1,5 +1,7 @@
 //! The protocol of v3 (beta of 2026-08): the meaning of its answers. v3 checks permissions itself and reports the outcome in `reason`.
 
+pub(crate) mod conversations;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
@@ -206,7 +208,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::from_static(body.as_bytes()),
             is_json: true,
-            _reservation: ByteBudget::unbounded().new_reservation().into(),
+            reservation: ByteBudget::unbounded().new_reservation().into(),
         })
     }
 

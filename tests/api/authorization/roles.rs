@@ -26,7 +26,7 @@ async fn matrix(dialect: Dialect) {
         };
         let is_refused = mode.ends_with("refuses");
         let app = builder.start().await;
-        assert_eq!(cells.len(), 19 * 6 - 3 * 2);
+        assert_eq!(cells.len(), 23 * 6 - 3 * 2);
         let mut wrong = Vec::new();
         for (run, [action, role, expected]) in cells.into_iter().enumerate() {
             let cell = Cell {
@@ -181,9 +181,13 @@ impl Cell<'_> {
             "message.send" => actor.send_to_group(group, "x").await,
             "message.send, in a batch" => actor.send_batch(&[message(GROUP, group, "x")]).await,
             "message.sync" => actor.sync(GROUP, group, "").await,
+            "conversation.list" => actor.conversations("").await,
+            "conversation.read" => actor.read(GROUP, group, None).await,
+            "conversation.delete" => actor.hide(GROUP, group).await,
             "channel.create, of this id" => actor.create_group(group).await,
             "channel.delete" => actor.delete_group(group).await,
             "channel.info" => actor.info(group).await,
+            "channel.subscribers" => actor.members(group, "").await,
             "subscriber.add" => actor.add(group, &["newcomer"]).await,
             "subscriber.remove, of a member" => actor.remove(group, &["friend"]).await,
             "subscriber.remove, of another manager" => actor.remove(group, &["deputy"]).await,
@@ -231,8 +235,12 @@ impl Cell<'_> {
         let mut removed = None;
         match self.action {
             "message.sync"
+            | "conversation.list"
+            | "conversation.read"
+            | "conversation.delete"
             | "channel.create, of this id"
             | "channel.info"
+            | "channel.subscribers"
             | "manager.remove, in a group without an owner" => {}
             "message.send" | "message.send, in a batch" => state.messages += 1,
             "channel.delete" => {

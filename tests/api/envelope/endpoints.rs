@@ -49,11 +49,15 @@ POST | /token/revoke | | 服务内部错误 | internal service error
 POST | /message/send | {"channelId":"bob","channelType":1,"payload":"aGk="} | 发送消息失败 | failed to send the message
 POST | /message/sendbatch | [{"channelId":"bob","channelType":1,"payload":"aGk="}] | 批量发送消息失败 | failed to send the batch
 GET  | /message/sync?channelId=bob&channelType=1 | | 同步消息失败 | failed to sync messages
+GET  | /conversation/list | | 获取会话列表失败 | failed to list the conversations
+POST | /conversation/read | {"channelId":"bob","channelType":1} | 标记已读失败 | failed to mark as read
+POST | /conversation/delete | {"channelId":"bob","channelType":1} | 删除会话失败 | failed to delete the conversation
 POST | /channel/create | {"channelId":"g","channelType":2} | 创建频道失败 | failed to create the channel
 POST | /channel/delete | {"channelId":"g","channelType":2} | 删除频道失败 | failed to delete the channel
 POST | /channel/subscriber/add | {"channelId":"g","channelType":2,"subscribers":["bob"]} | 添加订阅者失败 | failed to add subscribers
 POST | /channel/subscriber/remove | {"channelId":"g","channelType":2,"subscribers":["bob"]} | 移除订阅者失败 | failed to remove subscribers
 GET  | /channel/info?channelId=g&channelType=2 | | 服务内部错误 | internal service error
+GET  | /channel/subscribers?channelId=g&channelType=2 | | 获取成员列表失败 | failed to list the subscribers
 POST | /channel/manager/add | {"channelId":"g","channelType":2,"uids":["bob"]} | 服务内部错误 | internal service error
 POST | /channel/manager/remove | {"channelId":"g","channelType":2,"uids":["bob"]} | 服务内部错误 | internal service error
 POST | /channel/owner | {"channelId":"g","channelType":2,"uid":"bob"} | 服务内部错误 | internal service error

@@ -41,11 +41,15 @@ async fn the_route_table_is_the_references() {
     /api/v1/im/message/send 发送消息失败
     /api/v1/im/message/sendbatch 批量发送消息失败
     /api/v1/im/message/sync 同步消息失败
+    /api/v1/im/conversation/list 获取会话列表失败
+    /api/v1/im/conversation/read 标记已读失败
+    /api/v1/im/conversation/delete 删除会话失败
     /api/v1/im/channel/create 创建频道失败
     /api/v1/im/channel/delete 删除频道失败
     /api/v1/im/channel/subscriber/add 添加订阅者失败
     /api/v1/im/channel/subscriber/remove 移除订阅者失败
     /api/v1/im/channel/info 服务内部错误
+    /api/v1/im/channel/subscribers 获取成员列表失败
     /api/v1/im/channel/manager/add 服务内部错误
     /api/v1/im/channel/manager/remove 服务内部错误
     /api/v1/im/channel/owner 服务内部错误

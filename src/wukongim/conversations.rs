@@ -1,0 +1,338 @@
+//! A user's conversations: the walk over all of them, a look at some by name, read pointers and deletion. `dialect` knows the wire formats.
+
+mod by_hand;
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::call::{Answer, Call, Policy, Retry};
+use super::dialect::v2::conversations as v2;
+use super::dialect::v3::conversations as v3;
+use super::{Client, Error, Generation};
+use crate::context::Reservation;
+use crate::domain::{Channel, ChannelId, Message, Uid, caps};
+
+/// A walk ends at this many rows.
+const MAX_WALK_ROWS: usize = 2000;
+/// Rows of a page on v2.
+const V2_PAGE_ROWS: usize = 100;
+/// The size of a page that is too large is divided by this; it divides both generations' pages down to one row.
+const SHRINK: usize = 10;
+/// Pages of a walk on v3, most of which may be empty: groups without messages and left ones count as candidates.
+const MAX_V3_PAGES: usize = 100;
+/// Decoded payloads of a page, per row: base64, and the fields.
+const ROW_OVERHEAD: usize = 2 * 1024;
+/// Minimum limit of a page: one message of the largest size that v2 stores.
+const MIN_PAGE_BYTES: usize = 2 * 1024 * 1024;
+
+/// A conversation as its user has it.
+#[derive(Debug, Clone)]
+pub struct Conversation {
+    /// As the user names it.
+    pub channel: Channel,
+    /// The seq of its newest message, from 1; 0 without one.
+    pub last_seq: u64,
+    /// Unread messages, at most `last_seq`; the user's own messages count as read.
+    pub unread: u64,
+    /// When WuKongIM says it was active, in Unix milliseconds; 0 where it does not.
+    pub active_ms: u64,
+    /// Its newest message, if WuKongIM gives it.
+    pub message: Option<Message>,
+}
+
+impl Conversation {
+    /// The row, if it is one to be shown: not a group without messages, nor a channel that WuKongIM does not know.
+    pub(super) fn if_shown(mut self) -> Option<Self> {
+        let is_empty = self.last_seq == 0 && self.message.is_none();
+        let is_group = matches!(self.channel, Channel::Group(_));
+        self.unread = self.unread.min(self.last_seq);
+        (!is_empty || (!is_group && self.active_ms > 0)).then_some(self)
+    }
+
+    /// Up to which seq the user has read.
+    pub fn read_to(&self) -> u64 {
+        self.last_seq.saturating_sub(self.unread)
+    }
+}
+
+/// Conversations of one answer.
+#[derive(Debug, Default)]
+pub struct ConversationPage {
+    /// In WuKongIM's order.
+    pub rows: Vec<Conversation>,
+    /// How many rows WuKongIM gave, including those left out.
+    pub(super) received: usize,
+    /// Whether WuKongIM could resolve all rows of this page.
+    pub complete: bool,
+    /// Reserve the bytes that the messages are slices of.
+    pub(super) reservations: Vec<Arc<Reservation>>,
+}
+
+impl ConversationPage {
+    pub(super) fn new(rows: Vec<Conversation>, received: usize, answer: &Answer) -> Self {
+        Self {
+            rows,
+            received,
+            complete: true,
+            reservations: vec![answer.reservation.clone()],
+        }
+    }
+}
+
+/// The channel of a row, as `user` names it; v2 stores a pair under both uids. `None` for what the gateway has no name for: command channels,
+/// the system, other types.
+pub(super) fn channel_of(user: &Uid, id: &str, channel_type: u8) -> Option<Channel> {
+    match channel_type {
+        1 => {
+            let peer = match id.split_once('@') {
+                None => id,
+                Some((one, other)) if one == user.as_str() => other,
+                Some((one, other)) if other == user.as_str() => one,
+                Some(_) => return None,
+            };
+            let peer = Uid::parse(peer, caps::ID_BYTES).ok()?;
+            Some(Channel::Person(peer))
+        }
+        2 => Some(Channel::Group(ChannelId::parse(id, caps::ID_BYTES).ok()?)),
+        _ => None,
+    }
+}
+
+/// The limit of an answer with this many rows whose payloads together have `payload_bytes`.
+fn max_bytes(rows: usize, payload_bytes: usize) -> usize {
+    (payload_bytes / 3 * 4 + rows * ROW_OVERHEAD).max(MIN_PAGE_BYTES)
+}
+
+impl Client {
+    /// Passes all of the user's conversations to `take`, page by page; a row may come twice, and then the later one is newer. Pages whose
+    /// payloads have more than about `payload_bytes` are asked for in parts. Returns whether these are all: `false` where WuKongIM cut
+    /// (v2 keeps 1,000 rows) or the walk ended after 2,000.
+    ///
+    /// # Errors
+    /// Where any page fails: never a shorter list.
+    pub async fn walk_conversations(
+        &self,
+        user: &Uid,
+        payload_bytes: usize,
+        take: impl FnMut(ConversationPage) + Send,
+    ) -> Result<bool, Error> {
+        match self.generation().await? {
+            Generation::V3 => self.walk_v3(user, payload_bytes, take).await,
+            Generation::V2 if self.is_token_cluster().await? => {
+                self.walk_by_hand(user, payload_bytes, take).await
+            }
+            Generation::V2 => self.walk_v2(user, payload_bytes, take).await,
+        }
+    }
+
+    async fn walk_v2(
+        &self,
+        user: &Uid,
+        payload_bytes: usize,
+        mut take: impl FnMut(ConversationPage) + Send,
+    ) -> Result<bool, Error> {
+        let page = async |offset: usize| {
+            let mut size = V2_PAGE_ROWS;
+            // A smaller page begins at the same row only where its size divides the offset.
+            while !offset.is_multiple_of(size) {
+                size /= SHRINK;
+            }
+            loop {
+                let max_bytes = max_bytes(size, payload_bytes);
+                let page = self.on_node(Policy::read("conversation_sync"), |node| {
+                    v2::page(node, user, offset, size, max_bytes)
+                });
+                match page.await {
+                    Err(Error::TooLarge { .. }) if size > 1 => size /= SHRINK,
+                    page => return page.map(|page| (page, size)),
+                }
+            }
+        };
+        let ids = self.on_node(Policy::read("conversation_ids"), |node| {
+            v2::channel_ids(node, user)
+        });
+        let (ids, (first, size)) = tokio::try_join!(ids, page(0))?;
+        // Rows that are hidden or empty count as well, so that this many are covered.
+        let count = ids.len();
+        let walked = count.min(MAX_WALK_ROWS);
+        let mut offset = size.max(first.received);
+        let has_second = offset < walked;
+        take(first);
+        while offset < walked {
+            let (page, size) = page(offset).await?;
+            offset += size;
+            take(page);
+        }
+        if has_second {
+            // A read moves a row to the first page.
+            take(page(0).await?.0);
+        }
+        Ok(count < v2::MAX_ROWS)
+    }
+
+    async fn walk_v3(
+        &self,
+        user: &Uid,
+        payload_bytes: usize,
+        mut take: impl FnMut(ConversationPage) + Send,
+    ) -> Result<bool, Error> {
+        let (mut cursor, mut size) = (String::new(), v3::MAX_PAGE_ROWS);
+        let (mut rows, mut complete) = (0, true);
+        for _ in 0..MAX_V3_PAGES {
+            let max_bytes = max_bytes(size, payload_bytes);
+            let (from, limit) = (&*cursor, size);
+            let page = self.on_node(Policy::read("conversation_list"), |node| {
+                v3::page(node, user, from, limit, max_bytes)
+            });
+            let v3::Page { page, next } = match page.await {
+                Err(Error::TooLarge { .. }) if size > 1 => {
+                    size = (size / SHRINK).max(1);
+                    continue;
+                }
+                page => page?,
+            };
+            size = v3::MAX_PAGE_ROWS;
+            rows += page.received;
+            complete &= page.complete;
+            take(page);
+            match next {
+                None => return Ok(complete),
+                Some(_) if rows >= MAX_WALK_ROWS => break,
+                Some(next) => cursor = next,
+            }
+        }
+        Ok(false)
+    }
+
+    /// These conversations of the user, in no order; those that WuKongIM does not know are left out. The channels must come from a walk,
+    /// or be ones that the user may read: v2 does not check that.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where their payloads have more than about `payload_bytes`: ask for fewer.
+    pub async fn conversations(
+        &self,
+        user: &Uid,
+        channels: &[Channel],
+        payload_bytes: usize,
+    ) -> Result<ConversationPage, Error> {
+        let max_bytes = max_bytes(channels.len(), payload_bytes);
+        let generation = self.generation().await?;
+        if generation == Generation::V2 && self.is_token_cluster().await? {
+            let pointers = self.pointers(user).await?;
+            return self.by_hand(user, channels, &pointers, payload_bytes).await;
+        }
+        let page = self.on_node(Policy::read("conversation_channels"), |node| async move {
+            match generation {
+                Generation::V2 => v2::of_channels(node, user, channels, max_bytes).await,
+                Generation::V3 => v3::of_channels(node, user, channels, max_bytes).await,
+            }
+        });
+        page.await
+    }
+
+    /// One conversation, which the user may read; `None` where it has no messages, or on v3 where it is not the user's. Creates no log on v2.
+    pub async fn conversation(
+        &self,
+        user: &Uid,
+        channel: &Channel,
+    ) -> Result<Option<Conversation>, Error> {
+        if self.generation().await? == Generation::V2
+            && self.logs.entry(user, channel).seen.is_none()
+        {
+            let has_no_log = self.on_node(Policy::read("max_message_seq"), |node| {
+                Box::pin(self.has_no_log(node, user, channel))
+            });
+            if has_no_log.await? {
+                return Ok(None);
+            }
+        }
+        if self.is_unknown_pair(user, channel).await? {
+            return Ok(None);
+        }
+        let page = self.conversations(user, std::slice::from_ref(channel), 0);
+        let mut rows = page.await?.rows;
+        rows.retain(|row| row.channel == *channel && row.last_seq > 0);
+        Ok(rows.pop())
+    }
+
+    /// Whether WuKongIM cannot have such a pair: v3 has none of a user with itself.
+    async fn is_unknown_pair(&self, user: &Uid, channel: &Channel) -> Result<bool, Error> {
+        let is_self = matches!(channel, Channel::Person(peer) if peer == user);
+        Ok(is_self && self.generation().await? == Generation::V3)
+    }
+
+    /// Marks as read all but the newest `unread` messages, which must be fewer than there are; never backwards.
+    ///
+    /// # Errors
+    /// [`Rejection::NotFound`](super::Rejection::NotFound) on v3 where the user has no such conversation.
+    pub async fn set_unread(
+        &self,
+        user: &Uid,
+        channel: &Channel,
+        unread: u64,
+    ) -> Result<(), Error> {
+        let (name, path) = match unread {
+            0 => ("conversation_clear", "/conversations/clearUnread"),
+            _ => ("conversation_unread", "/conversations/setUnread"),
+        };
+        let mut body = of_channel(user, channel);
+        if unread > 0 {
+            body["unread"] = unread.into();
+        }
+        let policy = Policy::of(name, Retry::IfLost);
+        self.post_command_by(policy, path, &body).await
+    }
+
+    /// Hides the conversation from its user until the next message; on v3 the user's own history up to here is gone.
+    ///
+    /// # Errors
+    /// As [`Self::set_unread`].
+    pub async fn delete_conversation(&self, user: &Uid, channel: &Channel) -> Result<(), Error> {
+        if self.is_unknown_pair(user, channel).await? {
+            return Ok(());
+        }
+        let policy = Policy::of("conversation_delete", Retry::IfLost);
+        let body = of_channel(user, channel);
+        self.post_command_by(policy, "/conversations/delete", &body)
+            .await
+    }
+
+    /// Sends the command `name` with these parameters to all devices of the user that are connected; it is not stored. The gateway's own
+    /// alone: no text of a client becomes a command.
+    ///
+    /// A send to a list of uids without a channel is the only one that reaches clients on both generations. v3 keeps a record of each
+    /// distinct list for ever, and takes half a second for its first one (both seen): one uid, one record.
+    pub async fn send_command(&self, user: &Uid, name: &str, param: &Value) -> Result<(), Error> {
+        // 99: what the SDKs pass to their command listeners.
+        let payload = json!({"type": 99, "cmd": name, "param": param}).to_string();
+        let body = json!({
+            "header": {"no_persist": 1, "sync_once": 1},
+            "from_uid": user.as_str(),
+            "subscribers": [user.as_str()],
+            "payload": STANDARD.encode(payload),
+        });
+        let body = &body;
+        let generation = self.generation().await?;
+        let policy = Policy::write("command_send");
+        let sent = self.on_node(policy, |node| async move {
+            let call = Call::post("command_send", "/message/send", body);
+            let answer = node.call(call).await?;
+            match generation {
+                Generation::V2 => super::dialect::v2::command_result(&answer),
+                Generation::V3 => v3::command_sent(&answer),
+            }
+        });
+        sent.await
+    }
+}
+
+fn of_channel(user: &Uid, channel: &Channel) -> Value {
+    json!({
+        "uid": user.as_str(),
+        "channel_id": channel.id(),
+        "channel_type": channel.channel_type().number(),
+    })
+}

@@ -127,6 +127,40 @@ export class GatewayClient {
   }
 
   /**
+   * A page of the caller's own conversations, the one with the newest message first; `nextCursor` asks for the page after it.
+   * `unreadTotal` is that of all of them.
+   */
+  async listConversations(
+    query: api.ListConversationsRequest = {},
+    { signal }: CallOptions = {},
+  ): Promise<api.ConversationsPage> {
+    const send = (init: Try) => this.#api.GET("/conversation/list", { params: { query }, ...init });
+    const isRow = (row: unknown) => isObject(row) && (row["lastMessage"] === null || hasId(row["lastMessage"]));
+    const fits = (data: unknown, headers: Headers) =>
+      isObject(data) && Array.isArray(data["conversations"]) && data["conversations"].every(isRow) && isPage(headers);
+    const { data, headers } = await this.#calls.make(send, { again: safe, signal, fits });
+    return { ...data, ...pageOf(headers) };
+  }
+
+  /** Marks a conversation as read, up to a message or to the newest one; never back. The caller's other devices are told. */
+  async readConversation(
+    request: api.ReadConversationRequest,
+    { signal }: CallOptions = {},
+  ): Promise<api.ReadConversationResponse> {
+    this.#check().id("channelId", request.channelId).done();
+    return this.#call(safe, signal, (init) => this.#api.POST("/conversation/read", { body: request, ...init }));
+  }
+
+  /** Hides a conversation from the caller's own list until its next message. */
+  async deleteConversation(
+    request: api.DeleteConversationRequest,
+    { signal }: CallOptions = {},
+  ): Promise<api.DeleteConversationResponse> {
+    this.#check().id("channelId", request.channelId).done();
+    return this.#call(unsafe, signal, (init) => this.#api.POST("/conversation/delete", { body: request, ...init }));
+  }
+
+  /**
    * Creates a group that the caller owns. Its owner may repeat it, also to give it another name or avatar. Without a `channelId` the
    * gateway makes one, another each time: such a call is not retried automatically.
    */
@@ -154,6 +188,19 @@ export class GatewayClient {
   async removeSubscribers(request: api.SubscribersRequest, { signal }: CallOptions = {}): Promise<api.RemoveSubscribersResponse> {
     this.#check().id("channelId", request.channelId).ids("subscribers", request.subscribers).done();
     return this.#call(unsafe, signal, (init) => this.#api.POST("/channel/subscriber/remove", { body: request, ...init }));
+  }
+
+  /** A page of a group's subscribers: the owner first, then managers, then the others; `nextCursor` asks for the page after it. */
+  async listSubscribers(
+    query: api.ListSubscribersRequest,
+    { signal }: CallOptions = {},
+  ): Promise<api.SubscribersPage> {
+    this.#check().id("channelId", query.channelId).done();
+    const send = (init: Try) => this.#api.GET("/channel/subscribers", { params: { query }, ...init });
+    const fits = (data: unknown, headers: Headers) => Array.isArray(data) && data.every(isObject) && isPage(headers);
+    const { data, headers } = await this.#calls.make(send, { again: safe, signal, fits });
+    const total = headers.get("x-total-count");
+    return { subscribers: data, ...pageOf(headers), total: total === null ? undefined : Number(total) };
   }
 
   /** What is known of a group. */
@@ -221,4 +268,13 @@ function hasId(message: unknown): boolean {
 function hasMore(headers: Headers): boolean | undefined {
   const value = headers.get("x-has-more");
   return value === "true" || value === "false" ? value === "true" : undefined;
+}
+
+/** Whether these are the headers of a page, which tell the next one's cursor if there is one. */
+function isPage(headers: Headers): boolean {
+  return hasMore(headers) === headers.has("x-next-cursor");
+}
+
+function pageOf(headers: Headers): api.Page {
+  return { hasMore: hasMore(headers) === true, nextCursor: headers.get("x-next-cursor") ?? undefined };
 }

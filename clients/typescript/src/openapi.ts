@@ -140,6 +140,67 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/conversation/list": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the caller's own conversations, the newest message first.
+         * @description Costs 1 and a twentieth of the conversations in the answer. What moves up while pages are read is seen on the first page again.
+         */
+        get: operations["list_conversations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/conversation/read": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Marks a conversation as read up to a message, or to the newest.
+         * @description Forward only: a message that is read already changes nothing, and nothing can be marked as unread. The caller's other devices get the
+         *     command `conversationRead` with `channelId`, `channelType`, `readToSeq` and `unread`.
+         */
+        post: operations["read_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/conversation/delete": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Hides a conversation from the caller's own list until its next message.
+         * @description Its messages count as read. The others notice nothing.
+         */
+        post: operations["delete_conversation"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/channel/create": {
         parameters: {
             query?: never;
@@ -230,6 +291,26 @@ export interface paths {
         };
         /** The record of a group; for its subscribers, its owner and admins. */
         get: operations["get_channel_info"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/channel/subscribers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Lists the subscribers of a group: the owner first, then managers, then by uid; for its subscribers, its owner and admins.
+         * @description Owner and managers are listed only while they are subscribers. A deployment may hide the list from ordinary members.
+         */
+        get: operations["list_subscribers"];
         put?: never;
         post?: never;
         delete?: never;
@@ -435,6 +516,19 @@ export interface components {
         DeleteChannelResponse: {
             channelId: components["schemas"]["ChannelId"];
         };
+        /** @description A conversation. */
+        DeleteConversationRequest: {
+            /** @description The group's id, or the peer's uid. */
+            channelId: components["schemas"]["ChannelId"];
+            channelType: components["schemas"]["ChannelType"];
+        };
+        /** @description The hidden conversation. */
+        DeleteConversationResponse: {
+            channelId: components["schemas"]["ChannelId"];
+            channelType: components["schemas"]["ChannelType"];
+            /** @description Whether the messages up to now are hidden from the caller as well (v3), or stay readable (v2). */
+            historyHidden: boolean;
+        };
         /**
          * @description 0: a phone app; 1: a browser; 2: a desktop program.
          * @enum {integer}
@@ -444,7 +538,7 @@ export interface components {
          * @description For programs: never translated, never changed. [All codes](ERRORS.md).
          * @enum {string}
          */
-        ErrorCode: "invalid_request" | "token_missing" | "token_invalid" | "token_expired" | "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned" | "not_owner" | "not_found" | "channel_not_found" | "method_not_allowed" | "request_timeout" | "channel_exists" | "channel_deleted" | "channel_full" | "message_conflict" | "owner_cannot_leave" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "headers_too_large" | "rate_limited" | "internal" | "upstream_error" | "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable" | "upstream_timeout" | "message_unconfirmed" | "partial_failure";
+        ErrorCode: "invalid_request" | "token_missing" | "token_invalid" | "token_expired" | "forbidden" | "not_a_member" | "blocked" | "channel_banned" | "send_banned" | "not_owner" | "not_found" | "channel_not_found" | "method_not_allowed" | "request_timeout" | "channel_exists" | "channel_deleted" | "channel_full" | "message_conflict" | "owner_cannot_leave" | "payload_too_large" | "unsupported_media_type" | "upgrade_required" | "headers_too_large" | "rate_limited" | "internal" | "not_supported" | "upstream_error" | "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable" | "upstream_timeout" | "message_unconfirmed" | "partial_failure";
         /** @description The envelope of a failure. */
         Failure: {
             /** @enum {boolean} */
@@ -510,6 +604,37 @@ export interface components {
             /** @description Members of a group. */
             groupMembers: number;
         };
+        /** @description A page of conversations, the newest message first. */
+        ListConversationsResponse: {
+            conversations: components["schemas"]["ListedConversation"][];
+            /**
+             * Format: int64
+             * @description Unread messages in all of the caller's conversations; a lower bound where `complete` is false.
+             */
+            unreadTotal: number;
+            /** @description Whether WuKongIM gave all conversations: `false` where it keeps no more (v2: 1,000), could not resolve some (v3), or after 2,000. */
+            complete: boolean;
+        };
+        /** @description A conversation of the caller. */
+        ListedConversation: {
+            /** @description The group's id, or the peer's uid. */
+            channelId: components["schemas"]["ChannelId"];
+            channelType: components["schemas"]["ChannelType"];
+            /**
+             * Format: int64
+             * @description Unread messages; the caller's own count as read.
+             */
+            unread: number;
+            /** @description The seq of the last read message: that of the newest one, less `unread`. */
+            readToSeq: components["schemas"]["MessageSeq"];
+            lastMessage: components["schemas"]["SyncedMessage"] | null;
+            /** @description The newest message's time; without one, when WuKongIM says the conversation was active. */
+            timestamp: components["schemas"]["UnixMs"];
+            /** @description A group's name, if it has one. */
+            name?: string;
+            /** @description A group's avatar, if it has one. */
+            avatar?: string;
+        };
         /** @description A group and users. Duplicates are ignored. */
         ManagersRequest: {
             channelId: components["schemas"]["ChannelId"];
@@ -523,6 +648,27 @@ export interface components {
         MessageSeq: number;
         /** @description A message's content: standard base64 with padding. At most 512 KiB **after decoding**, or less if configured (`limits.payloadBytes` of `/config`; 64 KiB by default). */
         Payload: string;
+        /** @description A conversation, and how far it is read. */
+        ReadConversationRequest: {
+            /** @description The group's id, or the peer's uid. */
+            channelId: components["schemas"]["ChannelId"];
+            channelType: components["schemas"]["ChannelType"];
+            /**
+             * Format: int64
+             * @description Read up to this seq, at most to the newest message; without it, to that.
+             */
+            messageSeq?: number | null;
+        };
+        /** @description How far the conversation is read now. */
+        ReadConversationResponse: {
+            /**
+             * Format: int64
+             * @description Unread messages.
+             */
+            unread: number;
+            /** @description The seq of the last read message; 0 in a conversation without messages. */
+            readToSeq: components["schemas"]["MessageSeq"];
+        };
         /** @description The number of removed managers. */
         RemoveManagersResponse: {
             /** Format: int64 */
@@ -563,6 +709,16 @@ export interface components {
             clientMsgNo: components["schemas"]["ClientMsgNo"];
             timestamp: components["schemas"]["UnixMs"];
         };
+        /** @description A subscriber of a group. */
+        Subscriber: {
+            uid: string;
+            role: components["schemas"]["SubscriberRole"];
+        };
+        /**
+         * @description The role of a subscriber.
+         * @enum {string}
+         */
+        SubscriberRole: "owner" | "manager" | "member";
         /** @description A group and users. Duplicates are ignored. */
         SubscribersRequest: {
             channelId: components["schemas"]["ChannelId"];
@@ -748,10 +904,14 @@ export interface components {
         "Retry-After": number;
         /** @description How to authenticate. */
         "WWW-Authenticate": "Bearer";
-        /** @description Whether there are more messages in the requested direction. */
+        /** @description Whether there are more entries in the requested direction. */
         "x-has-more": "true" | "false";
+        /** @description The `cursor` of the next page. Absent on the last one. */
+        "x-next-cursor": string;
         /** @description The request's own id if it had a valid one, else a new one; also in the log. */
         "x-request-id": string;
+        /** @description How many entries all pages have together. */
+        "x-total-count": number;
     };
     pathItems: never;
 }
@@ -1839,6 +1999,495 @@ export interface operations {
             };
         };
     };
+    list_conversations: {
+        parameters: {
+            query?: {
+                /** @description The maximum number of conversations, 50 by default; more than 200 means 200. */
+                limit?: number;
+                /** @description Where the page begins: the `x-next-cursor` of the page before, which is opaque. Without it the first page. */
+                cursor?: string;
+                /** @description Only conversations with unread messages. */
+                unreadOnly?: boolean;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The conversations. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-has-more": components["headers"]["x-has-more"];
+                    "x-next-cursor": components["headers"]["x-next-cursor"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "complete": true,
+                     *         "conversations": [
+                     *           {
+                     *             "channelId": "user2",
+                     *             "channelType": 1,
+                     *             "lastMessage": {
+                     *               "channelId": "user2",
+                     *               "channelType": 1,
+                     *               "clientMsgNo": "note-1",
+                     *               "fromUid": "user2",
+                     *               "messageId": "2124961498668208128",
+                     *               "messageSeq": 12345,
+                     *               "payload": "eyJ0eXBlIjoxLCJjb250ZW50IjoiaGVsbG8ifQ==",
+                     *               "timestamp": 1705312800000
+                     *             },
+                     *             "readToSeq": 12342,
+                     *             "timestamp": 1705312800123,
+                     *             "unread": 3
+                     *           }
+                     *         ],
+                     *         "unreadTotal": 3
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": {
+                        /** @enum {boolean} */
+                        success: true;
+                        data: components["schemas"]["ListConversationsResponse"];
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            /** @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it */
+            403: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "forbidden";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            /** @description - [`internal`](ERRORS.md#internal): Repeat it once, then report the `requestId` */
+            500: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "internal";
+                    };
+                };
+            };
+            /** @description - [`upstream_error`](ERRORS.md#upstream_error): Repeat it later */
+            502: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_error";
+                    };
+                };
+            };
+            /**
+             * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
+             *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
+             */
+            503: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                    };
+                };
+            };
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
+            504: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_timeout";
+                    };
+                };
+            };
+        };
+    };
+    read_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "channelId": "user2",
+                 *       "channelType": 1,
+                 *       "messageSeq": 12345
+                 *     }
+                 */
+                "application/json": components["schemas"]["ReadConversationRequest"];
+            };
+        };
+        responses: {
+            /** @description It is read up to there. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "readToSeq": 12345,
+                     *         "unread": 0
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": {
+                        /** @enum {boolean} */
+                        success: true;
+                        data: components["schemas"]["ReadConversationResponse"];
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            /**
+             * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
+             */
+            403: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "forbidden" | "not_a_member";
+                    };
+                };
+            };
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
+            404: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "channel_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            /** @description - [`internal`](ERRORS.md#internal): Repeat it once, then report the `requestId` */
+            500: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "internal";
+                    };
+                };
+            };
+            /** @description - [`upstream_error`](ERRORS.md#upstream_error): Repeat it later */
+            502: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_error";
+                    };
+                };
+            };
+            /**
+             * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
+             *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
+             */
+            503: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                    };
+                };
+            };
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
+            504: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_timeout";
+                    };
+                };
+            };
+        };
+    };
+    delete_conversation: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                /**
+                 * @example {
+                 *       "channelId": "user2",
+                 *       "channelType": 1
+                 *     }
+                 */
+                "application/json": components["schemas"]["DeleteConversationRequest"];
+            };
+        };
+        responses: {
+            /** @description It is hidden. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": {
+                     *         "channelId": "user2",
+                     *         "channelType": 1,
+                     *         "historyHidden": false
+                     *       },
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": {
+                        /** @enum {boolean} */
+                        success: true;
+                        data: components["schemas"]["DeleteConversationResponse"];
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            /**
+             * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
+             */
+            403: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "forbidden" | "not_a_member";
+                    };
+                };
+            };
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
+            404: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "channel_not_found";
+                    };
+                };
+            };
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["PayloadTooLarge"];
+            415: components["responses"]["UnsupportedMediaType"];
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            /** @description - [`internal`](ERRORS.md#internal): Repeat it once, then report the `requestId` */
+            500: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "internal";
+                    };
+                };
+            };
+            /** @description - [`not_supported`](ERRORS.md#not_supported): Do not repeat it: leave the function out for this deployment */
+            501: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "not_supported";
+                    };
+                };
+            };
+            /** @description - [`upstream_error`](ERRORS.md#upstream_error): Repeat it later */
+            502: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_error";
+                    };
+                };
+            };
+            /**
+             * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
+             *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
+             */
+            503: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_unavailable" | "overloaded" | "keys_unavailable";
+                    };
+                };
+            };
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
+            504: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_timeout";
+                    };
+                };
+            };
+        };
+    };
     create_channel: {
         parameters: {
             query?: never;
@@ -2621,6 +3270,190 @@ export interface operations {
                     "application/json": components["schemas"]["Failure"] & {
                         /** @enum {string} */
                         code: "internal";
+                    };
+                };
+            };
+            /** @description - [`upstream_error`](ERRORS.md#upstream_error): Repeat it later */
+            502: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_error";
+                    };
+                };
+            };
+            /**
+             * @description - [`upstream_unavailable`](ERRORS.md#upstream_unavailable): Repeat it after `Retry-After` seconds
+             *     - [`overloaded`](ERRORS.md#overloaded): Repeat it after `Retry-After` seconds
+             *     - [`store_unavailable`](ERRORS.md#store_unavailable): Repeat it after `Retry-After` seconds; messages can still be sent
+             *     - [`keys_unavailable`](ERRORS.md#keys_unavailable): Keep the token and repeat the request after `Retry-After` seconds: it may be valid
+             */
+            503: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "Retry-After": components["headers"]["Retry-After"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_unavailable" | "overloaded" | "store_unavailable" | "keys_unavailable";
+                    };
+                };
+            };
+            /** @description - [`upstream_timeout`](ERRORS.md#upstream_timeout): Repeat it, a message with the same `clientMsgNo` */
+            504: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "upstream_timeout";
+                    };
+                };
+            };
+        };
+    };
+    list_subscribers: {
+        parameters: {
+            query: {
+                /** @description The group's id. */
+                channelId: components["schemas"]["ChannelId"];
+                /** @description 2: a group. */
+                channelType: components["schemas"]["GroupType"];
+                /** @description The maximum number of subscribers, 100 by default; more than 500 means 500. */
+                limit?: number;
+                /** @description Where the page begins: the `x-next-cursor` of the page before, which is opaque. Without it the first page. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The subscribers. */
+            200: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-has-more": components["headers"]["x-has-more"];
+                    "x-next-cursor": components["headers"]["x-next-cursor"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    "x-total-count": components["headers"]["x-total-count"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "data": [
+                     *         {
+                     *           "role": "owner",
+                     *           "uid": "user1"
+                     *         },
+                     *         {
+                     *           "role": "manager",
+                     *           "uid": "user2"
+                     *         },
+                     *         {
+                     *           "role": "member",
+                     *           "uid": "user3"
+                     *         }
+                     *       ],
+                     *       "success": true
+                     *     }
+                     */
+                    "application/json": {
+                        /** @enum {boolean} */
+                        success: true;
+                        data: components["schemas"]["Subscriber"][];
+                    };
+                };
+            };
+            400: components["responses"]["InvalidRequest"];
+            401: components["responses"]["Unauthorized"];
+            /**
+             * @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it
+             *     - [`not_a_member`](ERRORS.md#not_a_member): Ask to be added; for a transfer: choose a member
+             */
+            403: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "forbidden" | "not_a_member";
+                    };
+                };
+            };
+            /** @description - [`channel_not_found`](ERRORS.md#channel_not_found): Remove the channel from the client */
+            404: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "channel_not_found";
+                    };
+                };
+            };
+            429: components["responses"]["RateLimited"];
+            431: components["responses"]["HeadersTooLarge"];
+            /** @description - [`internal`](ERRORS.md#internal): Repeat it once, then report the `requestId` */
+            500: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "internal";
+                    };
+                };
+            };
+            /** @description - [`not_supported`](ERRORS.md#not_supported): Do not repeat it: leave the function out for this deployment */
+            501: {
+                headers: {
+                    "RateLimit-Limit": components["headers"]["RateLimit-Limit"];
+                    "RateLimit-Remaining": components["headers"]["RateLimit-Remaining"];
+                    "RateLimit-Reset": components["headers"]["RateLimit-Reset"];
+                    "x-request-id": components["headers"]["x-request-id"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Failure"] & {
+                        /** @enum {string} */
+                        code: "not_supported";
                     };
                 };
             };

@@ -20,6 +20,13 @@ export type SendMessageRequest = Schemas["SendMessageRequest"];
 export type SendMessageResponse = Schemas["SendMessageResponse"];
 export type SyncMessagesRequest = operations["sync_messages"]["parameters"]["query"];
 export type SyncedMessage = Schemas["SyncedMessage"];
+export type ListConversationsRequest = NonNullable<operations["list_conversations"]["parameters"]["query"]>;
+export type ListConversationsResponse = Schemas["ListConversationsResponse"];
+export type ListedConversation = Schemas["ListedConversation"];
+export type ReadConversationRequest = Schemas["ReadConversationRequest"];
+export type ReadConversationResponse = Schemas["ReadConversationResponse"];
+export type DeleteConversationRequest = Schemas["DeleteConversationRequest"];
+export type DeleteConversationResponse = Schemas["DeleteConversationResponse"];
 export type CreateChannelRequest = Schemas["CreateChannelRequest"];
 export type CreateChannelResponse = Schemas["CreateChannelResponse"];
 export type DeleteChannelRequest = Schemas["DeleteChannelRequest"];
@@ -27,6 +34,8 @@ export type DeleteChannelResponse = Schemas["DeleteChannelResponse"];
 export type SubscribersRequest = Schemas["SubscribersRequest"];
 export type AddSubscribersResponse = Schemas["AddSubscribersResponse"];
 export type RemoveSubscribersResponse = Schemas["RemoveSubscribersResponse"];
+export type ListSubscribersRequest = operations["list_subscribers"]["parameters"]["query"];
+export type Subscriber = Schemas["Subscriber"];
 export type GetChannelInfoRequest = operations["get_channel_info"]["parameters"]["query"];
 export type GetChannelInfoResponse = Schemas["GetChannelInfoResponse"];
 export type ManagersRequest = Schemas["ManagersRequest"];
@@ -41,6 +50,21 @@ export type SystemInfoResponse = Schemas["SystemInfoResponse"];
 export interface SyncedMessages {
   messages: SyncedMessage[];
   hasMore: boolean;
+}
+
+/** Where a page of a list stands in it: `nextCursor` is there where `hasMore` is true. */
+export interface Page {
+  hasMore: boolean;
+  nextCursor: string | undefined;
+}
+
+/** A page of conversations, newest message first. */
+export type ConversationsPage = ListConversationsResponse & Page;
+
+/** A page of a group's subscribers, and how many there are in all where that is known. */
+export interface SubscribersPage extends Page {
+  subscribers: Subscriber[];
+  total: number | undefined;
 }
 
 /** The result of one message of a batch. An error contains the number to send that message again with. */

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import { decodeText, encodeText, GatewayClient, newClientMsgNo, WukongIMChannelType } from "@wukongim-gateway/client";
 
 import { startGateway } from "./gateway.mjs";
+import { until } from "./until.mjs";
 
 const { PRIVATE, GROUP } = WukongIMChannelType;
 const DIGITS = /^[0-9]{16,}$/;
@@ -85,6 +86,39 @@ for (const generation of ["v2", "v3"]) {
       const carol = user("carol");
       const none = await carol.sendMessageBatch([batch[1]]).catch((error) => error);
       assert.deepEqual([none.code, none.status, none.data.length], ["not_a_member", 403, 1]);
+    });
+
+    await t.test("conversations are listed page by page, read, and hidden until their next message", async () => {
+      const list = async (query) => {
+        const page = await bob.listConversations(query);
+        return { ...page, rows: page.conversations.map(({ channelId, unread, name }) => [channelId, unread, name]) };
+      };
+      // v3 lists a pair a moment after its first message.
+      await until(async () => (await list({ limit: 2 })).hasMore);
+      const first = await list({ limit: 2 });
+      assert.deepEqual([first.rows, first.complete], [[["closed", 1, undefined], ["alice", 2, undefined]], true]);
+      const second = await list({ limit: 2, cursor: first.nextCursor });
+      assert.deepEqual([second.rows, second.hasMore, second.nextCursor], [[["team", 5, "The team"]], false, undefined]);
+      assert.equal(second.unreadTotal, 8);
+      const { lastMessage, timestamp, readToSeq } = second.conversations[0];
+      assert.deepEqual([decodeText(lastMessage.payload), lastMessage.messageSeq, readToSeq], ["no 5", 5, 0]);
+      assert.ok(Math.abs(timestamp - Date.now()) < 60_000, "milliseconds");
+
+      const pair = { channelId: "alice", channelType: PRIVATE };
+      assert.deepEqual(await bob.readConversation({ ...team, messageSeq: 3 }), { unread: 2, readToSeq: 3 });
+      assert.deepEqual(await bob.readConversation(pair), { unread: 0, readToSeq: 2 });
+      assert.deepEqual(await bob.deleteConversation(pair), { ...pair, historyHidden: generation === "v3" });
+      assert.deepEqual((await list()).rows, [["closed", 1, undefined], ["team", 2, "The team"]]);
+      assert.deepEqual((await list({ unreadOnly: true })).unreadTotal, 3);
+    });
+
+    await t.test("a group's subscribers are listed page by page, the owner first", async () => {
+      const first = await alice.listSubscribers({ ...team, limit: 1 });
+      assert.deepEqual([first.subscribers, first.hasMore], [[{ uid: "bob", role: "owner" }], true]);
+      assert.equal(first.total, 2);
+      // Who handed it over manages it.
+      const second = await alice.listSubscribers({ ...team, limit: 1, cursor: first.nextCursor });
+      assert.deepEqual([second.subscribers, second.hasMore], [[{ uid: "alice", role: "manager" }], false]);
     });
 
     await t.test("a group is deleted for ever", async () => {

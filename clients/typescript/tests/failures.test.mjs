@@ -95,6 +95,26 @@ test("a history that is no list, or does not tell whether there is more, is a ba
   assert.deepEqual(await clientOf(server).syncMessages(history), { messages: [], hasMore: true });
 });
 
+test("a list that is none, or whose next page cannot be asked for, is a bad_response", async (t) => {
+  const more = { "x-has-more": "true", "x-next-cursor": "c" };
+  const last = { "x-has-more": "false" };
+  const conversations = (...rows) => ({ conversations: rows, unreadTotal: 0, complete: true });
+  const group = { channelId: "team", channelType: 2 };
+  for (const [list, good, bad] of [
+    [(client) => client.listConversations(), conversations(), [[], {}, conversations(5), conversations({ lastMessage: { messageId: 5 } })]],
+    [(client) => client.listSubscribers(group), [], [{}, ["bob"]]],
+  ]) {
+    const answers = [...bad.map((data) => success(data, last)), success(good), success(good, { "x-has-more": "true" })];
+    for (const answer of answers) {
+      const server = await startScripted(t, () => answer);
+      assert.equal((await caught(list(clientOf(server)))).code, "bad_response", JSON.stringify(answer));
+    }
+    const server = await startScripted(t, ({ count }) => success(good, count === 1 ? more : last));
+    const pages = [await list(clientOf(server)), await list(clientOf(server))];
+    assert.deepEqual(pages.map(({ hasMore, nextCursor }) => [hasMore, nextCursor]), [[true, "c"], [false, undefined]]);
+  }
+});
+
 test("a batch's answer with fewer, more or other entries is a bad_response", async (t) => {
   const partly = (data) => failure(207, "partial_failure", { data });
   for (const answer of [success([sent]), success([sent, sent, sent]), partly([sent]), partly([sent, {}]), partly([sent, null])]) {

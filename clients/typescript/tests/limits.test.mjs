@@ -125,6 +125,11 @@ for (const bytes of [HARD_CAPS, OWN]) {
       await agree("remove", "/channel/subscriber/remove", uids, (client) => client.removeSubscribers(uids));
       const owner = { channelId: "a/b", channelType: 2, uid: "____x" };
       await agree("owner", "/channel/owner", owner, (client) => client.transferOwnership(owner));
+      const one = { channelId: "a/b", channelType: 2 };
+      await agree("read", "/conversation/read", one, (client) => client.readConversation(one));
+      await agree("delete", "/conversation/delete", one, (client) => client.deleteConversation(one));
+      const query = new URLSearchParams(one);
+      await agree("list", `/channel/subscribers?${query}`, undefined, (client) => client.listSubscribers(one));
       await agree("revoke", "/token/revoke", { uid: "@" }, (client) => client.revokeToken({ uid: "@" }));
     });
 

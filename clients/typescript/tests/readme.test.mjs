@@ -31,6 +31,14 @@ test("the examples compile", async () => {
   await node(["node_modules/typescript/bin/tsc", ...options, ...files]).catch(({ stdout }) => assert.fail(stdout));
 });
 
+test("the SDK's example compiles", async () => {
+  const [, code] = /^```js\n(.*?)^```$/ms.exec(readme);
+  await mkdir(`${root}build`, { recursive: true });
+  await writeFile(`${root}build/example-sdk.ts`, code);
+  const options = ["--noEmit", "--strict", "--target", "es2022", "--module", "esnext", "--moduleResolution", "bundler", "--types", "node"];
+  await node(["node_modules/typescript/bin/tsc", ...options, "build/example-sdk.ts"]).catch(({ stdout }) => assert.fail(stdout));
+});
+
 for (const [place, code] of examples.entries()) {
   test(`example ${place + 1} prints what it says`, async (t) => {
     const gateway = await startGateway(t, { AUTH__LEEWAY: "0s" });

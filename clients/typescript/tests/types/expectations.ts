@@ -53,6 +53,17 @@ export async function calls(signal: AbortSignal): Promise<void> {
   // @ts-expect-error a history is asked for by its channel
   await client.syncMessages({ limit: 5 });
 
+  const { conversations, unreadTotal, nextCursor } = await client.listConversations({ unreadOnly: true });
+  same<typeof unreadTotal, number>(true);
+  same<typeof nextCursor, string | undefined>(true);
+  for (const { lastMessage } of conversations) same<typeof lastMessage, SyncedMessage | null>(true);
+  const { readToSeq } = await client.readConversation({ channelId: "bob", channelType: 1, messageSeq: 5 });
+  same<typeof readToSeq, number>(true);
+  const { subscribers } = await client.listSubscribers({ channelId: "team", channelType: 2, limit: 500 });
+  for (const { role } of subscribers) same<typeof role, "owner" | "manager" | "member">(true);
+  // @ts-expect-error a person has no subscribers
+  await client.listSubscribers({ channelId: "bob", channelType: 1 });
+
   const entries = await client.sendMessageBatch([options, { channelId: "bob", channelType: 2, payload }]);
   same<typeof entries, BatchEntry[]>(true);
   for (const entry of entries) {

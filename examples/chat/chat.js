@@ -1,26 +1,25 @@
-// The chat: WuKongIM's own SDK sends and receives on the gateway's socket, and the gateway's client reads the histories. Who the user is
-// comes from the application; here its JWT is in the page's address.
+// The chat: WuKongIM's own SDK on the gateway, by `useSdk`. Who the user is comes from the application; here its JWT is in the page's
+// address.
 
 import { GatewayClient } from "@wukongim-gateway/client";
-import WKSDK from "wukongimjssdk";
+import { useSdk } from "@wukongim-gateway/client/sdk";
 import { ConnectStatus } from "wukongimjssdk/lib/connect_manager";
 import {
   Channel,
   ChannelTypeGroup,
   ChannelTypePerson,
-  Message,
   MessageStatus,
   MessageText,
   PullMode,
   ReasonCode,
-} from "wukongimjssdk/lib/model";
-import { Setting } from "wukongimjssdk/lib/proto";
+  WKSDK,
+} from "wukongimjssdk/lib/sdk";
+
+import * as view from "./view.js";
 
 /** Messages that are read at once. */
-const PAGE = 50;
-
-const sdk = WKSDK.shared();
-const element = (id) => document.getElementById(id);
+const PAGE = 30;
+const ROLES = ["", "owner", "manager"];
 
 // The token does not stay in the address; the tab keeps it, so that a reload works.
 addEventListener("hashchange", () => location.reload());
@@ -28,34 +27,100 @@ if (location.hash) {
   sessionStorage.setItem("jwt", location.hash.slice(1));
   history.replaceState(null, "", location.pathname);
 }
+
 const client = new GatewayClient({ baseUrl: "/api/v1/im", token: sessionStorage.getItem("jwt") ?? "", language: "en" });
+const sdk = WKSDK.shared();
+useSdk(sdk, client, { onConnectError: ({ message }) => view.showNotice(message) });
+const { chatManager, channelManager, connectManager, conversationManager } = sdk;
 
-// ---- What is shown
-
-/** The conversations: `channel`, `title`, `messages` in order, `unread`, `hasOlder`. */
-const chats = [];
+/** Whom the user can write to before there is a conversation: an application has its own list. */
+let contacts = [];
+/** What was read of each conversation that was opened: `messages` in order, `hasOlder`, `isReading`; by the channel's key. */
+const histories = new Map();
 let current;
 
-function show() {
-  element("chats").replaceChildren(...chats.map((chat) => {
-    const button = document.createElement("button");
-    button.textContent = chat.unread ? `${chat.title} (${chat.unread})` : chat.title;
-    button.setAttribute("aria-current", chat === current);
-    button.onclick = () => select(chat);
-    return button;
-  }));
-  element("older").hidden = !current.hasOlder;
-  element("messages").replaceChildren(...current.messages.map(item));
+const titleOf = (channel) => channelManager.getChannelInfo(channel)?.title ?? channel.channelID;
+
+/** The list tells the groups' titles, but not those of the ones that come later. */
+function learnTitle(channel) {
+  if (!channelManager.getChannelInfo(channel)) channelManager.fetchChannelInfo(channel).catch(explain(channel));
 }
 
-function item(message) {
-  const line = document.createElement("li");
-  line.className = message.send ? "own" : "";
-  const about = document.createElement("small");
-  const time = new Date(message.timestamp * 1000).toLocaleTimeString();
-  about.textContent = [message.fromUID, time, ...(message.send ? [state(message)] : [])].join(", ");
-  line.append(about, message.content.conversationDigest);
-  return line;
+/** Shows why something did not work. */
+const explain = (channel) => (error) => view.showNotice(`${titleOf(channel)}: ${error.message}`);
+
+// ---- Conversations
+
+function showConversations() {
+  const { conversations } = conversationManager;
+  const sorted = [...conversations].sort((a, b) => b.timestamp - a.timestamp);
+  const others = contacts.filter((channel) => !conversationManager.findConversation(channel));
+  view.showConversations([...sorted, ...others.map((channel) => ({ channel }))].map(({ channel, ...conversation }) => ({
+    title: titleOf(channel),
+    digest: conversation.lastMessage?.content.conversationDigest ?? "",
+    timestamp: conversation.timestamp,
+    unread: conversation.unread,
+    isCurrent: current?.isEqual(channel) ?? false,
+    select: () => select(channel),
+  })));
+}
+
+function select(channel) {
+  current = channel;
+  view.showTitle(titleOf(channel));
+  view.showNotice("");
+  showConversations();
+  showMessages({ toEnd: true });
+  showMembers();
+  if (!histories.has(channel.getChannelKey())) readNewest(channel);
+  if (channel.channelType === ChannelTypeGroup) channelManager.syncSubscribes(channel).catch(explain(channel));
+  markRead();
+}
+
+/** Tells the gateway that the user has seen the open conversation: then its badge goes in the user's other tabs as well. */
+function markRead() {
+  const conversation = current && conversationManager.findConversation(current);
+  if (!conversation?.unread || document.hidden) return;
+  conversation.unread = 0;
+  showConversations();
+  const { channelID: channelId, channelType } = conversation.channel;
+  const messageSeq = conversation.lastMessage?.messageSeq || undefined;
+  client.readConversation({ channelId, channelType, messageSeq }).catch(explain(conversation.channel));
+}
+
+/** New messages, and what the user has read in another tab. */
+conversationManager.addConversationListener(({ channel }) => {
+  showConversations();
+  markRead();
+  learnTitle(channel);
+});
+document.addEventListener("visibilitychange", markRead);
+channelManager.addListener(showConversations);
+
+// ---- Members
+
+function showMembers() {
+  const members = current.channelType === ChannelTypeGroup ? channelManager.getSubscribes(current) : [];
+  view.showMembers(members.map(({ name, role }) => ({ name, role: ROLES[role] })));
+}
+
+channelManager.addSubscriberChangeListener((channel) => {
+  if (current?.isEqual(channel)) showMembers();
+});
+
+// ---- Messages
+
+function showMessages(options) {
+  const { messages } = histories.get(current.getChannelKey()) ?? { messages: [] };
+  const rows = messages.map((message) => ({
+    from: message.fromUID,
+    timestamp: message.timestamp,
+    text: message.content.conversationDigest ?? "",
+    isOwn: message.send,
+    state: message.send ? state(message) : "",
+    hasFailed: message.status === MessageStatus.Fail,
+  }));
+  view.showMessages(rows, options);
 }
 
 function state({ status, messageSeq, reasonCode }) {
@@ -63,122 +128,93 @@ function state({ status, messageSeq, reasonCode }) {
   return status === MessageStatus.Normal ? `stored #${messageSeq}` : `refused: ${ReasonCode[reasonCode] ?? reasonCode}`;
 }
 
-function select(chat) {
-  current = chat;
-  chat.unread = 0;
-  show();
-  element("view").scrollTop = element("view").scrollHeight;
-  element("text").focus();
-}
-
-function showStatus(text) {
-  element("status").textContent = text;
-}
-
-// ---- Messages
-
 /** Adds a message, or replaces it: each of them comes from its send or the socket, and again from the history. */
 function keep(message) {
-  const chat = chats.find(({ channel }) => channel.isEqual(message.channel));
-  if (!chat) return;
+  const history = histories.get(message.channel.getChannelKey());
+  if (!history) return;
   // Other clients may send without a number of their own.
   const isSame = ({ fromUID, clientMsgNo, messageSeq }) =>
     fromUID === message.fromUID && clientMsgNo === message.clientMsgNo && (clientMsgNo !== "" || messageSeq === message.messageSeq);
   // Those that are not stored yet are last.
   const place = ({ messageSeq }) => messageSeq || Number.MAX_SAFE_INTEGER;
-  chat.messages = [...chat.messages.filter((other) => !isSame(other)), message].sort((a, b) => place(a) - place(b));
+  history.messages = [...history.messages.filter((other) => !isSame(other)), message].sort((a, b) => place(a) - place(b));
 }
-
-/** How the SDK reads histories: from the gateway. */
-sdk.config.provider.syncMessagesCallback = async (channel, { startMessageSeq, limit, pullMode }) => {
-  const up = { lastMessageSeq: startMessageSeq - 1 };
-  const down = startMessageSeq ? { beforeMessageSeq: startMessageSeq + 1 } : {};
-  const { channelID, channelType } = channel;
-  const query = { channelId: channelID, channelType, limit, ...(pullMode === PullMode.Up ? up : down) };
-  const { messages } = await client.syncMessages(query);
-  return messages.flatMap(({ messageId, messageSeq, clientMsgNo, fromUid, timestamp, payload }) => {
-    const bytes = Uint8Array.from(atob(payload), (character) => character.charCodeAt(0));
-    const received = { messageID: messageId, messageSeq, clientMsgNo, fromUID: fromUid, channelID, channelType, payload: bytes };
-    try {
-      return [new Message({ ...received, setting: new Setting(), timestamp: Math.floor(timestamp / 1000) })];
-    } catch {
-      // A payload that is no JSON, which the SDK does not read from the socket either.
-      return [];
-    }
-  });
-};
 
 /** Reads the page that ends with this number, or the newest one. */
-async function read(chat, startMessageSeq = 0) {
-  const options = { startMessageSeq, endMessageSeq: 0, limit: PAGE, pullMode: PullMode.Down };
+async function read(channel, history, startMessageSeq) {
+  history.isReading = true;
   try {
-    const messages = await sdk.chatManager.syncMessages(chat.channel, options);
+    const options = { startMessageSeq, endMessageSeq: 0, limit: PAGE, pullMode: PullMode.Down };
+    const messages = await chatManager.syncMessages(channel, options);
     messages.forEach(keep);
-    chat.hasOlder = messages[0]?.messageSeq > 1;
+    history.hasOlder = messages[0]?.messageSeq > 1;
   } catch (error) {
-    element("notice").textContent = `${chat.title}: ${error.message}`;
+    explain(channel)(error);
+    history.hasOlder = false;
   }
-  show();
+  history.isReading = false;
+  if (!current?.isEqual(channel)) return;
+  showMessages({ toEnd: startMessageSeq === 0 });
+  if (!view.isFull()) readOlder();
 }
 
-/** Nothing that was missed comes again by itself: after each connect the newest page replaces what was there. */
-async function catchUp(chat) {
-  chat.messages = chat.messages.filter(({ messageSeq }) => !messageSeq);
-  await read(chat);
-  if (chat === current) select(chat);
+/** Nothing that was missed comes again by itself: the newest page replaces what was there. */
+async function readNewest(channel) {
+  const key = channel.getChannelKey();
+  const unsent = histories.get(key)?.messages.filter(({ messageSeq }) => !messageSeq) ?? [];
+  const history = { messages: unsent, hasOlder: false, isReading: false };
+  histories.set(key, history);
+  await read(channel, history, 0);
+}
+
+/** Goes on where the history begins so far. */
+async function readOlder() {
+  const history = current && histories.get(current.getChannelKey());
+  if (history?.hasOlder && !history.isReading) await read(current, history, history.messages[0].messageSeq - 1);
 }
 
 /** One's own come here too, when they are sent. */
-sdk.chatManager.addMessageListener((message) => {
+chatManager.addMessageListener((message) => {
   keep(message);
-  const chat = chats.find(({ channel }) => channel.isEqual(message.channel));
-  if (chat === current) return select(current);
-  if (chat) chat.unread += 1;
-  show();
+  if (current?.isEqual(message.channel)) showMessages({ toEnd: message.send });
 });
 
 /** What became of one's own. */
-sdk.chatManager.addMessageStatusListener(({ clientSeq, messageSeq, reasonCode }) => {
-  const message = chats.flatMap(({ messages }) => messages).find((sent) => sent.clientSeq === clientSeq);
-  if (!message) return;
+chatManager.addMessageStatusListener(({ clientSeq, messageSeq, reasonCode }) => {
+  const sent = [...histories.values()].flatMap(({ messages }) => messages).find((message) => message.clientSeq === clientSeq);
+  if (!sent) return;
   const status = reasonCode === ReasonCode.success ? MessageStatus.Normal : MessageStatus.Fail;
-  keep(Object.assign(message, { messageSeq, reasonCode, status }));
-  show();
+  keep(Object.assign(sent, { messageSeq, reasonCode, status }));
+  if (current.isEqual(sent.channel)) showMessages();
 });
+
+view.onTop(readOlder);
+view.onSend((text) => chatManager.send(new MessageText(text), current));
 
 // ---- The connection
 
-sdk.connectManager.addConnectStatusListener((status, reasonCode) => {
-  element("send").disabled = status !== ConnectStatus.Connected;
-  if (status === ConnectStatus.Connected) {
-    showStatus("connected");
-    element("notice").textContent = "";
-    chats.forEach(catchUp);
-  } else if (status === ConnectStatus.Disconnect) {
-    // By itself, every 3 s; not after the other two, which this follows.
-    if (sdk.connectManager.needReconnect) showStatus("reconnecting…");
-  } else {
-    showStatus(`disconnected: ${ReasonCode[reasonCode] ?? reasonCode}`);
-  }
+connectManager.addConnectStatusListener((status, reasonCode) => {
+  if (status === ConnectStatus.Connected) return catchUp();
+  if (status !== ConnectStatus.Disconnect) return view.showStatus(`disconnected: ${ReasonCode[reasonCode] ?? reasonCode}`, "ended");
+  // By itself, 3 s later; not after the other two, which this follows.
+  if (connectManager.needReconnect) view.showStatus("reconnecting…");
 });
 
-async function start() {
-  const { wsUrl } = await client.getConfig();
-  const { uid, token } = await client.createToken();
-  Object.assign(sdk.config, { addr: wsUrl, uid, token });
-  document.title = element("user").textContent = uid;
-  const peer = uid === "alice" ? "bob" : "alice";
-  for (const [id, type, title] of [[peer, ChannelTypePerson, peer], ["team", ChannelTypeGroup, "The team"]]) {
-    chats.push({ channel: new Channel(id, type), title, messages: [], unread: 0, hasOlder: false });
+/** After each connect: what came meanwhile is read. */
+async function catchUp() {
+  const { uid } = sdk.config;
+  view.showUser(uid);
+  view.showStatus("connected", "connected");
+  view.showNotice("");
+  contacts = [new Channel(uid === "alice" ? "bob" : "alice", ChannelTypePerson), new Channel("team", ChannelTypeGroup)];
+  for (const key of histories.keys()) {
+    if (key !== current?.getChannelKey()) histories.delete(key);
   }
-  select(chats[0]);
-  sdk.connect();
+  if (current) readNewest(current);
+  await conversationManager.sync().catch(({ message }) => view.showNotice(message));
+  showConversations();
+  markRead();
+  contacts.forEach(learnTitle);
 }
 
-element("older").onclick = () => read(current, current.messages[0].messageSeq - 1);
-element("composer").onsubmit = (event) => {
-  event.preventDefault();
-  sdk.chatManager.send(new MessageText(element("text").value), current.channel);
-  element("text").value = "";
-};
-start().catch((error) => showStatus(error.message));
+sdk.connect();

@@ -10,20 +10,20 @@ const BINARY = process.env.GATEWAY_BIN ?? fileURLToPath(new URL("../../target/re
 const USERS = ["alice", "bob"];
 
 /** A JWT for each of the users. */
-export function makeTokens(secret) {
+export function makeTokens(secret, uids = USERS) {
   const options = { env: { JWT_SECRET: secret }, encoding: "utf8" };
-  return USERS.map((uid) => execFileSync(BINARY, ["token", "--uid", uid, "--ttl", "24h"], options).trim());
+  return uids.map((uid) => execFileSync(BINARY, ["token", "--uid", uid, "--ttl", "24h"], options).trim());
 }
 
 /** Starts one with `--embedded`, which keeps nothing, and creates a group of the users: its origin, its end, and how to stop it. */
-export async function startGateway(secret, port = 0) {
+export async function startGateway(secret, { port = 0, generation = "v2" } = {}) {
   const env = {
     JWT_SECRET: secret,
     GATEWAY__SERVER__LISTEN: `127.0.0.1:${port}`,
     GATEWAY__SERVER__OPS_LISTEN: "127.0.0.1:0",
     GATEWAY__LOG__LEVEL: "error",
   };
-  const child = spawn(BINARY, ["--embedded"], { env, stdio: ["ignore", "pipe", "inherit"] });
+  const child = spawn(BINARY, [`--embedded=${generation}`], { env, stdio: ["ignore", "pipe", "inherit"] });
   const ended = new Promise((resolve) => child.once("error", resolve).once("exit", resolve));
   const stop = () => (child.kill(), ended);
   process.once("exit", stop);

@@ -56,7 +56,7 @@ impl LogWriter {
         // The first log of the process stays.
         let _ = DROPPED.set([requests.error_counter(), others.error_counter()]);
         let writer = Self { requests, others };
-        // The last line is of the gateway's end, not of a request.
+        // Requests' lines are flushed first: without a backlog the last line is of the gateway's end.
         (writer, LogGuard([requests_guard, others_guard]))
     }
 }

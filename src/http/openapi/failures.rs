@@ -137,7 +137,7 @@ pub(super) fn add(operation: &mut Operation, about: &Described, components: &mut
     }
     responses.extend(
         own.into_iter()
-            .filter(|(status, _)| status.starts_with("20") && status != "207"),
+            .filter(|(status, _)| matches!(status.as_str(), "101" | "200")),
     );
 }
 

@@ -40,7 +40,7 @@ pub(crate) async fn serve_websocket(app: App, upgraded: Upgraded, address: IpAdd
 
 /// Serves a connection of an SDK that speaks wkproto over plain TCP, until it is closed.
 pub(crate) async fn serve_tcp(app: App, stream: TcpStream, address: IpAddr) {
-    serve(app, Transport::Tcp(stream), address).await;
+    serve(app, Transport::tcp(stream), address).await;
 }
 
 async fn serve(app: App, mut transport: Transport, address: IpAddr) {

@@ -1,5 +1,5 @@
-# Part of bench/run: what is measured once. Sizes, starts, memory, idle connections and sockets, clients
-# that do not read, one real WuKongIM.
+# Part of bench/run: what is measured once. Sizes, starts, memory, idle connections and sockets, a
+# list of a thousand conversations, clients that do not read, one real WuKongIM.
 
 # Before any request but the one that finds it healthy.
 at_rest() {
@@ -77,6 +77,42 @@ idle_sockets() {
     [[ -n ${2:-} ]] || fact "memory with $count idle sockets, MB" "$(rss_mb "$pid")"
     kill "$holder"; wait "$holder" 2>/dev/null || true
     if [[ -z ${2:-} ]]; then kill "$pid"; wait "$pid" 2>/dev/null || true; fi
+}
+
+# call PATH BODY: a POST to the built-in v2, for curl's configuration.
+call() {
+    printf 'next\nfail\nsilent\noutput = /dev/null\nurl = "http://%s%s"\ndata = "%s"\n' "$upstream_v2" "$1" "${2//\"/\\\"}"
+}
+
+# A group of 10,000 for the scenario, and a thousand groups of one user, who lists them: beside the same calls made directly.
+conversations() {
+    if [[ -n ${BENCH_ONLY:-} && ! 'members conversations' =~ $BENCH_ONLY ]]; then return; fi
+    local group page token round
+    {
+        call /channel "{\"channel_id\":\"members\",\"channel_type\":2,\"subscribers\":[$(printf '"u%03d",' {0..63})$(printf '"n%05d",' {1..9935})\"n00000\"]}"
+        for group in {1000..1999}; do
+            call /channel "{\"channel_id\":\"walk$group\",\"channel_type\":2,\"subscribers\":[\"walker\",\"u000\"]}"
+            call /message/send "{\"from_uid\":\"u000\",\"channel_id\":\"walk$group\",\"channel_type\":2,\"payload\":\"$payload\"}"
+        done
+    } | tail -n +2 >"$work/thousand"
+    curl -K "$work/thousand"
+    {
+        call /conversation/channels '{"uid":"walker"}'
+        for page in {1..10} 1; do
+            call /conversation/sync "{\"uid\":\"walker\",\"version\":0,\"last_msg_seqs\":\"\",\"msg_count\":1,\"page\":$page,\"page_size\":100}"
+        done
+        call /conversation/syncByChannels "{\"uid\":\"walker\",\"msg_count\":1,\"channels\":[$(printf '{"channel_id":"walk%d","channel_type":2},' {1950..1998}){\"channel_id\":\"walk1999\",\"channel_type\":2}]}"
+    } | tail -n +2 | sed 's/^silent$/&\nwrite-out = "%{time_total}\\n"/' >"$work/walk"
+    token=$(GATEWAY__AUTH__JWT_SECRET=$secret "$gateway" token --uid walker)
+    for round in {1..9}; do
+        # A list is shared for two seconds.
+        sleep 2.1
+        curl -fsS -o "$work/list" -w '%{time_total}\n' -H "Authorization: Bearer $token" "http://${address[v2]}/api/v1/im/conversation/list?limit=50" >>"$work/listed"
+        curl -K "$work/walk" | awk '{ sum += $1 } END { print sum }' >>"$work/walked"
+    done
+    grep -q '"complete":false' "$work/list" || fail "not the list of a thousand: $(cut -c 1-300 "$work/list")"
+    fact 'list of 1,000 conversations, v2: p50 ms' "$(median <"$work/listed" | awk '{ printf "%.1f", $1 * 1000 }')"
+    fact 'the same calls made directly: p50 ms' "$(median <"$work/walked" | awk '{ printf "%.1f", $1 * 1000 }')"
 }
 
 # Twenty clients for each of which 20 MB wait, and that read nothing of it.

@@ -114,6 +114,37 @@ kinds["sync"] = function(tokens)
   end
 end
 
+-- Of more users than are served while one's list is shared, so that each is walked anew.
+kinds["conversations"] = function(tokens)
+  local requests, place = {}, 0
+  for user = 1, #tokens do requests[user] = head("GET", "/api/v1/im/conversation/list?limit=50", tokens[user]) end
+  return function()
+    place = place % #requests + 1
+    return requests[place]
+  end
+end
+
+-- What the gateway asks v2 for that, in turn.
+kinds["conversations-v2"] = function()
+  local paths, place = { "conversation/sync", "conversation/channels" }, 0
+  for call = 1, #paths do paths[call] = head("GET", "/api/v1/im/" .. paths[call]) end
+  return function()
+    place = place % #paths + 1
+    return paths[place]
+  end
+end
+
+kinds["members"] = function(tokens)
+  local requests, place = {}, 0
+  for user = 1, #tokens do
+    requests[user] = head("GET", "/api/v1/im/channel/subscribers?channelId=members&channelType=2&limit=100", tokens[user])
+  end
+  return function()
+    place = place % #requests + 1
+    return requests[place]
+  end
+end
+
 kinds["anonymous"] = function()
   return sends({ false }, 1, function() return message("peer001", 1) end)
 end

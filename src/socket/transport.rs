@@ -19,8 +19,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error as WsError, Message, Utf8Bytes};
 
-/// Size of the read and write buffers: with the library's default of 128 KiB a connection takes 110 KB and more (measured).
-const BUFFER_BYTES: usize = 4 * 1024;
+/// How much of a client is read at once; a message may be larger. The library clears as many bytes each time it looks for more, and with its
+/// default of 128 KiB a connection takes 110 KB and more (measured).
+const READ_BYTES: usize = 1024;
+/// The same over TCP, where nothing is cleared.
+const TCP_READ_BYTES: usize = 4 * 1024;
 /// How much a client may send before its CONNECT is accepted: twice what CONNECT may have, for the framing.
 const UNAUTHENTICATED_BYTES: usize = 8 * 1024;
 /// How long a closing client may take to acknowledge it.
@@ -91,8 +94,8 @@ impl Transport {
     /// Over an upgraded HTTP connection, whose messages have at most `max_bytes` bytes.
     pub(super) async fn websocket(upgraded: Upgraded, max_bytes: usize) -> Self {
         let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER_BYTES)
-            .write_buffer_size(BUFFER_BYTES)
+            .read_buffer_size(READ_BYTES)
+            .write_buffer_size(0)
             .max_message_size(Some(max_bytes))
             .max_frame_size(Some(max_bytes));
         let stream = Metered {
@@ -133,7 +136,7 @@ impl Transport {
                 if stream.readable().await.is_err() {
                     return Received::Closed;
                 }
-                let mut bytes = BytesMut::with_capacity(BUFFER_BYTES);
+                let mut bytes = BytesMut::with_capacity(TCP_READ_BYTES);
                 // Not `try_read_buf`, after which the stream counts as readable still.
                 match stream.read_buf(&mut bytes).await {
                     Ok(1..) => Received::Bytes(bytes.freeze()),

@@ -14,6 +14,7 @@ mod sockets;
 mod startup;
 mod storm;
 mod tally;
+mod tokens;
 mod truth;
 mod upstream;
 mod wire;
@@ -35,6 +36,7 @@ const USAGE: &str = "usage:
   rig storm|soak|numbers GATEWAY FOLDER PORT full|quick
                                                 what bench/storm and bench/soak run: that binary, a folder for stores, the first of a
                                                 hundred free ports
+  rig tokens SECRET COUNT                       JWTs of m00000, m00001, …
   rig startup ADDRESS COMMAND…                  starts COMMAND; prints the µs until ADDRESS is healthy, and ends it";
 
 fn main() -> ExitCode {
@@ -68,6 +70,10 @@ fn main() -> ExitCode {
             let time = Duration::from_secs(seconds);
             return verdict(local(sockets::run(kind, address, count, time, tokens)));
         }
+        ["tokens", secret, count] => match count.parse() {
+            Ok(count) => tokens::run(secret, count),
+            Err(_) => return usage(),
+        },
         ["startup", address, program, ref arguments @ ..] => {
             startup::run(address, program, arguments)
         }

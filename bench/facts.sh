@@ -179,7 +179,9 @@ apart() {
     idle 10000
     idle_sockets 5000
     idle_sockets 5000 nginx
-    idle_sockets 20000
+    # As many as the limit of open files lets in: each takes two.
+    local most=$((($(ulimit -n) - 400) / 2))
+    idle_sockets $((most < 20000 ? most : 20000))
     slow_readers
     if [[ -n ${WUKONGIM_V2_URL:-} ]]; then real_v2; fi
 }

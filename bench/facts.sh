@@ -88,8 +88,9 @@ call() {
 conversations() {
     if [[ -n ${BENCH_ONLY:-} && ! 'members conversations' =~ $BENCH_ONLY ]]; then return; fi
     local group page token round
+    printf '{"channel_id":"members","channel_type":2,"subscribers":[%s"n00000"]}' "$(printf '"u%03d",' {0..63})$(printf '"n%05d",' {1..9935})" |
+        curl -fsS -o /dev/null -d @- "http://$upstream_v2/channel"
     {
-        call /channel "{\"channel_id\":\"members\",\"channel_type\":2,\"subscribers\":[$(printf '"u%03d",' {0..63})$(printf '"n%05d",' {1..9935})\"n00000\"]}"
         for group in {1000..1999}; do
             call /channel "{\"channel_id\":\"walk$group\",\"channel_type\":2,\"subscribers\":[\"walker\",\"u000\"]}"
             call /message/send "{\"from_uid\":\"u000\",\"channel_id\":\"walk$group\",\"channel_type\":2,\"payload\":\"$payload\"}"

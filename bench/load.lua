@@ -124,9 +124,9 @@ kinds["conversations"] = function(tokens)
   end
 end
 
--- What the gateway asks v2 for that, in turn.
+-- The calls of v2 that it makes for that, in turn.
 kinds["conversations-v2"] = function()
-  local paths, place = { "conversation/sync", "conversation/channels" }, 0
+  local paths, place = { "cluster/channels", "conversation/sync", "conversation/channels" }, 0
   for call = 1, #paths do paths[call] = head("GET", "/api/v1/im/" .. paths[call]) end
   return function()
     place = place % #paths + 1

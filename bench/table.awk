@@ -38,11 +38,11 @@ function ms(us) { return sprintf("%.2f", us / 1000) }
     rate[key] = rate[key] " " ($4 / ($5 / 1000000))
     cpu[key] = cpu[key] " " ($8 / $4)
     if ($3 == 64 && who == "gateway") last = $8 / $4
-    # A batch makes fifty calls where nginx passes one on: its ratio is for each message, to nginx passing one send. A list on v2 makes two.
+    # A batch makes fifty calls where nginx passes one on: its ratio is for each message, to nginx passing one send. A list on v2 makes three.
     if ($3 == 64 && who == "nginx") {
         dialect = $2
         if ($1 ~ /^send to a group/) send[dialect] = $8 / $4
-        ratio[$1] = ratio[$1] " " ($1 ~ /^batch/ ? (send[dialect] ? last / 50 / send[dialect] : 0) : last / ($1 ~ /^list.* v2/ ? 2 : 1) / ($8 / $4))
+        ratio[$1] = ratio[$1] " " ($1 ~ /^batch/ ? (send[dialect] ? last / 50 / send[dialect] : 0) : last / ($1 ~ /^list.* v2/ ? 3 : 1) / ($8 / $4))
     }
 }
 

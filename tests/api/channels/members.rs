@@ -167,7 +167,7 @@ async fn who_sees_the_list() {
 async fn v3_without_its_manager_port_cannot_list_them() {
     for visible in [MembersVisible::Members, MembersVisible::Managers] {
         let app = TestApp::with(V3, move |settings| {
-            settings.channels.members_visible = visible
+            settings.channels.members_visible = visible;
         })
         .await;
         app.group("g", "alice", &["bob"]).await;

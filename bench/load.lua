@@ -65,6 +65,22 @@ local function sends(tokens, channels, make)
   end)
 end
 
+-- These requests, one after the other, again and again.
+local function cycle(requests)
+  local place = 0
+  return function()
+    place = place % #requests + 1
+    return requests[place]
+  end
+end
+
+-- A GET of each user.
+local function of_each(tokens, path)
+  local requests = {}
+  for user = 1, #tokens do requests[user] = head("GET", path, tokens[user]) end
+  return cycle(requests)
+end
+
 local kinds = {}
 
 kinds["health"] = function()
@@ -72,14 +88,7 @@ kinds["health"] = function()
   return function() return request end
 end
 
-kinds["config"] = function(tokens)
-  local requests, place = {}, 0
-  for user = 1, #tokens do requests[user] = head("GET", "/api/v1/im/config", tokens[user]) end
-  return function()
-    place = place % #requests + 1
-    return requests[place]
-  end
-end
+kinds["config"] = function(tokens) return of_each(tokens, "/api/v1/im/config") end
 
 kinds["send-person"] = function(tokens)
   return sends(tokens, 1, function(user) return message(string.format("peer%03d", user), 1) end)
@@ -103,47 +112,21 @@ kinds["batch"] = function(tokens)
   end
 end
 
-kinds["sync"] = function(tokens)
-  local requests, place = {}, 0
-  for user = 1, #tokens do
-    requests[user] = head("GET", "/api/v1/im/message/sync?channelId=history&channelType=2&limit=50", tokens[user])
-  end
-  return function()
-    place = place % #requests + 1
-    return requests[place]
-  end
-end
+kinds["sync"] = function(tokens) return of_each(tokens, "/api/v1/im/message/sync?channelId=history&channelType=2&limit=50") end
 
 -- Of more users than are served while one's list is shared, so that each is walked anew.
-kinds["conversations"] = function(tokens)
-  local requests, place = {}, 0
-  for user = 1, #tokens do requests[user] = head("GET", "/api/v1/im/conversation/list?limit=50", tokens[user]) end
-  return function()
-    place = place % #requests + 1
-    return requests[place]
-  end
-end
+kinds["conversations"] = function(tokens) return of_each(tokens, "/api/v1/im/conversation/list?limit=50") end
 
 -- The calls of v2 that it makes for that, in turn.
 kinds["conversations-v2"] = function()
-  local paths, place = { "cluster/channels", "conversation/sync", "conversation/channels" }, 0
-  for call = 1, #paths do paths[call] = head("GET", "/api/v1/im/" .. paths[call]) end
-  return function()
-    place = place % #paths + 1
-    return paths[place]
+  local calls = {}
+  for _, path in ipairs({ "cluster/channels", "conversation/sync", "conversation/channels" }) do
+    calls[#calls + 1] = head("GET", "/api/v1/im/" .. path)
   end
+  return cycle(calls)
 end
 
-kinds["members"] = function(tokens)
-  local requests, place = {}, 0
-  for user = 1, #tokens do
-    requests[user] = head("GET", "/api/v1/im/channel/subscribers?channelId=members&channelType=2&limit=100", tokens[user])
-  end
-  return function()
-    place = place % #requests + 1
-    return requests[place]
-  end
-end
+kinds["members"] = function(tokens) return of_each(tokens, "/api/v1/im/channel/subscribers?channelId=members&channelType=2&limit=100") end
 
 kinds["anonymous"] = function()
   return sends({ false }, 1, function() return message("peer001", 1) end)

@@ -1329,6 +1329,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
+            /** @description The connection speaks WebSocket from now on. */
+            101: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
             /** @description - [`forbidden`](ERRORS.md#forbidden): Do not repeat it */
             403: {
                 headers: {

@@ -160,7 +160,7 @@ impl Transport {
             .unwrap_or(Err(WriteError::Slow))
     }
 
-    /// Frames a message. Not by the WebSocket stream, which handles one at a time: streamed messages cost a third more with it.
+    /// Frames a message. Not by the WebSocket stream, which handles one at a time and writes 4 KiB at most: see docs/PERFORMANCE.md.
     fn queue(&mut self, message: Message) {
         if !self.is_websocket() {
             self.unwritten.extend_from_slice(&message.into_data());

@@ -34,6 +34,16 @@ pub(super) struct SendHeader {
     pub(super) sync_once: i64,
 }
 
+/// A user's conversation, and how many of its messages become unread.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RowRequest {
+    pub(super) uid: String,
+    pub(super) channel_id: String,
+    pub(super) channel_type: u8,
+    pub(super) unread: i64,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Sync {

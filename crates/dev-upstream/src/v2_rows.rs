@@ -7,7 +7,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -16,6 +15,7 @@ use super::{
     ids::unix_nanos,
     keys::{GROUP, PERSON},
     reply::{Reply, Request},
+    requests::RowRequest,
     rows::Row,
     state::{Inner, State},
     v2_messages::stored_id,
@@ -24,15 +24,6 @@ use super::{
 /// The newest rows that a list has; older ones are cut, whatever their messages.
 const MAX_ROWS: usize = 1_000;
 const NO_CHANNEL: &str = "channel_id or channel_type cannot be empty";
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RowRequest {
-    uid: String,
-    channel_id: String,
-    channel_type: u8,
-    unread: i64,
-}
 
 /// A user's rows as lists have them: the newest 1,000 saved ones, then those in memory.
 pub(super) fn listed(inner: &mut Inner, uid: &str) -> Vec<Row> {

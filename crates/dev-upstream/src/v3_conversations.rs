@@ -17,6 +17,7 @@ use super::{
     log::Message,
     permission,
     reply::{Reply, Request},
+    requests::RowRequest,
     rows::Row,
     state::{Inner, State},
     v2_messages::COMMANDS,
@@ -45,15 +46,6 @@ struct ListRequest {
 struct Named {
     channel_id: String,
     channel_type: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RowRequest {
-    uid: String,
-    channel_id: String,
-    channel_type: u8,
-    unread: i64,
 }
 
 #[derive(Debug, Default, Serialize)]

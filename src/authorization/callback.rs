@@ -212,8 +212,8 @@ impl Callback {
 
     /// Asks whether `uid` may do `action` in `channel` to `targets`; `actor` is the admin that acts on behalf of `uid`.
     ///
-    /// Answers about messages, `channel.info` and `channel.subscribers`, which have no targets, are cached, and concurrent callers share one call. Everything else
-    /// is asked each time.
+    /// Answers about messages, `channel.info` and `channel.subscribers`, which have no targets, are cached, and concurrent callers share one
+    /// call. Everything else is asked each time.
     ///
     /// # Errors
     /// [`Denial::Refused`] where the backend refuses, [`Denial::CallbackFailed`] without a usable answer.

@@ -88,7 +88,8 @@ pub struct Actor<'a> {
 }
 
 /// Invalidates what is cached about a group. Called before and after each upstream call that changes its members, whatever the outcome, so
-/// that a lookup that began before the change is never cached, and after each change of its roles; with `true` once the group is marked as deleted, permanently. Must not block.
+/// that a lookup that began before the change is never cached, and after each change of its roles; with `true` once the group is marked as
+/// deleted, permanently. Must not block.
 pub type OnChange = dyn Fn(&ChannelId, bool) + Send + Sync;
 
 /// Whether the user is known not to be a subscriber of an existing group; `false` where that cannot be found out cheaply.

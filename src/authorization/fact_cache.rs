@@ -168,6 +168,40 @@ where
         }
     }
 
+    /// The facts for these keys, in the same order: cached ones, and for the others those of one lookup, which gets their keys and returns
+    /// as many facts in the same order. Nothing is cached where it fails. It is not shared with other callers, and ends with this one.
+    pub(crate) async fn get_all<'k, F>(
+        &self,
+        keys: &[&'k K],
+        look_up: impl AsyncFnOnce(&[&'k K]) -> Result<Vec<V>, F>,
+    ) -> Result<Vec<V>, F> {
+        let (mut all, mut missing) = (Vec::with_capacity(keys.len()), Vec::new());
+        for (place, key) in keys.iter().enumerate() {
+            let cached = self.cached(key);
+            if cached.is_none() {
+                missing.push((place, *key, self.version(key)));
+            }
+            // Replaced below where it is missing.
+            all.push(cached);
+        }
+        let (misses, all_lookups) = (missing.len() as u64, keys.len() as u64);
+        self.metrics
+            .cache_lookups(self.name, true, all_lookups - misses);
+        self.metrics.cache_lookups(self.name, false, misses);
+        if !missing.is_empty() {
+            let began = Instant::now();
+            let wanted: Vec<&K> = missing.iter().map(|(_, key, _)| *key).collect();
+            let found = look_up(&wanted).await?;
+            for ((place, key, version), value) in missing.into_iter().zip(found) {
+                if self.version(key) == version {
+                    self.store(key, value.clone(), version, began);
+                }
+                all[place] = Some(value);
+            }
+        }
+        Ok(all.into_iter().flatten().collect())
+    }
+
     /// Its label in metrics, and the number of cached facts.
     pub(crate) fn size(&self) -> (&'static str, usize) {
         (self.name, self.entries.len())

@@ -29,23 +29,24 @@ mod denial;
 pub(crate) mod fact_cache;
 mod facts;
 mod fingerprints;
-mod tombstones;
+mod records;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use audit::Audit;
 pub use denial::Denial;
+pub use records::GroupRecord;
 
 use crate::domain::{Channel, ChannelId, Uid};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 use crate::wukongim::{Client, Error, Generation, Rejection};
 use callback::Callback;
 use fact_cache::FactCache;
 use facts::{Action, FactQuery, Facts};
 use fingerprints::Fingerprints;
-use tombstones::Tombstones;
+use records::Records;
 
 /// How long a permit is valid without a second check, as long as the gateway has changed nothing: longer than a send takes.
 const PERMIT_TTL: Duration = Duration::from_secs(1);
@@ -89,7 +90,8 @@ pub struct Authorization {
     fingerprints: Fingerprints,
     facts: Arc<FactCache<FactQuery, Arc<Facts>, Error>>,
     bans: Arc<FactCache<Uid, bool, Error>>,
-    tombstones: Tombstones,
+    records: Records,
+    store: Arc<Store>,
 }
 
 impl Authorization {
@@ -107,13 +109,14 @@ impl Authorization {
             fingerprints: Fingerprints::default(),
             facts: FactCache::new("members", ttl, size, Error::Lost, Arc::clone(&metrics)),
             bans: FactCache::new("bans", ttl, size, Error::Lost, Arc::clone(&metrics)),
-            tombstones: Tombstones::new(store, ttl, size, metrics),
+            records: Records::new(Arc::clone(&store), ttl, size, metrics),
+            store,
         }
     }
 
     /// The number of cached facts, by cache.
     pub fn sizes(&self) -> Vec<(&'static str, usize)> {
-        let mut sizes = vec![self.facts.size(), self.bans.size(), self.tombstones.size()];
+        let mut sizes = vec![self.facts.size(), self.bans.size(), self.records.size()];
         if let Mode::Callback(callback) = &self.mode {
             sizes.push(callback.size());
         }
@@ -144,7 +147,7 @@ impl Authorization {
     /// WuKongIM checks membership, lists and the group's ban on its own sockets.
     pub async fn may_send_on_socket(&self, sender: &Uid, channel: &Channel) -> Result<(), Denial> {
         if let Channel::Group(group) = channel
-            && self.tombstones.is_deleted(group).await
+            && self.records.is_deleted(group).await
         {
             return Err(Denial::ChannelNotFound);
         }
@@ -245,11 +248,22 @@ impl Authorization {
         }
     }
 
+    /// What the store has of these groups, in the same order; at most as old as the cached facts.
+    ///
+    /// # Errors
+    /// Where the store fails and not all are cached.
+    pub async fn group_records(
+        &self,
+        groups: &[&ChannelId],
+    ) -> Result<Vec<GroupRecord>, StoreError> {
+        self.records.of_all(&self.store, groups).await
+    }
+
     /// The gateway is about to change the group or its members, or has changed them: lookups that finished or began before this call are
     /// not used for later requests. Call it before and after each upstream change, including a create, and where the store may have marked
     /// the group as deleted without an answer.
     pub fn group_changed(&self, group: &ChannelId) {
-        self.tombstones.invalidate(group);
+        self.records.invalidate(group);
         self.facts.invalidate(group.as_str());
         if let Mode::Callback(callback) = &self.mode {
             callback.group_changed(group);
@@ -258,7 +272,7 @@ impl Authorization {
 
     /// The gateway has marked the group as deleted in the store: this replica treats it as deleted from now on.
     pub fn group_deleted(&self, group: &ChannelId) {
-        self.tombstones.add(group);
+        self.records.add(group);
         self.group_changed(group);
     }
 
@@ -295,7 +309,7 @@ impl Authorization {
             Channel::Group(group) => group,
         };
         // Groups known to be deleted cause no call to WuKongIM or the store.
-        if self.tombstones.is_known_deleted(group) {
+        if self.records.is_known_deleted(group) {
             return Err(Denial::ChannelNotFound);
         }
         let allowed = async {
@@ -303,7 +317,7 @@ impl Authorization {
             self.authorize_in_group(generation, action, user, group)
                 .await
         };
-        let (deleted, allowed) = tokio::join!(self.tombstones.is_deleted(group), allowed);
+        let (deleted, allowed) = tokio::join!(self.records.is_deleted(group), allowed);
         // The tombstone has precedence: it applies whatever WuKongIM answers, and also if WuKongIM fails.
         if deleted {
             return Err(Denial::ChannelNotFound);
@@ -398,9 +412,13 @@ impl Authorization {
 
     /// Whether the user is banned, through the cache; never on v3, which has no user bans.
     pub async fn is_user_banned(&self, user: &Uid) -> Result<bool, Error> {
+        if self.client.generation().await? == Generation::V3 {
+            return Ok(false);
+        }
         let look_up = || {
             let (client, user) = (Arc::clone(&self.client), user.clone());
-            async move { client.user_is_banned(&user).await }
+            // Boxed: the future is large, and is moved several times on its way into the task.
+            Box::pin(async move { client.user_is_banned(&user).await })
         };
         self.bans.get(user, look_up).await
     }

@@ -103,8 +103,12 @@ impl Operation {
     async fn make_live(&self) -> Result<Option<ChannelRecord>, Error> {
         let (name, avatar) = (self.name.as_deref(), self.avatar.as_deref());
         let store = &self.groups.store;
-        let live = store.make_live(&self.id, &self.caller, name, avatar);
-        let record = live.await?;
+        let live = store.make_live(&self.id, &self.caller, name, avatar).await;
+        if name.is_some() || avatar.is_some() {
+            // Lists of conversations show them.
+            (self.groups.on_change)(&self.id, false);
+        }
+        let record = live?;
         if record.is_none() && self.is_deleted().await? {
             // A delete on another replica preceded this upstream write, which may have recreated the group.
             self.retry_empty_and_disband().await;

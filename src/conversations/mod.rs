@@ -11,11 +11,11 @@ mod walks;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::authorization::{Authorization, Denial};
+use crate::authorization::{Authorization, Denial, GroupRecord};
 use crate::config;
 use crate::domain::{Channel, ChannelId, Message, Uid};
 use crate::limits::channel_limiter::ChannelLimiter;
-use crate::store::{ChannelRecord, Store, StoreError};
+use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::wukongim::{self, Client, Conversation, ConversationPage};
 
@@ -44,10 +44,8 @@ pub enum Error {
 pub struct Listed {
     /// As WuKongIM has it.
     pub conversation: Conversation,
-    /// The group's name.
-    pub name: Option<String>,
-    /// The group's avatar, an http(s) URL.
-    pub avatar: Option<String>,
+    /// The group's; the default for a pair.
+    pub record: GroupRecord,
 }
 
 /// A page of a user's conversations.
@@ -67,7 +65,6 @@ pub struct List {
 pub struct Conversations {
     client: Arc<Client>,
     authorization: Arc<Authorization>,
-    store: Arc<Store>,
     channel_limiter: Arc<ChannelLimiter>,
     walks: Arc<Walks>,
     /// Decoded payload bytes of one answer.
@@ -79,7 +76,6 @@ impl Conversations {
     pub fn new(
         client: Arc<Client>,
         authorization: Arc<Authorization>,
-        store: Arc<Store>,
         channel_limiter: Arc<ChannelLimiter>,
         limits: &config::Limits,
         metrics: Arc<Metrics>,
@@ -87,7 +83,6 @@ impl Conversations {
         Self {
             client,
             authorization,
-            store,
             channel_limiter,
             walks: Walks::new(metrics),
             budget: limits.sync_bytes,
@@ -118,32 +113,38 @@ impl Conversations {
         self.check_ban(user).await?;
         let (client, payload_bytes) = (Arc::clone(&self.client), self.budget);
         let walking = user.clone();
-        let walk = self.walks.get(user, || async move {
-            Walk::of(&client, &walking, payload_bytes).await
+        // Boxed: the future is large, and is moved several times on its way into the task.
+        let walk = self.walks.get(user, || {
+            Box::pin(async move { Walk::of(&client, &walking, payload_bytes).await })
         });
         let walk = walk.await?;
-        let records = self.records(&walk.rows).await?;
-        let record = |channel: &Channel| match channel {
-            Channel::Group(group) => records.get(group),
+        let groups = walk.rows.iter().filter_map(|row| match &row.channel {
+            Channel::Group(group) => Some(group),
             Channel::Person(_) => None,
-        };
+        });
+        let groups: Vec<&ChannelId> = groups.collect();
+        let mut records = self.authorization.group_records(&groups).await?.into_iter();
         let mut list = List {
             rows: Vec::new(),
             unread_total: 0,
             complete: walk.complete,
             next: None,
         };
-        let mut page: Vec<&Row> = Vec::with_capacity(limit);
+        let mut page: Vec<(&Row, GroupRecord)> = Vec::with_capacity(limit.min(walk.rows.len()));
         let mut has_more = false;
         for row in &walk.rows {
-            if record(&row.channel).is_some_and(ChannelRecord::is_deleted) {
+            let record = match &row.channel {
+                Channel::Group(_) => records.next().unwrap_or_default(),
+                Channel::Person(_) => GroupRecord::default(),
+            };
+            if record.is_deleted {
                 continue;
             }
             list.unread_total += u64::from(row.unread);
             let is_wanted = (!unread_only || row.unread > 0)
                 && after.is_none_or(|after| after.is_before(row.key, &row.channel));
             if is_wanted && page.len() < limit {
-                page.push(row);
+                page.push((row, record));
             } else {
                 has_more |= is_wanted;
             }
@@ -151,8 +152,9 @@ impl Conversations {
         let looked = self.whole_rows(user, &walk, &page).await?;
         list.complete &= looked.complete;
         has_more |= looked.rows.len() < page.len();
+        list.rows.reserve_exact(page.len());
         let (mut bytes, mut last) = (0, None);
-        for (row, conversation) in page.into_iter().zip(looked.rows) {
+        for ((row, record), conversation) in page.into_iter().zip(looked.rows) {
             let message = conversation.as_ref().and_then(|row| row.message.as_ref());
             bytes += message.map_or(0, Message::payload_bytes);
             if bytes > self.budget && !list.rows.is_empty() {
@@ -165,15 +167,16 @@ impl Conversations {
             else {
                 continue;
             };
-            let record = record(&row.channel);
             list.rows.push(Listed {
                 conversation,
-                name: record.and_then(|record| record.name.clone()),
-                avatar: record.and_then(|record| record.avatar.clone()),
+                record,
             });
         }
-        list.rows
-            .sort_by_cached_key(|row| Position::of(&row.conversation));
+        if walk.whole.is_none() {
+            // They may be newer than the walk.
+            list.rows
+                .sort_by_cached_key(|row| Position::of(&row.conversation));
+        }
         list.next = last.filter(|_| has_more).map(Row::position);
         Ok(list)
     }
@@ -183,18 +186,18 @@ impl Conversations {
         &self,
         user: &Uid,
         walk: &Walk,
-        page: &[&Row],
+        page: &[(&Row, GroupRecord)],
     ) -> Result<Looked, wukongim::Error> {
         if let Some(whole) = &walk.whole {
             let rows = page
                 .iter()
-                .map(|row| whole.get(row.index as usize).cloned());
+                .map(|(row, _)| whole.get(row.index as usize).cloned());
             return Ok(Looked {
                 rows: rows.collect(),
                 complete: true,
             });
         }
-        let channels: Vec<Channel> = page.iter().map(|row| row.channel.clone()).collect();
+        let channels: Vec<Channel> = page.iter().map(|(row, _)| row.channel.clone()).collect();
         let mut asked = channels.len();
         while asked > 0 {
             let part = &channels[..asked];
@@ -213,20 +216,6 @@ impl Conversations {
             rows: Vec::new(),
             complete: true,
         })
-    }
-
-    /// The store's records of the groups among these rows.
-    async fn records(&self, rows: &[Row]) -> Result<HashMap<ChannelId, ChannelRecord>, StoreError> {
-        let groups = rows.iter().filter_map(|row| match &row.channel {
-            Channel::Group(group) => Some(group),
-            Channel::Person(_) => None,
-        });
-        let groups: Vec<&ChannelId> = groups.collect();
-        let records = self.store.channels(&groups).await?;
-        let records = records
-            .into_iter()
-            .map(|record| (record.id.clone(), record));
-        Ok(records.collect())
     }
 
     /// In every mode: a user banned in WuKongIM (v2) has no conversations here.

@@ -165,11 +165,11 @@ fn size(list: &List) -> usize {
     let row = |row: &Listed| {
         let conversation = &row.conversation;
         let message = conversation.message.as_slice();
-        let texts = [&row.name, &row.avatar].into_iter().flatten();
+        let texts = [&row.record.name, &row.record.avatar].into_iter().flatten();
         ROW_OVERHEAD
             + conversation.channel.id().len()
             + synced::size(message, &conversation.channel)
-            + texts.map(String::len).sum::<usize>()
+            + texts.map(|text| text.len()).sum::<usize>()
     };
     list.rows.iter().map(row).sum::<usize>() + ROW_OVERHEAD
 }
@@ -212,8 +212,8 @@ fn write_row(out: &mut Vec<u8>, row: &Listed) {
         synced::write_number(out, number);
     }
     for (name, text) in [
-        (&br#","name":"#[..], &row.name),
-        (br#","avatar":"#, &row.avatar),
+        (&br#","name":"#[..], &row.record.name),
+        (br#","avatar":"#, &row.record.avatar),
     ] {
         if let Some(text) = text {
             out.extend_from_slice(name);

@@ -158,7 +158,6 @@ impl App {
         let conversations = Arc::new(Conversations::new(
             client.clone(),
             authorization.clone(),
-            store.clone(),
             channel_limiter.clone(),
             &settings.limits,
             metrics.clone(),

@@ -273,3 +273,26 @@ async fn a_lookup_carries_the_request_id_of_its_first_caller() {
     assert!(answer.is_ok());
     assert_eq!(*seen.lock(), Some(id));
 }
+
+#[tokio::test]
+async fn of_several_facts_only_those_missing_are_looked_up_and_none_across_a_change() {
+    let cache = new_cache(LONG, 1000);
+    assert_eq!(ok(&cache, "b", 2).await, 2);
+    let all = async |values: Result<&[u32], &'static str>, wanted: &[&'static str]| {
+        let look_up = async |missing: &[&&'static str]| -> Result<Vec<Found>, &'static str> {
+            let missing: Vec<&str> = missing.iter().map(|key| **key).collect();
+            assert_eq!(missing, wanted);
+            // A change of one of them meanwhile.
+            cache.invalidate("c");
+            Ok(values?.iter().map(|value| Found::new(*value)).collect())
+        };
+        let found = cache.get_all(&[&"a", &"b", &"c"], look_up).await?;
+        let values: Vec<u32> = found.iter().map(|found| found.value).collect();
+        Ok::<_, &'static str>(values)
+    };
+    assert_eq!(all(Err("failed"), &["a", "c"]).await, Err("failed"));
+    assert_eq!(all(Ok(&[1, 3]), &["a", "c"]).await, Ok(vec![1, 2, 3]));
+    assert_eq!(all(Ok(&[4]), &["c"]).await, Ok(vec![1, 2, 4]));
+    assert_eq!(ok(&cache, "a", 9).await, 1);
+    assert_eq!(ok(&cache, "c", 9).await, 9);
+}

@@ -190,9 +190,15 @@ impl Metrics {
 
     /// Counts one lookup in `cache`.
     pub fn cache_looked_up(&self, cache: &'static str, hit: bool) {
+        self.cache_lookups(cache, hit, 1);
+    }
+
+    /// Counts lookups in `cache` with the same outcome.
+    pub fn cache_lookups(&self, cache: &'static str, hit: bool, lookups: u64) {
         let outcome = if hit { "hit" } else { "miss" };
         let labels = [("cache", cache), ("outcome", outcome)];
-        self.lookups.with(&labels, |count| _ = count.inc());
+        self.lookups
+            .with(&labels, |count| _ = count.inc_by(lookups));
     }
 
     /// The counter of refusals by `limit`, for modules that count them themselves.

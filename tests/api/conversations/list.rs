@@ -200,6 +200,35 @@ async fn a_banned_user_is_refused_in_every_mode() {
 }
 
 #[tokio::test]
+async fn a_groups_record_is_read_once_and_a_new_name_is_shown_at_once() {
+    for app in TestApp::both().await {
+        let [alice, bob] = app.users(["alice", "bob"]);
+        let rename = async |name: &str| {
+            let group = json!({"channelId": "g", "channelType": 2, "name": name});
+            alice.post("/channel/create", &group).await.ok();
+        };
+        rename("old").await;
+        alice.add("g", &["bob"]).await.ok();
+        alice.send_to_group("g", "x").await.ok();
+        spoken(&app, 2);
+        let shown = async |who: &Actor<'_>| {
+            let data = who.conversations("").await.ok();
+            assert_eq!(ids(&data), ["s1", "s0", "g"]);
+            row(&data, "g")["name"].clone()
+        };
+        assert_eq!(shown(&bob).await, "old");
+        let misses = r#"gateway_cache_lookups_total{cache="tombstones",outcome="miss"}"#;
+        let before = app.metric(misses);
+        assert_eq!(shown(&alice).await, "old");
+        assert_eq!(app.metric(misses), before, "bob's list has read them");
+        rename("new").await;
+        assert_eq!(shown(&bob).await, "new");
+        alice.delete_group("g").await.ok();
+        assert_eq!(ids(&bob.conversations("").await.ok()), ["s1", "s0"]);
+    }
+}
+
+#[tokio::test]
 async fn without_the_store_there_is_no_list_of_groups() {
     for app in TestApp::both().await {
         app.user("bob").send_to_person("alice", "x").await.ok();

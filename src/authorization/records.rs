@@ -1,5 +1,7 @@
-//! Which group ids were deleted, by the store. Does not know the upstream. While the store is unavailable, ids count as not deleted.
+//! What the store has of groups, cached: whether they were deleted, and how they are shown. Does not know the upstream. For permissions,
+//! while the store is unavailable, groups count as not deleted.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +10,7 @@ use futures_util::future::BoxFuture;
 
 use super::fact_cache::{CacheKey, Fact, FactCache};
 use crate::domain::ChannelId;
-use crate::store::{Store, StoreError};
+use crate::store::{ChannelRecord, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// The pause between two probes of a store that failed. Until one succeeds, no request waits for the store.
@@ -22,25 +24,57 @@ impl CacheKey for ChannelId {
     }
 }
 
-/// Whether an id was deleted. Ids are never reused, so `true` is cached without expiry and `false` with the usual TTL.
-#[derive(Debug, Clone, Copy)]
-struct Deleted(bool);
+/// What is cached of a group's record; the default where it has none.
+#[derive(Debug, Clone, Default)]
+pub struct GroupRecord {
+    /// Whether the group was deleted. Ids are never reused, so `true` is cached without expiry, and everything else with the usual TTL.
+    pub is_deleted: bool,
+    /// Its name.
+    pub name: Option<Arc<str>>,
+    /// Its avatar, an http(s) URL.
+    pub avatar: Option<Arc<str>>,
+}
 
-impl Fact for Deleted {
-    fn is_final(&self) -> bool {
-        self.0
+impl GroupRecord {
+    fn of(record: ChannelRecord) -> Self {
+        let is_deleted = record.is_deleted();
+        // A deleted group is not shown.
+        let shown = |text: Option<String>| text.filter(|_| !is_deleted).map(Arc::from);
+        Self {
+            is_deleted,
+            name: shown(record.name),
+            avatar: shown(record.avatar),
+        }
+    }
+
+    fn deleted() -> Self {
+        Self {
+            is_deleted: true,
+            ..Self::default()
+        }
     }
 }
 
-type Query = dyn Fn(ChannelId) -> BoxFuture<'static, Result<bool, StoreError>> + Send + Sync;
+impl Fact for GroupRecord {
+    fn memberships(&self) -> usize {
+        let texts = [&self.name, &self.avatar].into_iter().flatten();
+        texts.map(|text| text.len().div_ceil(8)).sum()
+    }
 
-/// The store's tombstones.
-pub(super) struct Tombstones {
-    facts: Arc<FactCache<ChannelId, Deleted, ()>>,
+    fn is_final(&self) -> bool {
+        self.is_deleted
+    }
+}
+
+type Query = dyn Fn(ChannelId) -> BoxFuture<'static, Result<GroupRecord, StoreError>> + Send + Sync;
+
+/// The store's records of groups.
+pub(super) struct Records {
+    facts: Arc<FactCache<ChannelId, GroupRecord, ()>>,
     store: Arc<GuardedStore>,
 }
 
-impl Tombstones {
+impl Records {
     pub(super) fn new(
         store: Arc<Store>,
         ttl: Duration,
@@ -51,7 +85,7 @@ impl Tombstones {
             let store = Arc::clone(&store);
             Box::pin(async move {
                 let record = store.channel(&group).await?;
-                Ok(record.is_some_and(|record| record.is_deleted()))
+                Ok(record.map(GroupRecord::of).unwrap_or_default())
             })
         };
         Self::with_query(Box::new(query), ttl, entries, metrics)
@@ -75,21 +109,43 @@ impl Tombstones {
         if self.store.is_open.load(Ordering::Relaxed) && self.facts.cached(group).is_none() {
             return false;
         }
-        let look_up = || Arc::clone(&self.store).is_deleted(group.clone());
-        matches!(self.facts.get(group, look_up).await, Ok(Deleted(true)))
+        let look_up = || Arc::clone(&self.store).record(group.clone());
+        let record = self.facts.get(group, look_up).await;
+        record.is_ok_and(|record| record.is_deleted)
+    }
+
+    /// The records of these groups, in the same order; those that are not cached by one query.
+    pub(super) async fn of_all(
+        &self,
+        store: &Store,
+        groups: &[&ChannelId],
+    ) -> Result<Vec<GroupRecord>, StoreError> {
+        let look_up = async |missing: &[&ChannelId]| {
+            let records = store.channels(missing).await?;
+            let records = records
+                .into_iter()
+                .map(|record| (record.id.clone(), GroupRecord::of(record)));
+            let mut records: HashMap<ChannelId, GroupRecord> = records.collect();
+            let records = missing
+                .iter()
+                .map(|group| records.remove(group).unwrap_or_default());
+            Ok(records.collect())
+        };
+        self.facts.get_all(groups, look_up).await
     }
 
     /// Whether the cache has the group as deleted.
     pub(super) fn is_known_deleted(&self, group: &ChannelId) -> bool {
-        matches!(self.facts.cached(group), Some(Deleted(true)))
+        let record = self.facts.cached(group);
+        record.is_some_and(|record| record.is_deleted)
     }
 
     /// The group has just been deleted.
     pub(super) fn add(&self, group: &ChannelId) {
-        self.facts.set(group, Deleted(true));
+        self.facts.set(group, GroupRecord::deleted());
     }
 
-    /// The group may have been deleted just now: a cached "not deleted" is discarded.
+    /// The group may have been deleted or renamed just now: what is cached of it is discarded, unless it is deleted.
     pub(super) fn invalidate(&self, group: &ChannelId) {
         self.facts.invalidate(group.as_str());
     }
@@ -97,15 +153,15 @@ impl Tombstones {
 
 /// The store behind a circuit breaker.
 struct GuardedStore {
-    /// Queries the store whether an id was deleted.
+    /// Queries the store for a group's record.
     query: Box<Query>,
     is_open: AtomicBool,
 }
 
 impl GuardedStore {
-    async fn is_deleted(self: Arc<Self>, group: ChannelId) -> Result<Deleted, ()> {
+    async fn record(self: Arc<Self>, group: ChannelId) -> Result<GroupRecord, ()> {
         let answer = (self.query)(group.clone()).await;
-        answer.map(Deleted).map_err(|error| {
+        answer.map_err(|error| {
             if !self.is_open.swap(true, Ordering::Relaxed) {
                 tokio::spawn(self.probe(group, error));
             }
@@ -142,8 +198,8 @@ mod tests {
         ChannelId::parse(&format!("g{id}"), 99).unwrap()
     }
 
-    /// Tombstones over a store that hangs while the flag is set, and the number of its queries.
-    fn over_a_scripted_store() -> (Tombstones, Arc<AtomicBool>, Arc<AtomicUsize>) {
+    /// Records over a store that hangs while the flag is set, and the number of its queries.
+    fn over_a_scripted_store() -> (Records, Arc<AtomicBool>, Arc<AtomicUsize>) {
         let (hangs, asked) = (
             Arc::new(AtomicBool::new(true)),
             Arc::<AtomicUsize>::default(),
@@ -158,26 +214,26 @@ mod tests {
                     tokio::time::sleep(HANG).await;
                     return Err(StoreError::Unavailable("no answer in time".into()));
                 }
-                Ok(true)
+                Ok(GroupRecord::deleted())
             })
         };
         let (ttl, metrics) = (Duration::from_mins(5), Arc::new(Metrics::new()));
-        let tombstones = Tombstones::with_query(Box::new(query), ttl, 1000, metrics);
-        (tombstones, hangs, asked)
+        let records = Records::with_query(Box::new(query), ttl, 1000, metrics);
+        (records, hangs, asked)
     }
 
     #[tokio::test]
     async fn a_hanging_store_delays_only_the_requests_that_find_it_out() {
-        let (tombstones, hangs, asked) = over_a_scripted_store();
+        let (records, hangs, asked) = over_a_scripted_store();
         // The breaker is still closed: this call waits for the store's own deadline.
-        assert!(!tombstones.is_deleted(&group(0)).await);
+        assert!(!records.is_deleted(&group(0)).await);
         // Longer than a probe takes to begin, so that requests meet one in progress as well.
         let began = Instant::now();
         let mut slowest = Duration::ZERO;
         while began.elapsed() < PROBE_INTERVAL + HANG / 2 {
             for id in 0..100 {
                 let began = Instant::now();
-                assert!(!tombstones.is_deleted(&group(id)).await);
+                assert!(!records.is_deleted(&group(id)).await);
                 slowest = slowest.max(began.elapsed());
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -186,9 +242,9 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 2, "one probe");
         // It recovers by itself.
         hangs.store(false, Ordering::SeqCst);
-        while !tombstones.is_deleted(&group(7)).await {
+        while !records.is_deleted(&group(7)).await {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert!(tombstones.is_deleted(&group(8)).await);
+        assert!(records.is_deleted(&group(8)).await);
     }
 }

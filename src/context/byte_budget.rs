@@ -120,6 +120,16 @@ impl Reservation {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// Gives back all but `bytes`.
+    pub fn shrink_to(&self, bytes: usize) {
+        let held = self.bytes.fetch_min(bytes, Ordering::Relaxed);
+        for budget in self.user.get().into_iter().chain([&self.budget]) {
+            budget
+                .held
+                .fetch_sub(held.saturating_sub(bytes), Ordering::Relaxed);
+        }
+    }
+
     /// Bytes held by this reservation.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
@@ -162,6 +172,10 @@ mod tests {
         assert_eq!((budget.held(), other.bytes()), (105, 45));
         drop(one);
         assert_eq!(budget.held(), 45);
+        other.shrink_to(50);
+        assert_eq!((budget.held(), other.bytes()), (45, 45));
+        other.shrink_to(20);
+        assert_eq!((budget.held(), other.bytes()), (20, 20));
         drop(other);
         assert_eq!(budget.held(), 0);
     }

@@ -146,6 +146,15 @@ pub struct MessageText<T> {
     pub payload: T,
 }
 
+impl MessageText<Slice> {
+    /// Bytes of all strings.
+    fn bytes(&self) -> usize {
+        let slices = [self.from_uid, self.client_msg_no, self.payload];
+        let length = |slice: Slice| (slice.end - slice.start) as usize;
+        slices.map(length).iter().sum()
+    }
+}
+
 /// A range of bytes.
 #[derive(Debug, Clone, Copy)]
 struct Slice {
@@ -243,6 +252,36 @@ impl Message {
         }
     }
 
+    /// Moves the strings of these messages into one buffer, so that the pages they are slices of can be freed. Returns its size in bytes.
+    pub fn compact<'a>(messages: impl Iterator<Item = &'a mut Self>) -> usize {
+        let mut messages: Vec<&mut Self> = messages.collect();
+        let length = messages.iter().map(|message| message.slices.bytes()).sum();
+        // Beyond it a slice has no offset.
+        if u32::try_from(length).is_err() {
+            return length;
+        }
+        let mut all = Vec::with_capacity(length);
+        for message in &mut messages {
+            let (slices, texts) = (message.slices, &message.texts);
+            let mut moved = |slice: Slice| {
+                let start = u32::try_from(all.len()).unwrap_or_default();
+                all.extend_from_slice(slice.within(texts));
+                let end = u32::try_from(all.len()).unwrap_or_default();
+                Slice { start, end }
+            };
+            message.slices = MessageText {
+                from_uid: moved(slices.from_uid),
+                client_msg_no: moved(slices.client_msg_no),
+                payload: moved(slices.payload),
+            };
+        }
+        let all = Bytes::from(all);
+        for message in messages {
+            message.texts = all.clone();
+        }
+        length
+    }
+
     /// The sender, in UTF-8; [`SYSTEM_UID`] where WuKongIM leaves it empty.
     pub fn from_uid(&self) -> &[u8] {
         match self.slices.from_uid.within(&self.texts) {
@@ -293,6 +332,33 @@ mod tests {
             );
         }
         assert_eq!(Payload::parse("", 100), Err(PayloadProblem::Empty));
+    }
+
+    #[test]
+    fn compacted_messages_keep_their_strings_and_not_the_page() {
+        let page = r#"{"a":"alice","p":"YQ==","n":"群-1","more":"…"}"#.to_owned();
+        let page = Bytes::from(page);
+        let text = std::str::from_utf8(&page).unwrap();
+        let texts = MessageText {
+            from_uid: &text[6..11],
+            client_msg_no: &text[29..34],
+            payload: &text[18..22],
+        };
+        let system = MessageText {
+            from_uid: "",
+            ..texts
+        };
+        let mut messages =
+            [texts, system].map(|texts| Message::within(&page, MessageId(1), 1, 0, texts));
+        assert_eq!(Message::compact(messages.iter_mut()), 5 + 2 * (4 + 5));
+        assert!(page.is_unique(), "no slice of it is left");
+        let [one, of_system] = &messages;
+        for message in [one, of_system] {
+            let strings = (message.client_msg_no(), message.payload());
+            assert_eq!(strings, ("群-1".as_bytes(), &b"YQ=="[..]));
+        }
+        assert_eq!(one.from_uid(), b"alice");
+        assert_eq!(of_system.from_uid(), SYSTEM_UID.as_bytes());
     }
 
     #[test]

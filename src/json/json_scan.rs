@@ -90,11 +90,15 @@ impl<'a> JsonScanner<'a> {
         let mut number = 0_u64;
         while let Some(digit @ b'0'..=b'9') = self.text.as_bytes().get(self.at) {
             number = number
-                .checked_mul(10)?
-                .checked_add(u64::from(digit - b'0'))?;
+                .wrapping_mul(10)
+                .wrapping_add(u64::from(digit - b'0'));
             self.at += 1;
         }
         let length = self.at - begin;
+        // Fewer digits cannot overflow.
+        if length > 19 {
+            number = self.text.get(begin..self.at)?.parse().ok()?;
+        }
         let has_leading_zero = length > 1 && self.text.as_bytes()[begin] == b'0';
         // A fraction or an exponent is detected by the caller, which expects a comma or an end here.
         (length > 0 && !has_leading_zero).then_some(number)

@@ -33,33 +33,32 @@ const MESSAGE_OVERHEAD: usize = 200;
 /// Writes `messages` of `channel` as an array. `channelId` is as the caller addresses the channel, `timestamp` in Unix milliseconds.
 pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) {
     // Identical for all messages.
-    let of_channel = fields_of(channel);
+    let mut of_channel = Vec::new();
+    write_channel(&mut of_channel, channel);
     out.push(b'[');
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_fields(out, message, &of_channel);
+        write_fields(out, message, |out| out.extend_from_slice(&of_channel));
     }
     out.push(b']');
 }
 
 /// Writes one message of `channel`, as in [`write()`].
 pub(super) fn write_one(out: &mut Vec<u8>, message: &Message, channel: &Channel) {
-    write_fields(out, message, &fields_of(channel));
+    write_fields(out, message, |out| write_channel(out, channel));
 }
 
-/// The fields of a message that its channel's messages share.
-fn fields_of(channel: &Channel) -> Vec<u8> {
-    let mut of_channel = br#","channelId":"#.to_vec();
-    write_escaped(&mut of_channel, channel.id().as_bytes());
-    of_channel.extend_from_slice(br#","channelType":"#);
-    write_number(&mut of_channel, channel.channel_type().number().into());
-    of_channel.extend_from_slice(br#","fromUid":"#);
-    of_channel
+/// Writes the fields of a message that its channel's messages share.
+fn write_channel(out: &mut Vec<u8>, channel: &Channel) {
+    out.extend_from_slice(br#","channelId":"#);
+    write_escaped(out, channel.id().as_bytes());
+    out.extend_from_slice(br#","channelType":"#);
+    write_number(out, channel.channel_type().number().into());
 }
 
-fn write_fields(out: &mut Vec<u8>, message: &Message, of_channel: &[u8]) {
+fn write_fields(out: &mut Vec<u8>, message: &Message, write_channel: impl FnOnce(&mut Vec<u8>)) {
     let write_text = if message.needs_no_escape() {
         write_unescaped
     } else {
@@ -69,7 +68,8 @@ fn write_fields(out: &mut Vec<u8>, message: &Message, of_channel: &[u8]) {
     write_number(out, message.id.0);
     out.extend_from_slice(br#"","messageSeq":"#);
     write_number(out, message.seq);
-    out.extend_from_slice(of_channel);
+    write_channel(out);
+    out.extend_from_slice(br#","fromUid":"#);
     write_text(out, message.from_uid());
     out.extend_from_slice(br#","payload":"#);
     write_text(out, message.payload());

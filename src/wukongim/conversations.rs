@@ -25,6 +25,8 @@ const SHRINK: usize = 10;
 const MAX_V3_PAGES: usize = 100;
 /// Decoded payloads of a page, per row: base64, and the fields.
 const ROW_OVERHEAD: usize = 2 * 1024;
+/// About the fewest bytes of a row with a message, to estimate the capacity needed.
+const MIN_ROW_BYTES: usize = 384;
 /// Minimum limit of a page: one message of the largest size that v2 stores.
 const MIN_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
@@ -72,12 +74,29 @@ pub struct ConversationPage {
 }
 
 impl ConversationPage {
-    pub(super) fn new(rows: Vec<Conversation>, received: usize, answer: &Answer) -> Self {
+    /// An empty page of this answer.
+    pub(super) fn new(answer: &Answer) -> Self {
         Self {
-            rows,
-            received,
+            rows: Vec::with_capacity((answer.body.len() / MIN_ROW_BYTES).min(MAX_WALK_ROWS)),
+            received: 0,
             complete: true,
             reservations: vec![answer.reservation.clone()],
+        }
+    }
+
+    /// Counts a row that WuKongIM gave, and adds it where it is one to be shown.
+    pub(super) fn add(&mut self, row: Option<Conversation>) {
+        self.received += 1;
+        self.rows.extend(row);
+    }
+
+    /// Keeps of WuKongIM's answer no more than the rows' own strings, to hold the page for longer. It must not be of a request's reservation.
+    pub fn compact(&mut self) {
+        let messages = self.rows.iter_mut();
+        let mut bytes = Message::compact(messages.filter_map(|row| row.message.as_mut()));
+        for reservation in &self.reservations {
+            reservation.shrink_to(bytes);
+            bytes -= reservation.bytes().min(bytes);
         }
     }
 }

@@ -17,6 +17,8 @@ use crate::telemetry::Metrics;
 
 mod fast_path;
 
+pub(super) use fast_path::{MessageField, MessageFields};
+
 /// The call's name in metrics and errors.
 pub(super) const MESSAGESYNC: &str = "messagesync";
 

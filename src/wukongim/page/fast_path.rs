@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use super::{BorrowedStr, MAX_PAGE_MESSAGES, WireMessage};
 use crate::json::json_scan::JsonScanner;
+use crate::json::template::{Reading, Record, Template, set_once};
 
 /// Passes the messages of a page to `take` one by one. After `None` serde must read the page, and the messages passed before are void.
 pub(super) fn read<'a>(body: &'a [u8], mut take: impl FnMut(WireMessage<'a>)) -> Option<()> {
@@ -24,28 +25,22 @@ fn messages<'a>(
     scanner: &mut JsonScanner<'a>,
     take: &mut impl FnMut(WireMessage<'a>),
 ) -> Option<()> {
-    let mut template = MessageTemplate::default();
+    let mut template = Template::<MessageFields<'_>>::default();
     let mut count = 0;
     scanner.elements(|scanner| {
         if count == MAX_PAGE_MESSAGES {
             return None;
         }
         count += 1;
-        let fields = match read_with_template(scanner, &template) {
-            Some(fields) => fields,
-            None => read_generic(scanner, &mut template)?,
-        };
-        take(fields.into_message()?);
+        take(template.read(scanner)?.into_message()?);
         Some(())
     })
 }
 
-/// The fields of a message that are used.
+/// The fields of a message that are used, or that differ in every message.
 #[derive(Clone, Copy)]
-enum Field {
+pub(in crate::wukongim) enum MessageField {
     Id,
-    /// The id again, as a string: unused, but it differs in every message, so it cannot be part of the template.
-    IdText,
     Seq,
     Timestamp,
     ChannelType,
@@ -53,16 +48,13 @@ enum Field {
     From,
     Channel,
     Payload,
+    Unused,
 }
 
-/// The number of fields.
-const FIELDS: usize = 9;
-
-impl Field {
+impl MessageField {
     fn of(name: &str) -> Option<Self> {
         Some(match name {
             "message_id" => Self::Id,
-            "message_idstr" => Self::IdText,
             "message_seq" => Self::Seq,
             "timestamp" => Self::Timestamp,
             "channel_type" => Self::ChannelType,
@@ -70,41 +62,68 @@ impl Field {
             "from_uid" => Self::From,
             "channel_id" => Self::Channel,
             "payload" => Self::Payload,
+            // The id as a string, and v3's time.
+            "message_idstr" | "server_timestamp_ms" => Self::Unused,
             _ => return None,
         })
     }
+
+    /// Reads a message as a part of a record, whose fields of it are made by `field`; `None` also for one without any.
+    pub(in crate::wukongim) fn read_all<'a, R: Record<'a>>(
+        reading: &mut Reading<'a, '_, R>,
+        scanner: &mut JsonScanner<'a>,
+        field: impl Fn(Self) -> R::Field,
+    ) -> Option<()> {
+        let mut is_empty = true;
+        scanner.members(|scanner, name| match Self::of(name) {
+            Some(of_message) => {
+                is_empty = false;
+                reading.field(field(of_message), scanner)
+            }
+            None => scanner.value().map(|_| ()),
+        })?;
+        (!is_empty).then_some(())
+    }
 }
 
+/// A message of WuKongIM, as it is read.
 #[derive(Default)]
-struct MessageFields<'a> {
-    id: Option<u64>,
-    id_text: Option<&'a str>,
-    seq: Option<u64>,
+pub(in crate::wukongim) struct MessageFields<'a> {
+    pub(in crate::wukongim) id: Option<u64>,
+    pub(in crate::wukongim) seq: Option<u64>,
     timestamp: Option<u64>,
     channel_type: Option<u64>,
-    client_msg_no: Option<&'a str>,
-    from: Option<&'a str>,
+    pub(in crate::wukongim) client_msg_no: Option<&'a str>,
+    pub(in crate::wukongim) from: Option<&'a str>,
     channel: Option<&'a str>,
-    payload: Option<&'a str>,
+    pub(in crate::wukongim) payload: Option<&'a str>,
 }
 
-impl<'a> MessageFields<'a> {
-    /// Reads a field's value; `None` for a duplicate field.
-    fn take(&mut self, field: Field, scanner: &mut JsonScanner<'a>) -> Option<()> {
+impl<'a> Record<'a> for MessageFields<'a> {
+    type Field = MessageField;
+
+    fn take(&mut self, field: MessageField, scanner: &mut JsonScanner<'a>) -> Option<()> {
         match field {
-            Field::Id => set_once(&mut self.id, scanner.number()?),
-            Field::IdText => set_once(&mut self.id_text, scanner.string()?),
-            Field::Seq => set_once(&mut self.seq, scanner.number()?),
-            Field::Timestamp => set_once(&mut self.timestamp, scanner.number()?),
-            Field::ChannelType => set_once(&mut self.channel_type, scanner.number()?),
-            Field::ClientMsgNo => set_once(&mut self.client_msg_no, scanner.string()?),
-            Field::From => set_once(&mut self.from, scanner.string()?),
-            Field::Channel => set_once(&mut self.channel, scanner.string()?),
-            Field::Payload => set_once(&mut self.payload, scanner.string()?),
+            MessageField::Id => set_once(&mut self.id, scanner.number()?),
+            MessageField::Seq => set_once(&mut self.seq, scanner.number()?),
+            MessageField::Timestamp => set_once(&mut self.timestamp, scanner.number()?),
+            MessageField::ChannelType => set_once(&mut self.channel_type, scanner.number()?),
+            MessageField::ClientMsgNo => set_once(&mut self.client_msg_no, scanner.string()?),
+            MessageField::From => set_once(&mut self.from, scanner.string()?),
+            MessageField::Channel => set_once(&mut self.channel, scanner.string()?),
+            MessageField::Payload => set_once(&mut self.payload, scanner.string()?),
+            MessageField::Unused => scanner.value().map(|_| ()),
         }
     }
 
-    fn into_message(self) -> Option<WireMessage<'a>> {
+    fn read(reading: &mut Reading<'a, '_, Self>, scanner: &mut JsonScanner<'a>) -> Option<()> {
+        MessageField::read_all(reading, scanner, |field| field)
+    }
+}
+
+impl<'a> MessageFields<'a> {
+    /// `None` where a field is missing that serde requires.
+    pub(in crate::wukongim) fn into_message(self) -> Option<WireMessage<'a>> {
         Some(WireMessage {
             message_id: self.id?,
             client_msg_no: self.client_msg_no.unwrap_or_default().into(),
@@ -116,62 +135,6 @@ impl<'a> MessageFields<'a> {
             payload: self.payload.map(|text| BorrowedStr(Cow::Borrowed(text))),
         })
     }
-}
-
-/// The constant text of a message: each piece with the field whose value follows it, and the text after the last value.
-///
-/// The messages of a page differ only in these values. The constant text is parsed once and compared from then on.
-#[derive(Default)]
-struct MessageTemplate<'a> {
-    pieces: [Option<(&'a str, Field)>; FIELDS],
-    end: &'a str,
-}
-
-/// Reads a message with this template; consumes nothing where it does not match.
-fn read_with_template<'a>(
-    scanner: &mut JsonScanner<'a>,
-    template: &MessageTemplate<'a>,
-) -> Option<MessageFields<'a>> {
-    if template.end.is_empty() {
-        return None;
-    }
-    let mut ahead = *scanner;
-    let mut fields = MessageFields::default();
-    for (piece, field) in template.pieces.iter().flatten() {
-        ahead.word(piece)?;
-        fields.take(*field, &mut ahead)?;
-    }
-    ahead.word(template.end)?;
-    *scanner = ahead;
-    Some(fields)
-}
-
-/// Reads a message without a template, and records its template.
-fn read_generic<'a>(
-    scanner: &mut JsonScanner<'a>,
-    template: &mut MessageTemplate<'a>,
-) -> Option<MessageFields<'a>> {
-    *template = MessageTemplate::default();
-    let mut fields = MessageFields::default();
-    let mut pieces = template.pieces.iter_mut();
-    let mut last = *scanner;
-    scanner.members(|scanner, name| match Field::of(name) {
-        Some(field) => {
-            scanner.pass_space();
-            *pieces.next()? = Some((last.until(scanner)?, field));
-            fields.take(field, scanner)?;
-            last = *scanner;
-            Some(())
-        }
-        None => scanner.value().map(|_| ()),
-    })?;
-    template.end = last.until(scanner)?;
-    Some(fields)
-}
-
-/// Sets a field; `None` where it was set already.
-fn set_once<T>(field: &mut Option<T>, value: T) -> Option<()> {
-    field.replace(value).is_none().then_some(())
 }
 
 #[cfg(test)]

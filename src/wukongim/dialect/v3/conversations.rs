@@ -4,30 +4,36 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::refusal;
 use crate::domain::{Channel, Message, MessageId, MessageText, Uid};
+use crate::json::json_scan::JsonScanner;
+use crate::json::template::{Reading, Record, Template, set_once};
 use crate::wukongim::call::{Answer, Call, Node};
 use crate::wukongim::conversations::{Conversation, ConversationPage, channel_of};
+use crate::wukongim::page::{MessageField, MessageFields};
 use crate::wukongim::{Error, Reason};
 
 /// The most candidates of one page (seen: 201 is 400).
 pub(crate) const MAX_PAGE_ROWS: usize = 200;
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 struct WirePage<'a> {
     #[serde(borrow)]
     conversations: Vec<WireRow<'a>>,
     /// Left and disbanded groups, and live ones without messages (seen): not read.
     #[serde(default)]
-    unresolved: Option<Vec<serde::de::IgnoredAny>>,
+    unresolved: Option<Vec<IgnoredAny>>,
     #[serde(borrow, default)]
     next_cursor: Cow<'a, str>,
     done: bool,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 struct WireRow<'a> {
     #[serde(borrow)]
     channel_id: Cow<'a, str>,
@@ -45,6 +51,7 @@ struct WireRow<'a> {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
 struct LastMessage<'a> {
     message_id: u64,
     message_seq: u64,
@@ -54,6 +61,135 @@ struct LastMessage<'a> {
     client_msg_no: Cow<'a, str>,
     #[serde(borrow, default)]
     payload: Cow<'a, str>,
+}
+
+/// A row, as it is read in one pass.
+#[derive(Default)]
+struct RowFields<'a> {
+    channel_id: Option<&'a str>,
+    channel_type: Option<u64>,
+    active_at: Option<u64>,
+    read_seq: Option<u64>,
+    deleted_to_seq: Option<u64>,
+    unread: Option<u64>,
+    message: Option<MessageFields<'a>>,
+}
+
+#[derive(Clone, Copy)]
+enum Field {
+    ChannelId,
+    ChannelType,
+    ActiveAt,
+    ReadSeq,
+    DeletedToSeq,
+    Unread,
+    Message(MessageField),
+}
+
+impl<'a> Record<'a> for RowFields<'a> {
+    type Field = Field;
+
+    fn take(&mut self, field: Field, scanner: &mut JsonScanner<'a>) -> Option<()> {
+        match field {
+            Field::ChannelId => set_once(&mut self.channel_id, scanner.string()?),
+            Field::ChannelType => set_once(&mut self.channel_type, scanner.number()?),
+            Field::ActiveAt => set_once(&mut self.active_at, scanner.number()?),
+            Field::ReadSeq => set_once(&mut self.read_seq, scanner.number()?),
+            Field::DeletedToSeq => set_once(&mut self.deleted_to_seq, scanner.number()?),
+            Field::Unread => set_once(&mut self.unread, scanner.number()?),
+            Field::Message(field) => self.message.get_or_insert_default().take(field, scanner),
+        }
+    }
+
+    fn read(reading: &mut Reading<'a, '_, Self>, scanner: &mut JsonScanner<'a>) -> Option<()> {
+        let mut message = None;
+        scanner.members(|scanner, name| {
+            let field = match name {
+                "channel_id" => Field::ChannelId,
+                "channel_type" => Field::ChannelType,
+                "active_at" => Field::ActiveAt,
+                "read_seq" => Field::ReadSeq,
+                "deleted_to_seq" => Field::DeletedToSeq,
+                "unread" => Field::Unread,
+                "last_message" => {
+                    set_once(&mut message, ())?;
+                    scanner.pass_space();
+                    if scanner.word("null").is_some() {
+                        return Some(());
+                    }
+                    return MessageField::read_all(reading, scanner, Field::Message);
+                }
+                _ => return scanner.value().map(|_| ()),
+            };
+            reading.field(field, scanner)
+        })
+    }
+}
+
+impl<'a> RowFields<'a> {
+    /// `None` where a field is missing that serde requires.
+    fn into_row(self) -> Option<WireRow<'a>> {
+        let last_message = self.message.map(|message| {
+            Some(LastMessage {
+                message_id: message.id?,
+                message_seq: message.seq?,
+                from_uid: message.from.unwrap_or_default().into(),
+                client_msg_no: message.client_msg_no.unwrap_or_default().into(),
+                payload: message.payload.unwrap_or_default().into(),
+            })
+        });
+        Some(WireRow {
+            channel_id: self.channel_id?.into(),
+            channel_type: self.channel_type?.try_into().ok()?,
+            active_at: self.active_at.unwrap_or_default(),
+            read_seq: self.read_seq.unwrap_or_default(),
+            deleted_to_seq: self.deleted_to_seq.unwrap_or_default(),
+            unread: self.unread?,
+            last_message: match last_message {
+                Some(message) => Some(message?),
+                None => None,
+            },
+        })
+    }
+}
+
+/// Passes a page's rows to `take` in one pass, and returns the page without them. After `None` serde must read it, and the rows passed
+/// before are void.
+fn read_quickly<'a>(body: &'a [u8], mut take: impl FnMut(WireRow<'a>)) -> Option<WirePage<'a>> {
+    let (mut rows, mut unresolved, mut next_cursor, mut done) = (None, None, None, None);
+    let mut scanner = JsonScanner::of(body)?;
+    scanner.members(|scanner, name| match name {
+        "conversations" => {
+            set_once(&mut rows, Vec::new())?;
+            let mut template = Template::<RowFields<'_>>::default();
+            scanner.elements(|scanner| {
+                take(template.read(scanner)?.into_row()?);
+                Some(())
+            })
+        }
+        "unresolved" => {
+            let mut all = Vec::new();
+            scanner.elements(|scanner| {
+                all.push(IgnoredAny);
+                scanner.value().map(|_| ())
+            })?;
+            set_once(&mut unresolved, all)
+        }
+        "next_cursor" => set_once(&mut next_cursor, scanner.string()?),
+        "done" => match scanner.value()? {
+            "true" => set_once(&mut done, true),
+            "false" => set_once(&mut done, false),
+            _ => None,
+        },
+        _ => scanner.value().map(|_| ()),
+    })?;
+    scanner.end()?;
+    Some(WirePage {
+        conversations: rows?,
+        unresolved,
+        next_cursor: next_cursor.unwrap_or_default().into(),
+        done: done?,
+    })
 }
 
 /// A page of the walk, and how it continues.
@@ -77,7 +213,7 @@ pub(crate) async fn page(
     }
     let call = Call::post("conversation_list", "/conversation/list", &body).max_bytes(max_bytes);
     let answer = node.call(call).await?;
-    let wire = parse(&answer)?;
+    let (page, wire) = parse(user, &answer)?;
     let next = match (wire.done, &*wire.next_cursor) {
         (true, _) => None,
         // It would never end.
@@ -86,7 +222,6 @@ pub(crate) async fn page(
         }
         (false, next) => Some(next.to_owned()),
     };
-    let page = rows(user, &answer, wire);
     Ok(Page { page, next })
 }
 
@@ -105,50 +240,60 @@ pub(crate) async fn of_channels(
     let path = "/conversation/retry";
     let call = Call::post("conversation_channels", path, &body).max_bytes(max_bytes);
     let answer = node.call(call).await?;
-    let wire = parse(&answer)?;
+    let (page, wire) = parse(user, &answer)?;
     if !wire.done {
         return Err(Error::Decode(answer.call));
     }
-    Ok(rows(user, &answer, wire))
+    Ok(page)
 }
 
-fn parse(answer: &Answer) -> Result<WirePage<'_>, Error> {
+/// The rows of an answer, and what it has besides them.
+fn parse<'a>(user: &Uid, answer: &'a Answer) -> Result<(ConversationPage, WirePage<'a>), Error> {
     if answer.status != StatusCode::OK {
         return Err(refusal(answer));
     }
-    answer.json()
+    let mut page = ConversationPage::new(answer);
+    let quick = read_quickly(&answer.body, |row| {
+        page.add(to_conversation(user, answer, &row));
+    });
+    let wire = match quick {
+        Some(wire) => wire,
+        None => {
+            page = ConversationPage::new(answer);
+            let wire: WirePage<'_> = answer.json()?;
+            for row in &wire.conversations {
+                page.add(to_conversation(user, answer, row));
+            }
+            wire
+        }
+    };
+    let unresolved = wire.unresolved.as_ref();
+    page.complete = unresolved.is_none_or(Vec::is_empty);
+    Ok((page, wire))
 }
 
-fn rows(user: &Uid, answer: &Answer, wire: WirePage<'_>) -> ConversationPage {
-    let received = wire.conversations.len();
-    let rows = wire.conversations.into_iter().filter_map(|row| {
-        let channel = channel_of(user, &row.channel_id, row.channel_type)?;
-        let message = row.last_message.map(|message| {
-            let id = MessageId(message.message_id);
-            let texts = MessageText {
-                from_uid: &*message.from_uid,
-                client_msg_no: &*message.client_msg_no,
-                payload: &*message.payload,
-            };
-            // As a history has it, where v3 gives no time of messages sent over HTTP.
-            Message::within(&answer.body, id, message.message_seq, id.unix_ms(), texts)
-        });
-        let read_to = row.read_seq.max(row.deleted_to_seq);
-        let seen = read_to.saturating_add(row.unread);
-        Conversation {
-            channel,
-            last_seq: message.as_ref().map_or(seen, |message| message.seq),
-            unread: row.unread,
-            active_ms: row.active_at / 1_000_000,
-            message,
-        }
-        .if_shown()
+fn to_conversation(user: &Uid, answer: &Answer, row: &WireRow<'_>) -> Option<Conversation> {
+    let channel = channel_of(user, &row.channel_id, row.channel_type)?;
+    let message = row.last_message.as_ref().map(|message| {
+        let id = MessageId(message.message_id);
+        let texts = MessageText {
+            from_uid: &*message.from_uid,
+            client_msg_no: &*message.client_msg_no,
+            payload: &*message.payload,
+        };
+        // As a history has it, where v3 gives no time of messages sent over HTTP.
+        Message::within(&answer.body, id, message.message_seq, id.unix_ms(), texts)
     });
-    let mut page = ConversationPage::new(rows.collect(), received, answer);
-    page.complete = wire
-        .unresolved
-        .is_none_or(|unresolved| unresolved.is_empty());
-    page
+    let read_to = row.read_seq.max(row.deleted_to_seq);
+    let seen = read_to.saturating_add(row.unread);
+    Conversation {
+        channel,
+        last_seq: message.as_ref().map_or(seen, |message| message.seq),
+        unread: row.unread,
+        active_ms: row.active_at / 1_000_000,
+        message,
+    }
+    .if_shown()
 }
 
 /// The answer to a send to a list of uids: v3 has it not stored, so without a seq.
@@ -163,5 +308,106 @@ pub(crate) fn command_sent(answer: &Answer) -> Result<(), Error> {
     match answer.json::<Sent>()?.reason {
         1 => Ok(()),
         reason => Err(Error::Refused(Reason(reason))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ROW: &str = r#"{"channel_id":"群","channel_type":2,"active_at":5,"read_seq":148,"deleted_to_seq":0,"unread":3,"last_message":{"message_id":7,"message_idstr":"7","client_msg_no":"c","message_seq":151,"from_uid":"alice","payload":"YQ==","server_timestamp_ms":8}}"#;
+
+    fn page(rows: &[&str]) -> String {
+        let rows = rows.join(",");
+        format!(
+            r#"{{"conversations":[{rows}],"unresolved":[{{}}],"next_cursor":"c","done":false,"more":[0]}}"#
+        )
+    }
+
+    /// One pass reads what serde reads, and nothing that serde would refuse. Returns whether it reads this.
+    fn agrees(body: &[u8]) -> bool {
+        let mut rows = Vec::new();
+        let Some(mut quick) = read_quickly(body, |row| rows.push(row)) else {
+            return false;
+        };
+        quick.conversations = rows;
+        let serde = serde_json::from_slice::<WirePage<'_>>(body);
+        assert_eq!(quick, serde.unwrap(), "{}", String::from_utf8_lossy(body));
+        true
+    }
+
+    #[test]
+    fn recorded_rows_are_read_in_one_pass() {
+        let recording = include_str!(
+            "../../../../crates/dev-upstream/tests/recordings/v3-beta-conversations.jsonl"
+        );
+        let mut pages = 0;
+        for line in recording.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            let response = &line["response"];
+            let path = line["request"]["path"].as_str().unwrap();
+            if ["/conversation/list", "/conversation/retry"].contains(&path)
+                && response["status"] == 200
+            {
+                let body = response["body"].as_str().unwrap();
+                assert!(agrees(body.as_bytes()), "{body}");
+                pages += 1;
+            }
+        }
+        assert!(pages > 50, "{pages}");
+    }
+
+    #[test]
+    fn rows_of_any_shape_follow_each_other_and_the_rest_is_left_to_serde() {
+        for (from, to, is_read) in [
+            ("\"群\"", "\"b\"", true),
+            (r#""read_seq":148,"#, "", true),
+            (r#""unread":3,"#, "", false),
+            (r#""unread":3"#, r#""unread":-3"#, false),
+            (r#""unread":3"#, r#""unread":3,"unread":3"#, false),
+            (r#""channel_type":2"#, r#""channel_type":256"#, false),
+            ("群", r"\u7fa4", false),
+            (
+                r#""active_at":5"#,
+                r#""active_at":5,"more":[{"a":true}]"#,
+                true,
+            ),
+            (r#""message_id":7,"#, "", false),
+            (r#""payload":"YQ==","#, "", true),
+            (r#"{"message_id""#, r#"null,"more":{"message_id""#, true),
+            (r#"{"message_id""#, r#"{},"more":{"message_id""#, false),
+            (
+                r#"{"message_id""#,
+                r#"null,"last_message":{"message_id""#,
+                false,
+            ),
+            (r#","last_message":{"#, r#","other":{"#, true),
+        ] {
+            assert!(ROW.contains(from), "{from}");
+            let changed = ROW.replacen(from, to, 1);
+            for rows in [
+                &[&*changed][..],
+                &[ROW, &changed],
+                &[&changed, ROW, ROW, &changed],
+            ] {
+                let page = page(rows);
+                assert_eq!(agrees(page.as_bytes()), is_read, "{page}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_rows_are_read_as_serde_reads_them(index in 0..ROW.len(), byte: u8, cut in 0..40_usize) {
+            let mut bytes = ROW.as_bytes().to_vec();
+            bytes[index] = byte;
+            bytes.drain(index..(index + cut / 8).min(bytes.len()));
+            let bytes = String::from_utf8_lossy(&bytes);
+            for rows in [&[&*bytes][..], &[ROW, &bytes], &[&bytes, ROW, &bytes]] {
+                agrees(page(rows).as_bytes());
+            }
+        }
     }
 }

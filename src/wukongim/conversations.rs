@@ -2,10 +2,12 @@
 
 mod by_hand;
 
+use std::iter;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, Policy, Retry};
@@ -19,6 +21,8 @@ use crate::domain::{Channel, ChannelId, Message, Uid, caps};
 const MAX_WALK_ROWS: usize = 2000;
 /// Rows of a page on v2.
 const V2_PAGE_ROWS: usize = 100;
+/// Pages of a walk on v2 that are asked for at the same time.
+const V2_PAGES_AT_ONCE: usize = 2;
 /// The size of a page that is too large is divided by this; it divides both generations' pages down to one row.
 const SHRINK: usize = 10;
 /// Pages of a walk on v3, most of which may be empty: groups without messages and left ones count as candidates.
@@ -177,15 +181,26 @@ impl Client {
         // Rows that are hidden or empty count as well, so that this many are covered.
         let count = ids.len();
         let walked = count.min(MAX_WALK_ROWS);
-        let mut offset = size.max(first.received);
-        let has_second = offset < walked;
+        let begin = size.max(first.received);
         take(first);
-        while offset < walked {
-            let (page, size) = page(offset).await?;
-            offset += size;
-            take(page);
-        }
-        if has_second {
+        if begin < walked {
+            // The pages from `first` on, up to the next whole page.
+            let part = async |first: usize| {
+                let (mut pages, mut offset) = (Vec::new(), first);
+                let end = (first / V2_PAGE_ROWS + 1) * V2_PAGE_ROWS;
+                while offset < end.min(walked) {
+                    let (page, size) = page(offset).await?;
+                    offset += size;
+                    pages.push(page);
+                }
+                Ok::<_, Error>(pages)
+            };
+            let whole = (0..walked).step_by(V2_PAGE_ROWS);
+            let parts = iter::once(begin).chain(whole.filter(|first| *first > begin));
+            let mut parts = stream::iter(parts.map(part)).buffered(V2_PAGES_AT_ONCE);
+            while let Some(pages) = parts.try_next().await? {
+                pages.into_iter().for_each(&mut take);
+            }
             // A read moves a row to the first page.
             take(page(0).await?.0);
         }

@@ -31,8 +31,8 @@ request! {
     #[into_params(parameter_in = Query)]
     pub(super) struct ListConversationsRequest: param {
         /// The maximum number of conversations, 50 by default; more than 200 means 200.
-        #[param(value_type = Option<u64>, minimum = 1)]
-        "limit" => limit: Option<Number<1, { u64::MAX }>>,
+        #[param(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_usize)]
+        "limit" => limit: Option<Number<1, MAX_NUMBER>>,
         /// Where the page begins: the `x-next-cursor` of the page before, which is opaque. Without it the first page.
         #[param(value_type = Option<String>, max_length = 512, pattern = "^[A-Za-z0-9_-]*$")]
         "cursor" => cursor: Option<Cursor>,

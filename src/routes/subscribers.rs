@@ -13,7 +13,7 @@ use crate::channels::{MemberPage, MemberPosition, Role};
 use crate::domain::ChannelId;
 use crate::http::envelope::success;
 use crate::http::errors::Failure;
-use crate::http::extract::{Cursor, GroupType, Number, Query, request};
+use crate::http::extract::{Cursor, GroupType, MAX_NUMBER, Number, Query, request};
 use crate::state::App;
 
 /// Rows of a page when the request has no limit.
@@ -35,8 +35,8 @@ request! {
         /// 2: a group.
         "channelType" => channel_type: GroupType,
         /// The maximum number of subscribers, 100 by default; more than 500 means 500.
-        #[param(value_type = Option<u64>, minimum = 1)]
-        "limit" => limit: Option<Number<1, { u64::MAX }>>,
+        #[param(value_type = Option<u64>, minimum = 1, maximum = 9_223_372_036_854_775_807_usize)]
+        "limit" => limit: Option<Number<1, MAX_NUMBER>>,
         /// Where the page begins: the `x-next-cursor` of the page before, which is opaque. Without it the first page.
         #[param(value_type = Option<String>, max_length = 512, pattern = "^[A-Za-z0-9_-]*$")]
         "cursor" => cursor: Option<Cursor>,

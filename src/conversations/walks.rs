@@ -75,13 +75,11 @@ impl Walk {
             only_page = (pages == 1).then_some(page);
         };
         let complete = client.walk_conversations(user, payload_bytes, take).await?;
-        if pages > 1 {
-            // Of a conversation that came twice the later row is the newer one.
-            rows.sort_unstable_by(|a, b| {
-                by_channel(&a.channel, &b.channel).then(b.index.cmp(&a.index))
-            });
-            rows.dedup_by(|other, kept| other.channel == kept.channel);
-        }
+        // Of a conversation that came twice the later row is the newer one.
+        rows.sort_unstable_by(|a, b| {
+            by_channel(&a.channel, &b.channel).then(b.index.cmp(&a.index))
+        });
+        rows.dedup_by(|other, kept| other.channel == kept.channel);
         rows.sort_unstable_by(|a, b| order(a.key, &a.channel, b.key, &b.channel));
         let whole = only_page.as_mut().map(|page| {
             page.compact();

@@ -256,10 +256,6 @@ impl Message {
     pub fn compact<'a>(messages: impl Iterator<Item = &'a mut Self>) -> usize {
         let mut messages: Vec<&mut Self> = messages.collect();
         let length = messages.iter().map(|message| message.slices.bytes()).sum();
-        // Beyond it a slice has no offset.
-        if u32::try_from(length).is_err() {
-            return length;
-        }
         let mut all = Vec::with_capacity(length);
         for message in &mut messages {
             let (slices, texts) = (message.slices, &message.texts);

@@ -236,3 +236,18 @@ async fn a_slow_walk_is_504_and_does_not_outlive_its_failure() {
         alice.conversations("").await.ok();
     }
 }
+
+#[tokio::test]
+async fn a_conversation_that_comes_twice_on_one_page_is_listed_once() {
+    let app = TestApp::start(V3).await;
+    let row = |seq: u64| json!({"channel_id": "g", "channel_type": 2, "unread": 1, "last_message": {"message_id": seq << 22, "message_seq": seq}});
+    let body = json!({"conversations": [row(1), row(2)], "next_cursor": "", "done": true});
+    app.once("/conversation/list", Fault::Status(200, body.to_string()));
+    let data = app.user("alice").conversations("").await.ok();
+    assert_eq!(
+        (ids(&data), &data["unreadTotal"]),
+        (vec!["g".into()], &json!(1))
+    );
+    let newest = &data["conversations"][0]["lastMessage"]["messageSeq"];
+    assert_eq!(newest, 2, "the later row is the newer one");
+}

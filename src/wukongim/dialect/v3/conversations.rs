@@ -313,9 +313,8 @@ pub(crate) fn command_sent(answer: &Answer) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use crate::wukongim::dialect::row_tests::RowReader;
 
     const ROW: &str = r#"{"channel_id":"群","channel_type":2,"active_at":5,"read_seq":148,"deleted_to_seq":0,"unread":3,"last_message":{"message_id":7,"message_idstr":"7","client_msg_no":"c","message_seq":151,"from_uid":"alice","payload":"YQ==","server_timestamp_ms":8}}"#;
 
@@ -338,30 +337,26 @@ mod tests {
         true
     }
 
+    const READER: RowReader = RowReader {
+        row: ROW,
+        page,
+        agrees,
+    };
+
     #[test]
     fn recorded_rows_are_read_in_one_pass() {
         let recording = include_str!(
             "../../../../crates/dev-upstream/tests/recordings/v3-beta-conversations.jsonl"
         );
-        let mut pages = 0;
-        for line in recording.lines() {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            let response = &line["response"];
-            let path = line["request"]["path"].as_str().unwrap();
-            if ["/conversation/list", "/conversation/retry"].contains(&path)
-                && response["status"] == 200
-            {
-                let body = response["body"].as_str().unwrap();
-                assert!(agrees(body.as_bytes()), "{body}");
-                pages += 1;
-            }
-        }
-        assert!(pages > 50, "{pages}");
+        READER.reads_recorded(recording, |request| {
+            let path = request["path"].as_str().unwrap();
+            ["/conversation/list", "/conversation/retry"].contains(&path)
+        });
     }
 
     #[test]
     fn rows_of_any_shape_follow_each_other_and_the_rest_is_left_to_serde() {
-        for (from, to, is_read) in [
+        READER.reads_changed(&[
             ("\"群\"", "\"b\"", true),
             (r#""read_seq":148,"#, "", true),
             (r#""unread":3,"#, "", false),
@@ -384,30 +379,11 @@ mod tests {
                 false,
             ),
             (r#","last_message":{"#, r#","other":{"#, true),
-        ] {
-            assert!(ROW.contains(from), "{from}");
-            let changed = ROW.replacen(from, to, 1);
-            for rows in [
-                &[&*changed][..],
-                &[ROW, &changed],
-                &[&changed, ROW, ROW, &changed],
-            ] {
-                let page = page(rows);
-                assert_eq!(agrees(page.as_bytes()), is_read, "{page}");
-            }
-        }
+        ]);
     }
 
-    proptest! {
-        #[test]
-        fn mutated_rows_are_read_as_serde_reads_them(index in 0..ROW.len(), byte: u8, cut in 0..40_usize) {
-            let mut bytes = ROW.as_bytes().to_vec();
-            bytes[index] = byte;
-            bytes.drain(index..(index + cut / 8).min(bytes.len()));
-            let bytes = String::from_utf8_lossy(&bytes);
-            for rows in [&[&*bytes][..], &[ROW, &bytes], &[&bytes, ROW, &bytes]] {
-                agrees(page(rows).as_bytes());
-            }
-        }
+    #[test]
+    fn mutated_rows_are_read_as_serde_reads_them() {
+        READER.reads_mutated();
     }
 }

@@ -1,5 +1,6 @@
 //! The protocol of v2 (v2.2.5): paths, bodies and the meaning of answers. HTTP 200 alone never means success.
 
+mod conversation_rows;
 pub(crate) mod conversations;
 
 use std::borrow::Cow;

@@ -1,5 +1,6 @@
 //! The protocol of v3 (beta of 2026-08): the meaning of its answers. v3 checks permissions itself and reports the outcome in `reason`.
 
+mod conversation_rows;
 pub(crate) mod conversations;
 
 use http::StatusCode;

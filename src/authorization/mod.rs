@@ -180,6 +180,13 @@ impl Authorization {
         self.ask_callback(action, reader, None, channel).await
     }
 
+    /// The same for a group, by facts and answers that are looked up anew.
+    pub async fn may_read_now(&self, reader: &Uid, group: &ChannelId) -> Result<(), Denial> {
+        self.group_changed(group);
+        let channel = Channel::Group(group.clone());
+        self.may_read(reader, &channel).await
+    }
+
     /// Asks the application's backend in mode `callback`.
     async fn ask_callback(
         &self,

@@ -37,9 +37,9 @@ pub struct GroupRecord {
 
 impl GroupRecord {
     fn of(record: ChannelRecord) -> Self {
-        let is_deleted = record.is_deleted();
-        // A deleted group is not shown.
-        let shown = |text: Option<String>| text.filter(|_| !is_deleted).map(Arc::from);
+        let (is_deleted, is_live) = (record.is_deleted(), record.is_live());
+        // A deleted group is not shown, and who has only claimed an id does not name the group that exists under it.
+        let shown = |text: Option<String>| text.filter(|_| is_live).map(Arc::from);
         Self {
             is_deleted,
             name: shown(record.name),

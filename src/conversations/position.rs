@@ -80,7 +80,7 @@ pub(super) fn order(key: u64, channel: &Channel, other_key: u64, other: &Channel
 }
 
 /// Any order of channels, for equal keys.
-pub(super) fn by_channel(channel: &Channel, other: &Channel) -> Ordering {
+fn by_channel(channel: &Channel, other: &Channel) -> Ordering {
     let order = |channel: &Channel| channel.channel_type().number();
     (order(channel), channel.id()).cmp(&(order(other), other.id()))
 }

@@ -53,6 +53,7 @@ impl Conversations {
             });
         }
         let unread = row.last_seq - target;
+        self.check_row(user, channel).await?;
         let ended = EndWalk(&self.walks, user);
         match self.client.set_unread(user, channel, unread).await {
             Err(wukongim::Error::Rejected(Rejection::NotFound)) => {
@@ -86,6 +87,7 @@ impl Conversations {
                     return Err(Error::NotSupported);
                 }
                 if client.conversation(user, channel).await?.is_some() {
+                    self.check_row(user, channel).await?;
                     // Else a row younger than a minute would stay (seen).
                     client.set_unread(user, channel, 0).await?;
                     client.delete_conversation(user, channel).await?;
@@ -111,6 +113,18 @@ impl Conversations {
         self.check_ban(user).await?;
         self.authorization.may_read(user, channel).await?;
         Ok(permit)
+    }
+
+    /// On v2 a change makes a row for whoever has none, and v2 does not ask whether that is still a member: a removed one, whose row is
+    /// gone, would be shown every later message (seen). So without a row the facts of now decide.
+    async fn check_row(&self, user: &Uid, channel: &Channel) -> Result<(), Error> {
+        if let Channel::Group(group) = channel
+            && self.client.generation().await? == Generation::V2
+            && !self.client.has_row(user, group).await?
+        {
+            self.authorization.may_read_now(user, group).await?;
+        }
+        Ok(())
     }
 
     /// v3 has no such conversation of the user: fails where the user may not read the channel, and else it has no messages for the user.

@@ -1,6 +1,6 @@
 //! Walks over users' conversations, each shared for two seconds. Knows nothing of pages and permissions.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::position::{Position, by_channel, key, order};
+use super::position::{Position, key, order};
 use crate::context::inherit_identity;
 use crate::domain::{Channel, ChannelId, Uid};
 use crate::telemetry::Metrics;
@@ -76,10 +76,9 @@ impl Walk {
         };
         let complete = client.walk_conversations(user, payload_bytes, take).await?;
         // Of a conversation that came twice the later row is the newer one.
-        rows.sort_unstable_by(|a, b| {
-            by_channel(&a.channel, &b.channel).then(b.index.cmp(&a.index))
-        });
-        rows.dedup_by(|other, kept| other.channel == kept.channel);
+        rows.reverse();
+        let mut seen = HashSet::with_capacity(rows.len());
+        rows.retain(|row| seen.insert(row.channel.clone()));
         rows.sort_unstable_by(|a, b| order(a.key, &a.channel, b.key, &b.channel));
         let whole = only_page.as_mut().map(|page| {
             page.compact();
@@ -172,20 +171,27 @@ impl Walks {
         state.flights.insert(user.clone(), flight);
         let (walks, user) = (Arc::clone(self), user.clone());
         tokio::spawn(inherit_identity(async move {
-            let walk = AssertUnwindSafe(walk).catch_unwind();
-            let result = match timeout(WALK_TIMEOUT, walk).await {
-                Ok(Ok(result)) => result.map(Arc::new),
-                Ok(Err(_panic)) => Err(Error::Lost),
-                Err(_) => Err(Error::Timeout),
+            let shared = async {
+                let walk = AssertUnwindSafe(walk).catch_unwind();
+                let result = match timeout(WALK_TIMEOUT, walk).await {
+                    Ok(Ok(result)) => result.map(Arc::new),
+                    Ok(Err(_panic)) => Err(Error::Lost),
+                    Err(_) => Err(Error::Timeout),
+                };
+                let is_failed = result.is_err();
+                if is_failed {
+                    walks.remove(&user, id);
+                }
+                sender.send_replace(Some(result));
+                if !is_failed {
+                    sleep_until(began + SHARED_FOR).await;
+                    walks.remove(&user, id);
+                }
             };
-            let is_failed = result.is_err();
-            if is_failed {
-                walks.remove(&user, id);
-            }
-            sender.send_replace(Some(result));
-            if !is_failed {
-                sleep_until(began + SHARED_FOR).await;
-                walks.remove(&user, id);
+            // One that is not used again ends with the last request that waits for it, so that a user keeps no more than one.
+            tokio::select! {
+                () = shared => {}
+                () = sender.closed() => {}
             }
         }));
         waiting
@@ -232,5 +238,35 @@ impl State {
         let is_stale = changed.map(|(_, group)| group).any(has_changed);
         drop(outcome);
         (!is_stale).then(|| flight.outcome.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::poll;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_ended_walk_is_cancelled_with_the_last_request_that_waits_for_it() {
+        let walks = Walks::new(Arc::new(Metrics::new()));
+        let user = Uid::parse("alice", 99).unwrap();
+        let (held, mut walking) = mpsc::channel::<()>(1);
+        let walk = || async move {
+            let _held = held;
+            pending().await
+        };
+        let mut waiting = Box::pin(walks.get(&user, walk));
+        assert!(poll!(waiting.as_mut()).is_pending());
+        let began = Instant::now();
+        walks.end(&user);
+        tokio::task::yield_now().await;
+        assert!(walking.try_recv() == Err(mpsc::error::TryRecvError::Empty));
+        drop(waiting);
+        assert_eq!(walking.recv().await, None);
+        assert!(began.elapsed() < WALK_TIMEOUT);
     }
 }

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, Policy, Retry};
 use super::dialect::v2::conversations as v2;
 use super::dialect::v3::conversations as v3;
-use super::{Client, Error, Generation};
+use super::{Client, Error, Generation, Rejection};
 use crate::context::Reservation;
-use crate::domain::{Channel, ChannelId, Message, Uid, caps};
+use crate::domain::{Channel, ChannelId, ChannelType, Message, Uid, caps};
 
 /// A walk ends at this many rows.
 const MAX_WALK_ROWS: usize = 2000;
@@ -151,6 +151,22 @@ impl Client {
         }
     }
 
+    /// v2's list of the user's channels.
+    async fn channel_ids(&self, user: &Uid) -> Result<Vec<(String, u8)>, Error> {
+        let policy = Policy::read("conversation_ids");
+        let ids = self.on_node(policy, |node| v2::channel_ids(node, user));
+        ids.await
+    }
+
+    /// Whether v2 has a row of the group among the user's newest 1,000 conversations, a hidden one or one without messages as well.
+    pub async fn has_row(&self, user: &Uid, group: &ChannelId) -> Result<bool, Error> {
+        let ids = self.channel_ids(user).await?;
+        let is_it = |(id, number): &(String, u8)| {
+            id == group.as_str() && *number == ChannelType::Group.number()
+        };
+        Ok(ids.iter().any(is_it))
+    }
+
     async fn walk_v2(
         &self,
         user: &Uid,
@@ -174,10 +190,7 @@ impl Client {
                 }
             }
         };
-        let ids = self.on_node(Policy::read("conversation_ids"), |node| {
-            v2::channel_ids(node, user)
-        });
-        let (ids, (first, size)) = tokio::try_join!(ids, page(0))?;
+        let (ids, (first, size)) = tokio::try_join!(self.channel_ids(user), page(0))?;
         // Rows that are hidden or empty count as well, so that this many are covered.
         let count = ids.len();
         let walked = count.min(MAX_WALK_ROWS);
@@ -268,6 +281,9 @@ impl Client {
     }
 
     /// One conversation, which the user may read; `None` where it has no messages, or on v3 where it is not the user's. Creates no log on v2.
+    ///
+    /// # Errors
+    /// [`Rejection::RetryRequired`] where v3 cannot resolve it now.
     pub async fn conversation(
         &self,
         user: &Uid,
@@ -287,9 +303,14 @@ impl Client {
             return Ok(None);
         }
         let page = self.conversations(user, std::slice::from_ref(channel), 0);
-        let mut rows = page.await?.rows;
+        let ConversationPage {
+            mut rows, complete, ..
+        } = page.await?;
         rows.retain(|row| row.channel == *channel && row.last_seq > 0);
-        Ok(rows.pop())
+        match rows.pop() {
+            None if !complete => Err(Error::Rejected(Rejection::RetryRequired)),
+            row => Ok(row),
+        }
     }
 
     /// Whether WuKongIM cannot have such a pair: v3 has none of a user with itself.
@@ -301,7 +322,7 @@ impl Client {
     /// Marks as read all but the newest `unread` messages, which must be fewer than there are; never backwards.
     ///
     /// # Errors
-    /// [`Rejection::NotFound`](super::Rejection::NotFound) on v3 where the user has no such conversation.
+    /// [`Rejection::NotFound`] on v3 where the user has no such conversation.
     pub async fn set_unread(
         &self,
         user: &Uid,

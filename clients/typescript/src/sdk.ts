@@ -105,10 +105,19 @@ async function all<P extends Page, R>(get: (page: { cursor?: string }) => Promis
 
 /** The whole list, since the SDK replaces its own by it. */
 async function conversations({ channelManager }: WKSDK, client: GatewayClient): Promise<Conversation[]> {
-  const rows = await all(
-    (page) => client.listConversations({ limit: CONVERSATIONS_PAGE, ...page }),
-    (page) => page.conversations,
-  );
+  let pages = 0;
+  const list = (page: { cursor?: string }) => {
+    pages += 1;
+    return client.listConversations({ limit: CONVERSATIONS_PAGE, ...page });
+  };
+  let rows = await all(list, (page) => page.conversations);
+  if (pages > 1) {
+    // What moved up from a later page while they were read.
+    const { conversations: newest } = await list({});
+    const key = ({ channelId, channelType }: (typeof rows)[number]) => `${channelType} ${channelId}`;
+    const moved = new Set(newest.map(key));
+    rows = [...newest, ...rows.filter((row) => !moved.has(key(row)))];
+  }
   return rows.map(({ channelId, channelType, unread, timestamp, lastMessage, readToSeq, name, avatar }) => {
     const conversation = new Conversation();
     const channel = new Channel(channelId, channelType);
@@ -211,7 +220,8 @@ function followReading({ chatManager, conversationManager }: WKSDK): void {
     if (cmd !== "conversationRead") return;
     const { channelId, channelType, readToSeq, unread } = param as ConversationRead;
     const conversation = conversationManager.findConversation(new Channel(channelId, channelType));
-    if (!conversation) return;
+    // Commands may come in another order than the reads.
+    if (!conversation || readToSeq < (conversation.extra?.readToSeq ?? 0)) return;
     const { lastMessage } = conversation;
     // Messages may have come since it was read.
     const counted = lastMessage?.messageSeq ? Math.max(0, lastMessage.messageSeq - readToSeq) : unread;

@@ -24,10 +24,7 @@ impl Client {
         payload_bytes: usize,
         mut take: impl FnMut(ConversationPage) + Send,
     ) -> Result<bool, Error> {
-        let ids = self.on_node(Policy::read("conversation_ids"), |node| {
-            v2::channel_ids(node, user)
-        });
-        let (ids, pointers) = tokio::try_join!(ids, self.pointers(user))?;
+        let (ids, pointers) = tokio::try_join!(self.channel_ids(user), self.pointers(user))?;
         let count = ids.len();
         let channels = ids
             .into_iter()

@@ -141,6 +141,58 @@ async fn whoever_may_not_read_a_group_neither_reads_nor_deletes_its_conversation
 }
 
 #[tokio::test]
+async fn who_was_removed_past_the_gateway_gets_no_row_by_reading_or_deleting() {
+    let app = TestApp::start(V2).await;
+    let alice = app.user("alice");
+    for group in ["g", "h"] {
+        seeds::group(&app, group, &["alice", "bob"]);
+        seeds::message(&app, GROUP, group, "bob", b"x");
+        // From now on her membership is cached.
+        alice.sync(GROUP, group, "").await.ok();
+        app.state().leave(group, "alice");
+    }
+    failure(403, "not_a_member").is(alice.read(GROUP, "g", None).await);
+    failure(403, "not_a_member").is(alice.hide(GROUP, "h").await);
+    assert!(app.calls_to("/conversations/").is_empty());
+    for group in ["g", "h"] {
+        seeds::message(&app, GROUP, group, "bob", b"a secret");
+    }
+    assert!(ids(&now(&app, "alice").await).is_empty());
+}
+
+#[tokio::test]
+async fn a_member_whose_row_is_beyond_those_that_v2_lists_reads_and_deletes_it() {
+    let app = TestApp::start(V2).await;
+    for group in ["g", "h"] {
+        seeds::group(&app, group, &["alice", "bob"]);
+        seeds::message(&app, GROUP, group, "bob", b"x");
+    }
+    for n in 0..1000 {
+        app.state().join(&format!("e{n}"), "alice");
+    }
+    let alice = app.user("alice");
+    assert_eq!(read_state(&alice.read(GROUP, "g", None).await.ok()), (0, 1));
+    alice.hide(GROUP, "h").await.ok();
+    assert_eq!(app.calls_to("/conversations/").len(), 3);
+}
+
+#[tokio::test]
+async fn a_conversation_that_v3_cannot_resolve_now_is_a_failure_and_not_empty() {
+    let app = TestApp::start(V3).await;
+    spoken(&app, 1);
+    app.state().set_unresolved(&["s0"]);
+    let alice = app.user("alice");
+    let answer = alice.read(GROUP, "s0", None).await;
+    answer.fails(503, "upstream_unavailable");
+    app.nothing_was_written();
+    app.state().set_unresolved(&[]);
+    assert_eq!(
+        read_state(&alice.read(GROUP, "s0", None).await.ok()),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
 async fn in_mode_callback_the_backend_decides_as_on_a_history() {
     for dialect in [V2, V3] {
         let backend = Backend::start().await;

@@ -116,6 +116,26 @@ async fn what_is_no_conversation_of_the_user_is_left_out() {
 }
 
 #[tokio::test]
+async fn who_only_claimed_an_id_does_not_name_the_group_that_exists_under_it() {
+    let app = TestApp::start(V2).await;
+    app.always("/channel", Fault::Reset);
+    let claim =
+        json!({"channelId": "g", "channelType": 2, "name": "Bank", "avatar": "https://h/a.png"});
+    let answer = app.user("mallory").post("/channel/create", &claim).await;
+    answer.fails(503, "upstream_unavailable");
+    app.faults().clear();
+    // The application's backend makes it, past the gateway.
+    seeds::group(&app, "g", &["alice", "bob"]);
+    seeds::message(&app, GROUP, "g", "bob", b"x");
+    let data = now(&app, "alice").await;
+    let row = row(&data, "g");
+    assert!(
+        row.get("name").is_none() && row.get("avatar").is_none(),
+        "{row}"
+    );
+}
+
+#[tokio::test]
 async fn a_row_with_another_channels_message_is_left_out() {
     let app = TestApp::start(V2).await;
     // `TWIN` has the hash of the pair of hc-alice and hc-bob.

@@ -84,6 +84,7 @@ fuzz_target!(|data: &[u8]| {
         *world.script.lock().expect("the script") = data.to_vec();
         let group = json!({"channelId": "g", "channelType": 2, "subscribers": ["bob"]});
         let group = group.to_string();
+        let conversation = json!({"channelId": "bob", "channelType": 1});
         let message = json!({"channelId": "bob", "channelType": 1, "payload": "eA=="});
         for gateway in &world.gateways {
             for path in [
@@ -92,10 +93,16 @@ fuzz_target!(|data: &[u8]| {
                 "/message/sync?channelId=g&channelType=2&beforeMessageSeq=9&limit=3",
                 "/system/info",
                 "/config",
+                "/conversation/list",
+                "/channel/subscribers?channelId=g&channelType=2&limit=3",
             ] {
                 gateway.ask(get(path).expect("a path"));
             }
             gateway.ask(post("/message/send", message.to_string()));
+            // A delete ends the walk of the list, which is shared for two seconds.
+            for path in ["/conversation/read", "/conversation/delete"] {
+                gateway.ask(post(path, conversation.to_string()));
+            }
             for path in ["/channel/subscriber/add", "/channel/delete"] {
                 gateway.ask(post(path, group.clone()));
             }

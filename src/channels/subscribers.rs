@@ -142,7 +142,7 @@ impl Subscribers {
         self.directories.invalidate(group.as_str());
     }
 
-    /// At most `limit` (1 or more) subscribers of `group` after `after`; for its subscribers, its owner and managers, and admins.
+    /// At most `limit` (1 or more) subscribers of `group` after `after`; for its subscribers, its owner, and admins.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Denied`], [`Error::NotSupported`] on v3 without its manager port, in this order.
@@ -183,17 +183,16 @@ impl Subscribers {
         if is_banned.map_err(Denial::Unavailable)? {
             return Err(Denial::Forbidden.into());
         }
-        let has_role = actor.is_admin || directory.has_role(actor.uid);
+        let is_permitted = actor.is_admin || directory.is_owner(actor.uid);
         // The list is cached like membership, so it decides as well as a lookup.
-        let is_known = has_role || directory.others.has(actor.uid.as_str());
-        if self.mode != Mode::Members || !is_known {
+        if self.mode != Mode::Members || !(is_permitted || directory.lists(actor.uid)) {
             self.authorization
                 .may_list_members(actor.uid, group)
                 .await?;
         }
         // In mode `callback` the backend decides instead of the roles.
         let is_hidden = self.visible == MembersVisible::Managers && self.mode != Mode::Callback;
-        if is_hidden && !has_role {
+        if is_hidden && !(actor.is_admin || directory.has_role(actor.uid)) {
             return Err(Denial::Forbidden.into());
         }
         Ok(())

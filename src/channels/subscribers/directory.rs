@@ -92,8 +92,18 @@ impl Directory {
         self.staff.len() + self.others.len()
     }
 
+    pub(super) fn is_owner(&self, uid: &Uid) -> bool {
+        self.owner.as_ref() == Some(uid)
+    }
+
     pub(super) fn has_role(&self, uid: &Uid) -> bool {
-        self.owner.as_ref() == Some(uid) || self.managers.contains(uid)
+        self.is_owner(uid) || self.managers.contains(uid)
+    }
+
+    /// Whether the user is a subscriber; `false` where the list is not known.
+    pub(super) fn lists(&self, uid: &Uid) -> bool {
+        let uid = uid.as_str();
+        self.staff.iter().any(|(_, other)| other == uid) || self.others.has(uid)
     }
 
     /// Where the list continues after this position.

@@ -164,6 +164,25 @@ async fn who_sees_the_list() {
 }
 
 #[tokio::test]
+async fn a_manager_or_owner_without_a_subscription() {
+    for app in tellers(|_| {}).await {
+        app.group("g", "owner", &["member"]).await;
+        let [owner, manager] = app.users(["owner", "manager"]);
+        owner.manager("add", "g", &["manager"]).await.ok();
+        // The role is no subscription.
+        let answer = manager.members("g", "").await;
+        answer.fails(403, "not_a_member");
+        owner.add("g", &["manager"]).await.ok();
+        let all = ["ow-owner", "ma-manager", "me-member"];
+        assert_eq!(told(manager.members("g", "").await), all);
+        app.state().leave("g", "owner");
+        owner.add("g", &["other"]).await.ok();
+        let all = ["ma-manager", "me-member", "me-other"];
+        assert_eq!(told(owner.members("g", "").await), all);
+    }
+}
+
+#[tokio::test]
 async fn v3_without_its_manager_port_cannot_list_them() {
     for visible in [MembersVisible::Members, MembersVisible::Managers] {
         let app = TestApp::with(V3, move |settings| {

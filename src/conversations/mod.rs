@@ -39,26 +39,50 @@ pub enum Error {
     Store(#[from] StoreError),
 }
 
-/// A conversation with what the store has of a group.
-#[derive(Debug)]
-pub struct Listed {
-    /// As WuKongIM has it.
-    pub conversation: Conversation,
-    /// The group's; the default for a pair.
-    pub record: GroupRecord,
-}
-
 /// A page of a user's conversations.
 #[derive(Debug)]
 pub struct List {
-    /// The newest message first.
-    pub rows: Vec<Listed>,
+    source: Source,
+    /// The newest message first: the row in `source`, and what the store has of a group (the default for a pair).
+    rows: Vec<(usize, GroupRecord)>,
     /// Unread messages in all conversations.
     pub unread_total: u64,
     /// Whether WuKongIM gave all conversations.
     pub complete: bool,
     /// Where the next page begins, if there is one.
     pub next: Option<Position>,
+}
+
+impl List {
+    /// The number of conversations.
+    pub fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// The conversations as WuKongIM has them, with what the store has of a group; the newest message first.
+    pub fn rows(&self) -> impl Iterator<Item = (&Conversation, &GroupRecord)> {
+        let rows = self.rows.iter();
+        rows.filter_map(|(row, record)| Some((self.source.row(*row)?, record)))
+    }
+}
+
+/// Where a page's rows are whole.
+#[derive(Debug)]
+enum Source {
+    /// In the walk, by [`Row::index`].
+    Walk(Arc<Walk>),
+    /// In the answer to a second look, by their place on the page; `None` for one that is gone. Fewer than the page has where their payloads
+    /// have more than the budget.
+    Looked(Vec<Option<Conversation>>),
+}
+
+impl Source {
+    fn row(&self, row: usize) -> Option<&Conversation> {
+        match self {
+            Self::Walk(walk) => walk.whole.as_ref()?.get(row),
+            Self::Looked(rows) => rows.get(row)?.as_ref(),
+        }
+    }
 }
 
 /// Lists and changes conversations. Shared by all requests.
@@ -124,14 +148,8 @@ impl Conversations {
         });
         let groups: Vec<&ChannelId> = groups.collect();
         let mut records = self.authorization.group_records(&groups).await?.into_iter();
-        let mut list = List {
-            rows: Vec::new(),
-            unread_total: 0,
-            complete: walk.complete,
-            next: None,
-        };
         let mut page: Vec<(&Row, GroupRecord)> = Vec::with_capacity(limit.min(walk.rows.len()));
-        let mut has_more = false;
+        let (mut unread_total, mut has_more) = (0, false);
         for row in &walk.rows {
             let record = match &row.channel {
                 Channel::Group(_) => records.next().unwrap_or_default(),
@@ -140,7 +158,7 @@ impl Conversations {
             if record.is_deleted {
                 continue;
             }
-            list.unread_total += u64::from(row.unread);
+            unread_total += u64::from(row.unread);
             let is_wanted = (!unread_only || row.unread > 0)
                 && after.is_none_or(|after| after.is_before(row.key, &row.channel));
             if is_wanted && page.len() < limit {
@@ -149,54 +167,54 @@ impl Conversations {
                 has_more |= is_wanted;
             }
         }
-        let looked = self.whole_rows(user, &walk, &page).await?;
-        list.complete &= looked.complete;
-        has_more |= looked.rows.len() < page.len();
-        list.rows.reserve_exact(page.len());
+        let (source, complete) = match &walk.whole {
+            Some(_) => (Source::Walk(Arc::clone(&walk)), true),
+            None => self.look(user, &page).await?,
+        };
+        let mut rows = Vec::with_capacity(page.len());
         let (mut bytes, mut last) = (0, None);
-        for ((row, record), conversation) in page.into_iter().zip(looked.rows) {
-            let message = conversation.as_ref().and_then(|row| row.message.as_ref());
+        for (place, (row, record)) in page.into_iter().enumerate() {
+            let index = match &source {
+                Source::Walk(_) => row.index as usize,
+                Source::Looked(looked) if place < looked.len() => place,
+                Source::Looked(_) => {
+                    has_more = true;
+                    break;
+                }
+            };
+            let conversation = source.row(index);
+            let message = conversation.and_then(|row| row.message.as_ref());
             bytes += message.map_or(0, Message::payload_bytes);
-            if bytes > self.budget && !list.rows.is_empty() {
+            if bytes > self.budget && !rows.is_empty() {
                 has_more = true;
                 break;
             }
             last = Some(row);
             // It may be gone or read since.
-            let Some(conversation) = conversation.filter(|row| !unread_only || row.unread > 0)
-            else {
-                continue;
-            };
-            list.rows.push(Listed {
-                conversation,
-                record,
-            });
+            if conversation.is_some_and(|row| !unread_only || row.unread > 0) {
+                rows.push((index, record));
+            }
         }
-        if walk.whole.is_none() {
+        if let Source::Looked(_) = source {
             // They may be newer than the walk.
-            list.rows
-                .sort_by_cached_key(|row| Position::of(&row.conversation));
+            rows.sort_by_cached_key(|(row, _)| source.row(*row).map(Position::of));
         }
-        list.next = last.filter(|_| has_more).map(Row::position);
-        Ok(list)
+        let next = last.filter(|_| has_more).map(Row::position);
+        Ok(List {
+            source,
+            rows,
+            unread_total,
+            complete: walk.complete && complete,
+            next,
+        })
     }
 
-    /// The page's rows as they are now, in the same order; fewer where their payloads have more than the budget. `None` for a row that is gone.
-    async fn whole_rows(
+    /// The page's rows as they are now, and whether WuKongIM could resolve all.
+    async fn look(
         &self,
         user: &Uid,
-        walk: &Walk,
         page: &[(&Row, GroupRecord)],
-    ) -> Result<Looked, wukongim::Error> {
-        if let Some(whole) = &walk.whole {
-            let rows = page
-                .iter()
-                .map(|(row, _)| whole.get(row.index as usize).cloned());
-            return Ok(Looked {
-                rows: rows.collect(),
-                complete: true,
-            });
-        }
+    ) -> Result<(Source, bool), wukongim::Error> {
         let channels: Vec<Channel> = page.iter().map(|(row, _)| row.channel.clone()).collect();
         let mut asked = channels.len();
         while asked > 0 {
@@ -208,14 +226,11 @@ impl Conversations {
                     let rows = rows.into_iter().map(|row| (row.channel.clone(), row));
                     let mut rows: HashMap<_, _> = rows.collect();
                     let rows = part.iter().map(|channel| rows.remove(channel)).collect();
-                    return Ok(Looked { rows, complete });
+                    return Ok((Source::Looked(rows), complete));
                 }
             }
         }
-        Ok(Looked {
-            rows: Vec::new(),
-            complete: true,
-        })
+        Ok((Source::Looked(Vec::new()), true))
     }
 
     /// In every mode: a user banned in WuKongIM (v2) has no conversations here.
@@ -226,10 +241,4 @@ impl Conversations {
         }
         Ok(())
     }
-}
-
-/// What a second look found of a page.
-struct Looked {
-    rows: Vec<Option<Conversation>>,
-    complete: bool,
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
+use quick_cache::DefaultHashBuilder;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -77,8 +78,10 @@ impl Walk {
         let complete = client.walk_conversations(user, payload_bytes, take).await?;
         // Of a conversation that came twice the later row is the newer one.
         rows.reverse();
-        let mut seen = HashSet::with_capacity(rows.len());
-        rows.retain(|row| seen.insert(row.channel.clone()));
+        let mut seen = HashSet::with_capacity_and_hasher(rows.len(), DefaultHashBuilder::default());
+        let is_newest: Vec<bool> = rows.iter().map(|row| seen.insert(&row.channel)).collect();
+        let mut is_newest = is_newest.into_iter();
+        rows.retain(|_| is_newest.next() == Some(true));
         rows.sort_unstable_by(|a, b| order(a.key, &a.channel, b.key, &b.channel));
         let whole = only_page.as_mut().map(|page| {
             page.compact();

@@ -194,6 +194,26 @@ mod tests {
     }
 
     #[test]
+    fn numbers_of_every_length_are_read_as_serde_reads_them() {
+        let digits = "18446744073709551615";
+        for begin in 0..digits.len() {
+            for end in begin + 1..=digits.len() {
+                for after in ["", ",", ":", "/", "}", "群", "\u{0}"] {
+                    let text = format!("{}{after}", &digits[begin..end]);
+                    let mut scanner = JsonScanner::of(text.as_bytes()).unwrap();
+                    let expected = serde_json::from_str(&digits[begin..end]).ok();
+                    assert_eq!(scanner.number(), expected, "{text}");
+                    if expected.is_some() {
+                        assert_eq!(&text[scanner.at..], after);
+                    }
+                }
+            }
+        }
+        let too_large = JsonScanner::of(b"18446744073709551616").unwrap().number();
+        assert_eq!(too_large, None);
+    }
+
+    #[test]
     fn every_byte_is_classified_at_every_offset() {
         for byte in 0..=u8::MAX {
             for offset in 0..17 {

@@ -8,13 +8,15 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::synced::{self, SyncedMessage};
 use crate::auth::{Caller, Cursors};
-use crate::conversations::{List, Listed, Position};
+use crate::authorization::GroupRecord;
+use crate::conversations::{List, Position};
 use crate::domain::{Channel, ChannelId, ChannelType};
 use crate::http::envelope::{Envelope, success};
 use crate::http::errors::{Failure, FieldProblem, Problem};
 use crate::http::extract::{Charge, Cursor, Json, MAX_NUMBER, Number, Query, request};
 use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::state::App;
+use crate::wukongim::Conversation;
 
 /// Rows of a page when the request has no limit.
 const DEFAULT_ROWS: u64 = 50;
@@ -121,7 +123,7 @@ pub(super) async fn list_conversations(
         .conversations
         .list(&caller.uid, after.as_ref(), limit, unread_only)
         .await?;
-    charge.take(list.rows.len() / 20)?;
+    charge.take(list.count() / 20)?;
     let mut response = success(size(&list), |out| write(out, &list));
     let next = list.next.map(|position| position.to_bytes());
     let owner = caller.uid.as_str();
@@ -162,26 +164,25 @@ pub(super) fn write_paging(
 }
 
 fn size(list: &List) -> usize {
-    let row = |row: &Listed| {
-        let conversation = &row.conversation;
+    let row = |(conversation, record): (&Conversation, &GroupRecord)| {
         let message = conversation.message.as_slice();
-        let texts = [&row.record.name, &row.record.avatar].into_iter().flatten();
+        let texts = [&record.name, &record.avatar].into_iter().flatten();
         ROW_OVERHEAD
             + conversation.channel.id().len()
             + synced::size(message, &conversation.channel)
             + texts.map(|text| text.len()).sum::<usize>()
     };
-    list.rows.iter().map(row).sum::<usize>() + ROW_OVERHEAD
+    list.rows().map(row).sum::<usize>() + ROW_OVERHEAD
 }
 
 /// Writes [`ListConversationsResponse`] without serde, as a history is written.
 fn write(out: &mut Vec<u8>, list: &List) {
     out.extend_from_slice(br#"{"conversations":["#);
-    for (index, row) in list.rows.iter().enumerate() {
+    for (index, (conversation, record)) in list.rows().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_row(out, row);
+        write_row(out, conversation, record);
     }
     out.extend_from_slice(br#"],"unreadTotal":"#);
     synced::write_number(out, list.unread_total);
@@ -190,21 +191,18 @@ fn write(out: &mut Vec<u8>, list: &List) {
 }
 
 /// Writes [`ListedConversation`].
-fn write_row(out: &mut Vec<u8>, row: &Listed) {
-    let conversation = &row.conversation;
+fn write_row(out: &mut Vec<u8>, conversation: &Conversation, record: &GroupRecord) {
     let channel = &conversation.channel;
-    out.extend_from_slice(br#"{"channelId":"#);
-    synced::write_escaped(out, channel.id().as_bytes());
+    out.push(b'{');
+    let begin = out.len();
+    synced::write_channel(out, channel);
+    let of_channel = begin..out.len();
     let time = conversation
         .message
         .as_ref()
         .map_or(conversation.active_ms, |message| message.id.unix_ms());
     for (name, number) in [
-        (
-            &br#","channelType":"#[..],
-            channel.channel_type().number().into(),
-        ),
-        (br#","unread":"#, conversation.unread),
+        (&br#","unread":"#[..], conversation.unread),
         (br#","readToSeq":"#, conversation.read_to()),
         (br#","timestamp":"#, time),
     ] {
@@ -212,8 +210,8 @@ fn write_row(out: &mut Vec<u8>, row: &Listed) {
         synced::write_number(out, number);
     }
     for (name, text) in [
-        (&br#","name":"#[..], &row.record.name),
-        (br#","avatar":"#, &row.record.avatar),
+        (&br#","name":"#[..], &record.name),
+        (br#","avatar":"#, &record.avatar),
     ] {
         if let Some(text) = text {
             out.extend_from_slice(name);
@@ -222,7 +220,7 @@ fn write_row(out: &mut Vec<u8>, row: &Listed) {
     }
     out.extend_from_slice(br#","lastMessage":"#);
     match &conversation.message {
-        Some(message) => synced::write_one(out, message, channel),
+        Some(message) => synced::write_one(out, message, of_channel),
         None => out.extend_from_slice(b"null"),
     }
     out.push(b'}');

@@ -1,6 +1,8 @@
 //! Writes the messages of a history as JSON without serde, which would check each byte of a payload for escapes, although base64 needs none
 //! (an answer of 50 messages costs a third; docs/PERFORMANCE.md).
 
+use std::ops::Range;
+
 use utoipa::ToSchema;
 
 use crate::domain::{Channel, ChannelId, ChannelType, Message, MessageId};
@@ -45,14 +47,14 @@ pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) 
     out.push(b']');
 }
 
-/// Writes one message of `channel`, as in [`write()`].
-pub(super) fn write_one(out: &mut Vec<u8>, message: &Message, channel: &Channel) {
-    write_fields(out, message, |out| write_channel(out, channel));
+/// Writes one message, as in [`write()`]; `of_channel` is where `out` has its [`write_channel`].
+pub(super) fn write_one(out: &mut Vec<u8>, message: &Message, of_channel: Range<usize>) {
+    write_fields(out, message, |out| out.extend_from_within(of_channel));
 }
 
-/// Writes the fields of a message that its channel's messages share.
-fn write_channel(out: &mut Vec<u8>, channel: &Channel) {
-    out.extend_from_slice(br#","channelId":"#);
+/// Writes the fields that name the channel.
+pub(super) fn write_channel(out: &mut Vec<u8>, channel: &Channel) {
+    out.extend_from_slice(br#""channelId":"#);
     write_escaped(out, channel.id().as_bytes());
     out.extend_from_slice(br#","channelType":"#);
     write_number(out, channel.channel_type().number().into());
@@ -68,6 +70,7 @@ fn write_fields(out: &mut Vec<u8>, message: &Message, write_channel: impl FnOnce
     write_number(out, message.id.0);
     out.extend_from_slice(br#"","messageSeq":"#);
     write_number(out, message.seq);
+    out.push(b',');
     write_channel(out);
     out.extend_from_slice(br#","fromUid":"#);
     write_text(out, message.from_uid());

@@ -48,6 +48,11 @@ pub enum Problem {
     NotUnicode,
     /// Empty.
     Empty,
+    /// A number below the least allowed one, where no greatest one is told.
+    TooSmall {
+        /// The least allowed.
+        min: u64,
+    },
     /// A number below or above what is allowed.
     OutOfRange {
         /// The least allowed.
@@ -111,6 +116,7 @@ impl Problem {
             Self::Empty | Self::Id(IdProblem::Empty) | Self::Payload(PayloadProblem::Empty) => {
                 "不能为空".into()
             }
+            Self::TooSmall { min } => format!("不能小于{min}"),
             Self::OutOfRange { min, max } => format!("必须在{min}到{max}之间"),
             Self::ChannelType { person: true } => "必须是1（单聊）或2（群聊）".into(),
             Self::ChannelType { person: false } => "必须是2（群聊）".into(),
@@ -145,6 +151,7 @@ impl Problem {
             Self::NotUtf8 => "must be UTF-8 text".into(),
             Self::NotUnicode => "must be valid Unicode text".into(),
             Self::Empty => "must not be empty".into(),
+            Self::TooSmall { min } => format!("must be at least {min}"),
             Self::OutOfRange { min, max } => format!("must be between {min} and {max}"),
             Self::ChannelType { person: true } => "must be 1 (person) or 2 (group)".into(),
             Self::ChannelType { person: false } => "must be 2 (group)".into(),

@@ -52,20 +52,21 @@ impl<'a> Value<'a> {
 
     /// A whole number from `min` to `max`, in decimal digits: in JSON no string, no fraction, no exponent.
     pub fn number(&self, min: u64, max: u64) -> Result<u64, Problem> {
-        let (digits, is_negative) = match self {
-            Self::Json(raw) => match raw.strip_prefix('-') {
-                Some(digits) => (digits, true),
-                None => (*raw, false),
-            },
-            Self::Query(text) => (text.as_deref().ok_or(Problem::NotUtf8)?, false),
+        let text = match self {
+            Self::Json(raw) => raw,
+            Self::Query(text) => text.as_deref().ok_or(Problem::NotUtf8)?,
         };
+        let digits = text.strip_prefix('-').unwrap_or(text);
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(Problem::NotNumber);
         }
         // Only digits: a number that does not fit exceeds every maximum.
         let number = digits.parse().unwrap_or(u64::MAX);
-        if (min..=max).contains(&number) && (number == 0 || !is_negative) {
+        let is_negative = digits.len() < text.len() && number > 0;
+        if (min..=max).contains(&number) && !is_negative {
             Ok(number)
+        } else if (number < min || is_negative) && max >= MAX_NUMBER {
+            Err(Problem::TooSmall { min })
         } else {
             Err(Problem::OutOfRange { min, max })
         }
@@ -188,10 +189,14 @@ mod tests {
             assert_eq!(number(raw), Err(Problem::NotNumber), "{raw}");
         }
         let (min, max) = (0, MAX_NUMBER);
-        for raw in ["-1", "9223372036854775808", "99999999999999999999"] {
+        for raw in ["9223372036854775808", "99999999999999999999"] {
             assert_eq!(number(raw), Err(Problem::OutOfRange { min, max }), "{raw}");
         }
-        let parameter = Value::Query(Some("-0".into()));
-        assert_eq!(parameter.number(0, MAX_NUMBER), Err(Problem::NotNumber));
+        assert_eq!(number("-1"), Err(Problem::TooSmall { min }));
+        let parameter = Value::Query(Some("-1".into()));
+        let problem = Problem::OutOfRange { min: 1, max: 5 };
+        assert_eq!(parameter.number(1, 5), Err(problem));
+        let problem = Problem::TooSmall { min: 1 };
+        assert_eq!(parameter.number(1, MAX_NUMBER), Err(problem));
     }
 }

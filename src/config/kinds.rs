@@ -25,6 +25,15 @@ pub(super) enum Redaction {
     Url,
     /// Redacted completely.
     Secret,
+    /// A secret, of which only user, password and query are redacted.
+    SecretUrl,
+}
+
+impl Redaction {
+    /// Whether the value is a secret: its key has a variant that names a file.
+    pub(super) fn is_secret(self) -> bool {
+        matches!(self, Self::Secret | Self::SecretUrl)
+    }
 }
 
 type Read<T> = Box<dyn Fn(&Value) -> Result<T, Expected>>;

@@ -73,7 +73,7 @@ impl<'a> Reader<'a> {
     /// test rules out.
     pub(super) fn read<T>(&mut self, key: &'static str, kind: &Kind<T>) -> Option<T> {
         self.known.insert(key.to_owned());
-        if kind.redaction == Redaction::Secret {
+        if kind.redaction.is_secret() {
             self.known.insert(format!("{key}{FILE_SUFFIX}"));
         }
         let default = self.layers.first()?.get(key)?;
@@ -86,7 +86,9 @@ impl<'a> Reader<'a> {
         });
         match found {
             Ok((value, Entry { value: raw, origin })) => {
-                if let (Redaction::Secret, Origin::File { path, .. }) = (kind.redaction, &origin) {
+                if let Origin::File { path, .. } = &origin
+                    && kind.redaction.is_secret()
+                {
                     self.warn_if_others_write(key, path);
                 }
                 let shown = redacted(&raw, kind.redaction).to_string();
@@ -111,7 +113,7 @@ impl<'a> Reader<'a> {
         key: &'static str,
         kind: &Kind<T>,
     ) -> Result<Option<Entry>, (Origin, Expected)> {
-        let is_secret = kind.redaction == Redaction::Secret;
+        let is_secret = kind.redaction.is_secret();
         let file_key = format!("{key}{FILE_SUFFIX}");
         for layer in self.layers.iter().rev() {
             // An empty secret counts as unset: it is a placeholder copied from the defaults.
@@ -274,7 +276,7 @@ fn redacted(value: &Value, how: Redaction) -> Value {
         (Value::Array(items), _) => {
             Value::Array(items.iter().map(|item| redacted(item, how)).collect())
         }
-        (Value::String(text), Redaction::Url) => redacted_url(text).into(),
+        (Value::String(text), Redaction::Url | Redaction::SecretUrl) => redacted_url(text).into(),
         (Value::String(text), Redaction::Secret) if text.is_empty() => value.clone(),
         (_, Redaction::Secret) => "[redacted]".into(),
         _ => value.clone(),

@@ -300,7 +300,7 @@ sections! {
     /// The gateway's own database.
     store: Store {
         /// Its URL (`sqlite://data/gateway.db`; memory with `--embedded`).
-        url: StoreUrl = parsed(Redaction::Secret);
+        url: StoreUrl = parsed(Redaction::SecretUrl);
         /// Connections (10).
         max_connections: u32 = integer(1, 1000);
         /// Time limit of one query (2 s).

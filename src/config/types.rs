@@ -52,7 +52,7 @@ pub enum GroupIds {
 pub enum MembersVisible {
     /// Its subscribers.
     Members,
-    /// Its owner, its managers and admins.
+    /// Its owner, admins, and those of its managers who are subscribers.
     Managers,
 }
 
@@ -273,13 +273,18 @@ const POSTGRES_PARAMETERS: [&str; 8] = [
 
 /// User, host and database are required: the driver would read missing ones from the environment.
 fn is_postgres_url(text: &str) -> bool {
+    // `Url` drops tabs and line ends.
+    let has_control = text.contains(char::is_control);
     Url::parse(text).is_ok_and(|url| {
         let is_known = |key: &str| {
             POSTGRES_PARAMETERS.contains(&key) || key.starts_with("options[") && key.ends_with(']')
         };
-        url.has_host()
+        !has_control
+            && url.has_host()
             && !url.username().is_empty()
             && url.path().len() > 1
+            // It is of a password that is not percent-encoded, and would be shown.
+            && !url.path().contains('@')
             && url.fragment().is_none()
             && url.query_pairs().all(|(key, _)| is_known(&key))
     })
@@ -414,6 +419,8 @@ mod tests {
             "postgres:///db",
             "postgres://u:hunter2@h/db?pasword=hunter2",
             "postgres://u:hunter2@h:port/db",
+            "postgres://u:p@h/hunter2@h/db",
+            "postgres:\t//u:hunter2@h/db",
             "postgres://u:hunter2@h/db?sslmode=verify-ful",
             "postgres://u:hunter2@h/db?statement-cache-capacity=many",
         ] {

@@ -346,7 +346,10 @@ fn no_secret_is_ever_shown() {
         ),
         ("GATEWAY__AUTHORIZATION__CALLBACK_SECRET", marked),
         ("GATEWAY__AUTH__JWKS_URL", "https://a:hunter2@h/keys"),
-        ("GATEWAY__STORE__URL", "sqlite://hunter2.db"),
+        (
+            "GATEWAY__STORE__URL",
+            "postgres://a:hunter2@h/im?options=hunter2",
+        ),
         ("GATEWAY__WUKONGIM__CONFIRM", "accepted"),
     ];
     let loaded = good(&env);
@@ -367,6 +370,10 @@ fn no_secret_is_ever_shown() {
     );
     assert!(
         described.contains("api_urls = [\"http://[redacted]@h\"]"),
+        "{described}"
+    );
+    assert!(
+        described.contains("url = \"postgres://[redacted]@h/im?[redacted]\""),
         "{described}"
     );
     assert!(

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
 use std::panic::AssertUnwindSafe;
@@ -168,38 +169,42 @@ where
         }
     }
 
-    /// The facts for these keys, in the same order: cached ones, and for the others those of one lookup, which gets their keys and returns
-    /// as many facts in the same order. Nothing is cached where it fails. It is not shared with other callers, and ends with this one.
-    pub(crate) async fn get_all<'k, F>(
+    /// The facts for the keys with these texts, which are their own invalidation ids, in the same order: cached ones, and for the others those
+    /// of one lookup, which gets their keys and returns as many facts in the same order. Nothing is cached where it fails. It is not shared
+    /// with other callers, and ends with this one. `None` where `key` makes no key of a text.
+    pub(crate) async fn get_all<F>(
         &self,
-        keys: &[&'k K],
-        look_up: impl AsyncFnOnce(&[&'k K]) -> Result<Vec<V>, F>,
-    ) -> Result<Vec<V>, F> {
-        let (mut all, mut missing) = (Vec::with_capacity(keys.len()), Vec::new());
-        for (place, key) in keys.iter().enumerate() {
-            let cached = self.cached(key);
-            if cached.is_none() {
-                missing.push((place, *key, self.version(key)));
-            }
-            // Replaced below where it is missing.
-            all.push(cached);
-        }
-        let (misses, all_lookups) = (missing.len() as u64, keys.len() as u64);
-        self.metrics
-            .cache_lookups(self.name, true, all_lookups - misses);
+        texts: &[&str],
+        key: impl Fn(&str) -> Option<K>,
+        look_up: impl AsyncFnOnce(&[K]) -> Result<Vec<V>, F>,
+    ) -> Result<Vec<Option<V>>, F>
+    where
+        K: Borrow<str>,
+    {
+        let now = Instant::now();
+        let cached = |text: &&str| self.valid(self.entries.get(*text)?, text, now);
+        let mut all: Vec<Option<V>> = texts.iter().map(cached).collect();
+        let hits = all.iter().flatten().count() as u64;
+        let misses = texts.len() as u64 - hits;
+        self.metrics.cache_lookups(self.name, true, hits);
         self.metrics.cache_lookups(self.name, false, misses);
-        if !missing.is_empty() {
-            let began = Instant::now();
-            let wanted: Vec<&K> = missing.iter().map(|(_, key, _)| *key).collect();
-            let found = look_up(&wanted).await?;
-            for ((place, key, version), value) in missing.into_iter().zip(found) {
+        let missing = (0..).zip(texts).zip(&all);
+        let missing = missing.filter(|(_, cached)| cached.is_none());
+        let missing = missing.filter_map(|((index, text), _)| Some((index, key(text)?)));
+        let (indices, keys): (Vec<usize>, Vec<K>) = missing.unzip();
+        if !keys.is_empty() {
+            let versions: Vec<u64> = keys.iter().map(|key| self.version(key)).collect();
+            let found = look_up(&keys).await?;
+            for (((index, key), version), value) in
+                indices.into_iter().zip(&keys).zip(versions).zip(found)
+            {
                 if self.version(key) == version {
-                    self.store(key, value.clone(), version, began);
+                    self.store(key, value.clone(), version, now);
                 }
-                all[place] = Some(value);
+                all[index] = Some(value);
             }
         }
-        Ok(all.into_iter().flatten().collect())
+        Ok(all)
     }
 
     /// Its label in metrics, and the number of cached facts.
@@ -210,7 +215,12 @@ where
     /// The fact for `key` where it is cached and still valid.
     pub(super) fn cached(&self, key: &K) -> Option<V> {
         let entry = self.entries.get(key)?;
-        let is_current = |until| Instant::now() < until && entry.version == self.version(key);
+        self.valid(entry, key.invalidation_id(), Instant::now())
+    }
+
+    /// The fact of an entry, where that is still valid for the id.
+    fn valid(&self, entry: Entry<V>, id: &str, now: Instant) -> Option<V> {
+        let is_current = |until| now < until && entry.version == self.version_of(id);
         entry.until.is_none_or(is_current).then_some(entry.value)
     }
 

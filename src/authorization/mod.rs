@@ -259,10 +259,7 @@ impl Authorization {
     ///
     /// # Errors
     /// Where the store fails and not all are cached.
-    pub async fn group_records(
-        &self,
-        groups: &[&ChannelId],
-    ) -> Result<Vec<GroupRecord>, StoreError> {
+    pub async fn group_records(&self, groups: &[&str]) -> Result<Vec<GroupRecord>, StoreError> {
         self.records.of_all(&self.store, groups).await
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::BoxFuture;
 
 use super::fact_cache::{CacheKey, Fact, FactCache};
-use crate::domain::ChannelId;
+use crate::domain::{ChannelId, caps};
 use crate::store::{ChannelRecord, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -118,9 +118,9 @@ impl Records {
     pub(super) async fn of_all(
         &self,
         store: &Store,
-        groups: &[&ChannelId],
+        groups: &[&str],
     ) -> Result<Vec<GroupRecord>, StoreError> {
-        let look_up = async |missing: &[&ChannelId]| {
+        let look_up = async |missing: &[ChannelId]| {
             let records = store.channels(missing).await?;
             let records = records
                 .into_iter()
@@ -131,7 +131,9 @@ impl Records {
                 .map(|group| records.remove(group).unwrap_or_default());
             Ok(records.collect())
         };
-        self.facts.get_all(groups, look_up).await
+        let id = |group: &str| ChannelId::parse(group, caps::ID_BYTES).ok();
+        let records = self.facts.get_all(groups, id, look_up).await?;
+        Ok(records.into_iter().map(Option::unwrap_or_default).collect())
     }
 
     /// Whether the cache has the group as deleted.

@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use crate::authorization::{Authorization, Denial, GroupRecord};
 use crate::config;
-use crate::domain::{Channel, ChannelId, Message, Uid};
+use crate::domain::{ChannelId, ChannelRef, ChannelType, MessageRef, Uid};
 use crate::limits::channel_limiter::ChannelLimiter;
 use crate::store::StoreError;
 use crate::telemetry::Metrics;
 use crate::wukongim::{self, Client, Conversation, ConversationPage};
 
 pub(crate) use position::Position;
+use position::{key, rank};
 use walks::{Row, Walk, Walks};
 
 /// Why conversations cannot be listed or changed.
@@ -42,8 +43,8 @@ pub enum Error {
 /// A page of a user's conversations.
 #[derive(Debug)]
 pub struct List {
-    source: Source,
-    /// The newest message first: the row in `source`, and what the store has of a group (the default for a pair).
+    page: Arc<ConversationPage>,
+    /// The newest message first: the index in `page`, and what the store has of a group (the default for a pair).
     rows: Vec<(usize, GroupRecord)>,
     /// Unread messages in all conversations.
     pub unread_total: u64,
@@ -60,28 +61,9 @@ impl List {
     }
 
     /// The conversations as WuKongIM has them, with what the store has of a group; the newest message first.
-    pub fn rows(&self) -> impl Iterator<Item = (&Conversation, &GroupRecord)> {
+    pub fn rows(&self) -> impl Iterator<Item = (Conversation<'_>, &GroupRecord)> {
         let rows = self.rows.iter();
-        rows.filter_map(|(row, record)| Some((self.source.row(*row)?, record)))
-    }
-}
-
-/// Where a page's rows are whole.
-#[derive(Debug)]
-enum Source {
-    /// In the walk, by [`Row::index`].
-    Walk(Arc<Walk>),
-    /// In the answer to a second look, by their place on the page; `None` for one that is gone. Fewer than the page has where their payloads
-    /// have more than the budget.
-    Looked(Vec<Option<Conversation>>),
-}
-
-impl Source {
-    fn row(&self, row: usize) -> Option<&Conversation> {
-        match self {
-            Self::Walk(walk) => walk.whole.as_ref()?.get(row),
-            Self::Looked(rows) => rows.get(row)?.as_ref(),
-        }
+        rows.filter_map(|(index, record)| Some((self.page.get(*index)?, record)))
     }
 }
 
@@ -142,95 +124,97 @@ impl Conversations {
             Box::pin(async move { Walk::of(&client, &walking, payload_bytes).await })
         });
         let walk = walk.await?;
-        let groups = walk.rows.iter().filter_map(|row| match &row.channel {
-            Channel::Group(group) => Some(group),
-            Channel::Person(_) => None,
-        });
-        let groups: Vec<&ChannelId> = groups.collect();
+        let channels = walk.rows.iter().map(|row| walk.channel(row));
+        let groups = channels.filter(|channel| channel.channel_type == ChannelType::Group);
+        let groups: Vec<&str> = groups.map(|channel| channel.id).collect();
         let mut records = self.authorization.group_records(&groups).await?.into_iter();
-        let mut page: Vec<(&Row, GroupRecord)> = Vec::with_capacity(limit.min(walk.rows.len()));
+        let mut wanted: Vec<(&Row, GroupRecord)> = Vec::with_capacity(limit.min(walk.rows.len()));
         let (mut unread_total, mut has_more) = (0, false);
         for row in &walk.rows {
-            let record = match &row.channel {
-                Channel::Group(_) => records.next().unwrap_or_default(),
-                Channel::Person(_) => GroupRecord::default(),
+            let channel = walk.channel(row);
+            let record = match channel.channel_type {
+                ChannelType::Group => records.next().unwrap_or_default(),
+                ChannelType::Person => GroupRecord::default(),
             };
             if record.is_deleted {
                 continue;
             }
             unread_total += u64::from(row.unread);
             let is_wanted = (!unread_only || row.unread > 0)
-                && after.is_none_or(|after| after.is_before(row.key, &row.channel));
-            if is_wanted && page.len() < limit {
-                page.push((row, record));
+                && after.is_none_or(|after| after.is_before(row.key, channel));
+            if is_wanted && wanted.len() < limit {
+                wanted.push((row, record));
             } else {
                 has_more |= is_wanted;
             }
         }
-        let (source, complete) = match &walk.whole {
-            Some(_) => (Source::Walk(Arc::clone(&walk)), true),
-            None => self.look(user, &page).await?,
+        let (page, indices) = match &walk.page {
+            Some(page) => {
+                let indices = wanted.iter().map(|(row, _)| Some(row.index as usize));
+                (Arc::clone(page), indices.collect())
+            }
+            None => self.look(user, &walk, &wanted).await?,
         };
-        let mut rows = Vec::with_capacity(page.len());
+        has_more |= indices.len() < wanted.len();
+        let mut rows = Vec::with_capacity(indices.len());
         let (mut bytes, mut last) = (0, None);
-        for (place, (row, record)) in page.into_iter().enumerate() {
-            let index = match &source {
-                Source::Walk(_) => row.index as usize,
-                Source::Looked(looked) if place < looked.len() => place,
-                Source::Looked(_) => {
-                    has_more = true;
-                    break;
-                }
-            };
-            let conversation = source.row(index);
-            let message = conversation.and_then(|row| row.message.as_ref());
-            bytes += message.map_or(0, Message::payload_bytes);
+        for ((row, record), index) in wanted.into_iter().zip(indices) {
+            let conversation = index.and_then(|index| page.get(index));
+            let message = conversation.and_then(|row| row.message);
+            bytes += message.map_or(0, MessageRef::payload_bytes);
             if bytes > self.budget && !rows.is_empty() {
                 has_more = true;
                 break;
             }
             last = Some(row);
             // It may be gone or read since.
-            if conversation.is_some_and(|row| !unread_only || row.unread > 0) {
+            if let (Some(index), Some(conversation)) = (index, conversation)
+                && (!unread_only || conversation.unread > 0)
+            {
                 rows.push((index, record));
             }
         }
-        if let Source::Looked(_) = source {
+        if walk.page.is_none() {
             // They may be newer than the walk.
-            rows.sort_by_cached_key(|(row, _)| source.row(*row).map(Position::of));
+            let rank = |index| page.get(index).map(|row| rank(key(&row), row.channel));
+            rows.sort_by(|(a, _), (b, _)| rank(*a).cmp(&rank(*b)));
         }
-        let next = last.filter(|_| has_more).map(Row::position);
+        let next = last.filter(|_| has_more).map(|row| walk.position(row));
         Ok(List {
-            source,
+            complete: walk.complete && !page.is_partial,
+            page,
             rows,
             unread_total,
-            complete: walk.complete && complete,
             next,
         })
     }
 
-    /// The page's rows as they are now, and whether WuKongIM could resolve all.
+    /// The conversations of these rows as they are now, and the index of each one; fewer where their payloads have more than the budget.
+    /// `None` for one that is gone.
     async fn look(
         &self,
         user: &Uid,
-        page: &[(&Row, GroupRecord)],
-    ) -> Result<(Source, bool), wukongim::Error> {
-        let channels: Vec<Channel> = page.iter().map(|(row, _)| row.channel.clone()).collect();
+        walk: &Walk,
+        rows: &[(&Row, GroupRecord)],
+    ) -> Result<(Arc<ConversationPage>, Vec<Option<usize>>), wukongim::Error> {
+        let channels = rows.iter().map(|(row, _)| walk.channel(row));
+        let channels: Vec<ChannelRef<'_>> = channels.collect();
         let mut asked = channels.len();
         while asked > 0 {
             let part = &channels[..asked];
             match self.client.conversations(user, part, self.budget).await {
                 Err(wukongim::Error::TooLarge { .. }) if asked > 1 => asked = asked.div_ceil(4),
-                found => {
-                    let ConversationPage { rows, complete, .. } = found?;
-                    let rows = rows.into_iter().map(|row| (row.channel.clone(), row));
-                    let mut rows: HashMap<_, _> = rows.collect();
-                    let rows = part.iter().map(|channel| rows.remove(channel)).collect();
-                    return Ok((Source::Looked(rows), complete));
+                page => {
+                    let page = page?;
+                    let indices = page.iter().map(|row| row.channel).zip(0_usize..);
+                    let indices: HashMap<_, _> = indices.collect();
+                    let indices = part.iter().map(|channel| indices.get(channel).copied());
+                    let indices = indices.collect();
+                    return Ok((Arc::new(page), indices));
                 }
             }
         }
-        Ok((Source::Looked(Vec::new()), true))
+        Ok(Default::default())
     }
 
     /// In every mode: a user banned in WuKongIM (v2) has no conversations here.

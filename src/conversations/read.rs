@@ -46,10 +46,10 @@ impl Conversations {
             return Ok(ReadState::default());
         };
         let target = up_to.map_or(row.last_seq, |seq| seq.min(row.last_seq));
-        if target <= row.read_to() {
+        if target <= row.read_to {
             return Ok(ReadState {
                 unread: row.unread,
-                read_to: row.read_to(),
+                read_to: row.read_to,
             });
         }
         let unread = row.last_seq - target;

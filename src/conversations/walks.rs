@@ -11,11 +11,11 @@ use quick_cache::DefaultHashBuilder;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::position::{Position, key, order};
+use super::position::{Position, key, rank};
 use crate::context::inherit_identity;
-use crate::domain::{Channel, ChannelId, Uid};
+use crate::domain::{ChannelId, ChannelRef, ChannelType, Slice, Uid};
 use crate::telemetry::Metrics;
-use crate::wukongim::{Client, Conversation, ConversationPage, Error};
+use crate::wukongim::{Client, ConversationPage, Error};
 
 /// How long a walk is used, from its start.
 const SHARED_FOR: Duration = Duration::from_secs(2);
@@ -28,30 +28,25 @@ pub(super) struct Row {
     /// See [`key()`].
     pub(super) key: u64,
     pub(super) unread: u32,
-    /// Its place in WuKongIM's order.
+    /// Its index in WuKongIM's order.
     pub(super) index: u32,
-    pub(super) channel: Channel,
+    channel_type: ChannelType,
+    id: Slice,
 }
 
-/// At most 64 bytes a row beside its id, whose allocation has a header of 16.
-const _: () = assert!(size_of::<Row>() <= 48, "a walk keeps little");
-
-impl Row {
-    pub(super) fn position(&self) -> Position {
-        Position::new(self.key, &self.channel)
-    }
-}
+/// Far less than the 64 bytes a row beside its id that docs/PERFORMANCE.md allows.
+const _: () = assert!(size_of::<Row>() <= 32, "a walk keeps little");
 
 /// All of a user's conversations.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// In the order of the list.
     pub(super) rows: Vec<Row>,
-    /// The conversations themselves by [`Row::index`], where they were all on one page.
-    pub(super) whole: Option<Vec<Conversation>>,
+    /// The channels' ids, one after the other.
+    ids: String,
+    /// The conversations themselves, where they were all on one page.
+    pub(super) page: Option<Arc<ConversationPage>>,
     pub(super) complete: bool,
-    /// Reserves the bytes of `whole`.
-    _page: Option<ConversationPage>,
 }
 
 impl Walk {
@@ -61,17 +56,20 @@ impl Walk {
         user: &Uid,
         payload_bytes: usize,
     ) -> Result<Self, Error> {
-        let mut rows: Vec<Row> = Vec::new();
+        let (mut rows, mut ids) = (Vec::new(), String::new());
         let (mut only_page, mut pages) = (None, 0);
         let take = |page: ConversationPage| {
-            let first = rows.len();
-            rows.reserve_exact(page.rows.len());
-            rows.extend(page.rows.iter().zip(first..).map(|(row, index)| Row {
-                key: key(row),
-                unread: u32::try_from(row.unread).unwrap_or(u32::MAX),
-                index: u32::try_from(index).unwrap_or(u32::MAX),
-                channel: row.channel.clone(),
-            }));
+            rows.reserve_exact(page.count());
+            for row in page.iter() {
+                ids.push_str(row.channel.id);
+                rows.push(Row {
+                    key: key(&row),
+                    unread: u32::try_from(row.unread).unwrap_or(u32::MAX),
+                    index: u32::try_from(rows.len()).unwrap_or(u32::MAX),
+                    channel_type: row.channel.channel_type,
+                    id: Slice::last(row.channel.id.len(), ids.len()),
+                });
+            }
             pages += 1;
             only_page = (pages == 1).then_some(page);
         };
@@ -79,25 +77,44 @@ impl Walk {
         // Of a conversation that came twice the later row is the newer one.
         rows.reverse();
         let mut seen = HashSet::with_capacity_and_hasher(rows.len(), DefaultHashBuilder::default());
-        let is_newest: Vec<bool> = rows.iter().map(|row| seen.insert(&row.channel)).collect();
-        let mut is_newest = is_newest.into_iter();
-        rows.retain(|_| is_newest.next() == Some(true));
-        rows.sort_unstable_by(|a, b| order(a.key, &a.channel, b.key, &b.channel));
-        let whole = only_page.as_mut().map(|page| {
-            page.compact();
-            std::mem::take(&mut page.rows)
-        });
+        rows.retain(|row| seen.insert(row.channel(&ids)));
+        let rank = |row: &Row| rank(row.key, row.channel(&ids));
+        rows.sort_unstable_by(|a, b| rank(a).cmp(&rank(b)));
+        rows.shrink_to_fit();
+        ids.shrink_to_fit();
+        let page = only_page.map(|page| Arc::new(page.compacted()));
         Ok(Self {
             rows,
-            whole,
+            ids,
+            page,
             complete,
-            _page: only_page,
         })
     }
 
+    /// The row's channel.
+    pub(super) fn channel(&self, row: &Row) -> ChannelRef<'_> {
+        row.channel(&self.ids)
+    }
+
+    pub(super) fn position(&self, row: &Row) -> Position {
+        Position::new(row.key, self.channel(row))
+    }
+
     fn has_group(&self, group: &ChannelId) -> bool {
-        let is_it = |row: &Row| matches!(&row.channel, Channel::Group(id) if id == group);
-        self.rows.iter().any(is_it)
+        let group = ChannelRef {
+            channel_type: ChannelType::Group,
+            id: group.as_str(),
+        };
+        self.rows.iter().any(|row| self.channel(row) == group)
+    }
+}
+
+impl Row {
+    fn channel<'a>(&self, ids: &'a str) -> ChannelRef<'a> {
+        ChannelRef {
+            channel_type: self.channel_type,
+            id: ids.get(self.id.range()).unwrap_or_default(),
+        }
     }
 }
 

@@ -65,6 +65,31 @@ impl Channel {
             Self::Group(_) => ChannelType::Group,
         }
     }
+
+    /// The channel with its id borrowed.
+    pub fn borrowed(&self) -> ChannelRef<'_> {
+        ChannelRef {
+            channel_type: self.channel_type(),
+            id: self.id(),
+        }
+    }
+}
+
+/// A [`Channel`] with a borrowed id, which is a valid one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ChannelRef<'a> {
+    /// Person or group.
+    pub channel_type: ChannelType,
+    /// The id as the user gives it.
+    pub id: &'a str,
+}
+
+impl<'a> ChannelRef<'a> {
+    /// The channel with this type and id; `None` where the id is not valid.
+    pub fn parse(channel_type: ChannelType, id: &'a str) -> Option<Self> {
+        let is_valid = ChannelId::is_valid(id);
+        is_valid.then_some(Self { channel_type, id })
+    }
 }
 
 /// Identifies a conversation independently of its user: the key of all state shared by a channel's users.

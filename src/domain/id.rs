@@ -1,5 +1,6 @@
 //! Uids, channel ids and client message numbers, and the rules for valid ones.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -78,6 +79,11 @@ impl ChannelId {
     /// The length of [`Self::random`].
     pub const RANDOM_BYTES: usize = 24;
 
+    /// Whether [`Self::parse`] accepts an id of any length allowed.
+    pub fn is_valid(text: &str) -> bool {
+        check_id(text, caps::ID_BYTES).is_ok()
+    }
+
     /// The same id as a uid, for a person channel.
     pub fn into_uid(self) -> Uid {
         Uid(self.0)
@@ -120,7 +126,8 @@ fn check_id(text: &str, max_bytes: usize) -> Result<(), IdProblem> {
     if text.len() > max_bytes {
         return Err(IdProblem::TooLong { max_bytes });
     }
-    if text.chars().any(is_refused) {
+    let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if !text.bytes().all(is_usual) && text.chars().any(is_refused) {
         return Err(IdProblem::Character);
     }
     // `..` breaks path lookups on both generations, `____system` and `____manager` are WuKongIM's own users, `____cmd` marks its command
@@ -139,6 +146,13 @@ fn check_id(text: &str, max_bytes: usize) -> Result<(), IdProblem> {
 
 fn is_refused(c: char) -> bool {
     matches!(c, '@' | '#' | '&' | '/' | '\\' | '?' | '%') || c.is_control() || c.is_whitespace()
+}
+
+/// Hashed and compared as its text.
+impl Borrow<str> for ChannelId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
 }
 
 macro_rules! text_traits {

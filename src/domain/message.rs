@@ -146,167 +146,219 @@ pub struct MessageText<T> {
     pub payload: T,
 }
 
-impl MessageText<Slice> {
-    /// Bytes of all strings.
-    fn bytes(&self) -> usize {
-        let slices = [self.from_uid, self.client_msg_no, self.payload];
-        let length = |slice: Slice| (slice.end - slice.start) as usize;
-        slices.map(length).iter().sum()
+impl<T> MessageText<T> {
+    /// What `change` makes of them, from the first to the last.
+    fn map<U>(self, mut change: impl FnMut(T) -> U) -> MessageText<U> {
+        MessageText {
+            from_uid: change(self.from_uid),
+            client_msg_no: change(self.client_msg_no),
+            payload: change(self.payload),
+        }
     }
 }
 
-/// A range of bytes.
-#[derive(Debug, Clone, Copy)]
-struct Slice {
+/// A range of bytes in a text.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Slice {
     start: u32,
     end: u32,
 }
 
 impl Slice {
+    /// The last `length` bytes of a text of `end` bytes, at most 4 GiB.
+    pub fn last(length: usize, end: usize) -> Self {
+        let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        Self {
+            start: number(end - length),
+            end: number(end),
+        }
+    }
+
+    /// Appends `slice` to `whole`.
+    fn append(slice: &[u8], whole: &mut Vec<u8>) -> Self {
+        whole.extend_from_slice(slice);
+        Self::last(slice.len(), whole.len())
+    }
+
     /// The range of `slice` in `whole`; `None` where it is not part of it.
-    fn of(slice: &str, whole: &Bytes) -> Option<Self> {
+    fn of(slice: &[u8], whole: &Bytes) -> Option<Self> {
         if slice.is_empty() {
-            return Some(Self { start: 0, end: 0 });
+            return Some(Self::default());
         }
         let start = slice
             .as_ptr()
             .addr()
             .checked_sub(whole.as_ptr().addr())
             .filter(|start| start + slice.len() <= whole.len())?;
-        Some(Self {
-            start: start.try_into().ok()?,
-            end: (start + slice.len()).try_into().ok()?,
-        })
+        Some(Self::last(slice.len(), start + slice.len()))
     }
 
-    fn within(self, whole: &Bytes) -> &[u8] {
-        whole
-            .get(self.start as usize..self.end as usize)
-            .unwrap_or_default()
+    /// Where it is.
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    fn within(self, whole: &[u8]) -> &[u8] {
+        whole.get(self.range()).unwrap_or_default()
     }
 }
 
 impl std::fmt::Debug for Message {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let mut shown = f.debug_struct("Message");
-        shown.field("id", &self.id).field("seq", &self.seq);
-        shown.finish_non_exhaustive()
+        self.borrowed().fmt(f)
     }
 }
 
 impl Message {
     /// A message with its own copy of the strings, which may have any content.
-    pub fn new(id: MessageId, seq: u64, timestamp_ms: u64, texts: MessageText<&str>) -> Self {
-        let MessageText {
-            from_uid,
-            client_msg_no,
-            payload,
-        } = texts;
-        let all = Bytes::from([from_uid, client_msg_no, payload].concat());
-        let mut offset = 0_u32;
-        let mut slice = |text: &str| {
-            let start = offset;
-            offset += u32::try_from(text.len()).unwrap_or_default();
-            Slice { start, end: offset }
-        };
-        let slices = MessageText {
-            from_uid: slice(from_uid),
-            client_msg_no: slice(client_msg_no),
-            payload: slice(payload),
-        };
+    pub fn new(id: MessageId, seq: u64, timestamp_ms: u64, texts: MessageText<&[u8]>) -> Self {
+        let mut all = Vec::new();
+        let slices = texts.map(|text| Slice::append(text, &mut all));
         Self {
             id,
             seq,
             timestamp_ms,
             needs_no_escape: unescaped_prefix_len(&all) == all.len(),
-            texts: all,
+            texts: all.into(),
             slices,
         }
     }
 
-    /// A message whose strings are slices of `page` and need no JSON escapes; copies them where they are not part of it.
-    pub fn within(
-        page: &Bytes,
-        id: MessageId,
-        seq: u64,
-        timestamp_ms: u64,
-        texts: MessageText<&str>,
-    ) -> Self {
-        let slices = || {
-            Some(MessageText {
-                from_uid: Slice::of(texts.from_uid, page)?,
-                client_msg_no: Slice::of(texts.client_msg_no, page)?,
-                payload: Slice::of(texts.payload, page)?,
-            })
-        };
-        match slices() {
-            Some(slices) => Self {
+    /// The message with its strings as slices of `page`; copies them where they are not part of it.
+    pub fn within(page: &Bytes, message: MessageRef<'_>) -> Self {
+        let MessageRef {
+            id,
+            seq,
+            timestamp_ms,
+            texts,
+            needs_no_escape,
+        } = message;
+        let slices = texts.map(|text| Slice::of(text, page));
+        match (slices.from_uid, slices.client_msg_no, slices.payload) {
+            (Some(from_uid), Some(client_msg_no), Some(payload)) => Self {
                 id,
                 seq,
                 timestamp_ms,
                 texts: page.clone(),
-                slices,
-                needs_no_escape: true,
+                slices: MessageText {
+                    from_uid,
+                    client_msg_no,
+                    payload,
+                },
+                needs_no_escape,
             },
-            None => Self::new(id, seq, timestamp_ms, texts),
+            _ => Self::new(id, seq, timestamp_ms, texts),
         }
     }
 
-    /// Moves the strings of these messages into one buffer, so that the pages they are slices of can be freed. Returns its size in bytes.
-    pub fn compact<'a>(messages: impl Iterator<Item = &'a mut Self>) -> usize {
-        let mut messages: Vec<&mut Self> = messages.collect();
-        let length = messages.iter().map(|message| message.slices.bytes()).sum();
-        let mut all = Vec::with_capacity(length);
-        for message in &mut messages {
-            let (slices, texts) = (message.slices, &message.texts);
-            let mut moved = |slice: Slice| {
-                let start = u32::try_from(all.len()).unwrap_or_default();
-                all.extend_from_slice(slice.within(texts));
-                let end = u32::try_from(all.len()).unwrap_or_default();
-                Slice { start, end }
-            };
-            message.slices = MessageText {
-                from_uid: moved(slices.from_uid),
-                client_msg_no: moved(slices.client_msg_no),
-                payload: moved(slices.payload),
-            };
+    /// The message with its strings borrowed.
+    pub fn borrowed(&self) -> MessageRef<'_> {
+        MessageRef {
+            id: self.id,
+            seq: self.seq,
+            timestamp_ms: self.timestamp_ms,
+            texts: self.slices.map(|slice| slice.within(&self.texts)),
+            needs_no_escape: self.needs_no_escape,
         }
-        let all = Bytes::from(all);
-        for message in messages {
-            message.texts = all.clone();
-        }
-        length
     }
 
-    /// The sender, in UTF-8; [`SYSTEM_UID`] where WuKongIM leaves it empty.
+    /// As [`MessageRef::from_uid`].
     pub fn from_uid(&self) -> &[u8] {
-        match self.slices.from_uid.within(&self.texts) {
+        self.borrowed().from_uid()
+    }
+
+    /// As [`MessageRef::client_msg_no`].
+    pub fn client_msg_no(&self) -> &[u8] {
+        self.borrowed().client_msg_no()
+    }
+
+    /// As [`MessageRef::payload`].
+    pub fn payload(&self) -> &[u8] {
+        self.borrowed().payload()
+    }
+
+    /// As [`MessageRef::payload_bytes`].
+    pub fn payload_bytes(&self) -> usize {
+        self.borrowed().payload_bytes()
+    }
+}
+
+/// A message with strings of type `T`: borrowed ones, or slices of a buffer.
+#[derive(Clone, Copy)]
+pub struct MessageOf<T> {
+    /// As [`Message::id`].
+    pub id: MessageId,
+    /// As [`Message::seq`].
+    pub seq: u64,
+    /// As [`Message::timestamp_ms`].
+    pub timestamp_ms: u64,
+    /// As WuKongIM gives them, in UTF-8.
+    pub texts: MessageText<T>,
+    /// Whether no string needs JSON escapes.
+    pub needs_no_escape: bool,
+}
+
+/// A message whose strings are borrowed.
+pub type MessageRef<'a> = MessageOf<&'a [u8]>;
+
+impl<T> MessageOf<T> {
+    fn map<U>(self, change: impl FnMut(T) -> U) -> MessageOf<U> {
+        MessageOf {
+            id: self.id,
+            seq: self.seq,
+            timestamp_ms: self.timestamp_ms,
+            texts: self.texts.map(change),
+            needs_no_escape: self.needs_no_escape,
+        }
+    }
+}
+
+impl MessageOf<Slice> {
+    /// The message whose strings are these slices of `whole`.
+    pub fn within(self, whole: &[u8]) -> MessageRef<'_> {
+        self.map(|slice| slice.within(whole))
+    }
+}
+
+impl<'a> MessageRef<'a> {
+    /// The message with its strings appended to `whole`.
+    pub fn append(self, whole: &mut Vec<u8>) -> MessageOf<Slice> {
+        self.map(|text| Slice::append(text, whole))
+    }
+
+    /// The sender; [`SYSTEM_UID`] where WuKongIM leaves it empty.
+    pub fn from_uid(self) -> &'a [u8] {
+        match self.texts.from_uid {
             b"" => SYSTEM_UID.as_bytes(),
             uid => uid,
         }
     }
 
-    /// The sender's client_msg_no, in UTF-8; empty where v3 kept none.
-    pub fn client_msg_no(&self) -> &[u8] {
-        self.slices.client_msg_no.within(&self.texts)
+    /// The sender's client_msg_no; empty where v3 kept none.
+    pub fn client_msg_no(self) -> &'a [u8] {
+        self.texts.client_msg_no
     }
 
     /// The payload as base64.
-    pub fn payload(&self) -> &[u8] {
-        self.slices.payload.within(&self.texts)
-    }
-
-    /// Whether no string needs JSON escapes.
-    pub fn needs_no_escape(&self) -> bool {
-        self.needs_no_escape
+    pub fn payload(self) -> &'a [u8] {
+        self.texts.payload
     }
 
     /// The payload's size in bytes once decoded.
-    pub fn payload_bytes(&self) -> usize {
+    pub fn payload_bytes(self) -> usize {
         let payload = self.payload();
         let ends = payload.iter().rev().take(2);
         let padding = ends.filter(|byte| **byte == b'=');
         (payload.len() / 4 * 3).saturating_sub(padding.count())
+    }
+}
+
+/// Shows no content.
+impl<T> std::fmt::Debug for MessageOf<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut shown = f.debug_struct("Message");
+        shown.field("id", &self.id).field("seq", &self.seq);
+        shown.finish_non_exhaustive()
     }
 }
 
@@ -331,39 +383,12 @@ mod tests {
     }
 
     #[test]
-    fn compacted_messages_keep_their_strings_and_not_the_page() {
-        let page = r#"{"a":"alice","p":"YQ==","n":"群-1","more":"…"}"#.to_owned();
-        let page = Bytes::from(page);
-        let text = std::str::from_utf8(&page).unwrap();
-        let texts = MessageText {
-            from_uid: &text[6..11],
-            client_msg_no: &text[29..34],
-            payload: &text[18..22],
-        };
-        let system = MessageText {
-            from_uid: "",
-            ..texts
-        };
-        let mut messages =
-            [texts, system].map(|texts| Message::within(&page, MessageId(1), 1, 0, texts));
-        assert_eq!(Message::compact(messages.iter_mut()), 5 + 2 * (4 + 5));
-        assert!(page.is_unique(), "no slice of it is left");
-        let [one, of_system] = &messages;
-        for message in [one, of_system] {
-            let strings = (message.client_msg_no(), message.payload());
-            assert_eq!(strings, ("群-1".as_bytes(), &b"YQ=="[..]));
-        }
-        assert_eq!(one.from_uid(), b"alice");
-        assert_eq!(of_system.from_uid(), SYSTEM_UID.as_bytes());
-    }
-
-    #[test]
     fn debug_shows_no_payload() {
         let payload = Payload::parse("bWFya2Vk", 100).unwrap();
         let texts = MessageText {
-            from_uid: "a",
-            client_msg_no: "n",
-            payload: "bWFya2Vk",
+            from_uid: &b"a"[..],
+            client_msg_no: b"n",
+            payload: b"bWFya2Vk",
         };
         let message = Message::new(MessageId(1), 1, 0, texts);
         let shown = format!("{payload:?} {message:?}");
@@ -373,31 +398,41 @@ mod tests {
     #[test]
     fn texts_are_pieces_of_their_page_where_they_lie_in_it() {
         let page = Bytes::from_static(b"{alice n-1 YQ==}");
-        let whole = std::str::from_utf8(&page).unwrap();
-        let texts = MessageText {
-            from_uid: &whole[1..6],
-            client_msg_no: &whole[7..10],
-            payload: &whole[11..15],
+        let within = |texts, needs_no_escape| {
+            let message = MessageRef {
+                id: MessageId(1),
+                seq: 1,
+                timestamp_ms: 0,
+                texts,
+                needs_no_escape,
+            };
+            Message::within(&page, message)
         };
-        let inside = Message::within(&page, MessageId(1), 1, 0, texts);
+        let texts = MessageText {
+            from_uid: &page[1..6],
+            client_msg_no: &page[7..10],
+            payload: &page[11..15],
+        };
+        let inside = within(texts, true);
         let payload = MessageText {
-            payload: "YQ=\u{7}",
+            payload: &b"YQ=\x07"[..],
             ..texts
         };
-        let outside = Message::within(&page, MessageId(1), 1, 0, payload);
+        let outside = within(payload, false);
         for message in [&inside, &outside] {
             assert_eq!(message.from_uid(), b"alice");
             assert_eq!(message.client_msg_no(), b"n-1");
         }
         assert_eq!(inside.payload(), b"YQ==");
+        assert!(page.as_ptr_range().contains(&inside.payload().as_ptr()));
         assert_eq!(outside.payload(), b"YQ=\x07");
-        assert!(inside.needs_no_escape() && !outside.needs_no_escape());
+        assert!(inside.needs_no_escape && !outside.needs_no_escape);
         let nothing = MessageText {
-            from_uid: "",
-            client_msg_no: "",
-            payload: "",
+            from_uid: &b""[..],
+            client_msg_no: b"",
+            payload: b"",
         };
-        let system = Message::within(&page, MessageId(1), 1, 0, nothing);
+        let system = within(nothing, true);
         assert_eq!(system.from_uid(), SYSTEM_UID.as_bytes());
         assert!(system.payload().is_empty() && system.client_msg_no().is_empty());
     }

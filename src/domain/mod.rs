@@ -5,9 +5,12 @@ mod channel;
 mod id;
 mod message;
 
-pub use channel::{Channel, ChannelType, ConversationKey};
+pub use channel::{Channel, ChannelRef, ChannelType, ConversationKey};
 pub use id::{ChannelId, ClientMsgNo, IdProblem, Uid};
-pub use message::{Message, MessageId, MessageText, Payload, PayloadProblem, SYSTEM_UID};
+pub use message::{
+    Message, MessageId, MessageOf, MessageRef, MessageText, Payload, PayloadProblem, SYSTEM_UID,
+    Slice,
+};
 
 /// Hard limits that no configuration may exceed. The first three protect WuKongIM: a 32 KiB id or a 1 MiB payload crashes a v2 node, a 64
 /// KiB client_msg_no a v3 node (seen on running servers).

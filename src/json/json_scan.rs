@@ -106,7 +106,8 @@ impl<'a> JsonScanner<'a> {
 
     /// Consumes exactly `word`.
     pub(crate) fn word(&mut self, word: &str) -> Option<()> {
-        self.text.get(self.at..)?.strip_prefix(word)?;
+        let rest = self.text.as_bytes().get(self.at..)?;
+        rest.strip_prefix(word.as_bytes())?;
         self.at += word.len();
         Some(())
     }

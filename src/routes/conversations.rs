@@ -84,7 +84,9 @@ pub(super) struct ListConversationsResponse {
 
 /// Lists the caller's own conversations, the newest message first.
 ///
-/// Costs 1 and a twentieth of the conversations in the answer. What moves up while pages are read is seen on the first page again.
+/// Costs 1 and a twentieth of the conversations in the answer. What moves up while pages are read is seen on the first page again. For two
+/// seconds a replica answers from one look at WuKongIM: what is sent meanwhile may be missing. What the caller reads or deletes shows at once
+/// on the replica that did it.
 #[utoipa::path(
     get,
     path = "",
@@ -164,12 +166,13 @@ pub(super) fn write_paging(
 }
 
 fn size(list: &List) -> usize {
-    let row = |(conversation, record): (&Conversation, &GroupRecord)| {
-        let message = conversation.message.as_slice();
+    let row = |(conversation, record): (Conversation<'_>, &GroupRecord)| {
+        let id = conversation.channel.id;
+        let message = conversation.message;
         let texts = [&record.name, &record.avatar].into_iter().flatten();
         ROW_OVERHEAD
-            + conversation.channel.id().len()
-            + synced::size(message, &conversation.channel)
+            + id.len()
+            + message.map_or(0, |message| synced::size_of_one(message, id))
             + texts.map(|text| text.len()).sum::<usize>()
     };
     list.rows().map(row).sum::<usize>() + ROW_OVERHEAD
@@ -182,7 +185,7 @@ fn write(out: &mut Vec<u8>, list: &List) {
         if index > 0 {
             out.push(b',');
         }
-        write_row(out, conversation, record);
+        write_row(out, &conversation, record);
     }
     out.extend_from_slice(br#"],"unreadTotal":"#);
     synced::write_number(out, list.unread_total);
@@ -191,15 +194,13 @@ fn write(out: &mut Vec<u8>, list: &List) {
 }
 
 /// Writes [`ListedConversation`].
-fn write_row(out: &mut Vec<u8>, conversation: &Conversation, record: &GroupRecord) {
-    let channel = &conversation.channel;
+fn write_row(out: &mut Vec<u8>, conversation: &Conversation<'_>, record: &GroupRecord) {
     out.push(b'{');
     let begin = out.len();
-    synced::write_channel(out, channel);
+    synced::write_channel(out, conversation.channel);
     let of_channel = begin..out.len();
     let time = conversation
         .message
-        .as_ref()
         .map_or(conversation.active_ms, |message| message.id.unix_ms());
     for (name, number) in [
         (&br#","unread":"#[..], conversation.unread),
@@ -219,7 +220,7 @@ fn write_row(out: &mut Vec<u8>, conversation: &Conversation, record: &GroupRecor
         }
     }
     out.extend_from_slice(br#","lastMessage":"#);
-    match &conversation.message {
+    match conversation.message {
         Some(message) => synced::write_one(out, message, of_channel),
         None => out.extend_from_slice(b"null"),
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use utoipa::ToSchema;
 
-use crate::domain::{Channel, ChannelId, ChannelType, Message, MessageId};
+use crate::domain::{Channel, ChannelId, ChannelRef, ChannelType, Message, MessageId, MessageRef};
 use crate::http::openapi::{MessageSeq, UnixMs};
 use crate::json::json_scan::unescaped_prefix_len;
 
@@ -36,32 +36,38 @@ const MESSAGE_OVERHEAD: usize = 200;
 pub(super) fn write(out: &mut Vec<u8>, messages: &[Message], channel: &Channel) {
     // Identical for all messages.
     let mut of_channel = Vec::new();
-    write_channel(&mut of_channel, channel);
+    write_channel(&mut of_channel, channel.borrowed());
     out.push(b'[');
     for (index, message) in messages.iter().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        write_fields(out, message, |out| out.extend_from_slice(&of_channel));
+        write_fields(out, message.borrowed(), |out| {
+            out.extend_from_slice(&of_channel);
+        });
     }
     out.push(b']');
 }
 
 /// Writes one message, as in [`write()`]; `of_channel` is where `out` has its [`write_channel`].
-pub(super) fn write_one(out: &mut Vec<u8>, message: &Message, of_channel: Range<usize>) {
+pub(super) fn write_one(out: &mut Vec<u8>, message: MessageRef<'_>, of_channel: Range<usize>) {
     write_fields(out, message, |out| out.extend_from_within(of_channel));
 }
 
 /// Writes the fields that name the channel.
-pub(super) fn write_channel(out: &mut Vec<u8>, channel: &Channel) {
+pub(super) fn write_channel(out: &mut Vec<u8>, channel: ChannelRef<'_>) {
     out.extend_from_slice(br#""channelId":"#);
-    write_escaped(out, channel.id().as_bytes());
+    write_escaped(out, channel.id.as_bytes());
     out.extend_from_slice(br#","channelType":"#);
-    write_number(out, channel.channel_type().number().into());
+    write_number(out, channel.channel_type.number().into());
 }
 
-fn write_fields(out: &mut Vec<u8>, message: &Message, write_channel: impl FnOnce(&mut Vec<u8>)) {
-    let write_text = if message.needs_no_escape() {
+fn write_fields(
+    out: &mut Vec<u8>,
+    message: MessageRef<'_>,
+    write_channel: impl FnOnce(&mut Vec<u8>),
+) {
+    let write_text = if message.needs_no_escape {
         write_unescaped
     } else {
         write_escaped
@@ -85,11 +91,20 @@ fn write_fields(out: &mut Vec<u8>, message: &Message, write_channel: impl FnOnce
 
 /// The number of bytes that [`write()`] writes if nothing needs an escape, rounded up.
 pub(super) fn size(messages: &[Message], channel: &Channel) -> usize {
-    let texts = |message: &Message| {
-        message.payload().len() + message.from_uid().len() + message.client_msg_no().len()
-    };
-    let all: usize = messages.iter().map(texts).sum();
-    all + messages.len() * (MESSAGE_OVERHEAD + channel.id().len())
+    let messages = messages.iter().map(Message::borrowed);
+    messages
+        .map(|message| size_of_one(message, channel.id()))
+        .sum()
+}
+
+/// As [`size()`], for one message.
+pub(super) fn size_of_one(message: MessageRef<'_>, channel_id: &str) -> usize {
+    let texts = [
+        message.payload(),
+        message.from_uid(),
+        message.client_msg_no(),
+    ];
+    MESSAGE_OVERHEAD + channel_id.len() + texts.map(<[u8]>::len).iter().sum::<usize>()
 }
 
 // Writing into a vector cannot fail.
@@ -133,9 +148,9 @@ mod tests {
         let channel = Channel::Group(ChannelId::parse("群", 9).unwrap());
         assert_eq!(written(&[], &channel), b"[]");
         let texts = MessageText {
-            from_uid: "a",
-            client_msg_no: "",
-            payload: "YQ==",
+            from_uid: &b"a"[..],
+            client_msg_no: b"",
+            payload: b"YQ==",
         };
         let id = MessageId(2_124_846_632_913_506_304);
         let message = Message::new(id, 3, 1_795_437_889_000, texts);
@@ -150,9 +165,9 @@ mod tests {
         #[test]
         fn any_text_comes_out_as_it_went_in(from in "\\PC{0,8}|[\\x00-\\x7f]{0,8}", number in ".{0,40}", payload in ".{0,40}") {
             let texts = MessageText {
-                from_uid: &*from,
-                client_msg_no: &*number,
-                payload: &*payload,
+                from_uid: from.as_bytes(),
+                client_msg_no: number.as_bytes(),
+                payload: payload.as_bytes(),
             };
             let message = Message::new(MessageId(1), 1, 0, texts);
             let channel = Channel::Group(ChannelId::parse("g", 9).unwrap());

@@ -128,7 +128,7 @@ impl Store {
     }
 
     /// The records of these ids, tombstones included, in no order.
-    pub async fn channels(&self, ids: &[&ChannelId]) -> Result<Vec<ChannelRecord>, StoreError> {
+    pub async fn channels(&self, ids: &[ChannelId]) -> Result<Vec<ChannelRecord>, StoreError> {
         let mut records = Vec::new();
         for ids in ids.chunks(ID_COUNTS[ID_COUNTS.len() - 1]) {
             // Few statements, since each connection prepares every one; no id is NULL.
@@ -139,7 +139,7 @@ impl Store {
             let sql = format!("SELECT {} FROM channels WHERE id IN ({list})", columns!());
             let mut query = sqlx::query(AssertSqlSafe(sql));
             for place in 0..places {
-                query = query.bind(ids.get(place).map(|id| id.as_str()));
+                query = query.bind(ids.get(place).map(ChannelId::as_str));
             }
             let rows = self.fetch_rows("channels", query).await?;
             for row in &rows {

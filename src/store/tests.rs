@@ -89,8 +89,7 @@ in_every_database! {
         }
         store.mark_deleted(&ids[595], None).await.unwrap();
         for count in [0, 1, 8, 9, 591, 600] {
-            let asked: Vec<&ChannelId> = ids[..count].iter().collect();
-            let mut records = store.channels(&asked).await.unwrap();
+            let mut records = store.channels(&ids[..count]).await.unwrap();
             records.sort_by(|a, b| a.id.cmp(&b.id));
             let found: Vec<&ChannelId> = records.iter().map(|record| &record.id).collect();
             assert_eq!(found, ids[count.min(590)..count].iter().collect::<Vec<_>>());

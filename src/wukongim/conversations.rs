@@ -1,21 +1,23 @@
 //! A user's conversations: the walk over all of them, a look at some by name, read pointers and deletion. `dialect` knows the wire formats.
 
 mod by_hand;
+mod rows;
 
 use std::iter;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, Policy, Retry};
+use super::call::{Call, Policy, Retry};
 use super::dialect::v2::conversations as v2;
 use super::dialect::v3::conversations as v3;
 use super::{Client, Error, Generation, Rejection};
-use crate::context::Reservation;
-use crate::domain::{Channel, ChannelId, ChannelType, Message, Uid, caps};
+use crate::domain::{Channel, ChannelId, ChannelRef, ChannelType, Uid};
+
+pub(super) use rows::channel_of;
+pub use rows::{Conversation, ConversationPage};
 
 /// A walk ends at this many rows.
 const MAX_WALK_ROWS: usize = 2000;
@@ -29,99 +31,18 @@ const SHRINK: usize = 10;
 const MAX_V3_PAGES: usize = 100;
 /// Decoded payloads of a page, per row: base64, and the fields.
 const ROW_OVERHEAD: usize = 2 * 1024;
-/// About the fewest bytes of a row with a message, to estimate the capacity needed.
-const MIN_ROW_BYTES: usize = 384;
 /// Minimum limit of a page: one message of the largest size that v2 stores.
 const MIN_PAGE_BYTES: usize = 2 * 1024 * 1024;
 
-/// A conversation as its user has it.
-#[derive(Debug, Clone)]
-pub struct Conversation {
-    /// As the user names it.
-    pub channel: Channel,
-    /// The seq of its newest message, from 1; 0 without one.
+/// How far a conversation's user has read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadPointer {
+    /// As [`Conversation::last_seq`].
     pub last_seq: u64,
-    /// Unread messages, at most `last_seq`; the user's own messages count as read.
+    /// As [`Conversation::unread`].
     pub unread: u64,
-    /// When WuKongIM says it was active, in Unix milliseconds; 0 where it does not.
-    pub active_ms: u64,
-    /// Its newest message, if WuKongIM gives it.
-    pub message: Option<Message>,
-}
-
-impl Conversation {
-    /// The row, if it is one to be shown: not a group without messages, nor a channel that WuKongIM does not know.
-    pub(super) fn if_shown(mut self) -> Option<Self> {
-        let is_empty = self.last_seq == 0 && self.message.is_none();
-        let is_group = matches!(self.channel, Channel::Group(_));
-        self.unread = self.unread.min(self.last_seq);
-        (!is_empty || (!is_group && self.active_ms > 0)).then_some(self)
-    }
-
-    /// Up to which seq the user has read.
-    pub fn read_to(&self) -> u64 {
-        self.last_seq.saturating_sub(self.unread)
-    }
-}
-
-/// Conversations of one answer.
-#[derive(Debug, Default)]
-pub struct ConversationPage {
-    /// In WuKongIM's order.
-    pub rows: Vec<Conversation>,
-    /// How many rows WuKongIM gave, including those left out.
-    pub(super) received: usize,
-    /// Whether WuKongIM could resolve all rows of this page.
-    pub complete: bool,
-    /// Reserve the bytes that the messages are slices of.
-    pub(super) reservations: Vec<Arc<Reservation>>,
-}
-
-impl ConversationPage {
-    /// An empty page of this answer.
-    pub(super) fn new(answer: &Answer) -> Self {
-        Self {
-            rows: Vec::with_capacity((answer.body.len() / MIN_ROW_BYTES).min(MAX_WALK_ROWS)),
-            received: 0,
-            complete: true,
-            reservations: vec![answer.reservation.clone()],
-        }
-    }
-
-    /// Counts a row that WuKongIM gave, and adds it where it is one to be shown.
-    pub(super) fn add(&mut self, row: Option<Conversation>) {
-        self.received += 1;
-        self.rows.extend(row);
-    }
-
-    /// Keeps of WuKongIM's answer no more than the rows' own strings, to hold the page for longer. It must not be of a request's reservation.
-    pub fn compact(&mut self) {
-        let messages = self.rows.iter_mut();
-        let mut bytes = Message::compact(messages.filter_map(|row| row.message.as_mut()));
-        for reservation in &self.reservations {
-            reservation.shrink_to(bytes);
-            bytes -= reservation.bytes().min(bytes);
-        }
-    }
-}
-
-/// The channel of a row, as `user` names it; v2 stores a pair under both uids. `None` for what the gateway has no name for: command channels,
-/// the system, other types.
-pub(super) fn channel_of(user: &Uid, id: &str, channel_type: u8) -> Option<Channel> {
-    match channel_type {
-        1 => {
-            let peer = match id.split_once('@') {
-                None => id,
-                Some((one, other)) if one == user.as_str() => other,
-                Some((one, other)) if other == user.as_str() => one,
-                Some(_) => return None,
-            };
-            let peer = Uid::parse(peer, caps::ID_BYTES).ok()?;
-            Some(Channel::Person(peer))
-        }
-        2 => Some(Channel::Group(ChannelId::parse(id, caps::ID_BYTES).ok()?)),
-        _ => None,
-    }
+    /// As [`Conversation::read_to`].
+    pub read_to: u64,
 }
 
 /// The limit of an answer with this many rows whose payloads together have `payload_bytes`.
@@ -243,7 +164,7 @@ impl Client {
             };
             size = v3::MAX_PAGE_ROWS;
             rows += page.received;
-            complete &= page.complete;
+            complete &= !page.is_partial;
             take(page);
             match next {
                 None => return Ok(complete),
@@ -262,25 +183,28 @@ impl Client {
     pub async fn conversations(
         &self,
         user: &Uid,
-        channels: &[Channel],
+        channels: &[ChannelRef<'_>],
         payload_bytes: usize,
     ) -> Result<ConversationPage, Error> {
         let max_bytes = max_bytes(channels.len(), payload_bytes);
         let generation = self.generation().await?;
         if generation == Generation::V2 && self.is_token_cluster().await? {
             let pointers = self.pointers(user).await?;
-            return self.by_hand(user, channels, &pointers, payload_bytes).await;
+            let page = self.by_hand(user, channels, &pointers, payload_bytes).await;
+            return page.map(ConversationPage::shrunk);
         }
         let page = self.on_node(Policy::read("conversation_channels"), |node| async move {
-            match generation {
+            let page = match generation {
                 Generation::V2 => v2::of_channels(node, user, channels, max_bytes).await,
                 Generation::V3 => v3::of_channels(node, user, channels, max_bytes).await,
-            }
+            };
+            page.map(ConversationPage::shrunk)
         });
         page.await
     }
 
-    /// One conversation, which the user may read; `None` where it has no messages, or on v3 where it is not the user's. Creates no log on v2.
+    /// How far the user has read a conversation, which the user may read; `None` where it has no messages, or on v3 where it is not the
+    /// user's. Creates no log on v2.
     ///
     /// # Errors
     /// [`Rejection::RetryRequired`] where v3 cannot resolve it now.
@@ -288,7 +212,7 @@ impl Client {
         &self,
         user: &Uid,
         channel: &Channel,
-    ) -> Result<Option<Conversation>, Error> {
+    ) -> Result<Option<ReadPointer>, Error> {
         if self.generation().await? == Generation::V2
             && self.logs.entry(user, channel).seen.is_none()
         {
@@ -302,14 +226,17 @@ impl Client {
         if self.is_unknown_pair(user, channel).await? {
             return Ok(None);
         }
-        let page = self.conversations(user, std::slice::from_ref(channel), 0);
-        let ConversationPage {
-            mut rows, complete, ..
-        } = page.await?;
-        rows.retain(|row| row.channel == *channel && row.last_seq > 0);
-        match rows.pop() {
-            None if !complete => Err(Error::Rejected(Rejection::RetryRequired)),
-            row => Ok(row),
+        let asked = [channel.borrowed()];
+        let page = self.conversations(user, &asked, 0);
+        let page = page.await?;
+        let is_it = |row: &Conversation<'_>| row.channel == channel.borrowed() && row.last_seq > 0;
+        match page.iter().filter(is_it).last() {
+            None if page.is_partial => Err(Error::Rejected(Rejection::RetryRequired)),
+            row => Ok(row.map(|row| ReadPointer {
+                last_seq: row.last_seq,
+                unread: row.unread,
+                read_to: row.read_to(),
+            })),
         }
     }
 

@@ -87,7 +87,7 @@ impl Client {
     /// # Errors
     /// Where no v2 node answers.
     pub async fn log_is_foreign(&self, sender: &Uid, channel: &Channel) -> Result<bool, Error> {
-        let id = v2::stored_id(sender, channel);
+        let id = v2::stored_id(sender, channel.borrowed());
         let owner = self.log_owner(&id, channel.channel_type()).await?;
         if owner == Owner::Itself {
             self.logs.entry(sender, channel).record(LogObservation::Own);
@@ -102,7 +102,10 @@ impl Client {
         reader: &Uid,
         channel: &Channel,
     ) -> Result<bool, Error> {
-        let (id, channel_type) = (v2::stored_id(reader, channel), channel.channel_type());
+        let (id, channel_type) = (
+            v2::stored_id(reader, channel.borrowed()),
+            channel.channel_type(),
+        );
         match v2::max_message_seq(node, channel_type, &id).await {
             Ok(None) => Ok(true),
             // On a single node this is an empty log, or a v2.0.10, where reads create no logs. In a cluster it may also mean that there is

@@ -19,7 +19,7 @@ mod users;
 
 pub use call::NodeAffinity;
 pub use client::Client;
-pub use conversations::{Conversation, ConversationPage};
+pub use conversations::{Conversation, ConversationPage, ReadPointer};
 pub use error::{Error, Reason, Rejection};
 pub use groups::MemberChange;
 pub use page::{Page, Window};

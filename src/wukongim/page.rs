@@ -12,7 +12,9 @@ use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::Error;
-use crate::domain::{Channel, Message, MessageId, MessageText, Uid};
+use crate::domain::{
+    Channel, ChannelRef, ChannelType, Message, MessageId, MessageRef, MessageText, Uid,
+};
 use crate::telemetry::Metrics;
 
 mod fast_path;
@@ -204,12 +206,12 @@ impl Page {
         self.received += 1;
         let low = self.seq_range.map_or(wire.message_seq, |(low, _)| low);
         self.seq_range = Some((low, wire.message_seq));
-        if belongs_to(wire, reader, channel) {
+        if belongs_to(wire, reader, channel.borrowed()) {
             if self.messages.is_empty() {
                 let room = (body.len() / MIN_MESSAGE_BYTES).min(MAX_PAGE_MESSAGES);
                 self.messages.reserve(room);
             }
-            self.messages.push(to_message(body, wire));
+            self.messages.push(Message::within(body, wire.borrowed()));
         }
     }
 }
@@ -218,14 +220,14 @@ impl Page {
 ///
 /// v2 gives "the id that is not the sender" as a person message's channel, which for a received message is the reader's own
 /// uid; v3 gives the peer. So only the pair as a whole can be compared.
-pub(super) fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: &Channel) -> bool {
-    if message.channel_type != channel.channel_type().number() || message.message_seq == 0 {
+pub(super) fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: ChannelRef<'_>) -> bool {
+    if message.channel_type != channel.channel_type.number() || message.message_seq == 0 {
         return false;
     }
-    match channel {
-        Channel::Group(id) => message.channel_id == id.as_str(),
-        Channel::Person(peer) => {
-            let (reader, peer) = (reader.as_str(), peer.as_str());
+    match channel.channel_type {
+        ChannelType::Group => message.channel_id == channel.id,
+        ChannelType::Person => {
+            let (reader, peer) = (reader.as_str(), channel.id);
             let (from, other) = (&*message.from_uid, &*message.channel_id);
             if reader == peer {
                 // v2 finds no "other" id in `me@me` and gives the stored id as it is (seen in its source).
@@ -240,21 +242,37 @@ pub(super) fn belongs_to(message: &WireMessage<'_>, reader: &Uid, channel: &Chan
     }
 }
 
-pub(super) fn to_message(body: &Bytes, wire: &WireMessage<'_>) -> Message {
-    let id = MessageId(wire.message_id);
-    // v3 stores no time for messages sent over HTTP.
-    let timestamp_ms = match wire.timestamp {
-        0 => id.unix_ms(),
-        seconds => seconds.saturating_mul(1000),
-    };
-    let payload = wire.payload.as_ref().map(|text| &text.0);
-    let texts = MessageText {
-        from_uid: &*wire.from_uid,
-        client_msg_no: &*wire.client_msg_no,
-        payload: payload.map_or("", |text| &**text),
-    };
-    // A string that serde had to unescape is not a slice of the body. Base64 needs no escapes, but `\/` is a valid spelling of `/`.
-    Message::within(body, id, wire.message_seq, timestamp_ms, texts)
+impl WireMessage<'_> {
+    /// The message with its strings borrowed.
+    pub(super) fn borrowed(&self) -> MessageRef<'_> {
+        let id = MessageId(self.message_id);
+        let payload = match &self.payload {
+            Some(BorrowedStr(payload)) => payload,
+            None => &Cow::Borrowed(""),
+        };
+        MessageRef {
+            id,
+            seq: self.message_seq,
+            // v3 stores no time for messages sent over HTTP.
+            timestamp_ms: match self.timestamp {
+                0 => id.unix_ms(),
+                seconds => seconds.saturating_mul(1000),
+            },
+            texts: MessageText {
+                from_uid: self.from_uid.as_bytes(),
+                client_msg_no: self.client_msg_no.as_bytes(),
+                payload: payload.as_bytes(),
+            },
+            needs_no_escape: are_raw([&self.from_uid, &self.client_msg_no, payload]),
+        }
+    }
+}
+
+/// Whether these strings stand in WuKongIM's answer without escapes, so that they need none in an answer of the gateway. Base64 needs none,
+/// but `\/` is a valid spelling of `/`.
+pub(super) fn are_raw(texts: [&Cow<'_, str>; 3]) -> bool {
+    let is_raw = |text: &&Cow<'_, str>| text.is_empty() || matches!(text, Cow::Borrowed(_));
+    texts.iter().all(is_raw)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ impl Outgoing<'_> {
     /// The payload size that every v2 accepts for this message: less than [`SAFE_PAYLOAD_BYTES`] only with ids that are longer than the
     /// default limit.
     fn safe_payload_bytes(&self) -> usize {
-        let stored_id = v2::stored_id(self.from, self.channel);
+        let stored_id = v2::stored_id(self.from, self.channel.borrowed());
         let ids = [self.from.as_str(), &stored_id, self.client_msg_no.as_str()];
         let ids: usize = ids.into_iter().map(str::len).sum();
         MAX_SMALL_MESSAGE_BYTES

@@ -149,7 +149,9 @@ export interface paths {
         };
         /**
          * Lists the caller's own conversations, the newest message first.
-         * @description Costs 1 and a twentieth of the conversations in the answer. What moves up while pages are read is seen on the first page again.
+         * @description Costs 1 and a twentieth of the conversations in the answer. What moves up while pages are read is seen on the first page again. For two
+         *     seconds a replica answers from one look at WuKongIM: what is sent meanwhile may be missing. What the caller reads or deletes shows at once
+         *     on the replica that did it.
          */
         get: operations["list_conversations"];
         put?: never;

@@ -279,15 +279,19 @@ async fn of_several_facts_only_those_missing_are_looked_up_and_none_across_a_cha
     let cache = new_cache(LONG, 1000);
     assert_eq!(ok(&cache, "b", 2).await, 2);
     let all = async |values: Result<&[u32], &'static str>, wanted: &[&'static str]| {
-        let look_up = async |missing: &[&&'static str]| -> Result<Vec<Found>, &'static str> {
-            let missing: Vec<&str> = missing.iter().map(|key| **key).collect();
+        let look_up = async |missing: &[&'static str]| -> Result<Vec<Found>, &'static str> {
             assert_eq!(missing, wanted);
             // A change of one of them meanwhile.
             cache.invalidate("c");
             Ok(values?.iter().map(|value| Found::new(*value)).collect())
         };
-        let found = cache.get_all(&[&"a", &"b", &"c"], look_up).await?;
-        let values: Vec<u32> = found.iter().map(|found| found.value).collect();
+        let keys = ["a", "b", "c"];
+        let key = |text: &str| keys.into_iter().find(|key| *key == text);
+        let found = cache
+            .get_all(&["a", "b", "none", "c"], key, look_up)
+            .await?;
+        assert!(found[2].is_none());
+        let values: Vec<u32> = found.iter().flatten().map(|found| found.value).collect();
         Ok::<_, &'static str>(values)
     };
     assert_eq!(all(Err("failed"), &["a", "c"]).await, Err("failed"));

@@ -262,9 +262,9 @@ mod tests {
 
     fn page(seq: u64, client_msg_no: &str) -> Page {
         let texts = MessageText {
-            from_uid: "a",
-            client_msg_no,
-            payload: "",
+            from_uid: &b"a"[..],
+            client_msg_no: client_msg_no.as_bytes(),
+            payload: b"",
         };
         Page {
             messages: vec![Message::new(MessageId(seq), seq, 0, texts)],

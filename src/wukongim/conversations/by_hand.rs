@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::{ConversationPage, MAX_WALK_ROWS, SHRINK, V2_PAGE_ROWS, channel_of, max_bytes};
-use crate::domain::{Channel, Uid};
+use crate::domain::{ChannelRef, Uid};
 use crate::wukongim::call::{Node, Policy};
 use crate::wukongim::dialect::v2::conversations as v2;
 use crate::wukongim::{Client, Error, Generation};
@@ -27,9 +27,9 @@ impl Client {
         let (ids, pointers) = tokio::try_join!(self.channel_ids(user), self.pointers(user))?;
         let count = ids.len();
         let channels = ids
-            .into_iter()
-            .filter_map(|(id, channel_type)| channel_of(user, &id, channel_type));
-        let channels: Vec<Channel> = channels.take(MAX_WALK_ROWS).collect();
+            .iter()
+            .filter_map(|(id, channel_type)| channel_of(user, id, *channel_type));
+        let channels: Vec<ChannelRef<'_>> = channels.take(MAX_WALK_ROWS).collect();
         let (mut rest, mut size) = (&channels[..], V2_PAGE_ROWS);
         while !rest.is_empty() {
             let (part, after) = rest.split_at(size.min(rest.len()));
@@ -54,7 +54,7 @@ impl Client {
     pub(super) async fn by_hand(
         &self,
         user: &Uid,
-        channels: &[Channel],
+        channels: &[ChannelRef<'_>],
         pointers: &v2::Pointers,
         payload_bytes: usize,
     ) -> Result<ConversationPage, Error> {

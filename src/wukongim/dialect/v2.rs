@@ -10,7 +10,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Channel, ChannelId, ChannelType, MessageId, Uid};
+use crate::domain::{ChannelId, ChannelRef, ChannelType, MessageId, Uid};
 use crate::wukongim::call::{Answer, Call, Node};
 use crate::wukongim::{
     Accepted, ChannelState, Error, Generation, MemberList, Outgoing, Reason, Record, Rejection,
@@ -247,16 +247,18 @@ pub(crate) async fn group_state(node: &Node, group: &ChannelId) -> Result<Channe
 }
 
 /// The id under which v2 stores `channel` as addressed by `user`: for a pair, the uid with the larger CRC-32 comes first.
-pub(crate) fn stored_id<'a>(user: &Uid, channel: &'a Channel) -> Cow<'a, str> {
-    match channel {
-        Channel::Group(group) => group.as_str().into(),
-        Channel::Person(peer) => {
-            let [own, peers] = [user, peer].map(|uid| crc32fast::hash(uid.as_str().as_bytes()));
-            if own > peers {
-                format!("{user}@{peer}").into()
+pub(crate) fn stored_id<'a>(user: &Uid, channel: ChannelRef<'a>) -> Cow<'a, str> {
+    let (user, id) = (user.as_str(), channel.id);
+    match channel.channel_type {
+        ChannelType::Group => id.into(),
+        ChannelType::Person => {
+            let [own, peers] = [user, id].map(|uid| crc32fast::hash(uid.as_bytes()));
+            let pair = if own > peers {
+                format!("{user}@{id}")
             } else {
-                format!("{peer}@{user}").into()
-            }
+                format!("{id}@{user}")
+            };
+            pair.into()
         }
     }
 }
@@ -353,6 +355,7 @@ pub(crate) async fn route(node: &Node, uid: &str) -> Result<RouteInfo, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Channel;
 
     #[test]
     fn uptime_is_read_as_seconds() {
@@ -372,9 +375,9 @@ mod tests {
     fn a_pair_has_one_stored_id_for_both_users() {
         let [anna, bob] = ["alice", "bob"].map(|uid| Uid::parse(uid, 99).unwrap());
         let to = |peer: &Uid| Channel::Person(peer.clone());
-        assert_eq!(stored_id(&anna, &to(&bob)), "bob@alice");
-        assert_eq!(stored_id(&bob, &to(&anna)), "bob@alice");
-        assert_eq!(stored_id(&bob, &to(&bob)), "bob@bob");
+        assert_eq!(stored_id(&anna, to(&bob).borrowed()), "bob@alice");
+        assert_eq!(stored_id(&bob, to(&anna).borrowed()), "bob@alice");
+        assert_eq!(stored_id(&bob, to(&bob).borrowed()), "bob@bob");
     }
 
     #[test]

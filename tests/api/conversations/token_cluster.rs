@@ -77,6 +77,7 @@ async fn more_than_a_page_is_walked_in_parts_and_looked_at_again() {
     spoken(&app, 150);
     let data = app.user("alice").conversations("limit=200").await.ok();
     assert_eq!((ids(&data).len(), &data["unreadTotal"]), (150, &json!(150)));
+    assert_eq!(data["complete"], true);
     assert_eq!(calls(&app, "/conversation/syncMessages"), 3 * 3);
     assert_eq!(calls(&app, "/cluster/conversations"), 2);
 }

@@ -12,7 +12,7 @@ use crate::json::template::{Reading, Record, Template, set_once};
 use crate::wukongim::Error;
 use crate::wukongim::call::Answer;
 use crate::wukongim::conversations::{Conversation, ConversationPage, channel_of};
-use crate::wukongim::page::{MessageField, MessageFields, WireMessage, belongs_to, to_message};
+use crate::wukongim::page::{MessageField, MessageFields, WireMessage, belongs_to};
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
@@ -130,7 +130,7 @@ pub(super) fn rows(user: &Uid, answer: &Answer) -> Result<ConversationPage, Erro
     let mut page = ConversationPage::new(answer);
     if answer.status == StatusCode::OK
         && read_quickly(&answer.body, |row| {
-            page.add(to_conversation(user, answer, &row));
+            page.add(to_conversation(user, &row));
         })
         .is_some()
     {
@@ -138,26 +138,24 @@ pub(super) fn rows(user: &Uid, answer: &Answer) -> Result<ConversationPage, Erro
     }
     page = ConversationPage::new(answer);
     for row in data::<Vec<WireRow<'_>>>(answer)? {
-        page.add(to_conversation(user, answer, &row));
+        page.add(to_conversation(user, &row));
     }
     Ok(page)
 }
 
-fn to_conversation(user: &Uid, answer: &Answer, row: &WireRow<'_>) -> Option<Conversation> {
+fn to_conversation<'a>(user: &Uid, row: &'a WireRow<'_>) -> Option<Conversation<'a>> {
     let channel = channel_of(user, &row.channel_id, row.channel_type)?;
     let newest = row.recents.iter().flatten().next();
     // Another channel's with the same storage key.
-    if newest.is_some_and(|message| !belongs_to(message, user, &channel)) {
+    if newest.is_some_and(|message| !belongs_to(message, user, channel)) {
         return None;
     }
-    let message = newest.map(|message| to_message(&answer.body, message));
-    let last_seq = message
-        .as_ref()
-        .map_or(0, |message| message.seq)
-        .max(row.last_msg_seq);
+    let message = newest.map(WireMessage::borrowed);
     Conversation {
         channel,
-        last_seq,
+        last_seq: message
+            .map_or(0, |message| message.seq)
+            .max(row.last_msg_seq),
         unread: row.unread.max(0).unsigned_abs(),
         active_ms: row.timestamp.max(0).unsigned_abs().saturating_mul(1000),
         message,

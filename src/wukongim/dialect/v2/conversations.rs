@@ -1,6 +1,7 @@
 //! v2's calls about a user's conversations. Paths and shapes as seen on v2.2.5 (one node, and a cluster of three with a manager token).
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::hash::{BuildHasher as _, RandomState};
 
 use serde::{Deserialize, Serialize};
@@ -8,11 +9,11 @@ use serde_json::json;
 
 use super::conversation_rows::rows;
 use super::{data, encode, stored_id};
-use crate::domain::{Channel, Uid};
+use crate::domain::{ChannelRef, Uid};
 use crate::wukongim::Error;
 use crate::wukongim::call::{Call, Node};
 use crate::wukongim::conversations::{Conversation, ConversationPage, channel_of};
-use crate::wukongim::page::{WireMessage, belongs_to, to_message};
+use crate::wukongim::page::{WireMessage, belongs_to};
 
 /// v2 keeps no more rows of a user than this, the newest by row age (seen: 1,100 groups, 1,000 rows).
 pub(crate) const MAX_ROWS: usize = 1000;
@@ -60,12 +61,12 @@ pub(crate) async fn page(
 pub(crate) async fn of_channels(
     node: &Node,
     user: &Uid,
-    channels: &[Channel],
+    channels: &[ChannelRef<'_>],
     max_bytes: usize,
 ) -> Result<ConversationPage, Error> {
     let channels = channels.iter().map(|channel| WireChannel {
-        channel_id: channel.id().into(),
-        channel_type: channel.channel_type().number(),
+        channel_id: channel.id.into(),
+        channel_type: channel.channel_type.number(),
         last_msg_seq: None,
     });
     let channels: Vec<_> = channels.collect();
@@ -104,7 +105,7 @@ pub(crate) struct Pointers {
 }
 
 impl Pointers {
-    fn of(&self, channel: &Channel) -> u64 {
+    fn of(&self, channel: ChannelRef<'_>) -> u64 {
         let hash = self.hasher.hash_one(channel);
         let found = self.seqs.binary_search_by_key(&hash, |(hash, _)| *hash);
         found.map_or(0, |index| self.seqs[index].1)
@@ -133,7 +134,7 @@ pub(crate) async fn pointers(node: &Node, user: &Uid) -> Result<Pointers, Error>
     let hasher = RandomState::new();
     let seqs = rows.data.into_iter().flatten().filter_map(|row| {
         let channel = channel_of(user, &row.channel_id, row.channel_type)?;
-        Some((hasher.hash_one(&channel), row.readed_to_msg_seq))
+        Some((hasher.hash_one(channel), row.readed_to_msg_seq))
     });
     let mut seqs: Vec<_> = seqs.collect();
     seqs.sort_unstable();
@@ -145,7 +146,7 @@ pub(crate) async fn pointers(node: &Node, user: &Uid) -> Result<Pointers, Error>
 pub(crate) async fn own_messages(
     node: &Node,
     user: &Uid,
-    channels: &[Channel],
+    channels: &[ChannelRef<'_>],
     max_bytes: usize,
 ) -> Result<ConversationPage, Error> {
     #[derive(Deserialize)]
@@ -161,8 +162,8 @@ pub(crate) async fn own_messages(
         user_last_msg_seq: u64,
     }
     let asked = channels.iter().map(|channel| WireChannel {
-        channel_id: stored_id(user, channel),
-        channel_type: channel.channel_type().number(),
+        channel_id: stored_id(user, *channel),
+        channel_type: channel.channel_type.number(),
         last_msg_seq: Some(0),
     });
     let asked: Vec<_> = asked.collect();
@@ -177,10 +178,10 @@ pub(crate) async fn own_messages(
         let newest = newest.max_by_key(|message| message.message_seq);
         page.add(newest.and_then(|newest| {
             let channel = channel_of(user, &row.channel_id, row.channel_type)?;
-            if !belongs_to(newest, user, &channel) {
+            if !belongs_to(newest, user, channel) {
                 return None;
             }
-            let message = to_message(&answer.body, newest);
+            let message = newest.borrowed();
             Some(Conversation {
                 channel,
                 last_seq: message.seq,
@@ -196,35 +197,29 @@ pub(crate) async fn own_messages(
 /// The rows of all nodes' [`own_messages`]: of each channel that with the highest seq, unread as by the read pointers and by the user's own
 /// messages, which count as read.
 pub(crate) fn merge(pages: Vec<ConversationPage>, pointers: &Pointers) -> ConversationPage {
-    let mut merged = ConversationPage::default();
-    for page in pages {
-        merged.rows.extend(page.rows);
-        merged.reservations.extend(page.reservations);
-    }
-    let channel = |row: &Conversation| {
-        (
-            row.channel.channel_type().number(),
-            row.channel.id().to_owned(),
-        )
-    };
-    let read_to = |row: &Conversation| row.last_seq - row.unread;
-    merged
-        .rows
-        .sort_by_cached_key(|row| (channel(row), std::cmp::Reverse(row.last_seq)));
-    merged.rows.dedup_by(|later, first| {
+    let mut rows: Vec<Conversation<'_>> = pages.iter().flat_map(ConversationPage::iter).collect();
+    rows.sort_by_key(|row| {
+        let ChannelRef { channel_type, id } = row.channel;
+        (channel_type.number(), id, Reverse(row.last_seq))
+    });
+    rows.dedup_by(|later, first| {
         let is_same = later.channel == first.channel;
         if is_same {
             // The node with the newest message may not have the user's own newest one, and the other way round.
-            first.unread = first
-                .unread
-                .min(first.last_seq.saturating_sub(read_to(later)));
+            let unread = first.last_seq.saturating_sub(later.read_to());
+            first.unread = first.unread.min(unread);
         }
         is_same
     });
-    for row in &mut merged.rows {
-        let unread = row.last_seq.saturating_sub(pointers.of(&row.channel));
+    let mut merged = ConversationPage::default();
+    for mut row in rows {
+        let unread = row.last_seq.saturating_sub(pointers.of(row.channel));
         row.unread = row.unread.min(unread);
+        merged.add(Some(row));
     }
-    merged.received = merged.rows.len();
+    merged.reservations = pages
+        .into_iter()
+        .flat_map(|page| page.reservations)
+        .collect();
     merged
 }

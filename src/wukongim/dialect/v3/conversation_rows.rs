@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::refusal;
-use crate::domain::{Message, MessageId, MessageText, Uid};
+use crate::domain::{MessageId, MessageRef, MessageText, Uid};
 use crate::json::json_scan::JsonScanner;
 use crate::json::template::{Reading, Record, Template, set_once};
 use crate::wukongim::Error;
 use crate::wukongim::call::Answer;
 use crate::wukongim::conversations::{Conversation, ConversationPage, channel_of};
-use crate::wukongim::page::{MessageField, MessageFields};
+use crate::wukongim::page::{MessageField, MessageFields, are_raw};
 
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(Debug, PartialEq))]
@@ -198,7 +198,7 @@ pub(super) fn parse<'a>(
     }
     let mut page = ConversationPage::new(answer);
     let quick = read_quickly(&answer.body, |row| {
-        page.add(to_conversation(user, answer, &row));
+        page.add(to_conversation(user, &row));
     });
     let wire = match quick {
         Some(wire) => wire,
@@ -206,33 +206,43 @@ pub(super) fn parse<'a>(
             page = ConversationPage::new(answer);
             let wire: WirePage<'_> = answer.json()?;
             for row in &wire.conversations {
-                page.add(to_conversation(user, answer, row));
+                page.add(to_conversation(user, row));
             }
             wire
         }
     };
     let unresolved = wire.unresolved.as_ref();
-    page.complete = unresolved.is_none_or(Vec::is_empty);
+    page.is_partial = unresolved.is_some_and(|rows| !rows.is_empty());
     Ok((page, wire))
 }
 
-fn to_conversation(user: &Uid, answer: &Answer, row: &WireRow<'_>) -> Option<Conversation> {
-    let channel = channel_of(user, &row.channel_id, row.channel_type)?;
+fn to_conversation<'a>(user: &Uid, row: &'a WireRow<'_>) -> Option<Conversation<'a>> {
     let message = row.last_message.as_ref().map(|message| {
+        let LastMessage {
+            from_uid,
+            client_msg_no,
+            payload,
+            ..
+        } = message;
         let id = MessageId(message.message_id);
-        let texts = MessageText {
-            from_uid: &*message.from_uid,
-            client_msg_no: &*message.client_msg_no,
-            payload: &*message.payload,
-        };
-        // As a history has it, where v3 gives no time of messages sent over HTTP.
-        Message::within(&answer.body, id, message.message_seq, id.unix_ms(), texts)
+        MessageRef {
+            id,
+            seq: message.message_seq,
+            // As a history has it, where v3 gives no time of messages sent over HTTP.
+            timestamp_ms: id.unix_ms(),
+            texts: MessageText {
+                from_uid: from_uid.as_bytes(),
+                client_msg_no: client_msg_no.as_bytes(),
+                payload: payload.as_bytes(),
+            },
+            needs_no_escape: are_raw([from_uid, client_msg_no, payload]),
+        }
     });
     let read_to = row.read_seq.max(row.deleted_to_seq);
     let seen = read_to.saturating_add(row.unread);
     Conversation {
-        channel,
-        last_seq: message.as_ref().map_or(seen, |message| message.seq),
+        channel: channel_of(user, &row.channel_id, row.channel_type)?,
+        last_seq: message.map_or(seen, |message| message.seq),
         unread: row.unread,
         active_ms: row.active_at / 1_000_000,
         message,

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::conversation_rows::parse;
 use super::refusal;
-use crate::domain::{Channel, Uid};
+use crate::domain::{ChannelRef, Uid};
 use crate::wukongim::call::{Answer, Call, Node};
 use crate::wukongim::conversations::ConversationPage;
 use crate::wukongim::{Error, Reason};
@@ -51,12 +51,12 @@ pub(crate) async fn page(
 pub(crate) async fn of_channels(
     node: &Node,
     user: &Uid,
-    channels: &[Channel],
+    channels: &[ChannelRef<'_>],
     max_bytes: usize,
 ) -> Result<ConversationPage, Error> {
-    let channels = channels.iter().map(|channel| {
-        json!({"channel_id": channel.id(), "channel_type": channel.channel_type().number()})
-    });
+    let channels = channels.iter().map(
+        |channel| json!({"channel_id": channel.id, "channel_type": channel.channel_type.number()}),
+    );
     let channels: Vec<_> = channels.collect();
     let body = json!({"uid": user.as_str(), "channels": channels});
     let path = "/conversation/retry";

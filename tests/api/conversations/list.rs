@@ -5,6 +5,22 @@ use wukongim_gateway::config::Mode;
 use super::*;
 
 #[tokio::test]
+async fn strings_that_json_escapes_come_out_as_they_went_in() {
+    for app in TestApp::both().await {
+        let [alice, bob] = app.users(["alice", "bob"]);
+        let (group, number) = (r#"g"1"#, r#"a"\b"#);
+        app.group(group, "alice", &["bob"]).await;
+        let message = numbered(GROUP, group, "x", number);
+        bob.post("/message/send", &message).await.ok();
+        let data = alice.conversations("").await.ok();
+        let newest = &row(&data, group)["lastMessage"];
+        assert_eq!(newest["channelId"], group);
+        assert_eq!(newest["clientMsgNo"], number);
+        assert_eq!(newest["fromUid"], "bob");
+    }
+}
+
+#[tokio::test]
 async fn a_row_says_what_a_chat_window_needs_and_the_newest_message_is_first() {
     for app in TestApp::both().await {
         let [alice, bob] = app.users(["alice", "bob"]);

@@ -62,7 +62,12 @@ impl<'a> Value<'a> {
         }
         // Only digits: a number that does not fit exceeds every maximum.
         let number = digits.parse().unwrap_or(u64::MAX);
-        let is_negative = digits.len() < text.len() && number > 0;
+        let has_sign = digits.len() < text.len();
+        // JSON has a -0, a query has none.
+        if has_sign && number == 0 && matches!(self, Self::Query(_)) {
+            return Err(Problem::NotNumber);
+        }
+        let is_negative = has_sign && number > 0;
         if (min..=max).contains(&number) && !is_negative {
             Ok(number)
         } else if (number < min || is_negative) && max >= MAX_NUMBER {
@@ -193,6 +198,8 @@ mod tests {
             assert_eq!(number(raw), Err(Problem::OutOfRange { min, max }), "{raw}");
         }
         assert_eq!(number("-1"), Err(Problem::TooSmall { min }));
+        let parameter = Value::Query(Some("-0".into()));
+        assert_eq!(parameter.number(0, MAX_NUMBER), Err(Problem::NotNumber));
         let parameter = Value::Query(Some("-1".into()));
         let problem = Problem::OutOfRange { min: 1, max: 5 };
         assert_eq!(parameter.number(1, 5), Err(problem));
